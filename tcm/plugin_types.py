@@ -1,0 +1,94 @@
+"""What a plug-in's hooks return: frozen descriptors. A pluggy call is for start-up; objects do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tcm.backstore import Backstore, BlockingBackstore
+    from tcm.fabric import Fabric
+    from tcm.target.device import TargetDevice
+
+API_VERSION = 1
+"""Version of the contracts in tcm.backstore, tcm.filter, tcm.fabric and this module. A descriptor with a newer one is refused."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a plug-in that takes no options."""
+
+
+def option(help: str, default: Any = ..., *, secret: bool = False, kind: str | None = None) -> Any:  # noqa: A002
+    """A field of an options dataclass.
+
+    :param help: one line for ``--dump-plugin`` and the documentation.
+    :param default: leave it out to make the option required.
+    :param secret: never shown in a log or a dump.
+    :param kind: ``"size"`` (an int written ``64M``) or ``"path"`` (made absolute, ``~`` expanded); ``None``: by the field's type.
+    """
+    metadata = {"help": help, "secret": secret, "kind": kind}
+    if default is ...:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackstoreType:
+    """A kind of storage object, for hook ``tcm_backstores``."""
+
+    name: str
+    """What people write: ``--lun NAME:key=value``. Lower case letters, digits, ``_``."""
+    api_version: int
+    options: type[Any] = NoOptions
+    """A frozen dataclass: its fields are the command-line syntax, the configuration-file syntax and the documentation."""
+    factory: Callable[[Any], Backstore | BlockingBackstore]
+    """Makes the object from a checked options instance. Must not touch the medium: ``open`` does."""
+    check_config: Callable[[Any], None] | None = None
+    """Raises :class:`tcm.backstore.ConfigError` if the options cannot work. Must change nothing."""
+    description: str = ""
+    saveconfig_plugin: str | None = None
+    """The name LIO's saveconfig.json has for it, if any (``fileio``, ``ramdisk``, ``block``, ``pscsi``, ``user``)."""
+    from_saveconfig: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    """Turns the storage object's own keys in saveconfig.json (dev, size, ...) into option names and values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterType:
+    """A backstore that wraps a backstore, for hook ``tcm_filters``."""
+
+    name: str
+    api_version: int
+    options: type[Any] = NoOptions
+    factory: Callable[[Backstore, Any], Backstore]
+    """Makes the filter around an inner backstore from a checked options instance."""
+    check_config: Callable[[Any], None] | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FabricType:
+    """A fabric, for hook ``tcm_fabrics``."""
+
+    name: str
+    api_version: int
+    options: type[Any] = NoOptions
+    """Options of the whole fabric (timeouts, polling ...): ``--fabric NAME:key=value``."""
+    factory: Callable[[Sequence[TargetDevice], Any], Fabric]
+    """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does."""
+    check_config: Callable[[Any], None] | None = None
+    description: str = ""
+    check_name: Callable[[str], str]
+    """Normalises a target or initiator port name of this fabric; raises :class:`tcm.backstore.ConfigError`."""
+    default_name: Callable[[str, str], str]
+    """``(host, unique)`` to the target name of an embedded default; ``unique`` is 12 hex digits, stable for a state directory."""
+    uses_portals: bool = False
+    """Targets listen at ``--portal ADDR:PORT``."""
+    default_portal: tuple[str, int] | None = None
+    tpg_attributes: type[Any] = NoOptions
+    """Dataclass of ``attrib/`` of a target portal group, LIO's names (lio-configfs 4.3.3)."""
+    tpg_parameters: type[Any] = NoOptions
+    """Dataclass of ``param/`` of a target portal group, LIO's names (4.3.5)."""
+    acl_attributes: type[Any] = NoOptions
+    """Dataclass of ``attrib/`` of a node ACL (4.3.6)."""

@@ -1,0 +1,263 @@
+"""SAM-5 status codes, SPC-5 sense data (clause 4.5), and the exceptions that carry them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class Status(enum.IntEnum):
+    """SAM-5 5.3.1, table 33."""
+
+    GOOD = 0x00
+    CHECK_CONDITION = 0x02
+    CONDITION_MET = 0x04
+    BUSY = 0x08
+    RESERVATION_CONFLICT = 0x18
+    TASK_SET_FULL = 0x28
+    ACA_ACTIVE = 0x30
+    TASK_ABORTED = 0x40
+
+
+class SenseKey(enum.IntEnum):
+    """SPC-5 4.5.8, table 48."""
+
+    NO_SENSE = 0x0
+    RECOVERED_ERROR = 0x1
+    NOT_READY = 0x2
+    MEDIUM_ERROR = 0x3
+    HARDWARE_ERROR = 0x4
+    ILLEGAL_REQUEST = 0x5
+    UNIT_ATTENTION = 0x6
+    DATA_PROTECT = 0x7
+    BLANK_CHECK = 0x8
+    VENDOR_SPECIFIC = 0x9
+    COPY_ABORTED = 0xA
+    ABORTED_COMMAND = 0xB
+    VOLUME_OVERFLOW = 0xD
+    MISCOMPARE = 0xE
+    COMPLETED = 0xF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldPointer:
+    """Which field is wrong (SPC-5 4.5.2.4.2)."""
+
+    in_cdb: bool
+    """True: byte counts from the start of the CDB; False: from the start of the parameter data."""
+    byte: int
+    bit: int | None = None
+    """The most significant bit of the field; ``None`` when the whole byte is meant."""
+
+    def sense_key_specific(self) -> bytes:
+        """The three bytes of the sense-key specific field, SKSV set."""
+        first = 0x80 | (0x40 if self.in_cdb else 0) | (0 if self.bit is None else 0x08 | self.bit)
+        return bytes((first,)) + self.byte.to_bytes(2, "big")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sense:
+    """Sense data, whatever its format."""
+
+    key: SenseKey
+    asc: int = 0
+    ascq: int = 0
+    information: int | None = None
+    """INFORMATION field (an LBA, an offset, ...); VALID is set if present."""
+    command_specific: int | None = None
+    sense_key_specific: bytes | None = None
+    """Three bytes, SKSV included."""
+    deferred: bool = False
+
+    def pack(self, *, descriptor: bool = False) -> bytes:
+        """Sense data in fixed (18 bytes) or descriptor format.
+
+        :param descriptor: D_SENSE of the Control mode page, or DESC of REQUEST SENSE. An INFORMATION that does not fit
+            the fixed format's 32 bits is left out there, VALID zero (SPC-5 4.5.3).
+        """
+        if descriptor:
+            body = b""
+            if self.information is not None:
+                body += b"\x00\x0a\x80\x00" + self.information.to_bytes(8, "big")
+            if self.command_specific is not None:
+                body += b"\x01\x0a\x00\x00" + self.command_specific.to_bytes(8, "big")
+            if self.sense_key_specific is not None:
+                body += b"\x02\x06\x00\x00" + self.sense_key_specific + b"\x00"
+            code = 0x73 if self.deferred else 0x72
+            return bytes((code, self.key, self.asc, self.ascq, 0, 0, 0, len(body))) + body
+        fixed = bytearray(18)
+        fixed[0] = 0x71 if self.deferred else 0x70
+        fixed[2] = self.key
+        fixed[7] = 10
+        if self.information is not None and self.information < 1 << 32:
+            fixed[0] |= 0x80
+            fixed[3:7] = self.information.to_bytes(4, "big")
+        if self.command_specific is not None and self.command_specific < 1 << 32:
+            fixed[8:12] = self.command_specific.to_bytes(4, "big")
+        fixed[12], fixed[13] = self.asc, self.ascq
+        if self.sense_key_specific is not None:
+            fixed[15:18] = self.sense_key_specific
+        return bytes(fixed)
+
+    def __str__(self) -> str:
+        return f"{self.key.name} {self.asc:02x}h/{self.ascq:02x}h"
+
+
+class CommandTerminated(Exception):
+    """A command ends with a status other than GOOD."""
+
+    status: Status
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.name)
+        self.status = status
+
+
+class ReservationConflict(CommandTerminated):
+    """RESERVATION CONFLICT status; no sense data."""
+
+    def __init__(self) -> None:
+        super().__init__(Status.RESERVATION_CONFLICT)
+
+
+class CheckCondition(CommandTerminated):
+    """CHECK CONDITION with sense data. Subclasses name the usual pairs of ASC and ASCQ."""
+
+    key: ClassVar[SenseKey] = SenseKey.HARDWARE_ERROR
+    asc: ClassVar[int] = 0x44
+    ascq: ClassVar[int] = 0x00
+
+    def __init__(
+        self,
+        *,
+        information: int | None = None,
+        command_specific: int | None = None,
+        field: FieldPointer | None = None,
+        sense: Sense | None = None,
+    ) -> None:
+        super().__init__(Status.CHECK_CONDITION)
+        self.sense = sense or Sense(
+            key=self.key,
+            asc=self.asc,
+            ascq=self.ascq,
+            information=information,
+            command_specific=command_specific,
+            sense_key_specific=field.sense_key_specific() if field else None,
+        )
+
+
+class InternalTargetFailure(CheckCondition):
+    """HARDWARE ERROR, INTERNAL TARGET FAILURE."""
+
+
+class InvalidOpcode(CheckCondition):
+    """ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x20, 0x00
+
+
+class LbaOutOfRange(CheckCondition):
+    """ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x21, 0x00
+
+
+class InvalidFieldInCdb(CheckCondition):
+    """ILLEGAL REQUEST, INVALID FIELD IN CDB."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x24, 0x00
+
+    @classmethod
+    def at(cls, byte: int, bit: int | None = None) -> InvalidFieldInCdb:
+        """With a field pointer to ``byte`` (and ``bit``) of the CDB."""
+        return cls(field=FieldPointer(in_cdb=True, byte=byte, bit=bit))
+
+
+class LogicalUnitNotSupported(CheckCondition):
+    """ILLEGAL REQUEST, LOGICAL UNIT NOT SUPPORTED."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x25, 0x00
+
+
+class InvalidFieldInParameterList(CheckCondition):
+    """ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x00
+
+    @classmethod
+    def at(cls, byte: int, bit: int | None = None) -> InvalidFieldInParameterList:
+        """With a field pointer to ``byte`` (and ``bit``) of the parameter list."""
+        return cls(field=FieldPointer(in_cdb=False, byte=byte, bit=bit))
+
+
+class ParameterListLengthError(CheckCondition):
+    """ILLEGAL REQUEST, PARAMETER LIST LENGTH ERROR."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x1A, 0x00
+
+
+class InvalidFieldInCommandInformationUnit(CheckCondition):
+    """ILLEGAL REQUEST, INVALID FIELD IN COMMAND INFORMATION UNIT (EDTL that cannot be)."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x0E, 0x03
+
+
+class WriteProtected(CheckCondition):
+    """DATA PROTECT, WRITE PROTECTED."""
+
+    key, asc, ascq = SenseKey.DATA_PROTECT, 0x27, 0x00
+
+
+class SpaceAllocationFailed(CheckCondition):
+    """DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT."""
+
+    key, asc, ascq = SenseKey.DATA_PROTECT, 0x27, 0x07
+
+
+class MiscompareDuringVerify(CheckCondition):
+    """MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION; INFORMATION is the offset of the first byte that differs."""
+
+    key, asc, ascq = SenseKey.MISCOMPARE, 0x1D, 0x00
+
+
+class UnrecoveredReadError(CheckCondition):
+    """MEDIUM ERROR, UNRECOVERED READ ERROR."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x11, 0x00
+
+
+class WriteError(CheckCondition):
+    """MEDIUM ERROR, WRITE ERROR."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x0C, 0x00
+
+
+class NotReady(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x00
+
+
+class InitializingCommandRequired(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT READY, INITIALIZING COMMAND REQUIRED (a stopped unit)."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x02
+
+
+class MediumNotPresent(CheckCondition):
+    """NOT READY, MEDIUM NOT PRESENT."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x3A, 0x00
+
+
+class MediumRemovalPrevented(CheckCondition):
+    """ILLEGAL REQUEST, MEDIUM REMOVAL PREVENTED."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x53, 0x02
+
+
+class OverlappedCommandsAttempted(CheckCondition):
+    """ABORTED COMMAND, OVERLAPPED COMMANDS ATTEMPTED."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x4E, 0x00
