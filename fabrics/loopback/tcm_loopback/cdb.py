@@ -1,0 +1,253 @@
+"""Command descriptor blocks, built as an initiator builds them (SPC-5, SBC-4). Pure functions; nothing is checked.
+
+Commands that differ only in the length of their CDB are one function whose first argument is that length in bytes.
+"""
+
+from __future__ import annotations
+
+_FIELDS = {6: (1, 4, 4, 5), 10: (2, 6, 7, 9), 12: (2, 6, 6, 10), 16: (2, 10, 10, 14)}
+"""CDB length to where the LBA and the TRANSFER LENGTH start and end."""
+_GROUP_NUMBER = {10: 6, 12: 10, 16: 14}
+
+
+def block_command(length: int, opcode: int, lba: int, blocks: int, flags: int = 0, group: int = 0) -> bytes:
+    """The layout that nearly all block commands share (SBC-4 5.2 ff.): flags in byte 1, LBA, length, group number."""
+    cdb = bytearray(length)
+    cdb[0] = opcode
+    lba_start, lba_end, blocks_start, blocks_end = _FIELDS[length]
+    cdb[lba_start:lba_end] = lba.to_bytes(lba_end - lba_start, "big")
+    cdb[blocks_start:blocks_end] = blocks.to_bytes(blocks_end - blocks_start, "big")
+    if length != 6:
+        cdb[1] = flags
+        cdb[_GROUP_NUMBER[length]] = group
+    return bytes(cdb)
+
+
+def _access_flags(protect: int, dpo: bool, fua: bool) -> int:
+    return protect << 5 | dpo << 4 | fua << 3
+
+
+# Block commands
+
+
+def read(
+    length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False, group: int = 0
+) -> bytes:
+    """READ (6), (10), (12), (16)."""
+    opcode = {6: 0x08, 10: 0x28, 12: 0xA8, 16: 0x88}[length]
+    return block_command(length, opcode, lba, blocks, _access_flags(protect, dpo, fua), group)
+
+
+def write(
+    length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False, group: int = 0
+) -> bytes:
+    """WRITE (6), (10), (12), (16)."""
+    opcode = {6: 0x0A, 10: 0x2A, 12: 0xAA, 16: 0x8A}[length]
+    return block_command(length, opcode, lba, blocks, _access_flags(protect, dpo, fua), group)
+
+
+def write_and_verify(length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, bytchk: int = 0) -> bytes:
+    """WRITE AND VERIFY (10), (12), (16)."""
+    opcode = {10: 0x2E, 12: 0xAE, 16: 0x8E}[length]
+    return block_command(length, opcode, lba, blocks, protect << 5 | dpo << 4 | bytchk << 1)
+
+
+def verify(length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, bytchk: int = 0) -> bytes:
+    """VERIFY (10), (12), (16)."""
+    opcode = {10: 0x2F, 12: 0xAF, 16: 0x8F}[length]
+    return block_command(length, opcode, lba, blocks, protect << 5 | dpo << 4 | bytchk << 1)
+
+
+def write_same(
+    length: int, lba: int, blocks: int, *, protect: int = 0, anchor: bool = False, unmap: bool = False, ndob: bool = False
+) -> bytes:
+    """WRITE SAME (10), (16)."""
+    opcode = {10: 0x41, 16: 0x93}[length]
+    return block_command(length, opcode, lba, blocks, protect << 5 | anchor << 4 | unmap << 3 | ndob)
+
+
+def synchronize_cache(length: int, lba: int = 0, blocks: int = 0, *, immed: bool = False) -> bytes:
+    """SYNCHRONIZE CACHE (10), (16)."""
+    return block_command(length, {10: 0x35, 16: 0x91}[length], lba, blocks, immed << 1)
+
+
+def pre_fetch(length: int, lba: int, blocks: int, *, immed: bool = False) -> bytes:
+    """PRE-FETCH (10), (16)."""
+    return block_command(length, {10: 0x34, 16: 0x90}[length], lba, blocks, immed << 1)
+
+
+def orwrite(lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False) -> bytes:
+    """ORWRITE (16)."""
+    return block_command(16, 0x8B, lba, blocks, _access_flags(protect, dpo, fua))
+
+
+def compare_and_write(lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False) -> bytes:
+    """COMPARE AND WRITE: its NUMBER OF LOGICAL BLOCKS is one byte."""
+    cdb = bytearray(block_command(16, 0x89, lba, 0, _access_flags(protect, dpo, fua)))
+    cdb[13] = blocks
+    return bytes(cdb)
+
+
+def write_atomic(lba: int, blocks: int, *, boundary: int = 0, protect: int = 0, dpo: bool = False, fua: bool = False) -> bytes:
+    """WRITE ATOMIC (16): ATOMIC BOUNDARY and TRANSFER LENGTH have two bytes each."""
+    cdb = bytearray(block_command(16, 0x9C, lba, 0, _access_flags(protect, dpo, fua)))
+    cdb[10:12] = boundary.to_bytes(2, "big")
+    cdb[12:14] = blocks.to_bytes(2, "big")
+    return bytes(cdb)
+
+
+def unmap(parameter_list_length: int, *, anchor: bool = False, group: int = 0) -> bytes:
+    """UNMAP; see :func:`unmap_parameters`."""
+    return bytes((0x42, anchor, 0, 0, 0, 0, group)) + parameter_list_length.to_bytes(2, "big") + b"\0"
+
+
+def unmap_parameters(*ranges: tuple[int, int]) -> bytes:
+    """UNMAP's parameter list for ranges of (LBA, number of logical blocks)."""
+    descriptors = b"".join(lba.to_bytes(8, "big") + blocks.to_bytes(4, "big") + bytes(4) for lba, blocks in ranges)
+    return (len(descriptors) + 6).to_bytes(2, "big") + len(descriptors).to_bytes(2, "big") + bytes(4) + descriptors
+
+
+def get_lba_status(lba: int, allocation_length: int = 4096, *, report_type: int = 0) -> bytes:
+    """GET LBA STATUS (16)."""
+    cdb = bytes((0x9E, 0x12)) + lba.to_bytes(8, "big") + allocation_length.to_bytes(4, "big")
+    return cdb + bytes((report_type, 0))
+
+
+def read_capacity10(lba: int = 0, *, pmi: bool = False) -> bytes:
+    """READ CAPACITY (10)."""
+    return bytes((0x25, 0)) + lba.to_bytes(4, "big") + bytes((0, 0, pmi, 0))
+
+
+def read_capacity16(allocation_length: int = 32, lba: int = 0) -> bytes:
+    """READ CAPACITY (16)."""
+    return bytes((0x9E, 0x10)) + lba.to_bytes(8, "big") + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def read_defect_data10(allocation_length: int = 4, *, plist: bool = False, glist: bool = False, format: int = 0) -> bytes:
+    """READ DEFECT DATA (10)."""
+    return bytes((0x37, 0, plist << 4 | glist << 3 | list_format, 0, 0, 0, 0)) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def read_defect_data12(
+    allocation_length: int = 8,
+    *,
+    plist: bool = False,
+    glist: bool = False,
+    list_format: int = 0,
+    index: int = 0,
+) -> bytes:
+    """READ DEFECT DATA (12)."""
+    cdb = bytes((0xB7, plist << 4 | glist << 3 | list_format)) + index.to_bytes(4, "big")
+    return cdb + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def start_stop_unit(
+    *, start: bool = False, loej: bool = False, no_flush: bool = False, immed: bool = False, power_condition: int = 0
+) -> bytes:
+    """START STOP UNIT."""
+    return bytes((0x1B, immed, 0, 0, power_condition << 4 | no_flush << 2 | loej << 1 | start, 0))
+
+
+def prevent_allow_medium_removal(prevent: int) -> bytes:
+    """PREVENT ALLOW MEDIUM REMOVAL."""
+    return bytes((0x1E, 0, 0, 0, prevent, 0))
+
+
+# Primary commands
+
+
+def test_unit_ready() -> bytes:
+    """TEST UNIT READY."""
+    return bytes(6)
+
+
+def request_sense(allocation_length: int = 252, *, desc: bool = False) -> bytes:
+    """REQUEST SENSE."""
+    return bytes((0x03, desc, 0, 0, allocation_length, 0))
+
+
+def inquiry(page: int | None = None, allocation_length: int = 4096, *, evpd: bool | None = None) -> bytes:
+    """INQUIRY: standard data, or a VPD page."""
+    has_page = page is not None if evpd is None else evpd
+    return bytes((0x12, has_page, page or 0)) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def report_luns(select_report: int = 0, allocation_length: int = 4096) -> bytes:
+    """REPORT LUNS."""
+    return bytes((0xA0, 0, select_report, 0, 0, 0)) + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def mode_sense(
+    length: int,
+    page: int,
+    subpage: int = 0,
+    *,
+    control: int = 0,
+    dbd: bool = False,
+    llbaa: bool = False,
+    allocation_length: int = 252,
+) -> bytes:
+    """MODE SENSE (6), (10). ``control`` is PC: 0 current, 1 changeable, 2 default, 3 saved."""
+    if length == 6:
+        return bytes((0x1A, dbd << 3, control << 6 | page, subpage, allocation_length, 0))
+    return (
+        bytes((0x5A, llbaa << 4 | dbd << 3, control << 6 | page, subpage, 0, 0, 0))
+        + allocation_length.to_bytes(2, "big")
+        + b"\0"
+    )
+
+
+def mode_select(length: int, parameter_list_length: int, *, pf: bool = True, sp: bool = False, rtd: bool = False) -> bytes:
+    """MODE SELECT (6), (10)."""
+    flags = pf << 4 | rtd << 1 | sp
+    if length == 6:
+        return bytes((0x15, flags, 0, 0, parameter_list_length, 0))
+    return bytes((0x55, flags, 0, 0, 0, 0, 0)) + parameter_list_length.to_bytes(2, "big") + b"\0"
+
+
+def log_sense(page: int, subpage: int = 0, *, control: int = 1, allocation_length: int = 4096, pointer: int = 0) -> bytes:
+    """LOG SENSE. ``control`` is PC: 1 is cumulative values."""
+    cdb = bytes((0x4D, 0, control << 6 | page, subpage, 0)) + pointer.to_bytes(2, "big")
+    return cdb + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def report_supported_operation_codes(
+    options: int = 0, opcode: int = 0, service_action: int = 0, *, rctd: bool = False, allocation_length: int = 65536
+) -> bytes:
+    """REPORT SUPPORTED OPERATION CODES."""
+    cdb = bytes((0xA3, 0x0C, rctd << 7 | options, opcode)) + service_action.to_bytes(2, "big")
+    return cdb + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def report_supported_task_management_functions(*, repd: bool = False, allocation_length: int = 16) -> bytes:
+    """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS."""
+    return bytes((0xA3, 0x0D, repd << 7, 0, 0, 0)) + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def reserve(length: int = 6, *, flags: int = 0) -> bytes:
+    """RESERVE (6), (10) (SPC-2)."""
+    return bytes((0x16 if length == 6 else 0x56, flags)) + bytes(length - 2)
+
+
+def release(length: int = 6, *, flags: int = 0) -> bytes:
+    """RELEASE (6), (10) (SPC-2)."""
+    return bytes((0x17 if length == 6 else 0x57, flags)) + bytes(length - 2)
+
+
+def send_diagnostic(
+    parameter_list_length: int = 0,
+    *,
+    self_test: bool = False,
+    pf: bool = False,
+    code: int = 0,
+    devoffl: bool = False,
+    unitoffl: bool = False,
+) -> bytes:
+    """SEND DIAGNOSTIC."""
+    flags = code << 5 | pf << 4 | self_test << 2 | devoffl << 1 | unitoffl
+    return bytes((0x1D, flags, 0)) + parameter_list_length.to_bytes(2, "big") + b"\0"
+
+
+def receive_diagnostic_results(page: int | None = None, allocation_length: int = 4096) -> bytes:
+    """RECEIVE DIAGNOSTIC RESULTS."""
+    return bytes((0x1C, page is not None, page or 0)) + allocation_length.to_bytes(2, "big") + b"\0"

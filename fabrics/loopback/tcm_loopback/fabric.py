@@ -1,0 +1,128 @@
+"""The loopback fabric: target ports that initiator ports of the same process log in to."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import anyio
+
+from tcm.fabric import Endpoint, Fabric
+from tcm.scsi import transport_id
+from tcm.target.device import InitiatorPort, TargetDevice, TargetPortalGroup
+from tcm_loopback.attributes import DEFAULT_INITIATOR, LoopbackOptions, check_name
+from tcm_loopback.initiator import LoopbackInitiator, TransportDisrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anyio.abc import TaskStatus
+
+    from tcm.target.nexus import ITNexus
+    from tcm_loopback.transport import LoopbackTransport
+
+
+class TransportStatus(enum.Enum):
+    """LIO's ``transport_status``."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class LoopbackPort:
+    """The target port of one target portal group (LIO's ``tpgt_N`` of ``tcm_loop``).
+
+    It needs no running fabric: tests make one around a portal group and connect.
+    """
+
+    def __init__(self, target_portal_group: TargetPortalGroup, address: str = "0:0:0") -> None:
+        self.target_portal_group = target_portal_group
+        self.address = address
+        """``host:channel:target``."""
+        self.initiators: list[LoopbackInitiator] = []
+        self._transport_status = TransportStatus.ONLINE
+
+    @property
+    def transport_status(self) -> TransportStatus:
+        """OFFLINE loses every nexus, and no initiator gets one until it is ONLINE again."""
+        return self._transport_status
+
+    @transport_status.setter
+    def transport_status(self, status: TransportStatus) -> None:
+        self._transport_status = status
+        if status is TransportStatus.OFFLINE:
+            for initiator in self.initiators:
+                initiator.disconnect()
+
+    def connect(self, name: str = DEFAULT_INITIATOR, *, express: bool = False) -> LoopbackInitiator:
+        """A new initiator port, logged in.
+
+        Raises :class:`ConfigError` for a name that is none, :class:`TransportDisrupted` when offline, and
+        :class:`tcm.target.device.NexusRefused` if the portal group does not admit it.
+        """
+        port = InitiatorPort(
+            name=check_name(name),
+            isid=None,
+            transport_id=transport_id.sas(bytes.fromhex(check_name(name).removeprefix("naa."))),
+            address="loopback",
+        )
+
+        def establish(transport: LoopbackTransport) -> ITNexus:
+            if self._transport_status is TransportStatus.OFFLINE:
+                raise TransportDisrupted(port.name)
+            return self.target_portal_group.establish_nexus(port, transport)
+
+        initiator = LoopbackInitiator(port.name, establish, express=express)
+        self.initiators.append(initiator)
+        return initiator
+
+
+class LoopbackFabric(Fabric):
+    """Serves target devices to initiators in this process. See :meth:`port`."""
+
+    def __init__(self, targets: Sequence[TargetDevice], options: LoopbackOptions) -> None:
+        self._targets = tuple(targets)
+        self._options = options
+        self._ports = {
+            (target.name, tag): LoopbackPort(group, address=f"{host}:0:{tag}")
+            for host, target in enumerate(self._targets)
+            for tag, group in sorted(target.portal_groups.items())
+        }
+
+    def port(self, target: str | None = None, tag: int = 1) -> LoopbackPort:
+        """The target port of a target (the first one, if None) and its portal group. Raises KeyError."""
+        return self._ports[target or self._targets[0].name, tag]
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Log the initiator port named in the options in to every portal group, and serve until cancelled."""
+        try:
+            if self._options.nexus:
+                for port in self._ports.values():
+                    port.connect(self._options.nexus)
+            task_status.started()
+            await anyio.sleep_forever()
+        finally:
+            await self.drain()
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        return [
+            Endpoint(f"loopback://{name}/{tag}/{lun}")
+            for (name, tag), port in self._ports.items()
+            for lun in sorted(port.target_portal_group.luns)
+        ]
+
+    async def drain(self) -> None:
+        """Take every port offline. Nobody is asked: the initiators live in this process."""
+        for port in self._ports.values():
+            port.transport_status = TransportStatus.OFFLINE
+
+    def sessions(self) -> Sequence[str]:
+        return [
+            f"{initiator.name} to {name} tag {tag} at {port.address}"
+            for (name, tag), port in self._ports.items()
+            for initiator in port.initiators
+            if initiator.nexus is not None
+        ]
+
+    def targets(self) -> Sequence[TargetDevice]:
+        return self._targets
