@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+SERVICE_ACTION_BYTE = 1
+"""Byte of a CDB that holds the SERVICE ACTION field (SPC-5 4.2.2.4), bits 4 to 0, of all operation codes that we have."""
+SERVICE_ACTION_MASK = 0x1F
 
 
 class Direction(enum.Enum):
@@ -48,6 +52,20 @@ class Readiness(enum.Enum):
     READY = "ready"
 
 
+class Feature(enum.Enum):
+    """What a logical unit may lack: a command that needs it is then neither executed nor reported as supported."""
+
+    UNMAP = "unmap"
+    """Thin provisioning (LIO: ``emulate_tpu``)."""
+    COMPARE_AND_WRITE = "compare-and-write"
+    """LIO: ``emulate_caw``."""
+    ATOMIC_WRITE = "atomic-write"
+    RESERVE = "reserve"
+    """SPC-2 reservations (LIO: ``emulate_pr``)."""
+    REPORT_SUPPORTED = "report-supported"
+    """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
+
+
 class Extent(enum.Enum):
     """Which other commands must not overlap this one's logical blocks while it runs."""
 
@@ -68,19 +86,45 @@ class Command:
     service_action: int | None = None
     usage: bytes
     """CDB usage data as REPORT SUPPORTED OPERATION CODES returns it (SPC-5 6.29.3): its length is the CDB's; bits that are zero
-    (other than in byte 0) are reserved and must be zero in a CDB. The service action stands in its field."""
+    (other than in byte 0) are reserved or ignored. The service action stands in its field."""
+    ignored: bytes = b""
+    """Bits that may be one without effect, as many bytes as ``usage`` or none: obsolete bits and GROUP NUMBER. All bits that
+    are zero here and in ``usage`` are reserved."""
     direction: Direction = Direction.NONE
     handler: str
     """Name of the pair of functions in :data:`tcm.target.device_server.HANDLERS`."""
     access: Access = Access.NONE
     reservation: Reservation = Reservation.CONFLICT
+    """Read it through :meth:`conflicts`."""
+    harmless: tuple[int, int, int] | None = None
+    """(byte, mask, value): a CDB with that value there does not conflict with a reservation (START, ALLOW)."""
     attention: Attention = Attention.REPORT
     readiness: Readiness = Readiness.ANY
     extent: Extent = Extent.NONE
+    feature: Feature | None = None
+    """What the logical unit needs to have for this command to exist; ``None``: every one has it."""
     timeout: int = 30
     """Recommended timeout, seconds, for the timeouts descriptor (SPC-5 6.29.4)."""
+    reserved: int = field(init=False, repr=False)
+    """The reserved bits, as a big-endian number of ``length`` bytes; the service action's field is not among them."""
+
+    def __post_init__(self) -> None:
+        allowed = int.from_bytes(self.usage) | int.from_bytes(self.ignored)
+        known = 0xFF << 8 * (self.length - 1)
+        if self.service_action is not None:
+            known |= SERVICE_ACTION_MASK << 8 * (self.length - 1 - SERVICE_ACTION_BYTE)
+        object.__setattr__(self, "reserved", ~(allowed | known) & (1 << 8 * self.length) - 1)
 
     @property
     def length(self) -> int:
         """Bytes of the CDB."""
         return len(self.usage)
+
+    def conflicts(self, cdb: bytes) -> bool:
+        """Whether another I_T nexus's SPC-2 reservation makes this CDB end in RESERVATION CONFLICT."""
+        if self.reservation is Reservation.ALLOWED:
+            return False
+        if self.harmless is None:
+            return True
+        byte, mask, value = self.harmless
+        return cdb[byte] & mask != value

@@ -1,0 +1,262 @@
+"""The command table: one row for each operation code and service action (SPC-5, SBC-4, and SPC-2 for RESERVE and RELEASE).
+
+Reserved-bit checks, REPORT SUPPORTED OPERATION CODES, reservation conflicts, readiness, unit attentions and locking all read
+these rows. Timeouts are for a disk that answers slowly, not for one that has gone.
+
+The usage data are written as the standard's CDB tables are read, byte 0 first. RDPROTECT, WRPROTECT, ORPROTECT and VRPROTECT
+are zero in them: a logical unit without protection information refuses the fields (SBC-4 4.21.2).
+"""
+
+from __future__ import annotations
+
+from tcm.scsi.command import (
+    SERVICE_ACTION_BYTE,
+    SERVICE_ACTION_MASK,
+    Access,
+    Attention,
+    Command,
+    Direction,
+    Extent,
+    Feature,
+    Readiness,
+    Reservation,
+)
+from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
+
+NONE, IN, OUT = Direction.NONE, Direction.DATA_IN, Direction.DATA_OUT
+ALLOWED, CONFLICT = Reservation.ALLOWED, Reservation.CONFLICT
+
+SHORT, MEDIUM, LONG = 30, 60, 600
+"""Recommended timeouts, seconds: no medium access; as much of it as one transfer; as much as all of it."""
+
+# What CDBs of one shape have in common: obsolete FUA_NV and SYNC_NV, and the GROUP NUMBER field. GROUP NUMBER only asks for
+# statistics to be collected (SBC-4 4.26), so without the grouping function it is ignored, not refused.
+IGNORED_10 = "00 02 00 00 00 00 3f 00 00 00"
+IGNORED_12 = "00 02 00 00 00 00 00 00 00 00 3f 00"
+IGNORED_16 = "00 02 00 00 00 00 00 00 00 00 00 00 00 00 3f 00"
+GROUP_10 = "00 00 00 00 00 00 3f 00 00 00"
+GROUP_12 = "00 00 00 00 00 00 00 00 00 00 3f 00"
+GROUP_16 = "00 00 00 00 00 00 00 00 00 00 00 00 00 00 3f 00"
+SYNC_NV_10 = "00 04 00 00 00 00 3f 00 00 00"
+SYNC_NV_16 = "00 04 00 00 00 00 00 00 00 00 00 00 00 00 3f 00"
+# READ CAPACITY's LOGICAL BLOCK ADDRESS and PMI are obsolete since SBC-3.
+PMI_10 = "00 00 ff ff ff ff 00 00 01 00"
+PMI_16 = "00 00 ff ff ff ff ff ff ff ff 00 00 00 00 01 00"
+
+
+def _row(
+    name: str,
+    usage: str,
+    handler: str,
+    direction: Direction = NONE,
+    *,
+    action: bool = False,
+    ignored: str = "",
+    access: Access = Access.NONE,
+    reservation: Reservation = CONFLICT,
+    harmless: tuple[int, int, int] | None = None,
+    attention: Attention = Attention.REPORT,
+    readiness: Readiness = Readiness.ANY,
+    extent: Extent = Extent.NONE,
+    feature: Feature | None = None,
+    timeout: int = SHORT,
+) -> Command:
+    data = bytes.fromhex(usage)
+    return Command(
+        name=name,
+        operation_code=data[0],
+        service_action=data[SERVICE_ACTION_BYTE] & SERVICE_ACTION_MASK if action else None,
+        usage=data,
+        ignored=bytes.fromhex(ignored),
+        direction=direction,
+        handler=handler,
+        access=access,
+        reservation=reservation,
+        harmless=harmless,
+        attention=attention,
+        readiness=readiness,
+        extent=extent,
+        feature=feature,
+        timeout=timeout,
+    )
+
+
+def _medium(
+    name: str,
+    usage: str,
+    handler: str,
+    direction: Direction = NONE,
+    *,
+    access: Access = Access.NONE,
+    extent: Extent = Extent.NONE,
+    action: bool = False,
+    ignored: str = "",
+    reservation: Reservation = CONFLICT,
+    feature: Feature | None = None,
+    timeout: int = MEDIUM,
+) -> Command:
+    """A row of a command that needs its medium."""
+    return _row(
+        name,
+        usage,
+        handler,
+        direction,
+        access=access,
+        extent=extent,
+        action=action,
+        ignored=ignored,
+        reservation=reservation,
+        feature=feature,
+        timeout=timeout,
+        readiness=Readiness.READY,
+    )
+
+
+def _read(name: str, usage: str, handler: str, direction: Direction = NONE, *, ignored: str = "") -> Command:
+    """A row of a command that reads logical blocks."""
+    return _medium(name, usage, handler, direction, access=Access.READ, extent=Extent.SHARED, ignored=ignored)
+
+
+def _write(
+    name: str,
+    usage: str,
+    handler: str,
+    *,
+    ignored: str = "",
+    extent: Extent = Extent.SHARED,
+    feature: Feature | None = None,
+    timeout: int = MEDIUM,
+) -> Command:
+    """A row of a command that changes logical blocks."""
+    return _medium(
+        name, usage, handler, OUT, access=Access.WRITE, extent=extent, ignored=ignored, feature=feature, timeout=timeout
+    )
+
+
+ALONE = Extent.EXCLUSIVE
+
+# fmt: off
+COMMANDS: tuple[Command, ...] = (
+    # -- SPC-5: what the unit is ---------------------------------------------------------------------------------------------
+    _medium("TEST UNIT READY", "00 00 00 00 00 00", "test_unit_ready", timeout=SHORT),
+    _row("REQUEST SENSE", "03 01 00 00 ff 00", "request_sense", IN, reservation=ALLOWED, attention=Attention.SENSE_DATA),
+    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE),
+    _row("REPORT LUNS", "a0 00 ff 00 00 00 ff ff ff ff 00 00", "report_luns", IN,
+         reservation=ALLOWED, attention=Attention.IGNORE),
+    _row("REPORT SUPPORTED OPERATION CODES", "a3 0c 87 ff ff ff ff ff ff ff 00 00", "report_supported_operation_codes", IN,
+         action=True, reservation=ALLOWED, feature=Feature.REPORT_SUPPORTED),
+    _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "a3 0d 80 00 00 00 ff ff ff ff 00 00",
+         "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED),
+    # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
+    _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
+    _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),
+    _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN),
+    _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN),
+    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED),
+    _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN),
+    _row("SEND DIAGNOSTIC", "1d f7 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
+    # -- SPC-2: reservations (third-party and extent reservations are refused as reserved bits, SPC-2 7.21) --------------------
+    _row("RESERVE (6)", "16 00 00 00 00 00", "reserve", feature=Feature.RESERVE),
+    _row("RELEASE (6)", "17 00 00 00 00 00", "release", reservation=ALLOWED, feature=Feature.RESERVE),
+    _row("RESERVE (10)", "56 00 00 00 00 00 00 00 00 00", "reserve", feature=Feature.RESERVE),
+    _row("RELEASE (10)", "57 00 00 00 00 00 00 00 00 00", "release", reservation=ALLOWED, feature=Feature.RESERVE),
+    # -- SBC-4: the medium ---------------------------------------------------------------------------------------------------
+    _row("START STOP UNIT", "1b 01 00 0f f7 00", "start_stop_unit", harmless=(4, 0xF1, 0x01), timeout=LONG),
+    _row("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 00 00 03 00", "prevent_allow_medium_removal", harmless=(4, 0x03, 0x00)),
+    _medium("READ CAPACITY (10)", "25 00 00 00 00 00 00 00 00 00", "read_capacity_10", IN, ignored=PMI_10,
+            reservation=ALLOWED, timeout=SHORT),
+    _medium("READ CAPACITY (16)", "9e 10 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "read_capacity_16", IN, action=True,
+            ignored=PMI_16, reservation=ALLOWED, timeout=SHORT),
+    _medium("GET LBA STATUS (16)", "9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "get_lba_status", IN, action=True),
+    _medium("READ DEFECT DATA (10)", "37 00 1f 00 00 00 00 ff ff 00", "read_defect_data", IN),
+    _medium("READ DEFECT DATA (12)", "b7 1f ff ff ff ff ff ff ff ff 00 00", "read_defect_data", IN),
+    _medium("SYNCHRONIZE CACHE (10)", "35 02 ff ff ff ff 00 ff ff 00", "synchronize_cache", ignored=SYNC_NV_10, timeout=LONG),
+    _medium("SYNCHRONIZE CACHE (16)", "91 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "synchronize_cache",
+            ignored=SYNC_NV_16, timeout=LONG),
+    # -- SBC-4: reads --------------------------------------------------------------------------------------------------------
+    _read("READ (6)", "08 1f ff ff ff 00", "read", IN),
+    _read("READ (10)", "28 18 ff ff ff ff 00 ff ff 00", "read", IN, ignored=IGNORED_10),
+    _read("READ (12)", "a8 18 ff ff ff ff ff ff ff ff 00 00", "read", IN, ignored=IGNORED_12),
+    _read("READ (16)", "88 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "read", IN, ignored=IGNORED_16),
+    _read("PRE-FETCH (10)", "34 02 ff ff ff ff 00 ff ff 00", "pre_fetch", ignored=GROUP_10),
+    _read("PRE-FETCH (16)", "90 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "pre_fetch", ignored=GROUP_16),
+    _read("VERIFY (10)", "2f 16 ff ff ff ff 00 ff ff 00", "verify", OUT, ignored=GROUP_10),
+    _read("VERIFY (12)", "af 16 ff ff ff ff ff ff ff ff 00 00", "verify", OUT, ignored=GROUP_12),
+    _read("VERIFY (16)", "8f 16 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "verify", OUT, ignored=GROUP_16),
+    # -- SBC-4: writes -------------------------------------------------------------------------------------------------------
+    _write("WRITE (6)", "0a 1f ff ff ff 00", "write"),
+    _write("WRITE (10)", "2a 18 ff ff ff ff 00 ff ff 00", "write", ignored=IGNORED_10),
+    _write("WRITE (12)", "aa 18 ff ff ff ff ff ff ff ff 00 00", "write", ignored=IGNORED_12),
+    _write("WRITE (16)", "8a 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write", ignored=IGNORED_16),
+    _write("WRITE AND VERIFY (10)", "2e 16 ff ff ff ff 00 ff ff 00", "write_and_verify", ignored=GROUP_10, extent=ALONE),
+    _write("WRITE AND VERIFY (12)", "ae 16 ff ff ff ff ff ff ff ff 00 00", "write_and_verify", ignored=GROUP_12, extent=ALONE),
+    _write("WRITE AND VERIFY (16)", "8e 16 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_and_verify", ignored=GROUP_16,
+           extent=ALONE),
+    _write("WRITE ATOMIC (16)", "9c 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_atomic", ignored=GROUP_16,
+           extent=ALONE, feature=Feature.ATOMIC_WRITE),
+    _write("ORWRITE (16)", "8b 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "orwrite", ignored=IGNORED_16, extent=ALONE),
+    _write("COMPARE AND WRITE", "89 18 ff ff ff ff ff ff ff ff 00 00 00 ff 00 00", "compare_and_write", ignored=IGNORED_16,
+           extent=ALONE, feature=Feature.COMPARE_AND_WRITE),
+    _write("WRITE SAME (10)", "41 18 ff ff ff ff 00 ff ff 00", "write_same", ignored=GROUP_10, extent=ALONE, timeout=LONG),
+    _write("WRITE SAME (16)", "93 19 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_same", ignored=GROUP_16, extent=ALONE,
+           timeout=LONG),
+    _write("UNMAP", "42 01 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
+)
+# fmt: on
+
+
+def _index() -> list[Command | dict[int, Command] | None]:
+    index: list[Command | dict[int, Command] | None] = [None] * 256
+    for command in COMMANDS:
+        if command.service_action is None:
+            index[command.operation_code] = command
+            continue
+        actions = index[command.operation_code]
+        if not isinstance(actions, dict):
+            actions = index[command.operation_code] = {}
+        actions[command.service_action] = command
+    return index
+
+
+_INDEX = _index()
+
+
+def lookup(cdb: bytes) -> Command:
+    """The row for a CDB, which may be longer than its command (iSCSI pads to 16 bytes).
+
+    :raises InvalidOpcode: no row has this operation code, or there is no CDB.
+    :raises InvalidFieldInCdb: an unknown service action of a known operation code, or a CDB that ends too early.
+    """
+    entry = _INDEX[cdb[0]] if cdb else None
+    if entry is None:
+        raise InvalidOpcode
+    if isinstance(entry, dict):
+        if len(cdb) <= SERVICE_ACTION_BYTE:
+            raise InvalidFieldInCdb.at(len(cdb))
+        action = entry.get(cdb[SERVICE_ACTION_BYTE] & SERVICE_ACTION_MASK)
+        if action is None:
+            raise InvalidFieldInCdb.at(SERVICE_ACTION_BYTE, SERVICE_ACTION_MASK.bit_length() - 1)
+        entry = action
+    if len(cdb) < len(entry.usage):
+        raise InvalidFieldInCdb.at(len(cdb))
+    return entry
+
+
+def rows(operation_code: int) -> tuple[Command, ...]:
+    """All rows of an operation code: none, one, or one for each service action."""
+    entry = _INDEX[operation_code]
+    if entry is None:
+        return ()
+    return tuple(entry.values()) if isinstance(entry, dict) else (entry,)
+
+
+def check_reserved(command: Command, cdb: bytes) -> None:
+    """Refuse a CDB with a reserved bit set; NACA is one of them (SAM-5 5.2: NORMACA is zero).
+
+    :raises InvalidFieldInCdb: with a pointer to the first such bit: the lowest byte, and in it the most significant bit.
+    """
+    length = len(command.usage)
+    wrong = int.from_bytes(cdb[:length]) & command.reserved
+    if wrong:
+        byte, bit = divmod(8 * length - wrong.bit_length(), 8)
+        raise InvalidFieldInCdb.at(byte, 7 - bit)
