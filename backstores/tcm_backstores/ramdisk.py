@@ -1,0 +1,167 @@
+"""A disk in this process's memory, gone when it ends.
+
+Memory: one anonymous mapping of the disk's size, which the kernel fills page by page as it is written, and one byte a
+page of bookkeeping, just as lazy. Resident at most ``size * (1 + 1/4096)``; reading takes none; unmap gives pages back.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tcm.backstore import Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent, Support
+from tcm.plugin_types import API_VERSION, BackstoreType, option
+from tcm_backstores.null import ZEROES, NullBackstore, check_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PAGE = mmap.PAGESIZE
+SHIFT = PAGE.bit_length() - 1
+MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+"""Linux's value for all but four architectures; Python 3.13 has the name."""
+SCAN = 1 << 20
+"""Pages that one :meth:`RamdiskBackstore.extents` looks at: it runs in the event loop."""
+
+
+@dataclass(frozen=True)
+class RamdiskOptions:
+    """Options of ``ramdisk``."""
+
+    size: int = option("bytes, a multiple of 512, for example 64M; memory is taken as it is written", kind="size")
+    nullio: bool = option("read zeroes and discard writes, as LIO's rd_nullio does", False)
+
+
+def check_config(options: RamdiskOptions) -> None:
+    """:raises ConfigError: if the size cannot be that of a disk."""
+    check_size("ramdisk", options.size)
+
+
+def clear(memory: mmap.mmap, start: int, end: int) -> None:
+    """Zero ``memory[start:end]``; its whole pages go back to the kernel."""
+    first, last = (start + PAGE - 1) & -PAGE, end & -PAGE
+    if first < last:
+        memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+        clear(memory, start, first)
+        clear(memory, last, end)
+    elif start < end:
+        memory[start:end] = bytes(end - start)
+
+
+class RamdiskBackstore(Backstore):
+    """``size`` bytes of anonymous memory. It has no write cache: nothing survives the process, flushed or not."""
+
+    concurrency = Concurrency.PARALLEL
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._view = memoryview(b"")
+        self._pages: mmap.mmap | None = None
+        self._mapped: mmap.mmap | None = None
+
+    async def open(self) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        pages = (self._size + PAGE - 1) >> SHIFT
+        try:
+            self._pages = mmap.mmap(-1, pages << SHIFT, flags=flags)
+            self._mapped = mmap.mmap(-1, pages, flags=flags)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"ramdisk: size={self._size} does not fit this process's memory ({error}); write less") from error
+        self._view = memoryview(self._pages)
+
+    def size(self) -> int:
+        return self._size
+
+    async def aclose(self) -> None:
+        self._view.release()
+        for memory in (self._pages, self._mapped):
+            if memory is not None:
+                memory.close()
+        self._pages = self._mapped = None
+
+    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        self.read_nowait(buffers, offset)
+
+    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:  # noqa: ARG002  nothing is cached
+        self.write_nowait(buffers, offset)
+
+    async def unmap(self, offset: int, length: int) -> None:
+        assert self._pages is not None
+        assert self._mapped is not None
+        end = offset + length
+        clear(self._pages, offset, end)
+        last = len(self._mapped) if end == self._size else end >> SHIFT  # nothing else lives in the last page
+        clear(self._mapped, (offset + PAGE - 1) >> SHIFT, last)
+
+    async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool, fua: bool = False) -> None:  # noqa: ARG002  as above
+        if may_unmap:
+            await self.unmap(offset, length)
+            return
+        for start in range(offset, offset + length, len(ZEROES)):
+            self.write_nowait((ZEROES[: offset + length - start],), start)
+
+    async def extents(self, offset: int, length: int) -> list[Extent]:
+        mapped = self._mapped
+        assert mapped is not None
+        end = min(offset + length, (offset >> SHIFT << SHIFT) + (SCAN << SHIFT))
+        last = (end + PAGE - 1) >> SHIFT
+        runs: list[Extent] = []
+        while offset < end:
+            page = offset >> SHIFT
+            here = mapped[page]
+            found = mapped.find(b"\0" if here else b"\1", page, last)
+            stop = end if found < 0 else min(found << SHIFT, end)
+            runs.append(Extent(offset, stop - offset, bool(here)))
+            offset = stop
+        return runs
+
+    def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        view = self._view
+        for buffer in buffers:
+            end = offset + len(buffer)
+            buffer[:] = view[offset:end]
+            offset = end
+        return True
+
+    def write_nowait(self, buffers: Sequence[Buffer], offset: int) -> bool:
+        view, start = self._view, offset
+        for buffer in buffers:
+            end = offset + len(buffer)
+            view[offset:end] = buffer
+            offset = end
+        first, last = start >> SHIFT, (offset + PAGE - 1) >> SHIFT
+        self._mapped[first:last] = b"\1" * (last - first)  # type: ignore[index]  # open between open() and aclose()
+        return True
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            physical_block_size=PAGE,
+            unmap=Support.NATIVE,
+            unmap_granularity=PAGE,
+            write_zeroes=Support.NATIVE,
+            extents=Support.NATIVE,
+            nowait=True,
+        )
+
+
+def make(options: RamdiskOptions) -> Backstore:
+    """The backstore that ``options`` describe."""
+    return NullBackstore(options.size) if options.nullio else RamdiskBackstore(options.size)
+
+
+def from_saveconfig(storage_object: dict[str, Any]) -> dict[str, Any]:
+    """LIO's ``ramdisk``: ``size`` in bytes, ``nullio``."""
+    return {name: storage_object[name] for name in ("size", "nullio") if storage_object.get(name) is not None}
+
+
+RAMDISK = BackstoreType(
+    name="ramdisk",
+    api_version=API_VERSION,
+    options=RamdiskOptions,
+    factory=make,
+    check_config=check_config,
+    description="a disk in memory, thin provisioned, gone when the program ends",
+    saveconfig_plugin="ramdisk",
+    from_saveconfig=from_saveconfig,
+)

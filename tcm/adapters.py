@@ -1,0 +1,145 @@
+"""Turns what a plug-in wrote into what the core calls: blocking code into worker threads, serialised code under a lock.
+
+The order is fixed: ``adapt`` the backstore, then each filter around it (``adapt(type.factory(inner, options))``).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+
+from tcm.backstore import Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency, Extent
+from tcm.filter import BackstoreFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_THREADS = 32
+"""Requests of one PARALLEL :class:`BlockingBackstore` that are in threads at once, unless a limiter is given."""
+
+
+def adapt(backstore: Backstore | BlockingBackstore, *, limiter: anyio.CapacityLimiter | None = None) -> Backstore:
+    """A backstore that the core may call with any number of requests at once.
+
+    :param limiter: shared by several blocking backstores, to bound their threads together. Without it each has its own
+        bound of ``MAX_THREADS``, so one that hangs starves no other.
+    """
+    concurrency = backstore.concurrency
+    adapted = ThreadedBackstore(backstore, limiter) if isinstance(backstore, BlockingBackstore) else backstore
+    return SerializedBackstore(adapted) if concurrency is Concurrency.SERIALIZED else adapted
+
+
+class ThreadedBackstore(Backstore):
+    """Runs a :class:`BlockingBackstore` in worker threads.
+
+    A thread cannot be interrupted, and it holds the caller's buffers: so a cancelled call waits for its thread to end and
+    is cancelled then. ``size``, ``capabilities`` and the ``nowait`` methods are called directly.
+    """
+
+    concurrency = Concurrency.PARALLEL
+
+    def __init__(self, blocking: BlockingBackstore, limiter: anyio.CapacityLimiter | None = None) -> None:
+        self.blocking = blocking
+        self._limiter = limiter
+        # One Python call less on the hot path than a method that forwards.
+        self.read_nowait = blocking.read_nowait  # type: ignore[method-assign]
+        self.write_nowait = blocking.write_nowait  # type: ignore[method-assign]
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(MAX_THREADS)
+        # Not abandoned on cancel (the default): anyio shields the wait for the thread on both of its backends.
+        return await run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
+
+    async def open(self) -> None:
+        await self._run(self.blocking.open)
+
+    def size(self) -> int:
+        return self.blocking.size()
+
+    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        await self._run(self.blocking.readv, buffers, offset)
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._run(self.blocking.close)
+
+    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:
+        await self._run(self.blocking.writev, buffers, offset, fua)
+
+    async def flush(self) -> None:
+        await self._run(self.blocking.flush)
+
+    async def unmap(self, offset: int, length: int) -> None:
+        await self._run(self.blocking.unmap, offset, length)
+
+    async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool, fua: bool = False) -> None:
+        await self._run(self.blocking.write_zeroes, offset, length, may_unmap=may_unmap, fua=fua)
+
+    async def extents(self, offset: int, length: int) -> list[Extent]:
+        return await self._run(self.blocking.extents, offset, length)
+
+    def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        return self.blocking.read_nowait(buffers, offset)
+
+    def write_nowait(self, buffers: Sequence[Buffer], offset: int) -> bool:
+        return self.blocking.write_nowait(buffers, offset)
+
+    def capabilities(self) -> Capabilities:
+        return self.blocking.capabilities()
+
+
+class SerializedBackstore(BackstoreFilter):
+    """Lets one request at a time into ``inner``, in the order of arrival. A ``nowait`` call never waits: it says False."""
+
+    concurrency = Concurrency.PARALLEL
+    passed_through = frozenset({"size", "capabilities"})
+
+    def __init__(self, inner: Backstore) -> None:
+        super().__init__(inner)
+        self._lock = anyio.Lock()
+
+    async def open(self) -> None:
+        async with self._lock:
+            await self.inner.open()
+
+    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        async with self._lock:
+            await self.inner.readv(buffers, offset)
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            async with self._lock:
+                await self.inner.aclose()
+
+    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:
+        async with self._lock:
+            await self.inner.writev(buffers, offset, fua)
+
+    async def flush(self) -> None:
+        async with self._lock:
+            await self.inner.flush()
+
+    async def unmap(self, offset: int, length: int) -> None:
+        async with self._lock:
+            await self.inner.unmap(offset, length)
+
+    async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool, fua: bool = False) -> None:
+        async with self._lock:
+            await self.inner.write_zeroes(offset, length, may_unmap=may_unmap, fua=fua)
+
+    async def extents(self, offset: int, length: int) -> list[Extent]:
+        async with self._lock:
+            return await self.inner.extents(offset, length)
+
+    def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        return not self._lock.locked() and self.inner.read_nowait(buffers, offset)
+
+    def write_nowait(self, buffers: Sequence[Buffer], offset: int) -> bool:
+        return not self._lock.locked() and self.inner.write_nowait(buffers, offset)
