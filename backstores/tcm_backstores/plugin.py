@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.hookspecs import hookimpl
+from tcm_backstores.fileio import FILEIO
 from tcm_backstores.null import NULL
 from tcm_backstores.ramdisk import RAMDISK
 
@@ -17,4 +18,4 @@ if TYPE_CHECKING:
 @hookimpl
 def tcm_backstores() -> Iterable[BackstoreType]:
     """The storage objects we ship."""
-    return (RAMDISK, NULL)
+    return (FILEIO, RAMDISK, NULL)
