@@ -1,1 +1,31 @@
-"""Hooks of this distribution."""
+"""Hooks of this distribution: the iSCSI fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tcm.hookspecs import hookimpl
+from tcm.plugin_types import API_VERSION, FabricType
+
+
+@hookimpl
+def tcm_fabrics() -> Iterable[FabricType]:
+    """The iSCSI fabric."""
+    from tcm_iscsi import attributes, fabric
+
+    return (
+        FabricType(
+            name="iscsi",
+            api_version=API_VERSION,
+            options=fabric.IscsiOptions,
+            factory=fabric.make,
+            description="iSCSI (RFC 7143) over TCP",
+            check_name=fabric.check_name,
+            default_name=fabric.default_name,
+            uses_portals=True,
+            default_portal=("127.0.0.1", fabric.DEFAULT_PORT),
+            tpg_attributes=attributes.TpgAttributes,
+            tpg_parameters=attributes.TpgParameters,
+            acl_attributes=attributes.AclAttributes,
+        ),
+    )

@@ -1,0 +1,113 @@
+"""The iSCSI fabric: portals, targets and sessions of one process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tcm.backstore import ConfigError
+from tcm.fabric import Endpoint, Fabric
+from tcm.plugin_types import option
+from tcm.target.device import Authentication
+from tcm_iscsi.protocol.names import InvalidName, normalize
+from tcm_iscsi.server import Server
+from tcm_iscsi.sessions import PortalBinding, Registry
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from tcm.target.device import TargetDevice
+
+LOGOUT_SECONDS = 5
+DEFAULT_PORT = 3260
+
+
+@dataclasses.dataclass(frozen=True)
+class IscsiOptions:
+    """Options of ``--fabric iscsi:...``."""
+
+    poll: int = option(
+        "microseconds to keep polling a connection after its last PDU before sleeping; 0 sleeps at once and saves CPU", 200
+    )
+    discovery_auth: Authentication | None = option("CHAP of discovery sessions, from the configuration file", None, secret=True)
+
+
+class IscsiFabric(Fabric):
+    """All targets of the configuration, served over TCP."""
+
+    def __init__(self, targets: Sequence[TargetDevice], options: IscsiOptions) -> None:
+        self._targets = targets
+        self.registry = Registry(targets, options.discovery_auth)
+        self.server = Server(self.registry, poll=options.poll / 1e6)
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Bind every portal, then serve."""
+        shared: dict[tuple[str, int], PortalBinding] = {}
+        for target in self._targets:
+            for group in target.portal_groups.values():
+                for portal in group.portals:
+                    key = (portal.address, portal.port or -len(shared) - 1)
+                    binding = shared.get(key)
+                    if binding is None:
+                        shared[key] = binding = PortalBinding(portal.address, portal.port)
+                    binding.groups.append(group)
+        self.registry.bindings = list(shared.values())
+        try:
+            for binding in self.registry.bindings:
+                self.server.bind(binding)
+            await self.server.run(task_status.started)
+        finally:
+            self.server.stop_listening()
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """A URL per LUN and portal."""
+        found = []
+        for binding in self.registry.bindings:
+            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(binding.address, binding.address)
+            portal = f"[{host}]:{binding.port}" if ":" in host else f"{host}:{binding.port}"
+            for group in binding.groups:
+                name = group.target.name
+                for number in sorted(group.luns):
+                    url = f"iscsi://{portal}/{name}/{number}"
+                    hints = (
+                        f"libiscsi:    iscsi-inq {url}",
+                        f"qemu:        qemu-img info {url}",
+                        f"open-iscsi:  iscsiadm -m discovery -t sendtargets -p {portal} && "
+                        f"iscsiadm -m node -T {name} -p {portal} --login",
+                    )
+                    found.append(Endpoint(url, hints))
+        return found
+
+    async def drain(self) -> None:
+        """Ask every initiator to log out."""
+        await self.server.drain(LOGOUT_SECONDS)
+
+    def sessions(self) -> Sequence[str]:
+        """One line per connection."""
+        return [str(c) for c in self.server.describe()]
+
+    def targets(self) -> Sequence[TargetDevice]:
+        """As configured."""
+        return self._targets
+
+
+def make(targets: Sequence[TargetDevice], options: Any) -> IscsiFabric:
+    """Factory of the descriptor."""
+    return IscsiFabric(targets, options)
+
+
+def check_name(name: str) -> str:
+    """Normalise a target or initiator name of the configuration."""
+    try:
+        return normalize(name, strict=True)
+    except InvalidName as e:
+        raise ConfigError(str(e)) from e
+
+
+def default_name(host: str, unique: str) -> str:
+    """``iqn.2003-01.org.linux-iscsi.<host>.<arch>:sn.<12 hex>``, as LIO's tools make it."""
+    import platform
+
+    label = "".join(c if c.isalnum() or c == "-" else "-" for c in host.lower().partition(".")[0]) or "localhost"
+    return check_name(f"iqn.2003-01.org.linux-iscsi.{label}.{platform.machine().replace('_', '').lower()}:sn.{unique}")

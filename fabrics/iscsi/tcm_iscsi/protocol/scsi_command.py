@@ -1,0 +1,276 @@
+"""One SCSI command of a session: its Data-Out transfer, and its response (RFC 7143 4.2.5, 11.3 to 11.8)."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from tcm.scsi.sense import Sense, SenseKey, Status
+from tcm_iscsi.protocol.session import RESERVED_TAG
+
+if TYPE_CHECKING:
+    from tcm.target.task import Task
+    from tcm_iscsi.protocol.full_feature import FullFeaturePhase
+
+DATA_IN = struct.Struct(">BBxBI8sIIIIIIII").pack
+"""opcode, flags, status, AHS and data segment length, LUN, ITT, TTT, StatSN, ExpCmdSN, MaxCmdSN, DataSN, Buffer Offset, Residual Count."""
+RESPONSE = struct.Struct(">BBBBI8xIIIIIIII").pack
+"""opcode, flags, response, status, lengths, ITT, SNACK tag, StatSN, ExpCmdSN, MaxCmdSN, ExpDataSN, bidi residual, residual."""
+R2T = struct.Struct(">BB2xI8sIIIIIIII").pack
+"""opcode, flags, lengths, LUN, ITT, TTT, StatSN, ExpCmdSN, MaxCmdSN, R2TSN, Buffer Offset, Desired Data Transfer Length."""
+
+NO_LUN = bytes(8)
+FINAL, OVERFLOW, UNDERFLOW, STATUS = 0x80, 0x04, 0x02, 0x01
+
+UNEXPECTED_UNSOLICITED_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0C)
+INCORRECT_AMOUNT_OF_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0D)
+PROTOCOL_SERVICE_CRC_ERROR = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x47, ascq=0x05)
+
+
+class Sequence:
+    """A run of Data-Out PDUs: the unsolicited one, or what one R2T asked for."""
+
+    __slots__ = ("data_sn", "end", "offset")
+
+    def __init__(self, offset: int, end: int) -> None:
+        self.offset = offset
+        self.end = end
+        self.data_sn = 0
+
+
+class ScsiCommand:
+    """Allegiance of a command to the connection it came by, its data transfer and its response."""
+
+    __slots__ = (
+        "buffer",
+        "connection",
+        "done",
+        "failure",
+        "granted",
+        "held",
+        "immediate",
+        "itt",
+        "lun",
+        "next_offset",
+        "r2t_sn",
+        "reading",
+        "sequences",
+        "task",
+        "wanted",
+        "write_length",
+    )
+
+    task: Task
+
+    def __init__(self, connection: FullFeaturePhase, itt: int, lun: bytes, write_length: int, *, immediate: bool) -> None:
+        self.connection = connection
+        self.itt = itt
+        self.lun = lun
+        self.write_length = write_length
+        self.immediate = immediate
+        self.sequences: dict[int, Sequence] = {}
+        self.buffer: bytearray | None = None
+        self.next_offset = 0
+        self.wanted = 0
+        self.granted = 0
+        self.reading = 0
+        self.done = False
+        self.r2t_sn = 0
+        self.failure: Sense | None = None
+        self.held = False
+
+    # Data-Out
+
+    def expect_unsolicited(self, received: memoryview, first_burst: int) -> None:
+        """Unsolicited Data-Out PDUs follow the command, which carried ``received``."""
+        end = min(self.write_length, first_burst)
+        self.buffer = bytearray(end)
+        self.buffer[: len(received)] = received
+        self.sequences[RESERVED_TAG] = Sequence(len(received), end)
+        self.next_offset = end
+
+    def receive_data_out(self) -> None:
+        """The core wants the data now; the rest of it is asked for with R2Ts."""
+        self.wanted = self.task.data_out_wanted
+        if self.buffer is None:
+            had = self.task.data_out[: self.wanted]
+            self.buffer = bytearray(self.wanted)
+            self.buffer[: len(had)] = had
+            self.next_offset = len(had)
+        elif len(self.buffer) < self.wanted:
+            self.buffer.extend(bytes(self.wanted - len(self.buffer)))
+        if RESERVED_TAG not in self.sequences:
+            self.advance_transfer()
+
+    def advance_transfer(self) -> None:
+        """Ask for more, or tell the core that everything is there, or send the response that had to wait."""
+        task = self.task
+        if self.held:
+            if not self.sequences:
+                self.held = False
+                self.send_response()
+            return
+        if self.failure is not None:
+            if not self.sequences and self.wanted:
+                self.wanted = 0
+                task.nexus.data_out_failed(task, self.failure)
+            return
+        if not self.wanted:
+            return
+        if self.next_offset < self.wanted:
+            self.connection.request_data(self)
+        elif not self.sequences:
+            assert self.buffer is not None  # noqa: S101  (receive_data_out made it)
+            task.data_out = memoryview(self.buffer)[: self.wanted]
+            self.wanted = 0
+            self.connection.release(self)
+            task.nexus.data_out_received(task)
+
+    def send_r2ts(self) -> None:
+        """R2Ts up to MaxOutstandingR2T, each for up to MaxBurstLength (RFC 7143 11.8)."""
+        connection = self.connection
+        session = connection.session
+        p = session.parameters
+        while self.next_offset < self.wanted and len(self.sequences) < p.max_outstanding_r2t:
+            length = min(p.max_burst_length, self.wanted - self.next_offset)
+            ttt = session.new_ttt()
+            self.sequences[ttt] = Sequence(self.next_offset, self.next_offset + length)
+            connection.emit(
+                R2T(
+                    0x31, FINAL, 0, self.lun, self.itt, ttt, connection.stat_sn, session.exp_cmd_sn, session.max_cmd_sn,
+                    self.r2t_sn, self.next_offset, length,
+                )
+            )  # fmt: skip
+            self.r2t_sn += 1
+            self.next_offset += length
+
+    def data_out(self, ttt: int, data_sn: int, offset: int, data: Any, *, final: bool) -> str | None:
+        """One Data-Out PDU (RFC 7143 11.7). Returns what is wrong with it, or ``None``."""
+        sequence = self.sequences.get(ttt)
+        if sequence is None:
+            return "Data-Out with a Target Transfer Tag that is not outstanding"
+        length = len(data)
+        if offset != sequence.offset or offset + length > sequence.end:
+            return f"Data-Out at offset {offset} length {length}, expected {sequence.offset} up to {sequence.end}"
+        if data_sn != sequence.data_sn:
+            # a PDU is missing; at ERL 0 nothing brings it back: the command ends (RFC 7143 7.8)
+            self.failure = INCORRECT_AMOUNT_OF_DATA
+        sequence.data_sn = (data_sn + 1) & 0xFFFFFFFF
+        if self.buffer is not None and offset < len(self.buffer):
+            self.buffer[offset : offset + length] = data
+        sequence.offset = offset + length
+        if final:
+            if sequence.offset != sequence.end and (ttt != RESERVED_TAG or not self.short_unsolicited(sequence.offset)):
+                self.failure = INCORRECT_AMOUNT_OF_DATA
+            del self.sequences[ttt]
+            self.advance_transfer()
+        elif sequence.offset == sequence.end and ttt != RESERVED_TAG:
+            return "Data-Out fills its sequence without the F bit"
+        return None
+
+    def short_unsolicited(self, offset: int) -> bool:
+        """The initiator ended its unsolicited data early: R2Ts ask for the rest."""
+        self.next_offset = offset
+        return True
+
+    # response
+
+    def complete(self) -> None:
+        """The core has a status. Wait for the end of data that is on its way (RFC 7143 11.4.2), then answer."""
+        self.wanted = 0
+        if self.sequences:
+            self.held = True
+            self.buffer = None
+        else:
+            self.send_response()
+
+    def abandon(self) -> None:
+        """The task was aborted without a response; what data still comes is dropped."""
+        self.sequences.clear()
+        self.buffer = None
+        self.finish()
+
+    def finish(self) -> None:
+        """Out of the session's books."""
+        if self.done:
+            return
+        self.done = True
+        connection = self.connection
+        session = connection.session
+        if session.commands.get(self.itt) is self:
+            del session.commands[self.itt]
+        if not self.immediate:
+            session.command_done()
+        connection.release(self)
+
+    def send_response(self) -> None:
+        """Data-In PDUs and the status: in the last of them if it is GOOD, in a SCSI Response otherwise."""
+        task, connection = self.task, self.connection
+        session = connection.session
+        self.finish()
+        if connection.closed:
+            return
+        flags = 0
+        if task.residual:
+            flags = OVERFLOW if task.overflow else UNDERFLOW
+        data_sn = 0
+        if task.data_in:
+            collapse = task.status == Status.GOOD
+            data_sn = self.send_data_in(task.data_in, flags if collapse else 0, collapse=collapse)
+            if collapse and data_sn:
+                connection.response_queued()
+                return
+        sense = task.sense_data()
+        segment = len(sense).to_bytes(2, "big") + sense if sense else b""
+        header = RESPONSE(
+            0x21, FINAL | flags, 0, task.status, len(segment), self.itt, 0, connection.next_stat_sn(), session.exp_cmd_sn,
+            session.max_cmd_sn, data_sn or self.r2t_sn, 0, task.residual,
+        )  # fmt: skip
+        connection.emit(header, segment)
+        connection.response_queued()
+
+    def send_data_in(self, buffers: list[Any], flags: int, *, collapse: bool) -> int:
+        """Data-In PDUs of at most the initiator's MaxRecvDataSegmentLength, in sequences of at most MaxBurstLength.
+
+        Buffers are passed through uncopied. Returns how many PDUs were made.
+        """
+        connection = self.connection
+        session = connection.session
+        task = self.task
+        views = [memoryview(b).cast("B") for b in buffers if len(b)]
+        left = sum(map(len, views))
+        limit, burst = connection.parameters.initiator_max_recv_data_segment_length, session.parameters.max_burst_length
+        offset, data_sn, burst_left = 0, 0, burst
+        while left:
+            length = min(left, limit, burst_left)
+            pieces = []
+            need = length
+            while need:
+                view = views[0]
+                if len(view) <= need:
+                    pieces.append(view)
+                    need -= len(view)
+                    del views[0]
+                else:
+                    pieces.append(view[:need])
+                    views[0] = view[need:]
+                    need = 0
+            left -= length
+            burst_left -= length
+            bits, stat_sn, residual = 0, 0, 0
+            if not left:
+                bits = FINAL
+                if collapse:
+                    bits |= STATUS | flags
+                    stat_sn, residual = connection.next_stat_sn(), task.residual
+            elif not burst_left:
+                bits = FINAL
+                burst_left = burst
+            header = DATA_IN(
+                0x25, bits, 0, length, NO_LUN, self.itt, RESERVED_TAG, stat_sn, session.exp_cmd_sn, session.max_cmd_sn,
+                data_sn, offset, residual,
+            )  # fmt: skip
+            connection.emit(header, *pieces)
+            offset += length
+            data_sn += 1
+        return data_sn

@@ -1,0 +1,348 @@
+"""Sockets: accept, receive, process, transmit, timers. The only file of this fabric that touches the network."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from tcm.backstore import ConfigError
+from tcm_iscsi.connection import Connection
+from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from tcm_iscsi.sessions import PortalBinding, Registry
+
+log = logging.getLogger("tcm.iscsi")
+
+RECEIVE_BUFFER = 512 << 10
+ARENA = 1 << 20
+IOV_MAX = 1024
+TICK = 1.0
+"""Seconds between looks at the timers."""
+SPINS = 24
+"""Tries to receive before the event loop gets its turn, when no other connection is busy."""
+
+
+class Link:
+    """A connection's socket, and what waits to be sent on it."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self.server = server
+        self.sock = sock
+        self.connection: Connection | None = None
+        self.hot_until = 0.0
+        self.sent: anyio.Event | None = None
+        """Set when the writer task has sent everything; ``None`` while there is no writer task."""
+        self.progress: anyio.Event | None = None
+        """Set when a command has been answered, for a receiver that waits for room."""
+
+    def wake(self) -> None:
+        """There is something to send, from outside of ``process`` of this connection."""
+        if self.progress is not None:
+            self.progress.set()
+        if self.server.processing:
+            self.server.woken.add(self)
+        else:
+            self.push()
+
+    def push(self) -> None:
+        """Send from outside of the receiver; end the connection if that is what it waits for."""
+        if self.flush() and self.connection is not None and self.connection.closing:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+    def flush(self) -> bool:
+        """Send what the socket takes now; True if that was everything. Starts a writer task for the rest."""
+        connection = self.connection
+        if connection is None:
+            return True
+        if self.sent is not None:
+            connection.detach(self.server.arena)
+            return False
+        out = connection.out
+        while out:
+            try:
+                sent = self.sock.sendmsg(out if len(out) <= IOV_MAX else out[:IOV_MAX])
+            except BlockingIOError:
+                connection.detach(self.server.arena)
+                self.sent = anyio.Event()
+                self.server.group.start_soon(self.write)
+                return False
+            except OSError as e:
+                self.fail(f"send: {e.strerror}")
+                return True
+            connection.sent(sent)
+        return True
+
+    async def write(self) -> None:
+        """Send the rest as the peer takes it."""
+        connection, event = self.connection, self.sent
+        assert connection is not None and event is not None  # noqa: S101, PT018  (flush made them)
+        try:
+            while connection.out:
+                await anyio.wait_writable(self.sock)
+                connection.sent(self.sock.sendmsg(connection.out[:IOV_MAX]))
+        except BlockingIOError:
+            pass
+        except (OSError, anyio.ClosedResourceError) as e:
+            self.fail(f"send: {e}")
+        finally:
+            self.sent = None
+            event.set()
+        self.push()
+
+    def fail(self, reason: str) -> None:
+        """End the connection from outside its receiver."""
+        if self.connection is not None:
+            self.connection.failed(reason)
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class Server:
+    """All portals and connections of the fabric.
+
+    :param poll: seconds to keep polling a socket after the last PDU before sleeping; on a virtual machine a sleeping thread's
+        wake-up costs more than a command. 0 to sleep at once.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, registry: Registry, *, poll: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.registry = registry
+        self.poll = poll if len(os.sched_getaffinity(0)) > 1 else 0.0
+        self.clock = clock
+        self.buffer = bytearray(RECEIVE_BUFFER)
+        self.view = memoryview(self.buffer)
+        self.arena = DataInArena(ARENA)
+        self.links: set[Link] = set()
+        self.hot: set[Link] = set()
+        self.woken: set[Link] = set()
+        self.processing = False
+        self.listeners: list[tuple[socket.socket, PortalBinding]] = []
+        self.accepting: anyio.CancelScope | None = None
+        self.group: TaskGroup
+
+    def bind(self, binding: PortalBinding) -> None:
+        """Listen at a portal; its real port is stored in the binding. Raises ConfigError if that cannot be."""
+        address, port = binding.address, binding.port
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
+            sock.bind((address, port))
+            sock.listen(1024)
+        except (OSError, OverflowError) as e:
+            sock.close()
+            shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            why = {
+                errno.EADDRINUSE: "the port is taken; stop the other server, or write another port (port 0 takes any free one)",
+                errno.EACCES: "ports below 1024 need root; write one above, such as 3260",
+                errno.EADDRNOTAVAIL: "this machine has no such address; `ip address` lists those it has",
+            }.get(getattr(e, "errno", None) or 0, str(e))
+            msg = f"--portal {shown}: {why}"
+            raise ConfigError(msg) from e
+        binding.port = sock.getsockname()[1]
+        self.listeners.append((sock, binding))
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Accept and serve until cancelled."""
+        try:
+            async with anyio.create_task_group() as self.group:
+                self.group.start_soon(self.tick)
+                started()
+                with anyio.CancelScope() as self.accepting:
+                    async with anyio.create_task_group() as acceptors:
+                        for sock, binding in self.listeners:
+                            acceptors.start_soon(self.accept, sock, binding)
+        finally:
+            self.stop_listening()
+
+    def stop_listening(self) -> None:
+        """Accept no more."""
+        if self.accepting is not None:
+            self.accepting.cancel()
+        for sock, _ in self.listeners:
+            sock.close()
+        self.listeners.clear()
+
+    async def accept(self, listener: socket.socket, binding: PortalBinding) -> None:
+        """Take connections of one portal."""
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                await anyio.wait_readable(listener)
+                continue
+            except OSError as e:
+                if e.errno == errno.EBADF:
+                    return
+                # out of file descriptors or memory: others may leave
+                log.warning("accept: %s", e.strerror)
+                await anyio.sleep(0.1)
+                continue
+            self.group.start_soon(self.serve, sock, binding)
+
+    async def tick(self) -> None:
+        """Look at every connection's timers."""
+        while True:
+            await anyio.sleep(TICK)
+            now = self.clock()
+            for link in list(self.links):
+                connection = link.connection
+                if connection is None:
+                    continue
+                try:
+                    connection.handle_timer(now)
+                except ConnectionFailed as e:
+                    link.fail(str(e))
+
+    async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
+        """One connection, from accept to close."""
+        link = Link(self, sock)
+        self.links.add(link)
+        try:
+            with sock:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                local, peer = sock.getsockname(), sock.getpeername()
+                link.connection = connection = Connection(
+                    self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
+                )
+                try:
+                    await self.receive(link, connection)
+                except ConnectionFailed as e:
+                    connection.failed(str(e))
+                    link.flush()
+                except OSError as e:
+                    connection.failed(e.strerror or str(e))
+                except Exception as e:
+                    log.exception("%s: internal error, connection dropped", connection)
+                    connection.failed(f"internal error: {e!r}")
+                    self.registry.unhandled(str(connection), e)
+                finally:
+                    self.processing = False
+                    connection.close()
+                    self.flush_woken()
+        except OSError as e:  # gone before it was set up
+            log.debug("accept: %s", e.strerror)
+        finally:
+            self.links.discard(link)
+            self.hot.discard(link)
+
+    async def receive(self, link: Link, connection: Connection) -> None:
+        """Bytes in, answers out, until either side ends it."""
+        sock, buf, view = link.sock, self.buffer, self.view
+        recv_into, clock, poll = sock.recv_into, self.clock, self.poll
+        rest = b""
+        spins = 0
+        while True:
+            payload = connection.payload_room()
+            try:
+                if payload is not None:
+                    count = sock.recvmsg_into((payload, view))[0]
+                elif rest:
+                    count = recv_into(view[len(rest) :])
+                else:
+                    count = recv_into(buf)
+            except BlockingIOError:
+                if not poll:
+                    await anyio.wait_readable(sock)
+                    continue
+                spins += 1
+                if spins < SPINS and len(self.hot) == 1 and link in self.hot:
+                    continue
+                spins = 0
+                if clock() < link.hot_until:
+                    await checkpoint()
+                else:
+                    self.hot.discard(link)
+                    await anyio.wait_readable(sock)
+                continue
+            if not count:
+                return
+            now = clock()
+            connection.last_received = now
+            if poll:
+                link.hot_until = now + poll
+                self.hot.add(link)
+            off = 0
+            self.processing = True
+            if payload is not None:
+                taken = min(count, len(payload))
+                connection.payload_received(taken)
+                end = count - taken
+            else:
+                end = len(rest) + count
+                if rest:
+                    buf[: len(rest)] = rest
+            while True:
+                before = off
+                off = connection.process(buf, view, off, end)
+                self.processing = False
+                complete = not connection.out or link.flush()
+                self.arena.free = 0
+                if self.woken:
+                    self.flush_woken()
+                if connection.closing:
+                    await self.finish(link)
+                    return
+                if not complete or connection.throttled():
+                    rest = bytes(view[off:end])
+                    await self.room(link, connection)
+                    buf[: len(rest)] = rest
+                    off, end, before = 0, len(rest), -1
+                if end - off < 48 or off == before:
+                    break
+                self.processing = True
+            rest = bytes(view[off:end]) if off < end else b""
+
+    async def room(self, link: Link, connection: Connection) -> None:
+        """Wait until the peer has taken what is queued, and enough commands in progress have ended."""
+        while not connection.closed:
+            if link.sent is not None:
+                await link.sent.wait()
+            elif connection.throttled():
+                link.progress = anyio.Event()
+                await link.progress.wait()
+                link.progress = None
+            else:
+                return
+
+    async def finish(self, link: Link) -> None:
+        """Send what is queued, within reason, before the socket closes."""
+        with anyio.move_on_after(2):
+            while link.sent is not None:
+                await link.sent.wait()
+        with suppress(OSError):
+            link.sock.shutdown(socket.SHUT_WR)
+
+    def flush_woken(self) -> None:
+        """Send for connections that got something while another one was being processed."""
+        while self.woken:
+            self.woken.pop().push()
+
+    async def drain(self, seconds: int) -> None:
+        """Stop accepting, ask every initiator to log out, wait until all have."""
+        self.stop_listening()
+        for link in list(self.links):
+            if link.connection is not None:
+                link.connection.request_logout(seconds)
+        while self.links:
+            await anyio.sleep(0.05)
+
+    def describe(self) -> list[Any]:
+        """The connections, for people."""
+        return [link.connection for link in self.links if link.connection is not None]

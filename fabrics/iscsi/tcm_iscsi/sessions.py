@@ -1,0 +1,389 @@
+"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tcm.scsi import transport_id
+from tcm.target.device import Authentication, InitiatorPort, NexusRefused
+from tcm.target.task import Task, TaskAttribute
+from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
+from tcm_iscsi.protocol.discovery import TargetRecord, TextPhase
+from tcm_iscsi.protocol.login_interface import (
+    Credentials,
+    Disposition,
+    LoginError,
+    LoginIdentity,
+    LoginTarget,
+    SessionResolution,
+    SessionType,
+)
+from tcm_iscsi.protocol.pdu import LoginStatus
+from tcm_iscsi.protocol.session import Session, SessionIdentity
+
+if TYPE_CHECKING:
+    from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.nexus import ITNexus
+    from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
+
+log = logging.getLogger("tcm.iscsi")
+
+DISCOVERY_WINDOW = 16
+
+FUNCTIONS = {
+    1: TaskManagementFunction.ABORT_TASK,
+    2: TaskManagementFunction.ABORT_TASK_SET,
+    3: TaskManagementFunction.CLEAR_ACA,
+    4: TaskManagementFunction.CLEAR_TASK_SET,
+    5: TaskManagementFunction.LOGICAL_UNIT_RESET,
+    6: TaskManagementFunction.TARGET_WARM_RESET,
+    7: TaskManagementFunction.TARGET_COLD_RESET,
+}
+"""RFC 7143 11.5.1."""
+LEVEL_2_FUNCTIONS = {
+    9: TaskManagementFunction.QUERY_TASK,
+    10: TaskManagementFunction.QUERY_TASK_SET,
+    11: TaskManagementFunction.I_T_NEXUS_RESET,
+    12: TaskManagementFunction.QUERY_ASYNCHRONOUS_EVENT,
+}
+"""RFC 7144 4.2: only if iSCSIProtocolLevel 2 was negotiated."""
+RESPONSES = {
+    TaskManagementResponse.FUNCTION_COMPLETE: 0,
+    TaskManagementResponse.TASK_DOES_NOT_EXIST: 1,
+    TaskManagementResponse.LUN_DOES_NOT_EXIST: 2,
+    TaskManagementResponse.NOT_SUPPORTED: 5,
+    TaskManagementResponse.FUNCTION_SUCCEEDED: 7,
+    TaskManagementResponse.FUNCTION_REJECTED: 255,
+    TaskManagementResponse.SERVICE_DELIVERY_FAILURE: 255,
+}
+"""RFC 7143 11.6.1, RFC 7144 4.3."""
+ATTRIBUTES = (
+    TaskAttribute.UNTAGGED,
+    TaskAttribute.SIMPLE,
+    TaskAttribute.ORDERED,
+    TaskAttribute.HEAD_OF_QUEUE,
+    TaskAttribute.ACA,
+    TaskAttribute.SIMPLE,
+    TaskAttribute.SIMPLE,
+    TaskAttribute.SIMPLE,
+)
+"""ATTR field; the reserved values are treated as SIMPLE (RFC 7143 11.3.1.1)."""
+
+
+@dataclass(slots=True, eq=False)
+class PortalBinding:
+    """One listening address, and the portal groups behind it."""
+
+    address: str
+    port: int
+    """0 until bound, if any free port will do."""
+    groups: list[TargetPortalGroup] = field(default_factory=list)
+
+    @property
+    def wildcard(self) -> bool:
+        """Listens on every address of its family."""
+        return self.address in ("0.0.0.0", "::")
+
+
+class Port:
+    """A session's way to the core (:class:`tcm_iscsi.protocol.session.ScsiPort`)."""
+
+    nexus: ITNexus
+
+    def __init__(self, group: TargetPortalGroup, registry: Registry) -> None:
+        self.group = group
+        self.registry = registry
+        self.level = 1
+
+    def make_task(
+        self, lun: bytes, itt: int, cdb: bytes, attribute: int, read_length: int, write_length: int, data: Any, context: Any
+    ) -> Task:
+        """See :class:`ScsiPort`."""
+        return Task(self.nexus, lun, itt, cdb, ATTRIBUTES[attribute], read_length, write_length, data, context)
+
+    def manage(self, function: int, lun: bytes, referenced_tag: int, context: Any) -> bool:
+        """See :class:`ScsiPort`."""
+        code = FUNCTIONS.get(function) or (LEVEL_2_FUNCTIONS.get(function) if self.level >= 2 else None)
+        if code is None:
+            return False
+        self.nexus.manage(TaskManagementRequest(code, lun, referenced_tag, context))
+        if code is TaskManagementFunction.TARGET_COLD_RESET:
+            # RFC 7143 11.5.1: a cold reset ends every session of the target
+            self.registry.drop_sessions(self.group.target)
+        return True
+
+    def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
+        """See :class:`ScsiPort`."""
+        response = request.response or TaskManagementResponse.FUNCTION_REJECTED
+        return RESPONSES[response], request.additional
+
+
+class Policy:
+    """What one connection's login may ask (:class:`tcm_iscsi.protocol.login_interface.LoginPolicy`)."""
+
+    def __init__(self, registry: Registry, binding: PortalBinding, local: tuple[Any, ...]) -> None:
+        self.registry = registry
+        self.binding = binding
+        self.local = local
+
+    def find_target(self, target_name: str, identity: LoginIdentity) -> LoginTarget:  # noqa: ARG002
+        """The group of that target behind this portal."""
+        for group in self.binding.groups:
+            if group.target.name == target_name:
+                if not group.enabled:
+                    raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, f"{target_name} portal group {group.tag} is disabled")
+                acl = group.find_node_acl(identity.initiator_name)
+                depth = acl.cmdsn_depth if acl is not None and not acl.dynamic else group.attributes.default_cmdsn_depth
+                alias = group.parameters.TargetAlias
+                return LoginTarget(
+                    handle=group, name=target_name, alias=alias, portal_group_tag=group.tag, command_window=depth
+                )
+        raise LoginError(LoginStatus.NOT_FOUND, f"no target {target_name} at this portal")
+
+    def discovery_target(self, identity: LoginIdentity) -> LoginTarget:  # noqa: ARG002
+        """Discovery speaks for every group behind the portal."""
+        tag = self.binding.groups[0].tag if self.binding.groups else 1
+        return LoginTarget(handle=None, portal_group_tag=tag, command_window=DISCOVERY_WINDOW)
+
+    def admit(self, target: LoginTarget, identity: LoginIdentity) -> None:
+        """Node ACLs and demo mode."""
+        if target.handle is not None and not target.handle.admits(identity.initiator_name):
+            raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, "no node ACL for this initiator, and no demo mode")
+
+    def credentials(self, target: LoginTarget, identity: LoginIdentity) -> Credentials | None:
+        """CHAP of the node ACL, else of the portal group; of discovery for discovery sessions."""
+        if target.handle is None:
+            auth = self.registry.discovery_auth
+            return as_credentials(auth) if auth is not None and auth.userid else None
+        group: TargetPortalGroup = target.handle
+        acl = group.find_node_acl(identity.initiator_name)
+        required, auth = bool(group.attributes.authentication), group.authentication
+        if acl is not None and not acl.dynamic:
+            if acl.attributes is not None and acl.attributes.authentication >= 0:
+                required = bool(acl.attributes.authentication)
+            if acl.authentication.userid:
+                auth = acl.authentication
+        if not required:
+            return None
+        if not auth.userid:
+            raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "authentication is required but no userid is configured")
+        return as_credentials(auth)
+
+    def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:  # noqa: ARG002
+        """The portal group's ``param/``."""
+        return target.handle.parameters.offers() if target.handle is not None else {}
+
+    def resolve_session(self, target: LoginTarget, identity: LoginIdentity) -> SessionResolution:
+        """RFC 7143 6.3.1: MaxConnections is 1, so a login either makes a session or replaces one."""
+        found = self.registry.sessions.get(session_key(target.handle, identity.initiator_name, identity.isid))
+        if identity.session_type is SessionType.DISCOVERY:
+            if identity.tsih:
+                raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, "discovery sessions have one connection")
+            return SessionResolution(disposition=Disposition.NEW_SESSION)
+        if identity.tsih == 0:
+            disposition = Disposition.NEW_SESSION if found is None else Disposition.SESSION_REINSTATEMENT
+            return SessionResolution(disposition=disposition, session=found)
+        if found is None or found.identity.tsih != identity.tsih:
+            raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session with TSIH {identity.tsih}")
+        if identity.cid not in found.connections:
+            raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, "MaxConnections is 1")
+        return SessionResolution(
+            disposition=Disposition.CONNECTION_REINSTATEMENT,
+            session=found,
+            parameters=found.parameters,
+            exp_cmd_sn=found.exp_cmd_sn,
+            max_cmd_sn=found.max_cmd_sn,
+        )
+
+    def allocate_tsih(self, target: LoginTarget, identity: LoginIdentity) -> int:  # noqa: ARG002
+        """A handle no other session has."""
+        return self.registry.new_tsih()
+
+    def random_bytes(self, length: int) -> bytes:
+        """From the system."""
+        return secrets.token_bytes(length)
+
+    def portals(self, initiator_name: str) -> Sequence[TargetRecord]:
+        """What SendTargets may tell this initiator: its targets, and where they are (RFC 7143 appendix C)."""
+        return self.registry.records(initiator_name, self.local)
+
+
+def as_credentials(auth: Authentication) -> Credentials:
+    """CHAP names and secrets of a configuration."""
+    return Credentials(
+        name=auth.userid, secret=auth.password, mutual_name=auth.userid_mutual, mutual_secret=auth.password_mutual
+    )
+
+
+def session_key(group: Any, initiator_name: str, isid: bytes) -> tuple[int, str, bytes]:
+    """What makes a session unique: the I_T nexus."""
+    return id(group), initiator_name, isid
+
+
+class Registry:
+    """All sessions of the fabric.
+
+    :param on_error: told of failures nobody expected.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[TargetDevice],
+        discovery_auth: Authentication | None = None,
+        on_error: Callable[[str, BaseException], None] | None = None,
+    ) -> None:
+        self.targets = targets
+        self.discovery_auth = discovery_auth
+        self.bindings: list[PortalBinding] = []
+        self.sessions: dict[tuple[int, str, bytes], Session] = {}
+        self.tsihs: set[int] = set()
+        self.last_tsih = 0
+        self.on_error = on_error
+        self.refused: dict[LoginStatus, int] = {}
+
+    def policy(self, binding: PortalBinding, local: tuple[Any, ...]) -> Policy:
+        """For one new connection."""
+        return Policy(self, binding, local)
+
+    def login_timeout(self, binding: PortalBinding) -> float:
+        """Seconds from accept to full feature phase."""
+        return float(max((g.attributes.login_timeout for g in binding.groups), default=15))
+
+    def nopin_timeouts(self, session: Session) -> tuple[float, float]:
+        """Seconds of silence before a ping, and seconds to answer it."""
+        acl = node_acl(session)
+        attributes = acl.attributes if acl is not None else None
+        return (attributes.nopin_timeout, attributes.nopin_response_timeout) if attributes is not None else (15, 30)
+
+    def new_tsih(self) -> int:
+        """RFC 7143 11.13.3: 1 to 65535."""
+        for _ in range(0xFFFF):
+            self.last_tsih = self.last_tsih % 0xFFFF + 1
+            if self.last_tsih not in self.tsihs:
+                return self.last_tsih
+        raise LoginError(LoginStatus.OUT_OF_RESOURCES, "all 65535 session handles are taken")
+
+    def open_session(self, event: LoginCompleted, policy: Policy, peer: str) -> tuple[Session, TextPhase]:
+        """The session that a login made, its old self ended first."""
+        identity, group = event.identity, event.target.handle
+        if event.disposition is Disposition.CONNECTION_REINSTATEMENT:
+            session: Session = event.session
+            for connection in list(session.connections.values()):
+                self.detach_connection(connection)
+        else:
+            if event.session is not None:
+                log.info("%s: session reinstated", event.session.identity)
+                self.drop(event.session)
+            name = SessionIdentity(
+                identity.initiator_name, identity.isid, event.tsih, event.target.name, event.target.portal_group_tag,
+                identity.initiator_alias,
+            )  # fmt: skip
+            port = Port(group, self) if group is not None else None
+            depth = event.target.command_window
+            session = Session(name, event.session_parameters, port, exp_cmd_sn=event.cmd_sn, depth=depth)
+            if port is not None:
+                port.level = event.session_parameters.iscsi_protocol_level
+                initiator = InitiatorPort(
+                    identity.initiator_name,
+                    identity.isid,
+                    transport_id.iscsi(identity.initiator_name, identity.isid),
+                    peer,
+                )
+                try:
+                    port.nexus = group.establish_nexus(initiator, session)
+                except NexusRefused as e:  # the ACL was removed since the login began
+                    raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, str(e)) from e
+                self.sessions[session_key(group, identity.initiator_name, identity.isid)] = session
+            self.tsihs.add(event.tsih)
+        own = group.target.name if group is not None else None
+        text = TextPhase(
+            lambda: policy.portals(identity.initiator_name),
+            session_type=identity.session_type,
+            target_name=own,
+            parameters=event.connection_parameters,
+            allocate_ttt=session.new_ttt,
+        )
+        return session, text
+
+    def detach_connection(self, connection: Any) -> None:
+        """Close a connection whose place another one takes; its session lives on."""
+        for command in list(connection.session.commands.values()):
+            if command.connection is connection:
+                connection.session.port.nexus.abort(command.task)
+        connection.close()
+        connection.wake()
+
+    def connection_closed(self, session: Session) -> None:
+        """At ERL 0 a session ends with its last connection (RFC 7143 7.1.4)."""
+        if not session.connections:
+            self.end(session)
+
+    def drop(self, session: Session) -> None:
+        """End a session and its connections."""
+        for connection in list(session.connections.values()):
+            connection.close()
+            connection.wake()
+        self.end(session)
+
+    def drop_sessions(self, target: TargetDevice) -> None:
+        """End all sessions of a target once what is queued has been sent."""
+        for session in list(self.sessions.values()):
+            if session.identity.target_name == target.name:
+                for connection in session.connections.values():
+                    connection.closing = True
+                    connection.wake()
+
+    def end(self, session: Session) -> None:
+        """The I_T nexus is lost: its commands are aborted."""
+        if session.closed:
+            return
+        session.closed = True
+        self.tsihs.discard(session.identity.tsih)
+        if session.port is not None:
+            port: Any = session.port
+            key = session_key(port.group, session.identity.initiator_name, session.identity.isid)
+            if self.sessions.get(key) is session:
+                del self.sessions[key]
+            port.nexus.lose()
+
+    def login_refused(self, event: LoginFailed) -> None:
+        """Count it, by reason."""
+        self.refused[event.status] = self.refused.get(event.status, 0) + 1
+
+    def unhandled(self, where: str, error: BaseException) -> None:
+        """Tell whoever wants to know."""
+        if self.on_error is not None:
+            self.on_error(where, error)
+
+    def records(self, initiator_name: str, local: tuple[Any, ...]) -> list[TargetRecord]:
+        """Targets and their addresses, for SendTargets."""
+        found = []
+        for target in self.targets:
+            addresses = []
+            for binding in self.bindings:
+                for group in binding.groups:
+                    if group.target is not target or not group.enabled or not visible(group, initiator_name):
+                        continue
+                    host = local[0].partition("%")[0] if binding.wildcard else binding.address
+                    addresses.append((host, binding.port, group.tag))
+            if addresses:
+                found.append(TargetRecord(target.name, tuple(addresses)))
+        return found
+
+
+def visible(group: TargetPortalGroup, initiator_name: str) -> bool:
+    """Whether discovery shows the group: to those it admits, and to all if ``demo_mode_discovery`` says so (LIO)."""
+    attributes = group.attributes
+    if not attributes.tpg_enabled_sendtargets and not group.enabled:
+        return False
+    return group.admits(initiator_name) or (bool(attributes.demo_mode_discovery) and group.access.generate_node_acls)
+
+
+def node_acl(session: Session) -> NodeAcl | None:
+    """The node ACL a session came in by."""
+    port: Any = session.port
+    return port.group.find_node_acl(session.identity.initiator_name) if port is not None else None
