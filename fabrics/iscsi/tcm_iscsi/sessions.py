@@ -311,9 +311,8 @@ class Registry:
 
     def detach_connection(self, connection: Any) -> None:
         """Close a connection whose place another one takes; its session lives on."""
-        for command in list(connection.session.commands.values()):
-            if command.connection is connection:
-                connection.session.port.nexus.abort(command.task)
+        session = connection.session
+        session.port.nexus.abort([c.task for c in session.commands.values() if c.connection is connection])
         connection.close()
         connection.wake()
 

@@ -386,7 +386,7 @@ class FullFeaturePhase:
             command.expect_unsolicited(data, p.first_burst_length)
         session.commands.setdefault(itt, command)  # an overlapped command: the core ends both (SAM-5 5.11)
         if sense is not None:
-            port.nexus.fail(task, sense)
+            port.nexus.refuse(task, sense)
             return
         if read:
             self.pending_read += edtl

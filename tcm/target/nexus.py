@@ -1,0 +1,267 @@
+"""I_T nexuses and I_T_L nexuses (SAM-5 4.8): where commands and task management functions enter the core."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tcm.scsi import lun as lun_codec
+from tcm.scsi.sense import (
+    CheckCondition,
+    CommandTerminated,
+    OverlappedCommandsAttempted,
+    Sense,
+    Status,
+)
+from tcm.target import router, task_management
+from tcm.target.device_server.incorrect_logical_unit import answer
+from tcm.target.express import express_read, express_write
+from tcm.target.task import TaskAttribute, TaskState
+from tcm.target.unit_attention import (
+    I_T_NEXUS_LOSS_OCCURRED,
+    POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED,
+    AttentionQueue,
+    UnitAttention,
+)
+
+if TYPE_CHECKING:
+    from tcm.backstore import Buffer
+    from tcm.fabric import TransportServices
+    from tcm.target.device import InitiatorPort, TargetPortalGroup
+    from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.task import Task
+    from tcm.target.task_management import TaskManagementRequest
+
+_identifiers = itertools.count(1)
+
+ExpressRead = Callable[[int, int, Sequence[memoryview]], bool]
+ExpressWrite = Callable[[int, int, "Sequence[Buffer]"], bool]
+
+
+class ITLNexus:
+    """An initiator port's way to one logical unit."""
+
+    __slots__ = (
+        "_express_read",
+        "_express_write",
+        "attentions",
+        "block_shift",
+        "express_read",
+        "express_write",
+        "logical_unit",
+        "lun",
+        "lun_number",
+        "nexus",
+        "num_cmds",
+        "read_bytes",
+        "write_bytes",
+        "write_protect",
+    )
+
+    express_read: ExpressRead | None
+    """``express_read(lba, blocks, buffers)``: True, and a READ is done; False or None: use :meth:`ITNexus.submit`.
+
+    For an ordinary READ (10) or (16), SIMPLE or untagged: all other CDB bits zero, TRANSFER LENGTH not zero, and the expected length equal
+    to ``blocks << block_shift``. Never raises."""
+    express_write: ExpressWrite | None
+    """The same for a WRITE, all of whose data is there. The buffers are the caller's again when it returns."""
+
+    def __init__(self, nexus: ITNexus, lun_number: int, logical_unit: LogicalUnit, *, write_protect: bool) -> None:
+        self.nexus = nexus
+        self.lun_number = lun_number
+        self.lun = lun_codec.encode(lun_number)
+        self.logical_unit = logical_unit
+        self.write_protect = write_protect
+        self.block_shift = logical_unit.block_shift
+        self.attentions = AttentionQueue()
+        self.num_cmds = 0
+        self.read_bytes = 0
+        self.write_bytes = 0
+        self.express_read = self.express_write = None
+        self._express_read: ExpressRead | None = None
+        self._express_write: ExpressWrite | None = None
+
+    def establish_attention(self, attention: UnitAttention) -> None:
+        """A unit attention condition for this I_T_L nexus; nothing happens if it is pending already."""
+        if self.attentions.establish(attention):
+            self.update_express()
+            self.nexus.services.asynchronous_event(self.lun, attention)
+
+    def clear_attention(self, attention: UnitAttention) -> None:
+        """A condition has been told in another way than by CHECK CONDITION."""
+        if self.attentions.clear(attention):
+            self.update_express()
+
+    def take_attention(self) -> UnitAttention | None:
+        """The condition to report next, cleared (REQUEST SENSE)."""
+        attention = self.attentions.first()
+        if attention is not None:
+            self.clear_attention(attention)
+        return attention
+
+    def report_attention(self) -> CheckCondition:
+        """CHECK CONDITION for the condition to report next, cleared unless UA_INTLCK_CTRL says otherwise (SPC-5 7.5.10)."""
+        attention = self.attentions.first()
+        assert attention is not None
+        if not self.logical_unit.mode_parameters.unit_attention_interlock:
+            self.clear_attention(attention)
+        return attention.check_condition()
+
+    def rebuild_express(self) -> None:
+        """Make the express functions anew: capacity, block size or write protection have changed."""
+        self.block_shift = self.logical_unit.block_shift
+        self._express_read = express_read(self)
+        self._express_write = express_write(self)
+        self.update_express()
+
+    def update_express(self) -> None:
+        """Open or close the express lane; call after every change of this nexus's state."""
+        lu = self.logical_unit
+        if (
+            self.attentions
+            or not lu.ready
+            or not lu.medium.nowait
+            or (lu.reserved and lu.reservation_holder is not self)
+            or self not in lu.itl_nexuses
+        ):
+            self.express_read = self.express_write = None
+            return
+        self.express_read = self._express_read
+        writable = lu.medium.inline_writes and not (self.write_protect or lu.write_protected)
+        self.express_write = self._express_write if writable else None
+
+
+class ITNexus:
+    """A session between an initiator port and a target port. Made by :meth:`TargetPortalGroup.establish_nexus`."""
+
+    def __init__(
+        self, initiator_port: InitiatorPort, target_portal_group: TargetPortalGroup, services: TransportServices
+    ) -> None:
+        self.identifier = next(_identifiers)
+        """Unique in the process."""
+        self.initiator_port = initiator_port
+        self.target_portal_group = target_portal_group
+        self.services = services
+        self.luns: dict[bytes, ITLNexus] = {}
+        """By LUN field, as :func:`tcm.scsi.lun.encode` makes it."""
+        self.tasks: dict[int, Task] = {}
+        """Unfinished ones, by tag."""
+        self.lost = False
+
+    # -- called by the fabric -------------------------------------------------------------------------------------------------
+
+    def submit(self, task: Task) -> None:
+        """SCSI Command Received (SAM-5 5.4.2). The fabric is called back, maybe before this returns."""
+        tasks = self.tasks
+        tag = task.tag
+        if tag in tasks:
+            self._overlapped(task)
+            return
+        itl = self.luns.get(task.lun) or self.find_lun(task.lun)
+        tasks[tag] = task
+        if itl is None:
+            answer(task)
+            router.complete(task)
+            return
+        task.itl = itl
+        lu = task.logical_unit = itl.logical_unit
+        task_set = lu.task_set
+        if len(task_set.enabled) + len(task_set.dormant) >= task_set.depth:
+            self._task_set_full(task, itl)
+        elif task.attribute is TaskAttribute.ACA:
+            router.terminate(task, CheckCondition(sense=task_management.NO_ACA))
+        elif task_set.add(task):
+            router.begin(task)
+
+    def data_out_received(self, task: Task) -> None:
+        """All ``task.data_out_wanted`` bytes are in ``task.data_out``. Nothing happens if the task has been aborted."""
+        if task.state is TaskState.AWAITING_DATA_OUT:
+            router.execute(task)
+
+    def data_out_failed(self, task: Task, sense: Sense) -> None:
+        """The Data-Out cannot be had: the task ends in CHECK CONDITION with ``sense``."""
+        if task.state is TaskState.AWAITING_DATA_OUT:
+            router.terminate(task, CheckCondition(sense=sense))
+
+    def refuse(self, task: Task, sense: Sense) -> None:
+        """The fabric found fault with a command: it ends in CHECK CONDITION with ``sense`` and is not executed."""
+        if task.tag in self.tasks:
+            self._overlapped(task)
+            return
+        self.tasks[task.tag] = task
+        itl = self.find_lun(task.lun)
+        task.logical_unit = itl.logical_unit if itl is not None else None
+        router.terminate(task, CheckCondition(sense=sense))
+
+    def abort(self, tasks: Sequence[Task]) -> None:
+        """The connection that the tasks came by is gone, but not the nexus: they are aborted without a response."""
+        router.abort(tasks, respond=lambda _: False, then=lambda: None)
+
+    def manage(self, request: TaskManagementRequest) -> None:
+        """Task Management Request Received (SAM-5 7.12). ``task_management_executed`` follows, maybe before this returns."""
+        task_management.manage(self, request)
+
+    def lose(self) -> None:
+        """I_T nexus loss (SAM-5 6.3.4): its tasks are aborted without a response, its reservations released.
+
+        ``task_aborted`` may still be called afterwards, for writes that were on their way to the medium; nobody else gets at those
+        blocks before.
+        """
+        if self.lost:
+            return
+        self.lost = True
+        router.abort(tuple(self.tasks.values()), respond=lambda _: False, then=lambda: None)
+        for itl in tuple(self.luns.values()):
+            itl.logical_unit.remember_loss(self._port)
+            self.remove_lun(itl)
+        self.target_portal_group.nexus_lost(self)
+
+    # -- called by the target portal group --------------------------------------------------------------------------------------
+
+    def add_lun(self, number: int, logical_unit: LogicalUnit, *, write_protect: bool) -> ITLNexus:
+        """Map a logical unit; its first unit attention says what brought the nexus about."""
+        itl = ITLNexus(self, number, logical_unit, write_protect=write_protect)
+        known = logical_unit.lost_ports.pop(self._port, "new") is None
+        itl.attentions.establish(I_T_NEXUS_LOSS_OCCURRED if known else POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
+        self.luns[itl.lun] = itl
+        logical_unit.attach(itl)
+        return itl
+
+    def remove_lun(self, itl: ITLNexus) -> None:
+        """Unmap a logical unit: the nexus's tasks there are aborted."""
+        lu = itl.logical_unit
+        router.abort(lu.tasks_of(itl), respond=lambda _: False, then=lambda: None)
+        del self.luns[itl.lun]
+        lu.detach(itl)
+        itl.update_express()
+
+    @property
+    def _port(self) -> tuple[object, ...]:
+        port = self.initiator_port
+        return port.name, port.isid, self.target_portal_group.relative_target_port_identifier
+
+    def find_lun(self, field: bytes) -> ITLNexus | None:
+        """The I_T_L nexus of a LUN field in any of its spellings."""
+        number = lun_codec.decode(field)
+        return None if number is None else self.luns.get(lun_codec.encode(number))
+
+    # -- what is seldom ---------------------------------------------------------------------------------------------------------
+
+    def _task_set_full(self, task: Task, itl: ITLNexus) -> None:
+        """TASK SET FULL, or BUSY for an initiator that has nothing in the set whose end it could wait for (SAM-5 5.3.1)."""
+        waits = any(other.itl is itl for other in itl.logical_unit.task_set)
+        router.terminate(task, CommandTerminated(Status.TASK_SET_FULL if waits else Status.BUSY))
+
+    def _overlapped(self, task: Task) -> None:
+        """A tag that is in use: all tasks of the I_T_L nexus are aborted, and this one is told (SAM-5 5.11)."""
+        other = self.tasks[task.tag]
+        doomed = [old for old in self.tasks.values() if old.lun == task.lun or old is other]
+
+        def respond() -> None:
+            task.itl = self.find_lun(task.lun)
+            task.logical_unit = task.itl.logical_unit if task.itl else None
+            self.tasks[task.tag] = task
+            router.terminate(task, OverlappedCommandsAttempted())
+
+        router.abort(doomed, respond=lambda _: False, then=respond)
