@@ -1,0 +1,142 @@
+"""libiscsi's conformance suite (iscsi-test-cu 1.19), whole, over three LUNs, against the list of expected results.
+
+Every test passes on at least one LUN and fails on none where it runs; what skips everywhere belongs to commands that are
+listed with a reason. Two tcm-run processes, each with its three LUNs and two portals, serve one worker each.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from support import cu_suite
+from support.daemon import Daemon, running
+from support.programs import program
+
+pytestmark = pytest.mark.interop
+
+EXPECTED = cu_suite.expectations(Path(__file__).with_name("cu_expected.txt"))
+LUNS = ("thin", "removable", "read-only")
+WORKERS = 2
+SIZE = "100M"  # 204800 blocks: READ(6) reaches the end, WRITE SAME and WRITE of 65536 blocks fit
+NOT_YET = ("Prin", "Prout", "ExtendedCopy.", "ReceiveCopyResults.", "Sanitize.")
+WRONG = {
+    # suite test: the one assertion that fails, for any target
+    "iSCSITMF.LUNResetSimpleAsync": "CU_ASSERT_EQUAL(reconnect_succeeded,1)",
+}
+
+
+def lun_options(directory: Path) -> list[str]:
+    return [
+        "--lun", f"0=fileio:path={directory / 'thin.img'},size={SIZE}",
+        "--lun", f"1=fileio:path={directory / 'removable.img'},size={SIZE},removable=yes,block-size=4096",
+        "--lun", f"2=fileio:path={directory / 'read-only.img'},size={SIZE},read-only=yes",
+    ]  # fmt: skip
+
+
+class Suite:
+    """The runs that the selected tests need, under way in the background."""
+
+    def __init__(self, tool: str, daemons: list[Daemon], wanted: list[cu_suite.Expectation]) -> None:
+        self.tool = tool
+        self.futures: dict[tuple[str, int], Future[cu_suite.Verdict]] = {}
+        self.seconds: dict[tuple[str, int], float] = {}
+        self.todo: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        for each in wanted:
+            for lun, verdict in enumerate(each.verdicts):
+                if verdict != "-":
+                    self.futures[each.name, lun] = Future()
+                    self.todo.put((each.name, lun))
+        self.threads = [threading.Thread(target=self.work, args=(daemon,)) for daemon in daemons]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self, daemon: Daemon) -> None:
+        while True:
+            try:
+                name, lun = self.todo.get_nowait()
+            except queue.Empty:
+                return
+            first, second = [url.text for url in daemon.urls if url.lun == lun]
+            begin = time.monotonic()
+            try:
+                verdict = cu_suite.run(self.tool, name, (first, second))
+                if not daemon.alive():
+                    verdict = cu_suite.Verdict("CRASH", f"tcm-run is gone: {daemon.log()[-2000:]}", verdict.output)
+                self.futures[name, lun].set_result(verdict)
+            except BaseException as error:
+                self.futures[name, lun].set_exception(error)
+            self.seconds[name, lun] = time.monotonic() - begin
+
+    def result(self, name: str, lun: int) -> cu_suite.Verdict:
+        return self.futures[name, lun].result()
+
+    def finish(self) -> None:
+        while not self.todo.empty():
+            self.todo.get_nowait()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Suite]:
+    tool = program("iscsi-test-cu")
+    selected = {item.callspec.params["expected"].name for item in request.session.items if "suite" in item.fixturenames and hasattr(item, "callspec")}  # type: ignore[attr-defined]
+    wanted = [each for each in EXPECTED if each.name in selected]
+    # those that wait for time-outs first, so that they run beside others
+    wanted.sort(key=lambda each: not each.name.startswith(("Reserve6", "iSCSIcmdsn", "iSCSIdatasn", "Sanitize")))
+    directories = [tmp_path_factory.mktemp(f"cu{worker}") for worker in range(WORKERS)]
+    portals = ("127.0.0.1:0", "127.0.0.1:0")
+    with (
+        running(directories[0], *lun_options(directories[0]), urls=6, portals=portals) as first,
+        running(directories[1], *lun_options(directories[1]), urls=6, portals=portals) as second,
+    ):
+        runs = Suite(tool, [first, second], wanted)
+        begin = time.monotonic()
+        try:
+            yield runs
+        finally:
+            runs.finish()
+            report(runs, time.monotonic() - begin)
+
+
+def report(runs: Suite, seconds: float) -> None:
+    done = {key: future.result() for key, future in runs.futures.items() if future.done() and not future.exception()}
+    for lun, kind in enumerate(LUNS):
+        count = Counter(verdict.result for (_, at), verdict in done.items() if at == lun)
+        print(f"\niscsi-test-cu, {kind} LUN: " + ", ".join(f"{word} {count[word]}" for word in cu_suite.VERDICTS), end="")
+    slowest = sorted(runs.seconds.items(), key=lambda item: -item[1])[:5]
+    print(f"\n{len(done)} runs in {seconds:.0f} s; slowest: " + ", ".join(f"{name}/{lun} {s:.1f} s" for (name, lun), s in slowest))
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda each: each.name)
+def test_verdict(suite: Suite, expected: cu_suite.Expectation) -> None:
+    for lun, verdict in enumerate(expected.verdicts):
+        if verdict == "-":
+            continue
+        found = suite.result(expected.name, lun)
+        where = f"{expected.name} on the {LUNS[lun]} LUN: {found.result} {found.note}"
+        if verdict == "WRONG":
+            assert (found.result, len(found.complaints)) == ("FAIL", 1), f"{where}\n{found.output[-6000:]}"
+            assert WRONG[expected.name] in found.complaints[0], where
+        else:
+            assert found.result == verdict, f"{where}, expected {verdict}\n{found.output[-6000:]}"
+
+
+def test_list_is_complete() -> None:
+    """The list names every test of the tool once, each passes somewhere or says why it cannot."""
+    assert [each.name for each in EXPECTED] == list(dict.fromkeys(cu_suite.names(program("iscsi-test-cu"))))
+    for each in EXPECTED:
+        assert len(each.verdicts) == len(LUNS), each
+        assert set(each.verdicts) <= {"PASS", "SKIP", "WRONG", "-"}, each
+        if set(each.verdicts) != {"PASS"}:
+            assert each.reason, f"{each.name} needs a reason"
+        if "PASS" not in each.verdicts:
+            assert each.name in WRONG or each.name.startswith(NOT_YET), f"{each.name} passes on no LUN"

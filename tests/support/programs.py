@@ -1,0 +1,48 @@
+"""Programs that interop tests need: found, or the test skips and names the Debian package (with ``CI=true`` it fails)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+PACKAGES = {
+    "iscsi-ls": "libiscsi-bin",
+    "iscsi-inq": "libiscsi-bin",
+    "iscsi-swp": "libiscsi-bin",
+    "iscsi-readcapacity16": "libiscsi-bin",
+    "iscsi-test-cu": "libiscsi-bin",
+    "qemu-img": "qemu-utils, with qemu-block-extra",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "cpio": "cpio",
+    "mount": "mount",
+}
+SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def unavailable(reason: str) -> None:
+    """End the test: it cannot run on this machine."""
+    if in_ci():
+        pytest.fail(f"{reason} (CI=true: nothing may be skipped)", pytrace=False)
+    pytest.skip(reason)
+
+
+def program(name: str) -> str:
+    """The path of a program."""
+    path = shutil.which(name, path=SYSTEM_PATH)
+    if path is None:
+        unavailable(f"{name} is not installed: apt-get install {PACKAGES[name]}")
+    assert path is not None
+    return path
+
+
+def needs_root(why: str) -> None:
+    if os.geteuid() != 0:
+        unavailable(f"needs root: {why}")
