@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tcm.scsi.command import Access, Attention, Command, Direction, Extent, Readiness
 from tcm.scsi.command_table import COMMANDS, check_reserved, lookup, rows
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, SenseKey
+from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 GROUP_CODE_LENGTHS = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -151,7 +151,6 @@ def test_any_cdb_is_served_or_refused(cdb):
     try:
         command = lookup(cdb)
         check_reserved(command, cdb)
-    except (InvalidOpcode, InvalidFieldInCdb) as refused:
-        assert refused.sense.key is SenseKey.ILLEGAL_REQUEST
-    else:
-        assert command.operation_code == cdb[0]
+    except (InvalidOpcode, InvalidFieldInCdb):
+        return
+    assert command.operation_code == cdb[0]
