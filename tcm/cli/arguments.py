@@ -1,0 +1,277 @@
+"""The command line of ``tcm-run`` as a :class:`~tcm.configuration.Configuration`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tcm import saveconfig
+from tcm.backstore import ConfigError
+from tcm.cli.state import State, default_directory
+from tcm.configuration import (
+    MAXIMUM_LUN,
+    Configuration,
+    FabricConfig,
+    FilterConfig,
+    LunConfig,
+    PortalGroupConfig,
+    StorageObject,
+    TargetConfig,
+    check_authentication,
+    check_unique,
+    make_fabric,
+    make_filter,
+    make_options,
+    make_serial,
+    named,
+    parse_portal,
+)
+from tcm.options import build, join_pairs, options_of, read_secret_file, read_secrets, split_spec, unknown_key
+from tcm.plugin_types import option
+from tcm.target.attributes import DeviceAttributes, Identity
+from tcm.target.device import Authentication, NetworkPortal
+
+if TYPE_CHECKING:
+    from tcm.plugin_types import FabricType
+    from tcm.plugins import PluginManager
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LUN_TYPE = "fileio"
+DEFAULT_LUN_SIZE = "1G"
+CHAP_SECRET = "TCM_CHAP_SECRET"  # noqa: S105 - the variable's name
+CHAP_MUTUAL_SECRET = "TCM_CHAP_MUTUAL_SECRET"  # noqa: S105 - the same
+
+_LUN = re.compile(r"(?:(?P<index>\d{1,9})=)?(?P<spec>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class LunOptions:
+    """Keys that every ``--lun`` takes, whatever its type."""
+
+    removable: bool = option("the medium can be ejected (RMB)", False)
+    read_only: bool = option("nothing can be written", False)
+    wwn: str = option("unit serial number, a UUID; default: made of the state directory, the LUN and its path", "")
+    name: str = option("name of the storage object in logs; default: lun and the number", "")
+    vendor: str = option("T10 vendor identification, at most 8 characters", Identity().vendor)
+    product: str = option("product identification, at most 16 characters; default: the type in capitals", "")
+    revision: str = option("product revision, at most 4 characters", Identity().revision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """What was written on the command line, as text."""
+
+    fabrics: tuple[str, ...] = ()
+    portals: tuple[str, ...] = ()
+    target: str | None = None
+    luns: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    chap: str | None = None
+    chap_secret_file: str | None = None
+    chap_mutual: str | None = None
+    chap_mutual_secret_file: str | None = None
+    chap_discovery: bool = False
+    read_only: bool = False
+    config: str | None = None
+    state_dir: str | None = None
+
+
+def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration:
+    """What to serve. Raises :class:`ConfigError`: one line."""
+    fabrics: dict[str, dict[str, Any]] = {}
+    for text in arguments.fabrics:
+        name, values = split_spec(text, "--fabric")
+        if name in fabrics:
+            raise ConfigError(f"--fabric {name}: given twice; write it once, its options separated by commas")
+        fabrics[name] = read_secrets(named("--fabric", plugins.fabric, name).options, values, f"--fabric {name}: ")
+    if arguments.config is not None:
+        _refuse_beside_config(arguments)
+        return saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
+    if not fabrics:
+        there = ", ".join(plugins.names("fabric")) or "none; pip install tcm-target-iscsi"
+        raise ConfigError(f"nothing to serve; write --fabric NAME or --config FILE (fabrics installed: {there})")
+    return _Builder(arguments, plugins).configuration(fabrics)
+
+
+def _refuse_beside_config(arguments: Arguments) -> None:
+    for name in ("portals", "target", "luns", "filters", "chap", "chap_mutual"):
+        if getattr(arguments, name):
+            flag = f"--{name.removesuffix('s').replace('_', '-')}"
+            raise ConfigError(f"{flag}: cannot be given beside --config; write it into {arguments.config}")
+
+
+class _Builder:
+    """Makes a configuration of one target a fabric, all with the same LUNs."""
+
+    def __init__(self, arguments: Arguments, plugins: PluginManager) -> None:
+        self._arguments = arguments
+        self._plugins = plugins
+        self._state = State(arguments.state_dir or default_directory())
+
+    def configuration(self, fabrics: dict[str, dict[str, Any]]) -> Configuration:
+        luns = self._luns()
+        authentication = _authentication(self._arguments)
+        configs: list[FabricConfig] = []
+        targets = []
+        for name, values in fabrics.items():
+            kind = self._plugins.fabric(name)
+            discovery = authentication if self._arguments.chap_discovery else None
+            configs.append(make_fabric(kind, values, f"--fabric {name}: ", discovery))
+            targets.append(self._target(kind, luns, authentication))
+        if self._arguments.portals and not any(self._plugins.fabric(name).uses_portals for name in fabrics):
+            raise ConfigError(f"--portal: fabric {', '.join(fabrics)} has no portals; leave it out")
+        objects = tuple(lun.storage_object for lun in luns)
+        check_unique(((f"--lun {lun.index}", lun.storage_object.path) for lun in luns), "storage object")
+        return Configuration(fabrics=tuple(configs), storage_objects=objects, targets=tuple(targets))
+
+    # LUNs
+
+    def _luns(self) -> tuple[LunConfig, ...]:
+        specs = self._numbered(self._arguments.luns or (self._default_lun(),))
+        filters: dict[int, list[FilterConfig]] = {}
+        for text in self._arguments.filters:
+            number, equals, spec = text.partition("=")
+            if not equals or not number.isascii() or not number.isdigit():
+                raise ConfigError(f"--filter {text.partition(':')[0]}: which LUN? write --filter N=TYPE[:key=value,...]")
+            if int(number) not in specs:
+                there = ", ".join(map(str, specs))
+                raise ConfigError(f"--filter {number}={spec.partition(':')[0]}: there is no LUN {number}; LUNs are {there}")
+            name, values = split_spec(spec, f"--filter {number}=")
+            place = f"--filter {number}={name}"
+            values = read_secrets(named(place, self._plugins.filter, name).options, values, f"{place}: ")
+            filters.setdefault(int(number), []).append(make_filter(self._plugins, name, values, place, f"{place}: "))
+        return tuple(
+            LunConfig(index=index, storage_object=self._storage_object(index, spec, tuple(filters.get(index, ()))))
+            for index, spec in sorted(specs.items())
+        )
+
+    def _default_lun(self) -> str:
+        return f"{DEFAULT_LUN_TYPE}:{join_pairs({'path': self._state.path('lun0.img'), 'size': DEFAULT_LUN_SIZE})}"
+
+    @staticmethod
+    def _numbered(texts: tuple[str, ...]) -> dict[int, str]:
+        """Numbers as written; what has none takes the lowest that is free, in order."""
+        numbered: dict[int, str] = {}
+        free: list[str] = []
+        for text in texts:
+            match = _LUN.fullmatch(text)
+            if match is None or match["index"] is None:
+                free.append(text)
+                continue
+            index = int(match["index"])
+            if index > MAXIMUM_LUN:
+                raise ConfigError(f"--lun {index}: out of range; write 0 to {MAXIMUM_LUN}")
+            if index in numbered:
+                raise ConfigError(f"--lun {index}: given twice; write another number, or leave it out")
+            numbered[index] = match["spec"]
+        for text in free:
+            numbered[next(index for index in range(MAXIMUM_LUN + 1) if index not in numbered)] = text
+        return numbered
+
+    def _storage_object(self, index: int, text: str, filters: tuple[FilterConfig, ...]) -> StorageObject:
+        name, values = split_spec(text, f"--lun {index}=")
+        place = f"--lun {index}={name}"
+        kind = named(place, self._plugins.backstore, name)
+        own, common, attributes = self._sorted_out(values, kind.options, place)
+        lun = build(LunOptions, common, f"{place}: ")
+        options = make_options(kind, read_secrets(kind.options, own, f"{place}: "), f"{place}: ")
+        identity = {"vendor": lun.vendor, "product": lun.product or name.upper()[:16], "revision": lun.revision}
+        return StorageObject(
+            path=f"/backstores/{name}/{lun.name or f'lun{index}'}",
+            name=lun.name or f"lun{index}",
+            type=name,
+            options=options,
+            filters=filters,
+            attributes=build(DeviceAttributes, attributes, f"{place}: "),
+            identity=build(Identity, identity, f"{place}: "),
+            serial=make_serial(lun.wwn, f"{place}: wwn") if lun.wwn else self._serial(index, name, options),
+            removable=lun.removable,
+            read_only=lun.read_only or self._arguments.read_only,
+        )
+
+    @staticmethod
+    def _sorted_out(values: dict[str, Any], cls: type[Any], place: str) -> tuple[dict[str, Any], ...]:
+        """The backstore's own keys, those of every LUN, and device attributes. The backstore's go first."""
+        families = [options_of(each) for each in (cls, LunOptions, DeviceAttributes)]
+        sorted_out: tuple[dict[str, Any], ...] = ({}, {}, {})
+        for key, value in values.items():
+            for family, found in zip(families, sorted_out, strict=True):
+                if key in family:
+                    found[key] = value
+                    break
+            else:
+                text = unknown_key(key, {name for family in families for name in family})
+                best = text.partition(";")[0]
+                keys = ", ".join(sorted({*families[0], *families[1]}))
+                raise ConfigError(f"{place}: {key}: {best}; keys are {keys}, and the attributes that --dump-plugin lists")
+        return sorted_out
+
+    def _serial(self, index: int, name: str, options: Any) -> str:
+        """The same for the same thing after a restart: state directory, LUN, type and path."""
+        paths = [str(getattr(options, each.name)) for each in options_of(type(options)).values() if each.kind == "path"]
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, "|".join(["tcm", self._state.unique, str(index), name, *paths])))
+
+    # targets
+
+    def _target(self, fabric: FabricType, luns: tuple[LunConfig, ...], authentication: Authentication) -> TargetConfig:
+        given = self._arguments.target
+        name = named("--target", fabric.check_name, given) if given else self._state.target_name(fabric)
+        known = options_of(fabric.tpg_attributes)
+        if authentication.userid and "authentication" not in known:
+            raise ConfigError(f"--chap: fabric {fabric.name} has no authentication; leave it out")
+        wanted = {
+            "generate_node_acls": True,
+            "cache_dynamic_acls": True,
+            "demo_mode_write_protect": False,
+            "authentication": bool(authentication.userid),
+        }
+        group = PortalGroupConfig(
+            tag=1,
+            attributes=build(fabric.tpg_attributes, {key: value for key, value in wanted.items() if key in known}, "--chap: "),
+            parameters=fabric.tpg_parameters(),
+            authentication=authentication,
+            luns=luns,
+            portals=self._portals(fabric),
+        )
+        return TargetConfig(name=name, fabric=fabric.name, portal_groups=(group,))
+
+    def _portals(self, fabric: FabricType) -> tuple[NetworkPortal, ...]:
+        if not fabric.uses_portals:
+            return ()
+        address, port = fabric.default_portal or ("127.0.0.1", 0)
+        portals = tuple(parse_portal(text, "--portal", port) for text in self._arguments.portals)
+        check_unique((("--portal", each) for each in portals if each.port), "portal")
+        return portals or (NetworkPortal(address, port),)
+
+
+def _authentication(arguments: Arguments) -> Authentication:
+    user, password = _secret("--chap", arguments.chap, arguments.chap_secret_file, CHAP_SECRET)
+    mutual = _secret("--chap-mutual", arguments.chap_mutual, arguments.chap_mutual_secret_file, CHAP_MUTUAL_SECRET)
+    if arguments.chap_discovery and not user:
+        raise ConfigError("--chap-discovery: without --chap there is no secret to ask for; write --chap USER as well")
+    made = Authentication(userid=user, password=password, userid_mutual=mutual[0], password_mutual=mutual[1])
+    return check_authentication(made, "--chap-mutual" if mutual[0] else "--chap")
+
+
+def _secret(flag: str, user: str | None, file: str | None, variable: str) -> tuple[str, str]:
+    # children and core dumps need not see it
+    from_environment = os.environ.pop(variable, "")
+    if user is None:
+        if file is not None:
+            raise ConfigError(f"{flag}-secret-file: whose secret? write {flag} USER as well")
+        return "", ""
+    if "%" in user or not user:
+        raise ConfigError(
+            f"{flag}: write only the user's name: a secret on the command line can be read by everybody on this machine;"
+            f" put it into a file ({flag}-secret-file FILE) or into {variable}"
+        )
+    if file is not None:
+        return user, read_secret_file(file, f"{flag}-secret-file")
+    if not from_environment:
+        raise ConfigError(f"{flag}: no secret; write {flag}-secret-file FILE or set {variable}")
+    return user, from_environment

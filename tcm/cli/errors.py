@@ -1,0 +1,59 @@
+"""From exceptions to one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from tcm.backstore import ConfigError
+from tcm.options import one_line
+
+log = logging.getLogger(__name__)
+
+OK = 0
+FAILED = 1
+"""Something failed at run time."""
+USAGE = 2
+"""Bad usage or a bad configuration."""
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions in a group, flat."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in leaves(each)]
+    return [error]
+
+
+def report(program: str, error: BaseException, known: tuple[type[BaseException], ...]) -> int:
+    """Prints the worst of ``error`` in one line and returns the exit code.
+
+    :param known: classes whose text is meant for people. Anything else is a defect: its traceback is a debug line away.
+    """
+    found = leaves(error)
+    for each in found:
+        log.debug("the traceback of what follows", exc_info=each)
+    config = [each for each in found if isinstance(each, ConfigError)]
+    expected = [each for each in found if isinstance(each, known)]
+    if config:
+        complain(program, one_line(config[0]))
+        return USAGE
+    if expected:
+        complain(program, one_line(expected[0]))
+        return FAILED
+    if isinstance(found[0], OSError) and found[0].strerror:
+        complain(program, f"{found[0].strerror}: {found[0].filename}" if found[0].filename else found[0].strerror)
+        return FAILED
+    hint = "" if log.isEnabledFor(logging.DEBUG) else "; run with --log-level debug for the traceback"
+    complain(program, f"{type(found[0]).__name__}: {one_line(found[0])}{hint}")
+    return FAILED
+
+
+def complain(program: str, text: str) -> None:
+    """``tcm-run: error: text`` on standard error, whatever state that is in."""
+    try:
+        sys.stderr.write(f"{program}: error: {' '.join(text.split())}\n")
+        sys.stderr.flush()
+    except OSError:
+        # nobody reads it any more; the exit code still tells
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process

@@ -1,0 +1,84 @@
+"""``--list-plugins``, ``--dump-plugin`` and ``--version``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import platform
+from typing import TYPE_CHECKING
+
+from tcm.backstore import ConfigError
+from tcm.cli.arguments import LunOptions
+from tcm.options import Option, options_of, suggestion
+from tcm.plugin_types import API_VERSION
+from tcm.target.attributes import DeviceAttributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tcm.plugins import PluginManager
+
+WIDTH = 10_000
+"""Columns of a table: nothing is cut off or wrapped, so that other programs can read it."""
+
+
+def version_text() -> str:
+    """Version of this distribution and what it runs on."""
+    own = importlib.metadata.version("tcm-target")
+    return f"{own} (plug-in API {API_VERSION}, Python {platform.python_version()}, anyio {importlib.metadata.version('anyio')})"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns two spaces apart."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    stream = io.StringIO()
+    Console(file=stream, width=WIDTH, color_system=None).print(made)
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def listing(plugins: PluginManager) -> str:
+    """One line a fabric, backstore and filter, and one a plug-in that does not work."""
+    return table(
+        ("NAME", "KIND", "DISTRIBUTION", "VERSION", "API", "STATE"),
+        [(row.name, row.kind, row.distribution, row.version, str(row.api_version or "-"), row.state) for row in plugins.rows()],
+    )
+
+
+def dump(plugins: PluginManager, name: str) -> str:
+    """What a plug-in is, and each of its options with type, default and help."""
+    found = plugins.find(name)
+    if not found:
+        names = [row.name for row in plugins.rows() if row.state == "ok"]
+        raise ConfigError(
+            f"--dump-plugin: there is no plug-in {name!r}{suggestion(name, names)}; installed: {', '.join(names)}"
+        )
+    parts = []
+    for kind, descriptor, row in found:
+        parts.append(f"{name}: {kind} of {row.distribution} {row.version}, API {descriptor.api_version}, {row.state}\n")
+        if descriptor.description:
+            parts.append(f"{descriptor.description}\n")
+        syntax = {"fabric": "--fabric NAME", "backstore": "--lun [N=]NAME", "filter": "--filter N=NAME"}[kind]
+        parts.append(_options(f"{syntax.replace('NAME', name)}[:key=value,...]", descriptor.options))
+        if kind == "backstore":
+            parts.append(_options("Every --lun also takes:", LunOptions))
+            parts.append(_options("and LIO's device attributes:", DeviceAttributes))
+    return "".join(parts)
+
+
+def _options(head: str, cls: type[object]) -> str:
+    options = [each for each in options_of(cls).values() if each.settable]
+    if not options:
+        return f"\n{head.partition('[:')[0]}\n  (takes no options)\n"
+    rows = table(("KEY", "VALUE", "DEFAULT", "MEANING"), [_row(each) for each in options])
+    return f"\n{head}\n" + "".join(f"  {line}\n" for line in rows.splitlines())
+
+
+def _row(option: Option) -> tuple[str, ...]:
+    repeatable = " (repeatable)" if option.many else ""
+    return (option.key, option.type_text + repeatable, option.default_text, option.help)

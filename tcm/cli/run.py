@@ -1,0 +1,155 @@
+"""``tcm-run``: serve storage objects to initiators, from the command line or from a saveconfig.json."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from tcm.cli.logs import FORMATS, LEVELS, set_up
+
+PROGRAM = "tcm-run"
+
+_EPILOG = """\b
+Examples:
+  tcm-run --fabric iscsi
+  tcm-run --fabric iscsi --portal '[::]:3260' --chap alice --chap-secret-file secret
+  tcm-run --fabric iscsi --lun ramdisk:size=64M --lun 1=fileio:path=disk.img,size=1G,removable=yes
+  tcm-run --fabric iscsi --lun ramdisk:size=64M --filter 0=log --filter 0=delay:read=10
+  tcm-run --config /etc/target/saveconfig.json
+  tcm-run --dump-plugin fileio
+
+\b
+Options of a fabric, LUN or filter are key=value pairs separated by commas. Keys are written
+with - or _; sizes in bytes or with a binary unit (64M, 1G); yes/no as yes, on, true or 1 and
+no, off, false or 0; a comma inside a value as \\,.
+
+\b
+Environment:
+  TCM_CHAP_SECRET         the secret of --chap
+  TCM_CHAP_MUTUAL_SECRET  the secret of --chap-mutual
+  TCM_EVENT_LOOP          the same as --event-loop
+  XDG_STATE_HOME          where the state directory is, unless --state-dir says
+
+\b
+Signals: SIGINT or SIGTERM asks initiators to log out, flushes, and ends; a second one ends at once.
+Exit codes: 0 ended by a signal, 1 failed at run time, 2 bad usage or configuration.
+"""
+
+
+@click.command(PROGRAM, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--fabric", "fabrics", metavar="NAME[:key=value,...]", multiple=True, help="Fabric to serve; repeatable.")
+@click.option(
+    "--portal",
+    "portals",
+    metavar="ADDR:PORT",
+    multiple=True,
+    help="Where to listen; repeatable. [V6]:PORT for IPv6; port 0 is any free one.  [default: 127.0.0.1 and the fabric's port]",
+)
+@click.option("--target", metavar="NAME", help="The target's name.  [default: made once and kept in the state directory]")
+@click.option(
+    "--lun",
+    "luns",
+    metavar="[N=]TYPE[:key=value,...]",
+    multiple=True,
+    help="A logical unit; repeatable.  [default: a sparse 1 GiB file in the state directory]",
+)
+@click.option(
+    "--filter",
+    "filters",
+    metavar="N=TYPE[:key=value,...]",
+    multiple=True,
+    help="A filter around LUN N; repeatable, the first is outermost.",
+)
+@click.option("--chap", metavar="USER", help="Initiators must know this user's secret. Never write the secret itself here.")
+@click.option("--chap-secret-file", metavar="FILE", help="File whose first line is the secret; else TCM_CHAP_SECRET.")
+@click.option("--chap-mutual", metavar="USER", help="The target proves itself to initiators as this user.")
+@click.option("--chap-mutual-secret-file", metavar="FILE", help="The same for it; else TCM_CHAP_MUTUAL_SECRET.")
+@click.option("--chap-discovery", is_flag=True, help="Ask for the --chap secret in discovery sessions too.")
+@click.option("--read-only", is_flag=True, help="No LUN can be written.")
+@click.option("--config", metavar="FILE", help="A saveconfig.json with everything in it, as targetcli writes it.")
+@click.option(
+    "--state-dir", metavar="DIR", help="What must survive a restart.  [default: $XDG_STATE_HOME/tcm or ~/.local/state/tcm]"
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(0, 3600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long initiators may take to log out when stopping.",
+)
+@click.option(
+    "--event-loop",
+    type=click.Choice(["auto", "uvloop", "asyncio", "trio"]),
+    default="auto",
+    show_default=True,
+    envvar="TCM_EVENT_LOOP",
+    help="auto: uvloop if it is installed, else asyncio.",
+)
+@click.option(
+    "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Least that is logged (on stderr)."
+)
+@click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="json: one object a line.")
+@click.option("--list-plugins", is_flag=True, help="Show all fabrics, backstores and filters, and exit.")
+@click.option("--dump-plugin", metavar="NAME", help="Show a plug-in's options, and exit.")
+@click.option("--version", is_flag=True, help="Show the version, and exit.")
+def command(
+    *,
+    drain_timeout: float,
+    event_loop: str,
+    log_level: str,
+    log_format: str,
+    list_plugins: bool,
+    dump_plugin: str | None,
+    version: bool,
+    **rest: Any,
+) -> None:
+    """Serve disks over iSCSI and other SCSI transports, from user space.
+
+    On standard output stands one line for each LUN and portal: the URL that an initiator takes as it is.
+    """
+    set_up(log_level, log_format)
+    if version:
+        from tcm.cli.plugin_lists import version_text
+
+        click.echo(f"{PROGRAM} {version_text()}")
+        return
+    from tcm.plugins import PluginManager
+
+    plugins = PluginManager()
+    if list_plugins or dump_plugin:
+        from tcm.cli import plugin_lists
+
+        click.echo(plugin_lists.listing(plugins) if list_plugins else plugin_lists.dump(plugins, dump_plugin or ""), nl=False)
+        return
+    plugins.check()
+    from tcm.cli.arguments import Arguments, configuration
+    from tcm.cli.serve import run
+
+    run(configuration(Arguments(**rest), plugins), plugins, drain_timeout=drain_timeout, event_loop=event_loop)
+
+
+def main() -> None:
+    """The entry point: runs the command and ends the process with its exit code."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """The exit code of ``tcm-run`` with these arguments. Prints errors in one line."""
+    from tcm.cli import errors
+
+    set_up()
+    try:
+        command.main(arguments, PROGRAM, standalone_mode=False)
+    except click.ClickException as error:
+        errors.complain(PROGRAM, f"{error.format_message()} Run {PROGRAM} --help for all options.")
+        return errors.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        return errors.OK
+    except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
+        from tcm.runtime import RuntimeFailure
+
+        return errors.report(PROGRAM, error, (RuntimeFailure,))
+    return errors.OK

@@ -1,0 +1,103 @@
+"""Runs a :class:`~tcm.runtime.Runtime` until a signal: what ``tcm-run`` does once its arguments are understood."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from tcm.cli.errors import FAILED
+from tcm.options import size_text
+from tcm.runtime import Runtime
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from tcm.configuration import Configuration
+    from tcm.plugins import PluginManager
+
+log = logging.getLogger(__name__)
+
+EVENT_LOOPS = ("auto", "uvloop", "asyncio", "trio")
+
+
+def run(configuration: Configuration, plugins: PluginManager, *, drain_timeout: float, event_loop: str) -> None:
+    """Serves until SIGINT or SIGTERM. Raises what :meth:`Runtime.serve` raises."""
+    backend, backend_options = backend_of(event_loop)
+    for sentence in configuration.exposed():
+        log.warning("WARNING: %s; give it --chap, or node ACLs in a --config file, or listen at 127.0.0.1", sentence)
+    runtime = Runtime(configuration, plugins, drain_timeout=drain_timeout)
+    anyio.run(_serve, runtime, backend=backend, backend_options=backend_options)
+
+
+def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
+    """Anyio's backend and its options for a value of ``--event-loop``."""
+    if event_loop == "trio":
+        return "trio", {}
+    wanted = event_loop == "uvloop" or (event_loop == "auto" and importlib.util.find_spec("uvloop") is not None)
+    return "asyncio", {"use_uvloop": wanted}
+
+
+async def _serve(runtime: Runtime) -> None:
+    async with anyio.create_task_group() as tasks:
+        started = anyio.Event()
+        await tasks.start(_signals, runtime, started, tasks.cancel_scope)
+        async with anyio.create_task_group() as serving:
+            await serving.start(runtime.serve)
+            started.set()
+            _quieten_collector()
+            announce(runtime)
+        tasks.cancel_scope.cancel()
+
+
+async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
+    """First signal: end in good order. Second signal: at once."""
+    stopping = False
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for number in received:
+            name = signal.Signals(number).name
+            if stopping:
+                log.error("%s again: ending at once", name)
+                sys.stderr.flush()
+                # worker threads may be stuck in a write: no ordinary exit would get past them
+                os._exit(FAILED)
+            stopping = True
+            log.info("%s: stopping (once more to end at once)", name)
+            runtime.stop()
+            if not started.is_set():
+                scope.cancel()
+
+
+def _quieten_collector() -> None:
+    """What start-up made lives as long as the process: frozen, and collected for less often, it never delays a command."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def announce(runtime: Runtime) -> None:
+    """One line a LUN and portal on standard output, exactly the URL; below a fabric's first, how to attach."""
+    lines = []
+    for fabric in runtime.fabrics.values():
+        hints: tuple[str, ...] = ()
+        for endpoint in fabric.endpoints():
+            lines.append(endpoint.url)
+            hints = hints or endpoint.hints
+        lines.extend(f"    {hint}" for hint in hints)
+    for unit in runtime.logical_units.values():
+        log.info(
+            "%s: %s, blocks of %d, serial %s", unit.name, size_text(unit.blocks * unit.block_size), unit.block_size, unit.serial
+        )
+    try:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+    except OSError:
+        # whoever read it has gone (tcm-run ... | head -1); initiators are still served
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process

@@ -1,0 +1,218 @@
+"""Start-up and shut-down: builds what a :class:`~tcm.configuration.Configuration` says, serves it, and ends it in order.
+
+Start: backstores open (in parallel), target devices get their LUNs, fabrics listen. Stop: fabrics drain for a bounded time and
+are cancelled, tasks end, every medium is flushed and closed. What was opened is closed however the start fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from anyio import TASK_STATUS_IGNORED
+
+from tcm.adapters import adapt
+from tcm.backstore import ConfigError
+from tcm.options import one_line
+from tcm.target.device import MappedLun, TargetDevice, TargetPortalGroup
+from tcm.target.logical_unit import LogicalUnit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from anyio.abc import TaskGroup, TaskStatus
+
+    from tcm.backstore import Backstore
+    from tcm.configuration import Configuration, PortalGroupConfig, StorageObject, TargetConfig
+    from tcm.fabric import Fabric
+    from tcm.plugins import PluginManager
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that initiators get to log out."""
+
+
+class RuntimeFailure(Exception):
+    """Something that is not a mistake in the configuration; the text is one line for people."""
+
+
+class Runtime:
+    """A configuration, alive.
+
+    :param drain_timeout: seconds to wait for initiators to leave when stopping.
+    """
+
+    def __init__(self, configuration: Configuration, plugins: PluginManager, *, drain_timeout: float = DRAIN_TIMEOUT) -> None:
+        self.configuration = configuration
+        self.plugins = plugins
+        self.drain_timeout = drain_timeout
+        self.logical_units: dict[str, LogicalUnit] = {}
+        """By the storage object's path."""
+        self.targets: list[TargetDevice] = []
+        self.fabrics: dict[str, Fabric] = {}
+        self._stop = anyio.Event()
+
+    def stop(self) -> None:
+        """Ends :meth:`serve` in good order."""
+        self._stop.set()
+
+    async def serve(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Serves until :meth:`stop`. Calls ``task_status.started()`` once initiators can log in.
+
+        Raises :class:`tcm.backstore.ConfigError` for what the configuration has wrong, :class:`RuntimeFailure` for what else
+        keeps it from starting, for a fabric that fails and for a medium that cannot be flushed.
+        """
+        self._build()
+        opened: list[StorageObject] = []
+        try:
+            async with anyio.create_task_group() as unit_tasks:
+                await self._open(unit_tasks, opened)
+                async with anyio.create_task_group() as fabric_tasks:
+                    await self._start_fabrics(fabric_tasks)
+                    task_status.started()
+                    await self._stop.wait()
+                    await self._drain()
+                    fabric_tasks.cancel_scope.cancel()
+                unit_tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                lost = await self._close(opened)
+            if lost and sys.exc_info()[0] is None:
+                raise RuntimeFailure(f"what was written last to {', '.join(lost)} may be lost: flushing failed, see the log")
+
+    # building
+
+    def _build(self) -> None:
+        """Makes all objects; touches no medium and no network."""
+        for each in self.configuration.storage_objects:
+            unit = self.logical_units[each.path] = LogicalUnit(
+                each.name,
+                self._backstore(each),
+                attributes=each.attributes,
+                serial=each.serial,
+                removable=each.removable,
+                read_only=each.read_only,
+                identity=each.identity,
+            )
+            unit.unhandled_error = self.plugins.unhandled_error
+        for config in self.configuration.targets:
+            self.targets.append(self._target(config))
+        for fabric in self.configuration.fabrics:
+            served = [target for target in self.targets if target.fabric_name == fabric.name]
+            self.fabrics[fabric.name] = self.plugins.fabric(fabric.name).factory(served, fabric.options)
+
+    def _backstore(self, config: StorageObject) -> Backstore:
+        backstore = adapt(self.plugins.backstore(config.type).factory(config.options))
+        for each in reversed(config.filters):
+            backstore = adapt(self.plugins.filter(each.type).factory(backstore, each.options))
+        return backstore
+
+    def _target(self, config: TargetConfig) -> TargetDevice:
+        target = TargetDevice(config.name, config.fabric)
+        for each in config.portal_groups:
+            self._fill(target.add_portal_group(each.tag), each)
+        return target
+
+    def _fill(self, group: TargetPortalGroup, config: PortalGroupConfig) -> None:
+        group.enabled = config.enabled
+        group.attributes = config.attributes
+        group.parameters = config.parameters
+        group.authentication = config.authentication
+        group.access = config.access
+        group.portals.extend(config.portals)
+        for lun in config.luns:
+            group.add_lun(lun.index, self.logical_units[lun.storage_object.path], lun.alias)
+        for each in config.node_acls:
+            acl = group.add_node_acl(each.initiator_name)
+            acl.attributes = each.attributes
+            acl.authentication = each.authentication
+            acl.tag = each.tag
+            for mapped in each.mapped_luns:
+                acl.mapped_luns[mapped.index] = MappedLun(mapped.index, group.luns[mapped.tpg_lun], mapped.write_protect)
+
+    # starting
+
+    async def _open(self, tasks: TaskGroup, opened: list[StorageObject]) -> None:
+        failures: list[tuple[StorageObject, Exception]] = []
+
+        async def open_one(config: StorageObject) -> None:
+            unit = self.logical_units[config.path]
+            opened.append(config)
+            try:
+                unit.start(tasks)
+                await unit.open()
+            except Exception as error:
+                log.debug("opening %s failed", config.path, exc_info=True)
+                failures.append((config, error))
+
+        await _all(open_one, self.configuration.storage_objects)
+        for config, error in failures:
+            text = f"{config.path} ({config.type}): {_reason(error)}"
+            if config is not failures[-1][0]:
+                log.error("%s", text)
+            elif isinstance(error, ConfigError):
+                raise ConfigError(text) from error
+            else:
+                raise RuntimeFailure(f"cannot open {text}") from error
+
+    async def _start_fabrics(self, tasks: TaskGroup) -> None:
+        for target in self.targets:
+            self.plugins.target_configured(target)
+
+        async def run(name: str, *, task_status: TaskStatus[None]) -> None:
+            await self.fabrics[name].run(task_status=task_status)
+            if not self._stop.is_set():
+                raise RuntimeFailure(f"fabric {name} ended by itself")
+
+        async def start(name: str) -> None:
+            await tasks.start(run, name)
+
+        await _all(start, self.fabrics)
+
+    # stopping
+
+    async def _drain(self) -> None:
+        async def drain_one(name: str) -> None:
+            try:
+                await self.fabrics[name].drain()
+            except Exception:
+                log.exception("fabric %s failed while draining", name)
+
+        log.info("stopping: asking initiators to log out")
+        with anyio.move_on_after(self.drain_timeout) as scope:
+            await _all(drain_one, self.fabrics)
+        if scope.cancelled_caught:
+            log.warning("initiators are still logged in after %g s: dropping them", self.drain_timeout)
+
+    async def _close(self, opened: Iterable[StorageObject]) -> list[str]:
+        """Flushes and closes; returns the paths of what could not be flushed."""
+        lost = []
+
+        async def close_one(config: StorageObject) -> None:
+            unit = self.logical_units[config.path]
+            try:
+                await unit.aclose()
+            except Exception:
+                log.exception("flushing and closing %s failed", config.path)
+                lost.append(config.path)
+
+        await _all(close_one, opened)
+        return lost
+
+
+async def _all(function: Callable[[T], Coroutine[Any, Any, None]], arguments: Iterable[T]) -> None:
+    """Calls it with each argument, all at the same time; returns when the last call has."""
+    async with anyio.create_task_group() as group:
+        for argument in arguments:
+            group.start_soon(function, argument)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return one_line(error)

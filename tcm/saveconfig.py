@@ -1,0 +1,293 @@
+"""LIO's saveconfig.json (rtslib's; lio-configfs section 5) as a :class:`~tcm.configuration.Configuration`.
+
+Our own additions, which LIO's tools ignore: ``tcm_filters`` (a list of ``{"type": ..., option: ...}``, outermost first),
+``removable`` and ``read_only`` on storage objects, and any option of the backstore under its own name.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from tcm.backstore import ConfigError
+from tcm.configuration import (
+    MAXIMUM_LUN,
+    MAXIMUM_TAG,
+    Configuration,
+    FabricConfig,
+    FilterConfig,
+    LunConfig,
+    MappedLunConfig,
+    NodeAclConfig,
+    PortalGroupConfig,
+    StorageObject,
+    TargetConfig,
+    check_authentication,
+    check_unique,
+    make_fabric,
+    make_filter,
+    make_options,
+    make_portal,
+    make_serial,
+    named,
+)
+from tcm.json_reader import Node, read_json
+from tcm.options import build, options_of, unknown_key
+from tcm.saveconfig_names import (
+    DEVICE,
+    FABRIC_NAMES,
+    MODEL_ALIAS,
+    NODE_ACL,
+    NOT_SUPPORTED,
+    PARAMETERS,
+    PLUGINS,
+    TARGET_PORTAL_GROUP,
+    Key,
+)
+from tcm.target.attributes import DeviceAttributes, Identity
+from tcm.target.device import Authentication
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tcm.plugin_types import BackstoreType, FabricType
+    from tcm.plugins import PluginManager
+
+log = logging.getLogger(__name__)
+
+_CHAP = ("chap_userid", "chap_password", "chap_mutual_userid", "chap_mutual_password")
+_DISCOVERY = ("discovery_userid", "discovery_password", "discovery_mutual_userid", "discovery_mutual_password")
+
+
+def load(
+    path: str,
+    plugins: PluginManager,
+    *,
+    fabrics: Mapping[str, Mapping[str, object]] | None = None,
+    read_only: bool = False,
+) -> Configuration:
+    """Reads the file.
+
+    :param fabrics: names and options of the fabrics to run, from the command line; empty: all that have targets.
+    :param read_only: nothing may be written, whatever the file says.
+
+    Raises :class:`ConfigError`: one line with the file, the JSON path, what is wrong and what to write instead.
+    """
+    return named(path, _Loader(plugins, dict(fabrics or {}), read_only=read_only).configuration, read_json(path))
+
+
+class _Loader:
+    """One pass over one file."""
+
+    def __init__(self, plugins: PluginManager, fabrics: dict[str, Mapping[str, object]], *, read_only: bool) -> None:
+        self._plugins = plugins
+        self._fabrics = fabrics
+        self._read_only = read_only
+        self._storage_objects: dict[str, StorageObject] = {}
+        self._ignored: set[str] = set()
+
+    def configuration(self, root: Node) -> Configuration:
+        root.keys({"storage_objects", "targets", "fabric_modules"})
+        for node in root.items("storage_objects"):
+            made = self._storage_object(node)
+            if made.path in self._storage_objects:
+                raise ConfigError(f"{node.path}.name: {made.path} is there already; write another name")
+            self._storage_objects[made.path] = made
+        targets = [self._target(node) for node in root.items("targets") if self._wanted(node)]
+        check_unique(
+            ((f"targets[{index}].wwn", (target.fabric, target.name)) for index, target in enumerate(targets)), "target"
+        )
+        fabrics = self._fabric_configs(root, targets)
+        if not targets:
+            wanted = f" for fabric {', '.join(self._fabrics)}" if self._fabrics else ""
+            raise ConfigError(f"targets: there is none{wanted}, so there is nothing to serve; add one")
+        if self._ignored:
+            log.warning("these LIO settings have no effect here: %s", ", ".join(sorted(self._ignored)))
+        return Configuration(fabrics=fabrics, storage_objects=tuple(self._storage_objects.values()), targets=tuple(targets))
+
+    # storage objects
+
+    def _storage_object(self, node: Node) -> StorageObject:
+        plugin = node.text("plugin", required=True)
+        name = node.text("name", required=True)
+        if not name or any(character in name for character in "/ \t\n"):
+            raise ConfigError(f"{node.path}.name: {name!r}: no slash, space, tab or newline; write for example disk0")
+        if plugin in NOT_SUPPORTED:
+            raise ConfigError(
+                f"{node.path}.plugin: {plugin!r} is not supported yet ({NOT_SUPPORTED[plugin]}); write fileio or ramdisk"
+            )
+        kind = self._backstore(node, plugin)
+        known = {**PLUGINS.get(plugin, {}), **{key: Key() for key in options_of(kind.options)}}
+        common = {"name", "plugin", "attributes", "alua_tpgs", "wwn", "tcm_filters", "removable", "read_only"}
+        node.keys(common | set(known))
+        own = {key: known[key].read(node, key) for key in node.value if key in known and key not in common}
+        for key, rule in known.items():
+            if rule.required and key not in own:
+                raise ConfigError(f"{node.path}.{key}: missing; write {rule.example}")
+        readonly = bool(own.pop("readonly", False)) if plugin == "block" else False
+        if own.pop("exclusive", None) is not None:
+            self._ignored.add("exclusive")
+        if kind.from_saveconfig is not None:
+            own = named(node.path, kind.from_saveconfig, own)
+        attributes, others = self._attributes(node.child("attributes"), DeviceAttributes, DEVICE)
+        if node.child("alua_tpgs").items():
+            log.debug("%s.alua_tpgs: kept as they are; asymmetric access is not served", node.path)
+        return StorageObject(
+            path=f"/backstores/{plugin}/{name}",
+            name=name,
+            type=kind.name,
+            options=make_options(kind, own, f"{node.path}."),
+            filters=tuple(self._filter(each) for each in node.items("tcm_filters")),
+            attributes=attributes,
+            identity=Identity(product=(name if others.get(MODEL_ALIAS) else kind.name.upper())[:16]),
+            serial=make_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
+            removable=node.boolean("removable"),
+            read_only=self._read_only or readonly or node.boolean("read_only"),
+            alua_tpgs=tuple(each.value for each in node.items("alua_tpgs")),
+        )
+
+    def _backstore(self, node: Node, plugin: str) -> BackstoreType:
+        """The plug-in that says it is LIO's ``plugin``; ``block`` is a file that happens to be a device."""
+        for wanted in (plugin, "fileio") if plugin == "block" else (plugin,):
+            for kind in self._plugins.backstores():
+                if kind.saveconfig_plugin == wanted:
+                    return kind
+        return named(f"{node.path}.plugin", self._plugins.backstore, plugin)
+
+    def _filter(self, node: Node) -> FilterConfig:
+        values = dict(node.object())
+        values.pop("type", None)
+        return make_filter(self._plugins, node.text("type", required=True), values, f"{node.path}.type", f"{node.path}.")
+
+    def _attributes(self, node: Node, cls: type[Any], lio: Mapping[str, object]) -> tuple[Any, dict[str, object]]:
+        """An instance of ``cls`` and what LIO has but ``cls`` has not; that is noted if it differs from LIO's default."""
+        known = options_of(cls)
+        ours: dict[str, object] = {}
+        others: dict[str, object] = {}
+        for key, value in node.object().items():
+            if key in known:
+                ours[key] = value
+            elif key in lio:
+                others[key] = value
+                if key != MODEL_ALIAS and str(int(value) if isinstance(value, bool) else value) != str(lio[key]):
+                    self._ignored.add(f"{key}={value}")
+            else:
+                raise ConfigError(f"{node.path}.{key}: {unknown_key(key, {*known, *lio})}")
+        return build(cls, ours, f"{node.path}."), others
+
+    # targets
+
+    def _wanted(self, node: Node) -> bool:
+        name = self._fabric_name(node.text("fabric", required=True))
+        if self._fabrics and name not in self._fabrics:
+            log.info("%s: not served, because --fabric names %s only", node.path, ", ".join(self._fabrics))
+            return False
+        return True
+
+    @staticmethod
+    def _fabric_name(name: str) -> str:
+        return FABRIC_NAMES.get(name, name)
+
+    def _target(self, node: Node) -> TargetConfig:
+        node.keys({"wwn", "fabric", "tpgs", "parameters", "attributes"})
+        fabric = named(f"{node.path}.fabric", self._plugins.fabric, self._fabric_name(node.text("fabric")))
+        name = named(f"{node.path}.wwn", fabric.check_name, node.text("wwn", required=True))
+        groups = tuple(self._portal_group(each, fabric) for each in node.items("tpgs"))
+        check_unique(((f"{node.path}.tpgs[{index}].tag", group.tag) for index, group in enumerate(groups)), "tag")
+        return TargetConfig(name=name, fabric=fabric.name, portal_groups=groups)
+
+    def _portal_group(self, node: Node, fabric: FabricType) -> PortalGroupConfig:
+        node.keys({"tag", "enable", "attributes", "parameters", "luns", "portals", "node_acls", *_CHAP})
+        attributes, _ = self._attributes(node.child("attributes"), fabric.tpg_attributes, TARGET_PORTAL_GROUP)
+        parameters, _ = self._attributes(node.child("parameters"), fabric.tpg_parameters, PARAMETERS)
+        luns = tuple(self._lun(each) for each in node.items("luns"))
+        check_unique(((f"{node.path}.luns[{index}].index", lun.index) for index, lun in enumerate(luns)), "LUN")
+        numbers = {lun.index for lun in luns}
+        acls = tuple(self._node_acl(each, fabric, numbers) for each in node.items("node_acls"))
+        check_unique(
+            ((f"{node.path}.node_acls[{index}].node_wwn", acl.initiator_name) for index, acl in enumerate(acls)), "node ACL"
+        )
+        portals = tuple(self._portal(each) for each in node.items("portals"))
+        check_unique(((f"{node.path}.portals[{index}]", each) for index, each in enumerate(portals) if each.port), "portal")
+        if portals and not fabric.uses_portals:
+            raise ConfigError(f"{node.path}.portals: fabric {fabric.name} has no portals; write []")
+        return PortalGroupConfig(
+            tag=node.integer("tag", minimum=0, maximum=MAXIMUM_TAG, default=1),
+            enabled=node.boolean("enable", default=True),
+            attributes=attributes,
+            parameters=parameters,
+            authentication=_authentication(node, _CHAP),
+            luns=luns,
+            portals=portals,
+            node_acls=acls,
+        )
+
+    def _lun(self, node: Node) -> LunConfig:
+        node.keys({"index", "storage_object", "alias", "alua_tg_pt_gp_name"})
+        path = node.text("storage_object", required=True)
+        storage_object = self._storage_objects.get(path)
+        if storage_object is None:
+            there = ", ".join(self._storage_objects) or "none, so add it to storage_objects"
+            raise ConfigError(f"{node.path}.storage_object: {path!r} is not there; write one of: {there}")
+        index = node.integer("index", minimum=0, maximum=MAXIMUM_LUN, required=True)
+        return LunConfig(index=index, storage_object=storage_object, alias=node.text("alias"))
+
+    @staticmethod
+    def _portal(node: Node) -> Any:
+        node.keys({"ip_address", "port", "iser", "offload"})
+        for transport in ("iser", "offload"):
+            if node.boolean(transport):
+                raise ConfigError(f"{node.path}.{transport}: only TCP is served; write false")
+        address = node.text("ip_address", required=True).removeprefix("[").removesuffix("]")
+        return make_portal(address, node.integer("port", default=3260), node.path)
+
+    def _node_acl(self, node: Node, fabric: FabricType, luns: set[int]) -> NodeAclConfig:
+        node.keys({"node_wwn", "attributes", "mapped_luns", "tag", *_CHAP})
+        mapped = []
+        for each in node.items("mapped_luns"):
+            each.keys({"index", "tpg_lun", "write_protect", "alias", "alua_tg_pt_gp_name"})
+            tpg_lun = each.integer("tpg_lun", required=True)
+            if tpg_lun not in luns:
+                raise ConfigError(f"{each.path}.tpg_lun: LUN {tpg_lun} is not in luns; write one of {sorted(luns)}")
+            index = each.integer("index", minimum=0, maximum=MAXIMUM_LUN, required=True)
+            protect = each.boolean("write_protect")
+            mapped.append(MappedLunConfig(index=index, tpg_lun=tpg_lun, write_protect=protect, alias=each.text("alias")))
+        check_unique(
+            ((f"{node.path}.mapped_luns[{number}].index", each.index) for number, each in enumerate(mapped)), "mapped LUN"
+        )
+        attributes, _ = self._attributes(node.child("attributes"), fabric.acl_attributes, NODE_ACL)
+        return NodeAclConfig(
+            initiator_name=named(f"{node.path}.node_wwn", fabric.check_name, node.text("node_wwn", required=True)),
+            mapped_luns=tuple(mapped),
+            attributes=attributes,
+            authentication=_authentication(node, _CHAP),
+            tag=node.text("tag"),
+        )
+
+    # fabrics
+
+    def _fabric_configs(self, root: Node, targets: Sequence[TargetConfig]) -> tuple[FabricConfig, ...]:
+        discovery: dict[str, Authentication] = {}
+        for node in root.items("fabric_modules"):
+            node.keys({"name", "discovery_enable_auth", *_DISCOVERY})
+            authentication = _authentication(node, _DISCOVERY)
+            if node.boolean("discovery_enable_auth"):
+                discovery[self._fabric_name(node.text("name", required=True))] = authentication
+        names = dict.fromkeys([*self._fabrics, *(target.fabric for target in targets)])
+        return tuple(
+            make_fabric(self._plugins.fabric(name), self._fabrics.get(name, {}), f"--fabric {name}: ", discovery.get(name))
+            for name in names
+        )
+
+
+def _authentication(node: Node, keys: Sequence[str]) -> Authentication:
+    values = [node.text(key) for key in keys]
+    userid, password, mutual_userid, mutual_password = values
+    made = Authentication(userid=userid, password=password, userid_mutual=mutual_userid, password_mutual=mutual_password)
+    return check_authentication(made, node.path)
+
+
+def _serial(plugin: str, name: str) -> str:
+    """A serial that stays the same as long as the name does, for files that leave it out."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"tcm:/backstores/{plugin}/{name}"))
