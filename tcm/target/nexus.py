@@ -12,9 +12,10 @@ from tcm.scsi.sense import (
     CommandTerminated,
     OverlappedCommandsAttempted,
     Sense,
+    SenseKey,
     Status,
 )
-from tcm.target import router, task_management
+from tcm.target import router, task_manager
 from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.express import express_read, express_write
 from tcm.target.task import TaskAttribute, TaskState
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from tcm.target.task_management import TaskManagementRequest
 
 _identifiers = itertools.count(1)
+_NO_ACA = Sense(key=SenseKey.ILLEGAL_REQUEST, asc=0x49, ascq=0x00)
+"""ILLEGAL REQUEST, INVALID MESSAGE ERROR: the ACA task attribute while there is no ACA condition (SAM-5 8.5.6)."""
 
 ExpressRead = Callable[[int, int, Sequence[memoryview]], bool]
 ExpressWrite = Callable[[int, int, "Sequence[Buffer]"], bool]
@@ -170,7 +173,7 @@ class ITNexus:
         if len(task_set.enabled) + len(task_set.dormant) >= task_set.depth:
             self._task_set_full(task, itl)
         elif task.attribute is TaskAttribute.ACA:
-            router.terminate(task, CheckCondition(sense=task_management.NO_ACA))
+            router.terminate(task, CheckCondition(sense=_NO_ACA))
         elif task_set.add(task):
             router.begin(task)
 
@@ -200,7 +203,7 @@ class ITNexus:
 
     def manage(self, request: TaskManagementRequest) -> None:
         """Task Management Request Received (SAM-5 7.12). ``task_management_executed`` follows, maybe before this returns."""
-        task_management.manage(self, request)
+        task_manager.manage(self, request)
 
     def lose(self) -> None:
         """I_T nexus loss (SAM-5 6.3.4): its tasks are aborted without a response, its reservations released.

@@ -1,0 +1,141 @@
+"""What a logical unit is configured to be: LIO's device attributes, its identity, and the block limits that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from tcm.backstore import Capabilities, ConfigError, Support
+
+MAXIMUM_BLOCK_SIZE = 4096
+BLOCK_SIZES = (512, 1024, 2048, MAXIMUM_BLOCK_SIZE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the logical unit says it is (LIO's ``wwn/`` group)."""
+
+    vendor: str = "LIO-ORG"
+    """T10 VENDOR IDENTIFICATION, at most 8 characters."""
+    product: str = "TCM"
+    """PRODUCT IDENTIFICATION, at most 16 characters."""
+    revision: str = "0001"
+    """PRODUCT REVISION LEVEL, at most 4 characters."""
+    company_id: int = 0x001405
+    """The 24-bit OUI in the NAA designator."""
+
+    def __post_init__(self) -> None:
+        for name, limit in (("vendor", 8), ("product", 16), ("revision", 4)):
+            value = getattr(self, name)
+            if len(value) > limit or not value.isascii() or not (value.isprintable()):
+                raise ConfigError(f"{name} {value!r}: at most {limit} printable ASCII characters")
+        if not 0 <= self.company_id < 1 << 24:
+            raise ConfigError(f"company_id {self.company_id:#x}: a 24-bit OUI is wanted, such as 0x001405")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceAttributes:
+    """LIO's ``attrib/`` of a storage object, its names (lio-configfs 3.2). Zero or ``None``: what the backstore says.
+
+    Raises :class:`tcm.backstore.ConfigError` for values that cannot be.
+    """
+
+    block_size: int = 0
+    """Logical block size: 512, 1024, 2048 or 4096; not smaller than the backstore's."""
+    queue_depth: int = 128
+    """Commands that the task set holds; the next one gets TASK SET FULL."""
+    emulate_write_cache: bool | None = None
+    """WCE: writes may be acknowledged before they are durable. ``None``: yes if the backstore can flush."""
+    emulate_fua_write: bool = True
+    """DPOFUA, and FUA is honoured. Otherwise a CDB with FUA or DPO is refused."""
+    emulate_ua_intlck_ctrl: int = 0
+    """0, 1 or 2: UA_INTLCK_CTRL 00b, 10b or 11b."""
+    emulate_tas: bool = True
+    """TAS: tasks aborted by another I_T nexus end with TASK ABORTED status."""
+    emulate_tpu: bool | None = None
+    """UNMAP is offered. ``None``: if the backstore can unmap."""
+    emulate_tpws: bool | None = None
+    """WRITE SAME with UNMAP is offered. ``None``: if the backstore can unmap."""
+    emulate_caw: bool = True
+    """COMPARE AND WRITE is offered."""
+    emulate_rsoc: bool = True
+    """REPORT SUPPORTED OPERATION CODES is offered."""
+    emulate_pr: bool = True
+    """Reservations are offered."""
+    is_nonrot: bool | None = None
+    """MEDIUM ROTATION RATE: non-rotating medium. ``None``: what the backstore says."""
+    optimal_sectors: int = 0
+    """OPTIMAL TRANSFER LENGTH in logical blocks."""
+    hw_max_sectors: int = 0
+    """MAXIMUM TRANSFER LENGTH in logical blocks; 0: 8 MiB."""
+    max_unmap_lba_count: int = 0
+    max_unmap_block_desc_count: int = 0
+    unmap_granularity: int = 0
+    """Logical blocks."""
+    unmap_granularity_alignment: int = 0
+    unmap_zeroes_data: bool | None = None
+    """LBPRZ. ``None``: what the backstore says."""
+    max_write_same_len: int = 0
+    """Logical blocks; 0: 4 GiB where zeroes need not be written one by one, else 64 MiB."""
+
+    def __post_init__(self) -> None:
+        if self.block_size and self.block_size not in BLOCK_SIZES:
+            raise ConfigError(f"block_size {self.block_size}: one of 512, 1024, 2048, 4096")
+        if not 1 <= self.queue_depth <= 65535:
+            raise ConfigError(f"queue_depth {self.queue_depth}: 1 to 65535")
+        if self.emulate_ua_intlck_ctrl not in {0, 1, 2}:
+            raise ConfigError(f"emulate_ua_intlck_ctrl {self.emulate_ua_intlck_ctrl}: 0, 1 or 2")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and not 0 <= value < 1 << 32:
+                raise ConfigError(f"{field.name} {value}: 0 to 4294967295")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockLimits:
+    """The Block Limits VPD page (SBC-4 6.6.4) and what the handlers enforce, from one place. All in logical blocks."""
+
+    maximum_transfer_length: int
+    optimal_transfer_length: int
+    optimal_transfer_length_granularity: int
+    maximum_prefetch_length: int
+    maximum_unmap_lba_count: int
+    maximum_unmap_block_descriptor_count: int
+    optimal_unmap_granularity: int
+    unmap_granularity_alignment: int
+    maximum_write_same_length: int
+    write_same_non_zero: bool
+    """WSNZ: WRITE SAME with NUMBER OF LOGICAL BLOCKS zero is refused."""
+    maximum_compare_and_write_length: int
+    maximum_atomic_transfer_length: int
+    atomic_alignment: int
+    atomic_transfer_length_granularity: int
+    maximum_atomic_transfer_length_with_atomic_boundary: int
+    maximum_atomic_boundary_size: int
+
+
+def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block_size: int) -> BlockLimits:
+    """The limits that attributes and capabilities make, for logical blocks of ``block_size`` bytes."""
+    maximum = attributes.hw_max_sectors or (8 << 20) // block_size
+    thin = capabilities.unmap is Support.NATIVE
+    quick = thin or capabilities.write_zeroes is Support.NATIVE
+    unmap_count = attributes.max_unmap_lba_count or (4 << 30) // block_size
+    descriptors = attributes.max_unmap_block_desc_count or 256
+    granularity = attributes.unmap_granularity or max(1, capabilities.unmap_granularity // block_size)
+    return BlockLimits(
+        maximum_transfer_length=maximum,
+        optimal_transfer_length=min(maximum, attributes.optimal_sectors or capabilities.optimal_transfer // block_size),
+        optimal_transfer_length_granularity=max(1, capabilities.physical_block_size // block_size),
+        maximum_prefetch_length=maximum,
+        maximum_unmap_lba_count=unmap_count if thin else 0,
+        maximum_unmap_block_descriptor_count=descriptors if thin else 0,
+        optimal_unmap_granularity=granularity if thin else 0,
+        unmap_granularity_alignment=attributes.unmap_granularity_alignment if thin else 0,
+        maximum_write_same_length=attributes.max_write_same_len or ((4 << 30) if quick else (64 << 20)) // block_size,
+        write_same_non_zero=True,
+        maximum_compare_and_write_length=min(255, maximum) if attributes.emulate_caw else 0,
+        maximum_atomic_transfer_length=maximum,
+        atomic_alignment=0,
+        atomic_transfer_length_granularity=0,
+        maximum_atomic_transfer_length_with_atomic_boundary=0,
+        maximum_atomic_boundary_size=0,
+    )

@@ -1,0 +1,261 @@
+"""The SCSI target device: portal groups, LUN maps, access control (SAM-5 4.6; LIO's ``tpgt_N``)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tcm.scsi import lun as lun_codec
+from tcm.target.nexus import ITNexus
+from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
+
+if TYPE_CHECKING:
+    from tcm.fabric import TransportServices
+    from tcm.target.logical_unit import LogicalUnit
+
+_port_identifiers = itertools.count(1)
+
+
+class NexusRefused(Exception):
+    """An initiator port may not log in. The message is for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitiatorPort:
+    """Who is at the other end."""
+
+    name: str
+    """Initiator port name as the fabric writes it, without ISID."""
+    isid: bytes | None = None
+    """iSCSI: 6 bytes, part of the port's name."""
+    transport_id: bytes = b""
+    """TransportID (SPC-5 7.6.4)."""
+    address: str = ""
+    """Where it is, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessControl:
+    """LIO's four attributes of demo mode (lio-configfs 4.3.3)."""
+
+    generate_node_acls: bool = False
+    """Demo mode: any initiator may log in, with a dynamic node ACL that maps all LUNs."""
+    cache_dynamic_acls: bool = False
+    """Dynamic node ACLs stay after the last nexus."""
+    demo_mode_write_protect: bool = True
+    """LUNs of dynamic node ACLs are write protected."""
+    prod_mode_write_protect: bool = False
+    """LUNs mapped to explicit node ACLs are write protected unless they say otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """CHAP credentials; empty strings: not set."""
+
+    userid: str = ""
+    password: str = field(default="", repr=False)
+    userid_mutual: str = ""
+    password_mutual: str = field(default="", repr=False)
+
+    @property
+    def authenticate_target(self) -> bool:
+        """The initiator wants the target to authenticate itself too."""
+        return bool(self.userid_mutual and self.password_mutual)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPortal:
+    """Where a portal group listens."""
+
+    address: str
+    port: int
+
+
+@dataclass(slots=True, eq=False)
+class Lun:
+    """A logical unit under a number of a portal group."""
+
+    number: int
+    logical_unit: LogicalUnit
+    alias: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class MappedLun:
+    """A portal group's LUN as one initiator sees it."""
+
+    number: int
+    lun: Lun
+    write_protect: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class NodeAcl:
+    """What one initiator may see."""
+
+    initiator_name: str
+    mapped_luns: dict[int, MappedLun] = field(default_factory=dict)
+    attributes: Any = None
+    """The fabric's dataclass (lio-configfs 4.3.6)."""
+    authentication: Authentication = field(default_factory=Authentication)
+    cmdsn_depth: int = 64
+    tag: str = ""
+    dynamic: bool = False
+    """Made by demo mode."""
+
+
+class TargetPortalGroup:
+    """A target port: where I_T nexuses end."""
+
+    def __init__(self, target: TargetDevice, tag: int) -> None:
+        # core only
+        self.target = target
+        self.tag = tag
+        self.relative_target_port_identifier = next(_port_identifiers)
+        """Unique in the process (SAM-5 4.6.5.2)."""
+        self.nexuses: set[ITNexus] = set()
+        self.luns: dict[int, Lun] = {}
+        self.node_acls: dict[str, NodeAcl] = {}
+        # set by the configuration, read by the fabric
+        self.enabled = True
+        self.portals: list[NetworkPortal] = []
+        self.access = AccessControl()
+        self.attributes: Any = None
+        """The fabric's ``tpg_attributes`` dataclass."""
+        self.parameters: Any = None
+        """The fabric's ``tpg_parameters`` dataclass."""
+        self.authentication = Authentication()
+
+    # -- LUNs -------------------------------------------------------------------------------------------------------------------
+
+    def add_lun(self, number: int, logical_unit: LogicalUnit, alias: str = "") -> Lun:
+        """Export a logical unit. Raises :class:`ValueError` if the number is taken or cannot be written in a LUN field."""
+        lun_codec.encode(number)
+        if number in self.luns:
+            raise ValueError(f"LUN {number} of {self.target.name} is taken by {self.luns[number].logical_unit.name}")
+        lun = self.luns[number] = Lun(number, logical_unit, alias)
+        for acl in self.node_acls.values():
+            if acl.dynamic:
+                self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)
+        return lun
+
+    def remove_lun(self, number: int) -> None:
+        """Take a LUN away from every initiator; their tasks there are aborted. Raises :class:`KeyError`."""
+        lun = self.luns.pop(number)
+        for acl in self.node_acls.values():
+            for mapped in [mapped for mapped in acl.mapped_luns.values() if mapped.lun is lun]:
+                self.unmap_lun(acl, mapped.number)
+
+    def map_lun(self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None) -> MappedLun:
+        """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
+
+        :param write_protect: ``None``: as ``prod_mode_write_protect`` says.
+
+        Raises :class:`KeyError` if there is no such LUN, :class:`ValueError` if the number is taken.
+        """
+        lun_codec.encode(number)
+        if number in acl.mapped_luns:
+            raise ValueError(f"LUN {number} of {acl.initiator_name} is taken")
+        if write_protect is None:
+            write_protect = self.access.prod_mode_write_protect
+        mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect)
+        for nexus in self._nexuses_of(acl):
+            nexus.add_lun(number, mapped.lun.logical_unit, write_protect=write_protect)
+            self._luns_changed(nexus, number)
+        return mapped
+
+    def unmap_lun(self, acl: NodeAcl, number: int) -> None:
+        """Hide a LUN from an initiator, now. Raises :class:`KeyError`."""
+        del acl.mapped_luns[number]
+        for nexus in self._nexuses_of(acl):
+            itl = nexus.find_lun(lun_codec.encode(number))
+            if itl is not None:
+                nexus.remove_lun(itl)
+                self._luns_changed(nexus, number)
+
+    def _nexuses_of(self, acl: NodeAcl) -> list[ITNexus]:
+        return [nexus for nexus in self.nexuses if nexus.initiator_port.name == acl.initiator_name]
+
+    def _luns_changed(self, nexus: ITNexus, number: int) -> None:
+        for itl in nexus.luns.values():
+            if itl.lun_number != number:
+                itl.establish_attention(REPORTED_LUNS_DATA_HAS_CHANGED)
+
+    # -- initiators ---------------------------------------------------------------------------------------------------------------
+
+    def add_node_acl(self, initiator_name: str) -> NodeAcl:
+        """An explicit node ACL, without LUNs at first; a dynamic one that is there becomes explicit and keeps its LUNs."""
+        acl = self.node_acls.get(initiator_name)
+        if acl is None:
+            acl = self.node_acls[initiator_name] = NodeAcl(initiator_name)
+        acl.dynamic = False
+        return acl
+
+    def remove_node_acl(self, initiator_name: str) -> None:
+        """Take an initiator's rights away, and its nexuses with them. Raises :class:`KeyError`."""
+        acl = self.node_acls.pop(initiator_name)
+        for nexus in self._nexuses_of(acl):
+            nexus.lose()
+
+    def find_node_acl(self, initiator_name: str) -> NodeAcl | None:
+        """The node ACL of an initiator, dynamic ones included."""
+        return self.node_acls.get(initiator_name)
+
+    def admits(self, initiator_name: str) -> bool:
+        """Whether :meth:`establish_nexus` would let this initiator in."""
+        return self.enabled and (initiator_name in self.node_acls or self.access.generate_node_acls)
+
+    def establish_nexus(self, initiator_port: InitiatorPort, services: TransportServices) -> ITNexus:
+        """An initiator port has logged in. A nexus that it has already is the fabric's to lose first.
+
+        Raises :class:`NexusRefused` if there is no node ACL for it and no demo mode, or the portal group is disabled.
+        """
+        name = initiator_port.name
+        if not self.admits(name):
+            why = "has no node ACL, and demo mode is off" if self.enabled else "came to a disabled portal group"
+            raise NexusRefused(f"{name} {why}: {self.target.name}, tag {self.tag}")
+        acl = self.node_acls.get(name) or self._demo_acl(name)
+        nexus = ITNexus(initiator_port, self, services)
+        for mapped in acl.mapped_luns.values():
+            nexus.add_lun(mapped.number, mapped.lun.logical_unit, write_protect=mapped.write_protect)
+        self.nexuses.add(nexus)
+        if self.target.nexus_established is not None:
+            self.target.nexus_established(nexus)
+        return nexus
+
+    def nexus_lost(self, nexus: ITNexus) -> None:
+        """Called by :meth:`ITNexus.lose`."""
+        self.nexuses.discard(nexus)
+        acl = self.node_acls.get(nexus.initiator_port.name)
+        if acl is not None and acl.dynamic and not self.access.cache_dynamic_acls and not self._nexuses_of(acl):
+            del self.node_acls[acl.initiator_name]
+        if self.target.nexus_lost is not None:
+            self.target.nexus_lost(nexus)
+
+    def _demo_acl(self, initiator_name: str) -> NodeAcl:
+        acl = self.node_acls[initiator_name] = NodeAcl(initiator_name, dynamic=True)
+        protect = self.access.demo_mode_write_protect
+        acl.mapped_luns = {number: MappedLun(number, lun, protect) for number, lun in self.luns.items()}
+        return acl
+
+
+class TargetDevice:
+    """A SCSI target device under one name of one fabric."""
+
+    def __init__(self, name: str, fabric_name: str) -> None:
+        self.name = name
+        self.fabric_name = fabric_name
+        self.portal_groups: dict[int, TargetPortalGroup] = {}
+        self.nexus_established: Callable[[ITNexus], None] | None = None
+        """Told of every new nexus (set by the runtime)."""
+        self.nexus_lost: Callable[[ITNexus], None] | None = None
+        """Told of every lost nexus (set by the runtime)."""
+
+    def add_portal_group(self, tag: int) -> TargetPortalGroup:
+        """A new target portal group. Raises :class:`ValueError` if the tag is taken."""
+        if tag in self.portal_groups:
+            raise ValueError(f"{self.name} has a portal group {tag} already")
+        group = self.portal_groups[tag] = TargetPortalGroup(self, tag)
+        return group

@@ -1,0 +1,382 @@
+"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from tcm.backstore import Backstore, Capabilities, ConfigError, Support
+from tcm.scsi.command import Feature
+from tcm.scsi.sense import (
+    InitializingCommandRequired,
+    MediumNotPresent,
+    NotReady,
+    ReservationConflict,
+)
+from tcm.target import router
+from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
+from tcm.target.extents import ExtentLocks
+from tcm.target.medium import Medium
+from tcm.target.mode_parameters import ModeParameters
+from tcm.target.task import TaskState
+from tcm.target.task_set import TaskSet
+from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from tcm.target.nexus import ITLNexus
+    from tcm.target.task import Task
+
+log = logging.getLogger(__name__)
+
+LOST_PORTS_KEPT = 1024
+"""Initiator ports whose loss a logical unit remembers, to report it when they come back."""
+
+
+class LogicalUnit:
+    """A block device.
+
+    :param name: for people and the configuration.
+    :param backstore: adapted and filtered; the logical unit opens and closes it.
+    :param serial: unit serial number, a UUID's text; the designators are made of it.
+    :param removable: RMB: the medium can be ejected and loaded.
+    :param read_only: write protected by configuration, whatever the backstore can do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backstore: Backstore,
+        *,
+        serial: str,
+        attributes: DeviceAttributes | None = None,
+        identity: Identity | None = None,
+        removable: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        # set by the configuration
+        self.name = name
+        self.backstore = backstore
+        self.serial = serial
+        self.attributes = attributes or DeviceAttributes()
+        self.identity = identity or Identity()
+        self.removable = removable
+        self.read_only = read_only
+        """By configuration, or (after :meth:`open`) because the backstore is."""
+        self.unhandled_error: Callable[[str, BaseException], None] | None = None
+        """Told of what nobody expected, besides the log."""
+        # set by open()
+        self.capabilities = Capabilities()
+        self.block_size = 512
+        self.block_shift = 9
+        self.blocks = 0
+        self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512)
+        self.features: frozenset[Feature] = frozenset()
+        self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
+        self.task_group: TaskGroup | None = None
+        # state
+        self.mode_parameters: ModeParameters
+        self.failed = False
+        """The backstore could not be opened, or has been closed."""
+        self.started = True
+        self.medium_loaded = True
+        self.ready = False
+        """Started, medium present, not failed: what :meth:`check_ready` finds out."""
+        self.prevented: set[ITLNexus] = set()
+        """Who has asked for PREVENT MEDIUM REMOVAL."""
+        self.reservation_holder: ITLNexus | None = None
+        """SPC-2 RESERVE."""
+        self.reserved = False
+        """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
+        self.task_set = TaskSet(self.attributes.queue_depth, self._ordering)
+        self.extents = ExtentLocks(self._exclusive)
+        self.itl_nexuses: set[ITLNexus] = set()
+        self.closed_lane: set[str] = set()
+        """Why nobody may use the express lane at the moment; empty if they may."""
+        self.running: dict[Task, list[Callable[[], None]]] = {}
+        """Tasks that execute in the task group, each with what to call when it has ended."""
+        self.lost_ports: dict[tuple[object, ...], None] = {}
+        self.resets = 0
+        self._retired = [0, 0, 0]
+        self._dispatching = False
+
+    # -- life cycle ---------------------------------------------------------------------------------------------------------
+
+    def start(self, task_group: TaskGroup) -> None:
+        """Say where commands that take their time run. Call before the first command."""
+        self.task_group = task_group
+
+    async def open(self) -> None:
+        """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`."""
+        await self.backstore.open()
+        capabilities = self.capabilities = self.backstore.capabilities()
+        attributes = self.attributes
+        block_size = attributes.block_size or capabilities.block_size
+        if block_size < capabilities.block_size or block_size > MAXIMUM_BLOCK_SIZE:
+            raise ConfigError(
+                f"{self.name}: block_size {block_size} does not fit the device's blocks of {capabilities.block_size} bytes"
+            )
+        self.block_size = block_size
+        self.block_shift = block_size.bit_length() - 1
+        self.blocks = self.backstore.size() >> self.block_shift
+        if not self.blocks:
+            raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
+        self.read_only = self.read_only or capabilities.read_only
+        self.limits = block_limits(attributes, capabilities, block_size)
+        self.features = self._features()
+        write_cache = attributes.emulate_write_cache
+        if write_cache is None:
+            write_cache = capabilities.flush is not Support.EMULATE
+        self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
+        self.mode_parameters = ModeParameters(self)
+        self.failed = False
+        self._update_ready()
+
+    async def aclose(self) -> None:
+        """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+        while self.running:
+            ended = anyio.Event()
+            next(iter(self.running.values())).append(ended.set)
+            await ended.wait()
+        try:
+            if not (self.failed or self.read_only):
+                await self.backstore.flush()
+        finally:
+            self.failed = True
+            self._update_ready()
+            await self.backstore.aclose()
+
+    def check_size(self) -> bool:
+        """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
+        blocks = self.backstore.size() >> self.block_shift
+        if blocks == self.blocks or not blocks:
+            return False
+        log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
+        self.blocks = blocks
+        for itl in self.itl_nexuses:
+            itl.rebuild_express()
+        self.establish_attention(CAPACITY_DATA_HAS_CHANGED)
+        return True
+
+    def _features(self) -> frozenset[Feature]:
+        attributes = self.attributes
+        offered = {
+            Feature.UNMAP: self.provisioned and attributes.emulate_tpu is not False,
+            Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
+            Feature.ATOMIC_WRITE: True,
+            Feature.RESERVE: attributes.emulate_pr,
+            Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+        }
+        return frozenset(feature for feature, there in offered.items() if there)
+
+    # -- what it is ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def provisioned(self) -> bool:
+        """Thin provisioned (LBPME): the backstore unmaps, and unmapping is not switched off altogether."""
+        attributes = self.attributes
+        return self.capabilities.unmap is Support.NATIVE and not (
+            attributes.emulate_tpu is False and attributes.emulate_tpws is False
+        )
+
+    @property
+    def unmap_with_write_same(self) -> bool:
+        """LBPWS: WRITE SAME may unmap."""
+        return self.provisioned and self.attributes.emulate_tpws is not False
+
+    @property
+    def unmapped_reads_zero(self) -> bool:
+        """LBPRZ."""
+        chosen = self.attributes.unmap_zeroes_data
+        return self.capabilities.unmap_zeroes if chosen is None else chosen and self.capabilities.unmap_zeroes
+
+    @property
+    def fua(self) -> bool:
+        """DPOFUA: FUA and DPO are taken."""
+        return self.attributes.emulate_fua_write and self.capabilities.flush is not Support.NONE
+
+    @property
+    def write_protected(self) -> bool:
+        """Nothing may be written by anybody: read-only, or SWP of the Control mode page."""
+        return self.read_only or self.mode_parameters.software_write_protect
+
+    @property
+    def num_cmds(self) -> int:
+        """Commands completed, by all I_T nexuses since the start."""
+        return self._retired[0] + sum(itl.num_cmds for itl in self.itl_nexuses)
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of Data-In, likewise."""
+        return self._retired[1] + sum(itl.read_bytes for itl in self.itl_nexuses)
+
+    @property
+    def write_bytes(self) -> int:
+        """Bytes of Data-Out, likewise."""
+        return self._retired[2] + sum(itl.write_bytes for itl in self.itl_nexuses)
+
+    # -- state --------------------------------------------------------------------------------------------------------------
+
+    def check_ready(self) -> None:
+        """Raises NOT READY sense if the medium cannot be accessed."""
+        if self.failed:
+            raise NotReady
+        if not self.medium_loaded:
+            raise MediumNotPresent
+        if not self.started:
+            raise InitializingCommandRequired
+
+    def set_started(self, started: bool) -> None:
+        """START STOP UNIT with and without START."""
+        self.started = started
+        self._update_ready()
+
+    def set_medium_loaded(self, loaded: bool, by: ITLNexus | None = None) -> None:
+        """Load or eject the medium; everybody but ``by`` hears of a loaded one."""
+        if loaded is self.medium_loaded:
+            return
+        self.medium_loaded = loaded
+        self._update_ready()
+        if loaded:
+            self.establish_attention(MEDIUM_CHANGED, except_for=by)
+
+    def _update_ready(self) -> None:
+        self.ready = self.started and self.medium_loaded and not self.failed
+        self.update_express()
+
+    def check_reservation(self, task: Task) -> None:
+        """Raises :class:`ReservationConflict` if another I_T nexus holds a reservation that the command conflicts with.
+
+        Called only while :attr:`reserved`; ``task.command`` is ``None`` for an operation code that is not known.
+        """
+        holder = self.reservation_holder
+        if holder is None or holder is task.itl:
+            return
+        if task.command is None or task.command.conflicts(task.cdb):
+            raise ReservationConflict
+
+    def reserve(self, itl: ITLNexus) -> None:
+        """SPC-2 RESERVE by a nexus that may (nobody else holds it). Raises :class:`ReservationConflict`."""
+        if self.reservation_holder not in {None, itl}:
+            raise ReservationConflict
+        self.reservation_holder = itl
+        self._update_reserved()
+
+    def release(self, itl: ITLNexus | None = None) -> None:
+        """SPC-2 RELEASE: nothing happens if another nexus holds the reservation; ``None`` releases anybody's."""
+        if self.reservation_holder is not None and itl in {None, self.reservation_holder}:
+            self.reservation_holder = None
+            self._update_reserved()
+
+    def _update_reserved(self) -> None:
+        self.reserved = self.reservation_holder is not None
+        self.update_express()
+
+    def update_express(self) -> None:
+        """Open or close the express lane of every I_T_L nexus; call after every change of state that lasts."""
+        for itl in self.itl_nexuses:
+            itl.update_express()
+
+    def _ordering(self, matters: bool) -> None:
+        self._lane("ordering", matters)
+
+    def _exclusive(self, held: bool) -> None:
+        self._lane("exclusive extent", held)
+
+    def _lane(self, reason: str, closed: bool) -> None:
+        """Close the express lane for a moment, without a word to each nexus."""
+        if closed:
+            self.closed_lane.add(reason)
+        else:
+            self.closed_lane.discard(reason)
+
+    # -- nexuses ------------------------------------------------------------------------------------------------------------
+
+    def attach(self, itl: ITLNexus) -> None:
+        """An I_T nexus reaches this logical unit."""
+        self.itl_nexuses.add(itl)
+        itl.rebuild_express()
+
+    def detach(self, itl: ITLNexus) -> None:
+        """An I_T_L nexus is gone."""
+        self.itl_nexuses.discard(itl)
+        self._retired = [
+            total + more
+            for total, more in zip(self._retired, (itl.num_cmds, itl.read_bytes, itl.write_bytes), strict=True)
+        ]
+        self.nexus_loss(itl)
+
+    def nexus_loss(self, itl: ITLNexus) -> None:
+        """I_T nexus loss (SAM-5 6.3.4): its SPC-2 reservation and its PREVENT go with it (SPC-2 5.5.1, SBC-4 5.15)."""
+        self.prevented.discard(itl)
+        self.release(itl)
+
+    def remember_loss(self, port: tuple[object, ...]) -> None:
+        """An initiator port's nexus was lost: tell it when it is back."""
+        self.lost_ports.pop(port, None)
+        self.lost_ports[port] = None
+        if len(self.lost_ports) > LOST_PORTS_KEPT:
+            del self.lost_ports[next(iter(self.lost_ports))]
+
+    def establish_attention(self, attention: UnitAttention, *, except_for: ITLNexus | None = None) -> None:
+        """A unit attention condition for every I_T nexus but one."""
+        for itl in tuple(self.itl_nexuses):
+            if itl is not except_for:
+                itl.establish_attention(attention)
+
+    def reset(self, attention: UnitAttention) -> None:
+        """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager has aborted."""
+        self.resets += 1
+        self.prevented.clear()
+        self.release()
+        self.mode_parameters.reset()
+        self.establish_attention(attention)
+        self.update_express()
+
+    # -- tasks --------------------------------------------------------------------------------------------------------------
+
+    def tasks_of(self, itl: ITLNexus) -> Iterable[Task]:
+        """The tasks of one I_T_L nexus in the task set."""
+        return [task for task in self.task_set if task.itl is itl]
+
+    def spawn(self, task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Execute a command that would block, in the task group, cancelled if the task is aborted."""
+        assert self.task_group is not None, "LogicalUnit.start() comes first"
+        if task.state is TaskState.ABORTED:
+            coroutine.close()
+            return
+        task.scope = anyio.CancelScope()
+        self.running[task] = []
+        self.task_group.start_soon(self._run, task, coroutine, name=(self.name, task.tag))
+
+    async def _run(self, task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            if task.state is TaskState.ABORTED:
+                coroutine.close()
+            else:
+                assert task.scope is not None
+                with task.scope:
+                    await router.finish(task, coroutine)
+        except BaseException:
+            task.state = TaskState.ABORTED
+            raise
+        finally:
+            waiting = self.running.pop(task)
+            router.ended(task)
+            for then in waiting:
+                then()
+
+    def dispatch(self) -> None:
+        """Start the dormant tasks that may start, after one has left the task set."""
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            for task in self.task_set.runnable():
+                router.begin(task)
+        finally:
+            self._dispatching = False

@@ -1,0 +1,164 @@
+"""A logical unit's medium: logical blocks, with sense data for errors, durability and shielding looked after.
+
+Writes are shielded from cancellation: once a write is on its way, an aborted task still waits for it, so that an aborted task
+never touches the medium later (SAM-5 7.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+
+from tcm.backstore import Backstore, Buffer, Capabilities, Extent, Support
+from tcm.target.errors import is_backstore_failure, to_check_condition
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+CHUNK = 1 << 20
+"""Bytes that one step of a long operation holds in memory."""
+
+_ZEROES = bytes(CHUNK)
+
+
+class Medium:
+    """An open backstore in logical blocks. What a backstore raises becomes a :class:`CommandTerminated`.
+
+    :param write_cache: whether writes may be acknowledged before they are durable (WCE).
+    """
+
+    def __init__(self, backstore: Backstore, capabilities: Capabilities, block_size: int, *, write_cache: bool) -> None:
+        self.backstore = backstore
+        self.capabilities = capabilities
+        self.block_size = block_size
+        self.shift = block_size.bit_length() - 1
+        self.nowait = capabilities.nowait
+        self._flushes = capabilities.flush is Support.NATIVE
+        self._native_fua = capabilities.fua is Support.NATIVE
+        self._write_cache = write_cache
+
+    @property
+    def write_cache(self) -> bool:
+        """WCE: writes may be acknowledged before they are durable."""
+        return self._write_cache
+
+    @write_cache.setter
+    def write_cache(self, enabled: bool) -> None:
+        self._write_cache = enabled
+
+    @property
+    def inline_writes(self) -> bool:
+        """An ordinary write is good enough as soon as ``write_nowait`` has taken it."""
+        return self.nowait and (self._write_cache or not self._flushes)
+
+    def durable(self, fua: bool) -> bool:
+        """Whether a write has to do more than be taken: FUA, or no write cache, and the backstore has one."""
+        return self._flushes and (fua or not self._write_cache)
+
+    def read_now(self, buffers: Sequence[memoryview], lba: int) -> bool:
+        """Fill ``buffers`` at once and return True; or return False."""
+        if not self.nowait:
+            return False
+        try:
+            return self.backstore.read_nowait(buffers, lba << self.shift)
+        except Exception as error:
+            raise self._failure(error, write=False) from error
+
+    def write_now(self, buffers: Sequence[Buffer], lba: int, *, fua: bool = False) -> bool:
+        """Write at once and return True; or return False, whereupon all is to be written again."""
+        if not self.nowait or self.durable(fua):
+            return False
+        try:
+            return self.backstore.write_nowait(buffers, lba << self.shift)
+        except Exception as error:
+            raise self._failure(error, write=True) from error
+
+    async def read(self, buffers: Sequence[memoryview], lba: int) -> None:
+        """Fill all ``buffers`` from ``lba`` on."""
+        if self.read_now(buffers, lba):
+            return
+        try:
+            await self.backstore.readv(buffers, lba << self.shift)
+        except Exception as error:
+            raise self._failure(error, write=False) from error
+
+    async def write(self, buffers: Sequence[Buffer], lba: int, *, fua: bool = False) -> None:
+        """Write all ``buffers``; returns when they are durable if ``fua`` or there is no write cache."""
+        if self.write_now(buffers, lba, fua=fua):
+            return
+        durable = self.durable(fua)
+        await self._shielded(self.backstore.writev(buffers, lba << self.shift, durable and self._native_fua))
+        if durable and not self._native_fua:
+            await self.flush(write=True)
+
+    async def write_zeroes(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
+        """Make the range read as zeroes, natively or by writing them; the caller calls :meth:`settle` when all is done."""
+        if self.capabilities.write_zeroes is Support.NATIVE:
+            shift = self.shift
+            await self._shielded(self.backstore.write_zeroes(lba << shift, blocks << shift, may_unmap=may_unmap))
+            return
+        left = blocks << self.shift
+        while left:
+            step = min(left, CHUNK)
+            await self.write_uncommitted([memoryview(_ZEROES)[:step]], lba)
+            left -= step
+            lba += step >> self.shift
+
+    async def write_uncommitted(self, buffers: Sequence[Buffer], lba: int) -> None:
+        """A step of a long write; the caller calls :meth:`settle` when all is done."""
+        if self.nowait:
+            try:
+                if self.backstore.write_nowait(buffers, lba << self.shift):
+                    return
+            except Exception as error:
+                raise self._failure(error, write=True) from error
+        await self._shielded(self.backstore.writev(buffers, lba << self.shift))
+
+    async def unmap(self, lba: int, blocks: int) -> None:
+        """Give the range back; the caller calls :meth:`settle` when all is done."""
+        await self._shielded(self.backstore.unmap(lba << self.shift, blocks << self.shift))
+
+    async def settle(self, *, fua: bool = False) -> None:
+        """After :meth:`write_uncommitted` and its like: make durable what has to be."""
+        if self.durable(fua):
+            await self.flush(write=True)
+
+    async def flush(self, *, write: bool = False) -> None:
+        """Everything acknowledged so far becomes durable.
+
+        :param write: part of a write: being cancelled does not stop it.
+        """
+        if not self._flushes:
+            return
+        if write:
+            await self._shielded(self.backstore.flush())
+            return
+        try:
+            await self.backstore.flush()
+        except Exception as error:
+            raise self._failure(error, write=True) from error
+
+    async def extents(self, lba: int, blocks: int) -> list[Extent]:
+        """Mapped and unmapped runs of the range, in bytes, or a prefix of it."""
+        offset, length = lba << self.shift, blocks << self.shift
+        if self.capabilities.extents is not Support.NATIVE:
+            return [Extent(offset, length, True)]
+        try:
+            return await self.backstore.extents(offset, length)
+        except Exception as error:
+            raise self._failure(error, write=False) from error
+
+    async def _shielded(self, operation: Awaitable[None]) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await operation
+        except Exception as error:
+            raise self._failure(error, write=True) from error
+
+    def _failure(self, error: Exception, *, write: bool) -> Exception:
+        """What to raise: itself, if it is nobody's failure but a programmer's."""
+        if is_backstore_failure(error):
+            return to_check_condition(error, write=write, block_size=self.block_size)
+        return error

@@ -1,0 +1,301 @@
+"""The task router: what happens to a task between its arrival and its status, the same for every command.
+
+    submit -> begin -> [data-out] -> execute -> [ended] -> complete
+
+A command that does not block goes all the way inside the call that submitted it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Readiness
+from tcm.scsi.command_table import check_reserved, lookup
+from tcm.scsi.sense import (
+    CheckCondition,
+    CommandTerminated,
+    InternalTargetFailure,
+    InvalidFieldInCdb,
+    InvalidOpcode,
+    Status,
+    WriteProtected,
+)
+from tcm.target.device_server import HANDLERS
+from tcm.target.errors import is_backstore_failure, to_check_condition
+from tcm.target.task import TaskState
+from tcm.target.unit_attention import (
+    PREVIOUS_BUSY_STATUS,
+    PREVIOUS_RESERVATION_CONFLICT_STATUS,
+    PREVIOUS_TASK_SET_FULL_STATUS,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
+
+    from tcm.scsi.command import Command
+    from tcm.scsi.sense import Sense
+    from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.nexus import ITLNexus
+    from tcm.target.task import Task
+
+log = logging.getLogger(__name__)
+
+_REPORT = Attention.REPORT
+_READY = Readiness.READY
+_WRITE = Access.WRITE
+_AWAITING_DATA_OUT = TaskState.AWAITING_DATA_OUT
+_ENABLED = TaskState.ENABLED
+_COMPLETED = TaskState.COMPLETED
+_ABORTED = TaskState.ABORTED
+_GOOD = Status.GOOD
+
+_INTERLOCKED = {
+    Status.BUSY: PREVIOUS_BUSY_STATUS,
+    Status.TASK_SET_FULL: PREVIOUS_TASK_SET_FULL_STATUS,
+    Status.RESERVATION_CONFLICT: PREVIOUS_RESERVATION_CONFLICT_STATUS,
+}
+"""Unit attentions that these statuses establish if UA_INTLCK_CTRL is 11b (SPC-5 7.5.10)."""
+
+
+def begin(task: Task) -> None:
+    """A task became enabled: check it, get its data, execute it."""
+    itl = task.itl
+    lu = task.logical_unit
+    assert itl is not None
+    assert lu is not None
+    cdb = task.cdb
+    task.state = _ENABLED
+    try:
+        try:
+            task.command = command = lookup(cdb)
+        except CheckCondition:
+            _check_state(task, itl, lu, None)
+            raise
+        if itl.attentions or lu.reserved:
+            _check_state(task, itl, lu, command)
+        if command.feature is not None and command.feature not in lu.features:
+            raise _unsupported(command)
+        check_reserved(command, cdb)
+        if command.readiness is _READY and not lu.ready:
+            lu.check_ready()
+        if command.access is _WRITE and (itl.write_protect or lu.write_protected):
+            raise WriteProtected
+        handler = HANDLERS[command.handler]
+        wanted = handler.prepare(task)
+        given = task.write_length
+        if wanted != given:
+            if wanted > given:
+                task.residual = wanted - given
+                task.overflow = True
+                wanted = given
+            else:
+                task.residual = given - wanted
+        if wanted:
+            task.data_out_wanted = wanted
+            itl.write_bytes += wanted
+            if len(task.data_out) < wanted:
+                task.state = _AWAITING_DATA_OUT
+                task.nexus.services.receive_data_out(task)
+                return
+        coroutine = handler.execute(task)
+    except CommandTerminated as error:
+        _terminate(task, error)
+    except Exception as error:  # noqa: BLE001  # whatever a handler or a backstore may raise is answered
+        _terminate(task, _sense_for(task, error))
+    else:
+        if coroutine is not None:
+            lu.spawn(task, coroutine)
+            return
+    complete(task)
+
+
+def execute(task: Task) -> None:
+    """All Data-Out is there."""
+    assert task.command is not None
+    assert task.logical_unit is not None
+    task.state = _ENABLED
+    try:
+        coroutine = HANDLERS[task.command.handler].execute(task)
+    except CommandTerminated as error:
+        _terminate(task, error)
+    except Exception as error:  # noqa: BLE001  # see begin
+        _terminate(task, _sense_for(task, error))
+    else:
+        if coroutine is not None:
+            task.logical_unit.spawn(task, coroutine)
+            return
+    complete(task)
+
+
+async def finish(task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run what ``execute`` returned; afterwards the task has its status. Only cancellation passes through."""
+    try:
+        await coroutine
+    except CommandTerminated as error:
+        _terminate(task, error)
+    except Exception as error:  # noqa: BLE001  # see begin
+        _terminate(task, _sense_for(task, error))
+
+
+def ended(task: Task) -> None:
+    """A task that ran in the task group has ended, by itself or aborted."""
+    if task.state is _ABORTED:
+        aborted(task)
+    else:
+        complete(task)
+
+
+def complete(task: Task) -> None:
+    """Count, settle the residual, and hand the task to the fabric. An aborted one has been dealt with."""
+    if task.state is _ABORTED:
+        return
+    lu, itl, nexus = task.logical_unit, task.itl, task.nexus
+    task.state = _COMPLETED
+    data_in = task.data_in
+    expected = task.read_length
+    produced = 0
+    for buffer in data_in:
+        produced += len(buffer)
+    if produced != expected:
+        _truncate(task, produced, expected)
+        produced = min(produced, expected)
+    del nexus.tasks[task.tag]
+    if itl is None or lu is None:
+        nexus.services.send_command_complete(task)
+        return
+    itl.num_cmds += 1
+    itl.read_bytes += produced
+    task_set = lu.task_set
+    task_set.remove(task)
+    nexus.services.send_command_complete(task)
+    if task_set.strict:
+        lu.dispatch()
+
+
+def terminate(task: Task, error: CommandTerminated) -> None:
+    """End a task of the nexus with a status that is not GOOD."""
+    _terminate(task, error)
+    complete(task)
+
+
+def abort(tasks: Iterable[Task], *, respond: Callable[[Task], bool], then: Callable[[], None]) -> None:
+    """Abort tasks (SAM-5 5.6): none of them touches the medium once ``then`` is called.
+
+    :param respond: whether the task ends with TASK ABORTED status; otherwise without any.
+    :param then: called when all of them have ended, before this returns if nothing has to be waited for.
+    """
+    waiting = 1
+    touched: set[LogicalUnit] = set()
+
+    def one_ended() -> None:
+        nonlocal waiting
+        waiting -= 1
+        if not waiting:
+            then()
+
+    for task in tasks:
+        lu = task.logical_unit
+        if lu is None or task.state is _COMPLETED:
+            continue
+        touched.add(lu)
+        waiters = lu.running.get(task)
+        if task.state is not _ABORTED:
+            task.status = Status.TASK_ABORTED if respond(task) else _GOOD
+            task.state = _ABORTED
+            if waiters is None:
+                aborted(task, dispatch=False)
+            elif task.scope is not None:
+                lu.extents.strand(task)
+                task.scope.cancel()
+        if waiters is not None:
+            waiting += 1
+            waiters.append(one_ended)
+    for lu in touched:
+        lu.dispatch()
+    one_ended()
+
+
+def aborted(task: Task, *, dispatch: bool = True) -> None:
+    """An aborted task has ended: send its TASK ABORTED, or tell the fabric to forget it."""
+    lu, nexus = task.logical_unit, task.nexus
+    assert lu is not None
+    nexus.tasks.pop(task.tag, None)
+    lu.task_set.remove(task)
+    task.data_in = []
+    task.sense = None
+    if task.status is Status.TASK_ABORTED:
+        task.residual = task.read_length or task.write_length
+        task.overflow = False
+        nexus.services.send_command_complete(task)
+    else:
+        nexus.services.task_aborted(task)
+    if dispatch and lu.task_set.strict:
+        lu.dispatch()
+
+
+def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | None) -> None:
+    """Unit attentions and reservations, in the order of SAM-5 5.3.3: resets, RESERVATION CONFLICT, other unit attentions."""
+    attention = itl.attentions.first() if command is None or command.attention is _REPORT else None
+    if attention is not None and attention.is_reset:
+        raise itl.report_attention()
+    if lu.reserved:
+        lu.check_reservation(task)
+    if attention is not None:
+        raise itl.report_attention()
+
+
+def _unsupported(command: Command) -> CheckCondition:
+    """The sense of an operation code or a service action that this logical unit does not have."""
+    return InvalidOpcode() if command.service_action is None else InvalidFieldInCdb.at(SERVICE_ACTION_BYTE, 4)
+
+
+def _terminate(task: Task, error: CommandTerminated) -> None:
+    task.status = status = error.status
+    task.data_in = []
+    if isinstance(error, CheckCondition):
+        task.sense = error.sense
+    if not task.data_out_wanted:
+        task.residual = task.write_length
+    lu, itl = task.logical_unit, task.itl
+    if status in _INTERLOCKED and itl is not None and lu is not None and lu.mode_parameters.unit_attention_interlock == 0b11:
+        itl.establish_attention(_INTERLOCKED[status])
+
+
+def _sense_for(task: Task, error: Exception) -> CommandTerminated:
+    """The termination for an exception that is none: a backstore's, by the table; anything else is logged, once, here."""
+    lu, command = task.logical_unit, task.command
+    assert lu is not None
+    if is_backstore_failure(error):
+        return to_check_condition(
+            error, write=command is not None and command.access is _WRITE, block_size=lu.block_size
+        )
+    where = f"{lu.name}: {command.name if command else task.cdb.hex(' ')}"
+    log.error("%s failed unexpectedly", where, exc_info=error)
+    if lu.unhandled_error is not None:
+        lu.unhandled_error(where, error)
+    return InternalTargetFailure()
+
+
+def _truncate(task: Task, produced: int, expected: int) -> None:
+    """Data-In and the initiator's buffer differ in length: cut what does not fit, and say so (SAM-5 5.4.2)."""
+    if produced < expected:
+        task.residual = expected - produced
+        task.overflow = False
+        return
+    task.residual = produced - expected
+    task.overflow = True
+    kept = []
+    room = expected
+    for buffer in task.data_in:
+        if not room:
+            break
+        kept.append(buffer if len(buffer) <= room else memoryview(buffer)[:room])
+        room -= len(kept[-1])
+    task.data_in = kept
+
+
+def fail_data_out(task: Task, sense: Sense) -> None:
+    """The fabric could not get the Data-Out."""
+    terminate(task, CheckCondition(sense=sense))
