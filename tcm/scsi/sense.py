@@ -203,6 +203,18 @@ class InvalidFieldInCommandInformationUnit(CheckCondition):
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x0E, 0x03
 
 
+class SavingParametersNotSupported(CheckCondition):
+    """ILLEGAL REQUEST, SAVING PARAMETERS NOT SUPPORTED."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x39, 0x00
+
+
+class LogicalUnitFailedSelfTest(CheckCondition):
+    """HARDWARE ERROR, LOGICAL UNIT FAILED SELF-TEST."""
+
+    key, asc, ascq = SenseKey.HARDWARE_ERROR, 0x3E, 0x03
+
+
 class WriteProtected(CheckCondition):
     """DATA PROTECT, WRITE PROTECTED."""
 

@@ -20,7 +20,7 @@ from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.extents import ExtentLocks
 from tcm.target.medium import Medium
-from tcm.target.mode_parameters import ModeParameters
+from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.task import TaskState
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
@@ -67,6 +67,8 @@ class LogicalUnit:
         self.removable = removable
         self.read_only = read_only
         """By configuration, or (after :meth:`open`) because the backstore is."""
+        self.mode_store: ModeStore | None = None
+        """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         # set by open()
@@ -132,7 +134,7 @@ class LogicalUnit:
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
-        self.mode_parameters = ModeParameters(self)
+        self.mode_parameters = ModeParameters(self, self.mode_store)
         self.failed = False
         self._update_ready()
 

@@ -1,0 +1,121 @@
+"""A logical unit's mode parameters: what the core asks of them, and where saved values are kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from tcm.backstore import Support
+from tcm.scsi.mode_pages import CACHING, CONTROL, Key, ModePageValues
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tcm.target.logical_unit import LogicalUnit
+
+log = logging.getLogger(__name__)
+
+_INTERLOCK = (0b00, 0b10, 0b11)
+"""LIO's ``emulate_ua_intlck_ctrl`` to UA_INTLCK_CTRL."""
+
+
+class ModeStore(Protocol):
+    """Where saved mode parameters survive a restart."""
+
+    def load(self) -> Mapping[str, Mapping[str, int]]:
+        """What :meth:`save` was last given; empty if there is nothing, or nothing that can be read."""
+
+    def save(self, fields: Mapping[str, Mapping[str, int]]) -> None:
+        """Keep the values; they are durable when this returns. May block: called in a worker thread. Raises ``OSError``."""
+
+
+class ModeFile:
+    """A :class:`ModeStore` in a JSON file, replaced as a whole."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def load(self) -> Mapping[str, Mapping[str, int]]:
+        """See :meth:`ModeStore.load`."""
+        try:
+            with open(self.path, encoding="ascii") as file:
+                content = json.load(file)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            log.warning("%s: saved mode parameters are ignored: %s", self.path, error)
+            return {}
+        if isinstance(content, dict) and all(isinstance(page, dict) for page in content.values()):
+            return content
+        log.warning("%s: saved mode parameters are ignored: not a table of pages", self.path)
+        return {}
+
+    def save(self, fields: Mapping[str, Mapping[str, int]]) -> None:
+        """See :meth:`ModeStore.save`."""
+        temporary = self.path + ".new"
+        with open(temporary, "w", encoding="ascii") as file:
+            json.dump(fields, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+        directory = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+class ModeParameters:
+    """The mode pages of one logical unit, shared by all its I_T nexuses. Made when the backstore is open.
+
+    :param store: where saved values are kept; ``None``: saving is not supported.
+    """
+
+    def __init__(self, logical_unit: LogicalUnit, store: ModeStore | None = None) -> None:
+        self._logical_unit = logical_unit
+        self.store = store
+        attributes = logical_unit.attributes
+        cache = logical_unit.capabilities.flush is Support.NATIVE
+        self.values = ModePageValues(
+            defaults={
+                CACHING: {"wce": logical_unit.medium.write_cache},
+                CONTROL: {"tas": attributes.emulate_tas, "ua_intlck_ctrl": _INTERLOCK[attributes.emulate_ua_intlck_ctrl]},
+            },
+            # without a flush a write cache could be neither emptied nor done without
+            fixed=() if cache else ((CACHING, "wce"),),
+            savable=store is not None,
+        )
+        if store is not None:
+            self.values.load_fields(store.load())
+        self._take_effect()
+
+    def change(self, pages: Mapping[Key, bytes]) -> bool:
+        """Make pages from :func:`tcm.scsi.mode_data.parse_mode_select` current; returns whether that changed anything."""
+        before = self.values.current
+        self.values.current = {**before, **pages}
+        if self.values.current == before:
+            return False
+        self._take_effect()
+        self._logical_unit.update_express()
+        return True
+
+    def reset(self) -> None:
+        """Logical unit reset: back to the saved values, or the defaults."""
+        self.values.reset()
+        self._take_effect()
+
+    def _take_effect(self) -> None:
+        control = self.values.pages[CONTROL].layout.unpack(self.values.current[CONTROL])
+        self.software_write_protect = bool(control["swp"])
+        """SWP: writes end in DATA PROTECT."""
+        self.unit_attention_interlock = control["ua_intlck_ctrl"]
+        """UA_INTLCK_CTRL: 00b, 10b or 11b (SPC-5 7.5.10)."""
+        self.descriptor_sense = bool(control["d_sense"])
+        """D_SENSE: sense data in descriptor format."""
+        self.task_aborted_status = bool(control["tas"])
+        """TAS: TASK ABORTED status for tasks that another I_T nexus aborts."""
+        self.write_cache = bool(self.values.get(CACHING, "wce"))
+        """WCE: writes may be acknowledged before they are durable."""
+        self._logical_unit.medium.write_cache = self.write_cache
