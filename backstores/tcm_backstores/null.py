@@ -21,10 +21,10 @@ class NullOptions:
     size: int = option("bytes, a multiple of 512, for example 1T; takes no memory", kind="size")
 
 
-def check_size(name: str, size: int) -> None:
+def check_size(size: int) -> None:
     """:raises ConfigError: unless ``size`` is a positive multiple of 512 that an int64 holds."""
     if size <= 0 or size % 512 or size >= 1 << 63:
-        raise ConfigError(f"{name}: size={size} is not a disk's size; write a multiple of 512 bytes, for example size=64M")
+        raise ConfigError(f"size={size} is not a disk's size; write a multiple of 512 bytes, for example size=64M")
 
 
 class NullBackstore(Backstore):
@@ -80,6 +80,6 @@ NULL = BackstoreType(
     api_version=API_VERSION,
     options=NullOptions,
     factory=lambda options: NullBackstore(options.size),
-    check_config=lambda options: check_size("null", options.size),
+    check_config=lambda options: check_size(options.size),
     description="reads as zeroes, discards writes; for measuring",
 )

@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 
 from tcm.backstore import ConfigError
+from tcm.options import size_text
 from tcm_backstores.locks import lock
 from tcm_backstores.null import check_size
 
@@ -23,15 +24,6 @@ class OpenedFile:
     block_device: bool
 
 
-def human(size: int) -> str:
-    """``size`` as people write it in an option: 1G, 1536M, or plain bytes if it is no multiple of 1024."""
-    for unit in ("", "K", "M", "G", "T", "P"):
-        if size % 1024 or not size or unit == "P":
-            return f"{size}{unit}"
-        size //= 1024
-    raise AssertionError
-
-
 def check_existing(path: str, status: os.stat_result, size: int | None) -> None:
     """The rule for what is already there: it has the size that is written, or no size is written.
 
@@ -42,7 +34,7 @@ def check_existing(path: str, status: os.stat_result, size: int | None) -> None:
     if stat.S_ISBLK(status.st_mode):
         return  # its size is known once it is open
     if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"fileio: {path} is neither a file nor a block device; write the path of one")
+        raise ConfigError(f"{path} is neither a file nor a block device; write the path of one")
     check_length(path, status.st_size, size)
 
 
@@ -50,12 +42,12 @@ def check_length(path: str, actual: int, size: int | None) -> None:
     """:raises ConfigError: unless ``size`` is left out or ``actual``; says what to write."""
     if actual == 0:
         if size is None:
-            raise ConfigError(f"fileio: {path} is empty; write size=1G, say, to make it that large (sparse)")
+            raise ConfigError(f"{path} is empty; write size=1G, say, to make it that large (sparse)")
     elif actual < SECTOR:
-        raise ConfigError(f"fileio: {path} has {actual} bytes, less than one block; write the path of a disk image")
+        raise ConfigError(f"{path} has {actual} bytes, less than one block; write the path of a disk image")
     elif size is not None and size != actual:
-        more = f", or enlarge it first: truncate -s {human(size)} {path}" if actual < size else ""
-        raise ConfigError(f"fileio: {path} has {actual} bytes, not {size}; write size={human(actual)} or leave size out{more}")
+        more = f", or enlarge it first: truncate -s {size_text(size)} {path}" if actual < size else ""
+        raise ConfigError(f"{path} has {actual} bytes, not {size}; write size={size_text(actual)} or leave size out{more}")
 
 
 def check(path: str, size: int | None) -> None:
@@ -64,19 +56,19 @@ def check(path: str, size: int | None) -> None:
     :raises ConfigError: in one line, what to write instead.
     """
     if not path:
-        raise ConfigError("fileio: path is empty; write path=/some/where/disk.img")
+        raise ConfigError("path is empty; write path=/some/where/disk.img")
     if size is not None:
-        check_size("fileio", size)
+        check_size(size)
     try:
         status = os.stat(path)
     except FileNotFoundError:
         parent = os.path.dirname(path) or "."
         if not os.path.isdir(parent):
-            raise ConfigError(f"fileio: {path}: there is no directory {parent}; make it, or write another path") from None
+            raise ConfigError(f"{path}: there is no directory {parent}; make it, or write another path") from None
         if size is None:
-            raise ConfigError(f"fileio: {path} does not exist; write size=1G, say, to create it (sparse)") from None
+            raise ConfigError(f"{path} does not exist; write size=1G, say, to create it (sparse)") from None
     except OSError as error:
-        raise ConfigError(f"fileio: {path}: {error.strerror}; write the path of a file that this user can reach") from error
+        raise ConfigError(f"{path}: {error.strerror}; write the path of a file that this user can reach") from error
     else:
         check_existing(path, status, size)
 
@@ -99,7 +91,7 @@ def open_file(path: str, size: int | None) -> OpenedFile:
         length = os.lseek(fd, 0, os.SEEK_END)
         check_length(path, length, size)
         if not length:
-            raise ConfigError(f"fileio: {path} is empty and cannot be enlarged; write the path of another file")
+            raise ConfigError(f"{path} is empty and cannot be enlarged; write the path of another file")
     except BaseException:
         os.close(fd)
         raise
@@ -111,9 +103,7 @@ def _make(fd: int, path: str, size: int) -> None:
     try:
         os.ftruncate(fd, size)
     except OSError as error:
-        raise ConfigError(
-            f"fileio: {path} cannot become {human(size)} large ({error.strerror}); write a smaller size"
-        ) from error
+        raise ConfigError(f"{path} cannot become {size_text(size)} large ({error.strerror}); write a smaller size") from error
     os.fsync(fd)
     sync_directory(path)
 
@@ -132,11 +122,9 @@ def _open(path: str, *, create: bool) -> tuple[int, bool]:
             return os.open(path, os.O_RDONLY | (flags & ~os.O_CREAT)), False
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise ConfigError(
-                f"fileio: {path} is in use (mounted, or another target's); write the path of a free one"
-            ) from error
+            raise ConfigError(f"{path} is in use (mounted, or another target's); write the path of a free one") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY, errno.ENOENT, errno.ENXIO, errno.EISDIR):
-            raise ConfigError(f"fileio: {path}: {error.strerror}; write the path of a file that this user can open") from error
+            raise ConfigError(f"{path}: {error.strerror}; write the path of a file that this user can open") from error
         raise
 
 

@@ -35,7 +35,7 @@ class RamdiskOptions:
 
 def check_config(options: RamdiskOptions) -> None:
     """:raises ConfigError: if the size cannot be that of a disk."""
-    check_size("ramdisk", options.size)
+    check_size(options.size)
 
 
 def clear(memory: mmap.mmap, start: int, end: int) -> None:
@@ -67,7 +67,7 @@ class RamdiskBackstore(Backstore):
             self._pages = mmap.mmap(-1, pages << SHIFT, flags=flags)
             self._mapped = mmap.mmap(-1, pages, flags=flags)
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"ramdisk: size={self._size} does not fit this process's memory ({error}); write less") from error
+            raise ConfigError(f"size={self._size} does not fit this process's memory ({error}); write less") from error
         self._view = memoryview(self._pages)
 
     def size(self) -> int:

@@ -1,0 +1,15 @@
+"""Contracts to subclass: they test that a backstore, a filter or a fabric keeps the promises that the core relies on.
+
+Needs pytest, hypothesis and anyio's pytest plug-in (it comes with anyio). The asynchronous tests run on every backend of the
+``anyio_backend`` fixture: asyncio and trio, unless you override it.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("tcm.testing.backstore", "tcm.testing.fabric", "tcm.testing.filter")
+
+from tcm.testing.backstore import BackstoreContract  # noqa: E402  after the rewriting of its asserts
+from tcm.testing.filter import FilterContract  # noqa: E402
+from tcm.testing.model import ModelBackstore  # noqa: E402
+
+__all__ = ["BackstoreContract", "FilterContract", "ModelBackstore"]
