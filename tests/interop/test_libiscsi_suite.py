@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-
 from support import cu_suite
 from support.daemon import Daemon, running
 from support.programs import program
@@ -88,7 +87,11 @@ class Suite:
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Suite]:
     tool = program("iscsi-test-cu")
-    selected = {item.callspec.params["expected"].name for item in request.session.items if "suite" in item.fixturenames and hasattr(item, "callspec")}  # type: ignore[attr-defined]
+    selected = {
+        item.callspec.params["expected"].name
+        for item in request.session.items
+        if "suite" in item.fixturenames and hasattr(item, "callspec")
+    }  # type: ignore[attr-defined]
     wanted = [each for each in EXPECTED if each.name in selected]
     # those that wait for time-outs first, so that they run beside others
     wanted.sort(key=lambda each: not each.name.startswith(("Reserve6", "iSCSIcmdsn", "iSCSIdatasn", "Sanitize")))
@@ -113,7 +116,9 @@ def report(runs: Suite, seconds: float) -> None:
         count = Counter(verdict.result for (_, at), verdict in done.items() if at == lun)
         print(f"\niscsi-test-cu, {kind} LUN: " + ", ".join(f"{word} {count[word]}" for word in cu_suite.VERDICTS), end="")
     slowest = sorted(runs.seconds.items(), key=lambda item: -item[1])[:5]
-    print(f"\n{len(done)} runs in {seconds:.0f} s; slowest: " + ", ".join(f"{name}/{lun} {s:.1f} s" for (name, lun), s in slowest))
+    print(
+        f"\n{len(done)} runs in {seconds:.0f} s; slowest: " + ", ".join(f"{name}/{lun} {s:.1f} s" for (name, lun), s in slowest)
+    )
 
 
 @pytest.mark.parametrize("expected", EXPECTED, ids=lambda each: each.name)
