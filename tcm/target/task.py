@@ -143,3 +143,10 @@ class Task:
         self.parameters = None
         self.state = TaskState.NEW
         self.scope = None
+
+    def sense_data(self) -> bytes:
+        """Sense data as the fabric sends it, in the format that D_SENSE chooses; empty if there is none (SPC-5 4.5)."""
+        if self.sense is None:
+            return b""
+        lu = self.logical_unit
+        return self.sense.pack(descriptor=lu is not None and not lu.failed and lu.mode_parameters.descriptor_sense)

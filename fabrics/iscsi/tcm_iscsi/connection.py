@@ -211,7 +211,9 @@ class Connection:
         self.closed = self._closing = True
         if self.phase is not None:
             session = self.phase.session
-            log.info("%s: %s", self, self.reason or ("logged out" if self.phase.logout is not None else "closed by the initiator"))
+            log.info(
+                "%s: %s", self, self.reason or ("logged out" if self.phase.logout is not None else "closed by the initiator")
+            )
             self.phase.close()
             self.registry.connection_closed(session)
         self.login = None

@@ -88,7 +88,7 @@ class Link:
     async def write(self) -> None:
         """Send the rest as the peer takes it."""
         connection, event = self.connection, self.sent
-        assert connection is not None and event is not None  # noqa: S101, PT018  (flush made them)
+        assert connection is not None and event is not None  # noqa: PT018  (flush made them)
         try:
             while connection.out:
                 await anyio.wait_writable(self.sock)

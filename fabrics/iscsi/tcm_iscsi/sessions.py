@@ -12,7 +12,7 @@ from tcm.scsi import transport_id
 from tcm.target.device import Authentication, InitiatorPort, NexusRefused
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
-from tcm_iscsi.protocol.discovery import TargetRecord, TextPhase
+from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
 from tcm_iscsi.protocol.login_interface import (
     Credentials,
     Disposition,
@@ -83,11 +83,6 @@ class PortalBinding:
     """0 until bound, if any free port will do."""
     groups: list[TargetPortalGroup] = field(default_factory=list)
 
-    @property
-    def wildcard(self) -> bool:
-        """Listens on every address of its family."""
-        return self.address in ("0.0.0.0", "::")
-
 
 class Port:
     """A session's way to the core (:class:`tcm_iscsi.protocol.session.ScsiPort`)."""
@@ -130,7 +125,7 @@ class Policy:
         self.binding = binding
         self.local = local
 
-    def find_target(self, target_name: str, identity: LoginIdentity) -> LoginTarget:  # noqa: ARG002
+    def find_target(self, target_name: str, identity: LoginIdentity) -> LoginTarget:
         """The group of that target behind this portal."""
         for group in self.binding.groups:
             if group.target.name == target_name:
@@ -206,10 +201,6 @@ class Policy:
     def random_bytes(self, length: int) -> bytes:
         """From the system."""
         return secrets.token_bytes(length)
-
-    def portals(self, initiator_name: str) -> Sequence[TargetRecord]:
-        """What SendTargets may tell this initiator: its targets, and where they are (RFC 7143 appendix C)."""
-        return self.registry.records(initiator_name, self.local)
 
 
 def as_credentials(auth: Authentication) -> Credentials:
@@ -299,13 +290,11 @@ class Registry:
                     raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, str(e)) from e
                 self.sessions[session_key(group, identity.initiator_name, identity.isid)] = session
             self.tsihs.add(event.tsih)
-        own = group.target.name if group is not None else None
         text = TextPhase(
-            lambda: policy.portals(identity.initiator_name),
-            session_type=identity.session_type,
-            target_name=own,
-            parameters=event.connection_parameters,
-            allocate_ttt=session.new_ttt,
+            lambda: self.records(identity.initiator_name),
+            event.connection_parameters,
+            target_name=group.target.name if group is not None else None,
+            local_address=policy.local[0],
         )
         return session, text
 
@@ -358,28 +347,27 @@ class Registry:
         if self.on_error is not None:
             self.on_error(where, error)
 
-    def records(self, initiator_name: str, local: tuple[Any, ...]) -> list[TargetRecord]:
-        """Targets and their addresses, for SendTargets."""
+    def records(self, initiator_name: str) -> list[TargetRecord]:
+        """Targets and their addresses, as SendTargets may tell this initiator."""
         found = []
         for target in self.targets:
-            addresses = []
-            for binding in self.bindings:
-                for group in binding.groups:
-                    if group.target is not target or not group.enabled or not visible(group, initiator_name):
-                        continue
-                    host = local[0].partition("%")[0] if binding.wildcard else binding.address
-                    addresses.append((host, binding.port, group.tag))
-            if addresses:
-                found.append(TargetRecord(target.name, tuple(addresses)))
+            portals = [
+                PortalRecord(binding.address, binding.port, group.tag)
+                for binding in self.bindings
+                for group in binding.groups
+                if group.target is target and visible(group, initiator_name)
+            ]
+            if portals:
+                found.append(TargetRecord(target.name, tuple(portals)))
         return found
 
 
 def visible(group: TargetPortalGroup, initiator_name: str) -> bool:
-    """Whether discovery shows the group: to those it admits, and to all if ``demo_mode_discovery`` says so (LIO)."""
+    """Whether discovery shows the group: LIO's tpg_enabled_sendtargets and demo_mode_discovery."""
     attributes = group.attributes
-    if not attributes.tpg_enabled_sendtargets and not group.enabled:
+    if attributes.tpg_enabled_sendtargets and not group.enabled:
         return False
-    return group.admits(initiator_name) or (bool(attributes.demo_mode_discovery) and group.access.generate_node_acls)
+    return bool(attributes.demo_mode_discovery) or group.admits(initiator_name)
 
 
 def node_acl(session: Session) -> NodeAcl | None:

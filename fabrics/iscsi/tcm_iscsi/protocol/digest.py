@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastcrc.crc32 import iscsi
 
-from tcm_iscsi.protocol.pdu import Buffer
+if TYPE_CHECKING:
+    from tcm_iscsi.protocol.pdu import Buffer
 
 
 def crc32c(buffer: Buffer, *more: Buffer) -> bytes:

@@ -13,8 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_iscsi.protocol.ahs import AhsError, parse_ahs
 from tcm_iscsi.protocol.digest import crc32c
-from tcm_iscsi.protocol.scsi_command import FINAL, NO_LUN, UNEXPECTED_UNSOLICITED_DATA, ScsiCommand
-from tcm_iscsi.protocol.session import RESERVED_TAG, SERIAL_BITS, Session, serial_less
+from tcm_iscsi.protocol.pdu import (
+    DATA_OUT,
+    FINAL,
+    LUN_NONE,
+    NOP_IN,
+    PAD,
+    RESERVED_TAG,
+    SCSI_COMMAND,
+    TASK_MANAGEMENT_RESPONSE,
+    TEXT_RESPONSE,
+    AsyncEvent,
+    RejectReason,
+)
+from tcm_iscsi.protocol.scsi_command import UNEXPECTED_UNSOLICITED_DATA, ScsiCommand
+from tcm_iscsi.protocol.session import SERIAL_BITS, Session, serial_less
 
 if TYPE_CHECKING:
     from tcm.target.task_management import TaskManagementRequest
@@ -24,19 +37,13 @@ if TYPE_CHECKING:
 # SCSI Command with a READ or WRITE (10) / (16) CDB: flags, lengths, LUN, ITT, EDTL, CmdSN, CDB fields
 COMMAND_10 = struct.Struct(">xB2xI8sIII4xBBIBHB").unpack_from
 COMMAND_16 = struct.Struct(">xB2xI8sIII4xBBQIBB").unpack_from
-COMMAND = struct.Struct(">BB2xI8sIIII16s").unpack_from
-DATA_OUT = struct.Struct(">xB6x8sII4xI4xII").unpack_from
 EXPRESS_DATA_IN = struct.Struct(">HxxI8xIIIII8xI").pack
 EXPRESS_RESPONSE = struct.Struct(">HxxI8xIIIII12x").pack
 BASIC = struct.Struct(">BBxxI8sIIII").unpack_from
 """opcode, flags, lengths, LUN, ITT, bytes 20-23 (TTT, referenced task tag), CmdSN, ExpStatSN."""
-NOP_IN = struct.Struct(">BBxxI8sIIIII12x").pack
 REJECT = struct.Struct(">BBBxI8xI4xIIII8x").pack
-TMF_RESPONSE = struct.Struct(">BBBxI8xI4xIII12x").pack
 LOGOUT_RESPONSE = struct.Struct(">BBBxI8xI4xIII4xHH4x").pack
 ASYNC = struct.Struct(">BBxxI8sI4xIIIBBHHH4x").pack
-TEXT_RESPONSE = struct.Struct(">BBxxI8sIIIII12x").pack
-PAD = (b"", bytes(3), bytes(2), bytes(1))
 
 HIGH_WATER = 1 << 20
 """Bytes queued for sending, or being read for commands in progress, beyond which no further PDU is taken from this connection."""
@@ -44,10 +51,6 @@ GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that R2Ts of one connection may have asked for at once."""
 PAYLOAD_MINIMUM = 8192
 """A data segment at least this long that is not there yet is received straight into a buffer of its own."""
-
-REJECT_DATA_DIGEST, REJECT_SNACK, REJECT_PROTOCOL, REJECT_UNSUPPORTED = 0x02, 0x03, 0x04, 0x05
-REJECT_IMMEDIATE, REJECT_TASK_IN_PROGRESS, REJECT_INVALID_PDU_FIELD, REJECT_LONG_OPERATION = 0x06, 0x07, 0x09, 0x0A
-ASYNC_LOGOUT_REQUEST, ASYNC_DROP_CONNECTION, ASYNC_DROP_SESSION = 1, 2, 3
 
 
 class ConnectionFailed(Exception):
@@ -217,7 +220,7 @@ class FullFeaturePhase:
             head += 4
         if segment > self.max_segment:
             msg = f"DataSegmentLength {segment} exceeds MaxRecvDataSegmentLength {self.max_segment}"
-            self.reject(REJECT_PROTOCOL, bytes(view[off : off + 48]))
+            self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             raise ConnectionFailed(msg)
         tail = (segment + 3 & ~3) + (4 if self.data_digest and segment else 0)
         have = end - off - head
@@ -242,7 +245,7 @@ class FullFeaturePhase:
         """``count`` more bytes of :attr:`payload` are there; deals with the PDU once it is whole."""
         self.payload_filled += count
         payload = self.payload
-        assert payload is not None  # noqa: S101  (the caller just filled it)
+        assert payload is not None
         if self.payload_filled < len(payload):
             return
         self.payload = None
@@ -257,7 +260,7 @@ class FullFeaturePhase:
 
     def data_digest_error(self, bhs: bytes) -> None:
         """RFC 7143 7.8: reject; at ERL 0 there is no recovery within the connection."""
-        self.reject(REJECT_DATA_DIGEST, bhs)
+        self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
         msg = "data digest error"
         raise ConnectionFailed(msg)
 
@@ -318,13 +321,13 @@ class FullFeaturePhase:
 
     def sequenced_command(self, buf: bytearray, view: memoryview, off: int, ahs_length: int, data: memoryview) -> None:
         """A SCSI Command on the general path: in CmdSN order, or kept until its turn."""
-        b0, _, _, _, itt, _, cmd_sn, exp_stat_sn, _ = COMMAND(buf, off)
+        b0, _, _, _, _, itt, _, cmd_sn, exp_stat_sn, _ = SCSI_COMMAND.unpack_from(buf, off)
         session = self.session
         if session.port is None:
-            self.reject(REJECT_PROTOCOL, bytes(view[off : off + 48]))
+            self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             return
         if itt == RESERVED_TAG:
-            self.reject(REJECT_INVALID_PDU_FIELD, bytes(view[off : off + 48]))
+            self.reject(RejectReason.INVALID_PDU_FIELD, bytes(view[off : off + 48]))
             return
         self.exp_stat_sn = exp_stat_sn
         if b0 & 0x40:
@@ -345,7 +348,7 @@ class FullFeaturePhase:
         port = session.port
         if port is None:
             return
-        b0, flags, _, lun, itt, edtl, _, _, cdb = COMMAND(buf, off)
+        b0, flags, priority, _, lun, itt, edtl, _, _, cdb = SCSI_COMMAND.unpack_from(buf, off)
         immediate = bool(b0 & 0x40)
         read, write = flags & 0x40, flags & 0x20
         p = session.parameters
@@ -355,16 +358,16 @@ class FullFeaturePhase:
             try:
                 headers = parse_ahs(buf[off + 48 : off + 48 + ahs_length])
             except AhsError:
-                self.reject(REJECT_INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
+                self.reject(RejectReason.INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
                 self.forget(immediate=immediate)
                 return
             cdb += headers.extended_cdb
         if read and write:
-            self.reject(REJECT_UNSUPPORTED, bytes(buf[off : off + 48]))
+            self.reject(RejectReason.COMMAND_NOT_SUPPORTED, bytes(buf[off : off + 48]))
             self.forget(immediate=immediate)
             return
         if (len(data) or not flags & FINAL) and not write:
-            self.reject(REJECT_INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
+            self.reject(RejectReason.INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
             self.forget(immediate=immediate)
             return
         if write:
@@ -375,12 +378,13 @@ class FullFeaturePhase:
             ):
                 sense = UNEXPECTED_UNSOLICITED_DATA
             elif len(data) > edtl:
-                self.reject(REJECT_INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
+                self.reject(RejectReason.INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
                 self.forget(immediate=immediate)
                 return
         task = port.make_task(
             lun, itt, cdb, flags & 7, edtl if read else 0, edtl if write else 0, bytes(data) if len(data) else b"", command
         )
+        task.priority = priority >> 4
         command.task = task
         if not flags & FINAL and sense is None:
             command.expect_unsolicited(data, p.first_burst_length)
@@ -400,13 +404,13 @@ class FullFeaturePhase:
 
     def data_out(self, buf: bytearray, view: memoryview, off: int, data: memoryview) -> None:
         """SCSI Data-Out (RFC 7143 11.7)."""
-        flags, _, itt, ttt, self.exp_stat_sn, data_sn, offset = DATA_OUT(buf, off)
+        _, flags, _, _, itt, ttt, self.exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
         command = self.session.commands.get(itt)
         if command is None or command.connection is not self:
             return  # of a command that was aborted: dropped (RFC 7143 11.5.1)
         wrong = command.data_out(ttt, data_sn, offset, data, final=bool(flags & FINAL))
         if wrong:
-            self.reject(REJECT_PROTOCOL, bytes(view[off : off + 48]))
+            self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             raise ConnectionFailed(wrong)
 
     def request_data(self, command: ScsiCommand) -> None:
@@ -439,7 +443,7 @@ class FullFeaturePhase:
         handler = OTHER.get(opcode)
         session = self.session
         if handler is None:
-            self.reject(REJECT_UNSUPPORTED, pdu[:48])
+            self.reject(RejectReason.COMMAND_NOT_SUPPORTED, pdu[:48])
             return
         b0, _, _, _, itt, _, cmd_sn, self.exp_stat_sn = BASIC(pdu)
         if opcode == 0x10:
@@ -471,7 +475,9 @@ class FullFeaturePhase:
         echo = bytes(data[: self.parameters.initiator_max_recv_data_segment_length])
         session = self.session
         self.emit(
-            NOP_IN(0x20, FINAL, len(echo), lun, itt, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn),
+            NOP_IN.pack(
+                0x20, FINAL, len(echo), lun, itt, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn
+            ),
             echo,
         )
 
@@ -480,7 +486,7 @@ class FullFeaturePhase:
         _, flags, _, lun, itt, referenced, cmd_sn, _ = BASIC(pdu)
         session = self.session
         if session.port is None:
-            self.reject(REJECT_PROTOCOL, pdu[:48])
+            self.reject(RejectReason.PROTOCOL_ERROR, pdu[:48])
             return
         function = flags & 0x7F
         ref_cmd_sn = int.from_bytes(pdu[32:36], "big")
@@ -507,7 +513,7 @@ class FullFeaturePhase:
         if answer.reject is not None:
             self.reject(answer.reject, pdu[:48])
             return
-        header = TEXT_RESPONSE(
+        header = TEXT_RESPONSE.pack(
             0x24,
             answer.flags,
             len(answer.data),
@@ -534,7 +540,7 @@ class FullFeaturePhase:
         elif reason == 2:
             response = 2  # connection recovery is not supported
         elif reason > 2:
-            self.reject(REJECT_INVALID_PDU_FIELD, pdu[:48])
+            self.reject(RejectReason.INVALID_PDU_FIELD, pdu[:48])
             return
         p = session.parameters
         self.emit(
@@ -549,7 +555,7 @@ class FullFeaturePhase:
 
     def snack(self, pdu: bytes, data: memoryview) -> None:  # noqa: ARG002
         """SNACK needs ERL 1 (RFC 7143 11.16)."""
-        self.reject(REJECT_SNACK, pdu[:48])
+        self.reject(RejectReason.SNACK_REJECT, pdu[:48])
 
     # sending
 
@@ -595,14 +601,14 @@ class FullFeaturePhase:
         session = self.session
         self.emit(
             ASYNC(
-                0x32, FINAL, 0, NO_LUN, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
+                0x32, FINAL, 0, LUN_NONE, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
                 event, 0, parameter1, parameter2, parameter3,
             )
         )  # fmt: skip
 
     def request_logout(self, seconds: int) -> None:
         """Ask the initiator to leave within ``seconds``."""
-        self.async_message(ASYNC_LOGOUT_REQUEST, parameter3=seconds)
+        self.async_message(AsyncEvent.LOGOUT_REQUESTED, parameter3=seconds)
         self.wake()
 
     # time
@@ -623,8 +629,8 @@ class FullFeaturePhase:
             self.ping = session.new_ttt()
             # StatSN is that of the next response, and is not advanced (RFC 7143 11.19.2)
             self.emit(
-                NOP_IN(
-                    0x20, FINAL, 0, NO_LUN, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
+                NOP_IN.pack(
+                    0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
                 )
             )  # fmt: skip
             self.wake()
@@ -653,14 +659,22 @@ class TaskManagement:
         if port is not None:
             self.respond(*port.response_code(request))
 
-    def respond(self, response: int, additional: bytes = b"") -> None:  # noqa: ARG002  (RFC 7144 has no field for it in ours)
+    def respond(self, response: int, additional: bytes = bytes(3)) -> None:
         """Task Management Function Response (RFC 7143 11.6)."""
         connection = self.connection
         session = connection.session
         if not connection.closed:
             connection.emit(
-                TMF_RESPONSE(
-                    0x22, FINAL, response, 0, self.itt, connection.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn
+                TASK_MANAGEMENT_RESPONSE.pack(
+                    0x22,
+                    FINAL,
+                    response,
+                    0,
+                    additional,
+                    self.itt,
+                    connection.next_stat_sn(),
+                    session.exp_cmd_sn,
+                    session.max_cmd_sn,
                 )
             )
             connection.wake()

@@ -57,6 +57,9 @@ class LoginTarget:
     portal_group_tag: int = 1
     command_window: int = 64
     """Commands the initiator may have outstanding: MaxCmdSN = ExpCmdSN + command_window - 1 at the end of a leading login."""
+    login_keys_workaround: bool = True
+    """LIO's attribute. Yes: never offer a key that the initiator has not brought up, because some (PXE ROMs) do not answer; its
+    default holds then. No: offer what we want otherwise, and stay in the stage until it is answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +138,7 @@ class LoginPolicy(Protocol):
         """The secrets this initiator must prove; None: AuthMethod None is enough."""
 
     def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:
-        """Our values of negotiable keys, by key name; a key left out takes its row's default (:mod:`tcm_iscsi.protocol.keys`)."""
+        """Our values of negotiable keys, by key name; others come from :mod:`tcm_iscsi.protocol.keys`."""
 
     def resolve_session(self, target: LoginTarget, identity: LoginIdentity) -> SessionResolution:
         """What this login does to the sessions there are. Asked after authentication and just before the end of the login.

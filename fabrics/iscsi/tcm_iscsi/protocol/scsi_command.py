@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.sense import Sense, SenseKey, Status
-from tcm_iscsi.protocol.session import RESERVED_TAG
+from tcm_iscsi.protocol.pdu import (
+    DATA_IN,
+    FINAL,
+    LUN_NONE,
+    R2T,
+    RESERVED_TAG,
+    RESIDUAL_OVERFLOW,
+    RESIDUAL_UNDERFLOW,
+    SCSI_RESPONSE,
+    STATUS_PRESENT,
+)
 
 if TYPE_CHECKING:
     from tcm.target.task import Task
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
-
-DATA_IN = struct.Struct(">BBxBI8sIIIIIIII").pack
-"""opcode, flags, status, AHS and data segment length, LUN, ITT, TTT, StatSN, ExpCmdSN, MaxCmdSN, DataSN, Buffer Offset, Residual Count."""
-RESPONSE = struct.Struct(">BBBBI8xIIIIIIII").pack
-"""opcode, flags, response, status, lengths, ITT, SNACK tag, StatSN, ExpCmdSN, MaxCmdSN, ExpDataSN, bidi residual, residual."""
-R2T = struct.Struct(">BB2xI8sIIIIIIII").pack
-"""opcode, flags, lengths, LUN, ITT, TTT, StatSN, ExpCmdSN, MaxCmdSN, R2TSN, Buffer Offset, Desired Data Transfer Length."""
-
-NO_LUN = bytes(8)
-FINAL, OVERFLOW, UNDERFLOW, STATUS = 0x80, 0x04, 0x02, 0x01
 
 UNEXPECTED_UNSOLICITED_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0C)
 INCORRECT_AMOUNT_OF_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0D)
@@ -120,7 +119,7 @@ class ScsiCommand:
         if self.next_offset < self.wanted:
             self.connection.request_data(self)
         elif not self.sequences:
-            assert self.buffer is not None  # noqa: S101  (receive_data_out made it)
+            assert self.buffer is not None
             task.data_out = memoryview(self.buffer)[: self.wanted]
             self.wanted = 0
             self.connection.release(self)
@@ -136,7 +135,7 @@ class ScsiCommand:
             ttt = session.new_ttt()
             self.sequences[ttt] = Sequence(self.next_offset, self.next_offset + length)
             connection.emit(
-                R2T(
+                R2T.pack(
                     0x31, FINAL, 0, self.lun, self.itt, ttt, connection.stat_sn, session.exp_cmd_sn, session.max_cmd_sn,
                     self.r2t_sn, self.next_offset, length,
                 )
@@ -212,7 +211,7 @@ class ScsiCommand:
             return
         flags = 0
         if task.residual:
-            flags = OVERFLOW if task.overflow else UNDERFLOW
+            flags = RESIDUAL_OVERFLOW if task.overflow else RESIDUAL_UNDERFLOW
         data_sn = 0
         if task.data_in:
             collapse = task.status == Status.GOOD
@@ -222,8 +221,8 @@ class ScsiCommand:
                 return
         sense = task.sense_data()
         segment = len(sense).to_bytes(2, "big") + sense if sense else b""
-        header = RESPONSE(
-            0x21, FINAL | flags, 0, task.status, len(segment), self.itt, 0, connection.next_stat_sn(), session.exp_cmd_sn,
+        header = SCSI_RESPONSE.pack(
+            0x21, FINAL | flags, 0, task.status, len(segment), 0, self.itt, 0, connection.next_stat_sn(), session.exp_cmd_sn,
             session.max_cmd_sn, data_sn or self.r2t_sn, 0, task.residual,
         )  # fmt: skip
         connection.emit(header, segment)
@@ -261,13 +260,13 @@ class ScsiCommand:
             if not left:
                 bits = FINAL
                 if collapse:
-                    bits |= STATUS | flags
+                    bits |= STATUS_PRESENT | flags
                     stat_sn, residual = connection.next_stat_sn(), task.residual
             elif not burst_left:
                 bits = FINAL
                 burst_left = burst
-            header = DATA_IN(
-                0x25, bits, 0, length, NO_LUN, self.itt, RESERVED_TAG, stat_sn, session.exp_cmd_sn, session.max_cmd_sn,
+            header = DATA_IN.pack(
+                0x25, bits, 0, length, LUN_NONE, self.itt, RESERVED_TAG, stat_sn, session.exp_cmd_sn, session.max_cmd_sn,
                 data_sn, offset, residual,
             )  # fmt: skip
             connection.emit(header, *pieces)

@@ -1,0 +1,234 @@
+"""A full feature phase connection over a real target, without a socket: PDUs in, PDUs out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any
+
+from support.scsi import make_lu
+from tcm_iscsi.protocol.digest import crc32c
+from tcm_iscsi.protocol.full_feature import DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
+from tcm_iscsi.protocol.pdu import DATA_OUT, NOP_OUT, PAD, RESERVED_TAG, SCSI_COMMAND, TASK_MANAGEMENT_REQUEST
+from tcm_iscsi.protocol.session import Session, SessionIdentity
+from tcm_iscsi.sessions import Port
+
+from tcm.target.device import InitiatorPort, TargetDevice
+
+LOGOUT_REQUEST = Struct(">BB2xI8xIH2xII16x")
+LUN_0 = bytes(8)
+
+
+@dataclass
+class Pdu:
+    """One PDU of the target."""
+
+    bhs: bytes
+    data: bytes
+
+    @property
+    def opcode(self) -> int:
+        return self.bhs[0] & 0x3F
+
+    @property
+    def flags(self) -> int:
+        return self.bhs[1]
+
+    @property
+    def status(self) -> int:
+        return self.bhs[3]
+
+    def word(self, offset: int) -> int:
+        """The 32-bit field at ``offset``."""
+        return int.from_bytes(self.bhs[offset : offset + 4], "big")
+
+    @property
+    def itt(self) -> int:
+        return self.word(16)
+
+    @property
+    def stat_sn(self) -> int:
+        return self.word(24)
+
+    @property
+    def sense(self) -> tuple[int, int, int]:
+        """Sense key, ASC, ASCQ of a SCSI Response (fixed format)."""
+        body = self.data[2:]
+        return body[2] & 0xF, body[12], body[13]
+
+
+@dataclass
+class Initiator:
+    """Builds requests, feeds them to the target's end, parses what comes back."""
+
+    phase: FullFeaturePhase
+    cmd_sn: int = 1
+    received: list[Pdu] = field(default_factory=list)
+
+    def header_digest(self, bhs: bytes) -> bytes:
+        return crc32c(bhs) if self.phase.header_digest else b""
+
+    def pdu(self, bhs: bytes, data: bytes = b"") -> bytes:
+        """On the wire: digests and padding as negotiated."""
+        bhs = bhs[:5] + len(data).to_bytes(3, "big") + bhs[8:]
+        segment = data + PAD[len(data) & 3]
+        digest = crc32c(segment) if data and self.phase.data_digest else b""
+        return bhs + self.header_digest(bhs) + segment + digest
+
+    def next_cmd_sn(self) -> int:
+        sn = self.cmd_sn
+        self.cmd_sn = (sn + 1) & 0xFFFFFFFF
+        return sn
+
+    def command(
+        self,
+        cdb: bytes,
+        *,
+        itt: int = 1,
+        read: int = 0,
+        write: int = 0,
+        data: bytes = b"",
+        final: bool = True,
+        immediate: bool = False,
+        cmd_sn: int | None = None,
+        lun: bytes = LUN_0,
+        attribute: int = 1,
+    ) -> bytes:
+        flags = (0x80 if final else 0) | (0x40 if read else 0) | (0x20 if write else 0) | attribute
+        sn = (self.cmd_sn if immediate else self.next_cmd_sn()) if cmd_sn is None else cmd_sn
+        opcode = 0x41 if immediate else 0x01
+        return self.pdu(SCSI_COMMAND.pack(opcode, flags, 0, 0, lun, itt, read or write, sn, 0, cdb.ljust(16, b"\0")), data)
+
+    def data_out(
+        self, itt: int, ttt: int, offset: int, data: bytes, *, data_sn: int = 0, final: bool = True, lun: bytes = LUN_0
+    ) -> bytes:
+        return self.pdu(DATA_OUT.pack(0x05, 0x80 if final else 0, 0, lun, itt, ttt, 0, data_sn, offset), data)
+
+    def nop_out(self, itt: int, ttt: int = RESERVED_TAG, data: bytes = b"", *, immediate: bool = True) -> bytes:
+        sn = self.cmd_sn if immediate else self.next_cmd_sn()
+        return self.pdu(NOP_OUT.pack(0x40 if immediate else 0, 0x80, 0, LUN_0, itt, ttt, sn, 0), data)
+
+    def task_management(
+        self, function: int, *, itt: int = 100, referenced: int = RESERVED_TAG, ref_cmd_sn: int = 0, lun: bytes = LUN_0
+    ) -> bytes:
+        bhs = TASK_MANAGEMENT_REQUEST.pack(0x42, 0x80 | function, 0, lun, itt, referenced, self.cmd_sn, 0, ref_cmd_sn, 0)
+        return self.pdu(bhs)
+
+    def logout(self, reason: int = 0, cid: int = 0, itt: int = 101) -> bytes:
+        return self.pdu(LOGOUT_REQUEST.pack(0x46, 0x80 | reason, 0, itt, cid, self.cmd_sn, 0))
+
+    def feed(self, *pdus: bytes, chunk: int | None = None) -> list[Pdu]:
+        """Hand bytes to the target, in chunks if asked; returns the PDUs that it answered at once."""
+        stream = b"".join(pdus)
+        step = chunk or max(len(stream), 1)
+        rest = b""
+        for at in range(0, len(stream), step):
+            piece = stream[at : at + step]
+            phase = self.phase
+            if phase.payload is not None:
+                room = phase.payload[phase.payload_filled :]
+                count = min(len(room), len(piece))
+                room[:count] = piece[:count]
+                phase.payload_received(count)
+                piece = piece[count:]
+            buf = bytearray(rest + piece)
+            off, before = 0, -1
+            while off != before:
+                before = off
+                off = phase.process(buf, memoryview(buf), off, len(buf))
+                self.collect()
+                if phase.closing:
+                    break
+            rest = bytes(buf[off:])
+        found, self.received = self.received, []
+        return found
+
+    def collect(self) -> None:
+        """Parse what the target wants to send."""
+        phase = self.phase
+        stream = b"".join(bytes(piece) for piece in phase.out)
+        phase.out.clear()
+        phase.out_size = 0
+        phase.arena.free = 0
+        at = 0
+        while at < len(stream):
+            bhs = stream[at : at + 48]
+            at += 48
+            if phase.header_digest:
+                assert stream[at : at + 4] == crc32c(bhs)
+                at += 4
+            length = int.from_bytes(bhs[5:8], "big")
+            data = stream[at : at + length]
+            segment = stream[at : at + length + len(PAD[length & 3])]
+            at += len(segment)
+            if phase.data_digest and length:
+                assert stream[at : at + 4] == crc32c(segment)
+                at += 4
+            self.received.append(Pdu(bhs, data))
+
+    def answers(self) -> list[Pdu]:
+        """What has come since, outside of :meth:`feed`."""
+        self.collect()
+        found, self.received = self.received, []
+        return found
+
+
+class NoText:
+    """No text negotiation in these tests."""
+
+    def request(self, *_: Any) -> Any:
+        raise AssertionError("no Text Request is expected")
+
+
+@asynccontextmanager
+async def connected(
+    backstore: Any = None,
+    *,
+    header_digest: bool = False,
+    data_digest: bool = False,
+    initiator_max_recv_data_segment_length: int = 65536,
+    max_recv_data_segment_length: int = 65536,
+    depth: int = 16,
+    level: int = 1,
+    session: dict[str, Any] | None = None,
+    settled: bool = True,
+    **attributes: Any,
+) -> AsyncIterator[Initiator]:
+    """An initiator logged in to a target with one logical unit; its power-on unit attention is out of the way if ``settled``."""
+    async with make_lu(backstore, **attributes) as unit:
+        device = TargetDevice("iqn.2003-01.org.example:t", "iscsi")
+        group = device.add_portal_group(1)
+        group.enabled = True
+        group.access = type(group.access)(generate_node_acls=True, demo_mode_write_protect=False)
+        group.add_lun(0, unit)
+        port = Port(group, None)  # type: ignore[arg-type]  # only a cold reset asks the registry
+        port.level = level
+        identity = SessionIdentity("iqn.2003-01.org.example:i", b"\x80\0\0\0\0\1", 1, device.name, 1)
+        values = SessionParameters(**{"initial_r2t": False, "max_burst_length": 65536, "first_burst_length": 16384, **(session or {})})
+        made = Session(identity, values, port, exp_cmd_sn=1, depth=depth)
+        port.nexus = group.establish_nexus(InitiatorPort(identity.initiator_name, identity.isid, b"", "test"), made)
+        phase = FullFeaturePhase(
+            made,
+            0,
+            ConnectionParameters(
+                header_digest=header_digest,
+                data_digest=data_digest,
+                max_recv_data_segment_length=max_recv_data_segment_length,
+                initiator_max_recv_data_segment_length=initiator_max_recv_data_segment_length,
+            ),
+            stat_sn=1,
+            arena=DataInArena(1 << 20),
+            text=NoText(),  # type: ignore[arg-type]
+            wake=lambda: None,
+            now=0.0,
+        )
+        initiator = Initiator(phase)
+        if settled:
+            initiator.feed(initiator.command(bytes(6), itt=0xFFFF))
+        try:
+            yield initiator
+        finally:
+            port.nexus.lose()
