@@ -81,7 +81,8 @@ class MappedLunConfig:
 
     index: int
     tpg_lun: int
-    write_protect: bool = False
+    write_protect: bool | None = None
+    """``None``: as ``prod_mode_write_protect`` says."""
     alias: str = ""
 
 

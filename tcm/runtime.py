@@ -15,8 +15,9 @@ from anyio import TASK_STATUS_IGNORED
 
 from tcm.adapters import adapt
 from tcm.backstore import ConfigError
+from tcm.failure import RuntimeFailure
 from tcm.options import one_line
-from tcm.target.device import MappedLun, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.logical_unit import LogicalUnit
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that initiators get to log out."""
-
-
-class RuntimeFailure(Exception):
-    """Something that is not a mistake in the configuration; the text is one line for people."""
 
 
 class Runtime:
@@ -114,6 +111,8 @@ class Runtime:
 
     def _target(self, config: TargetConfig) -> TargetDevice:
         target = TargetDevice(config.name, config.fabric)
+        target.nexus_established = self.plugins.nexus_established
+        target.nexus_lost = self.plugins.nexus_lost
         for each in config.portal_groups:
             self._fill(target.add_portal_group(each.tag), each)
         return target
@@ -133,7 +132,7 @@ class Runtime:
             acl.authentication = each.authentication
             acl.tag = each.tag
             for mapped in each.mapped_luns:
-                acl.mapped_luns[mapped.index] = MappedLun(mapped.index, group.luns[mapped.tpg_lun], mapped.write_protect)
+                group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect)
 
     # starting
 

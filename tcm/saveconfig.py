@@ -251,7 +251,7 @@ class _Loader:
             if tpg_lun not in luns:
                 raise ConfigError(f"{each.path}.tpg_lun: LUN {tpg_lun} is not in luns; write one of {sorted(luns)}")
             index = each.integer("index", minimum=0, maximum=MAXIMUM_LUN, required=True)
-            protect = each.boolean("write_protect")
+            protect = each.boolean("write_protect") if "write_protect" in each.value else None
             mapped.append(MappedLunConfig(index=index, tpg_lun=tpg_lun, write_protect=protect, alias=each.text("alias")))
         check_unique(
             ((f"{node.path}.mapped_luns[{number}].index", each.index) for number, each in enumerate(mapped)), "mapped LUN"

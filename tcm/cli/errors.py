@@ -7,6 +7,7 @@ import os
 import sys
 
 from tcm.backstore import ConfigError
+from tcm.failure import RuntimeFailure
 from tcm.options import one_line
 
 log = logging.getLogger(__name__)
@@ -25,16 +26,16 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def report(program: str, error: BaseException, known: tuple[type[BaseException], ...]) -> int:
+def report(program: str, error: BaseException) -> int:
     """Prints the worst of ``error`` in one line and returns the exit code.
 
-    :param known: classes whose text is meant for people. Anything else is a defect: its traceback is a debug line away.
+    A class that is not meant for people is a defect: its traceback is a debug line away.
     """
     found = leaves(error)
     for each in found:
         log.debug("the traceback of what follows", exc_info=each)
     config = [each for each in found if isinstance(each, ConfigError)]
-    expected = [each for each in found if isinstance(each, known)]
+    expected = [each for each in found if isinstance(each, RuntimeFailure)]
     if config:
         complain(program, one_line(config[0]))
         return USAGE

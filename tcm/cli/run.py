@@ -149,7 +149,5 @@ def run_command(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return errors.OK
     except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
-        from tcm.runtime import RuntimeFailure
-
-        return errors.report(PROGRAM, error, (RuntimeFailure,))
+        return errors.report(PROGRAM, error)
     return errors.OK

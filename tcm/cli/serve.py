@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 EVENT_LOOPS = ("auto", "uvloop", "asyncio", "trio")
 
+ONE_SIGNAL = 0.2
+"""Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""
+
 
 def run(configuration: Configuration, plugins: PluginManager, *, drain_timeout: float, event_loop: str) -> None:
     """Serves until SIGINT or SIGTERM. Raises what :meth:`Runtime.serve` raises."""
@@ -58,17 +61,19 @@ async def _serve(runtime: Runtime) -> None:
 
 async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
     """First signal: end in good order. Second signal: at once."""
-    stopping = False
+    first: float | None = None
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
         task_status.started()
         async for number in received:
             name = signal.Signals(number).name
-            if stopping:
+            if first is not None:
+                if anyio.current_time() - first < ONE_SIGNAL:
+                    continue
                 log.error("%s again: ending at once", name)
                 sys.stderr.flush()
                 # worker threads may be stuck in a write: no ordinary exit would get past them
                 os._exit(FAILED)
-            stopping = True
+            first = anyio.current_time()
             log.info("%s: stopping (once more to end at once)", name)
             runtime.stop()
             if not started.is_set():

@@ -30,7 +30,7 @@ def default_directory() -> str:
 
 
 def host_name() -> str:
-    """This machine's name in the characters that a target's name may have."""
+    """The machine's name in the characters that a target's name may have."""
     host = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.")
     return host[:64] or "localhost"
 

@@ -1,0 +1,7 @@
+"""The failure that is nobody's mistake in a configuration."""
+
+from __future__ import annotations
+
+
+class RuntimeFailure(Exception):
+    """Something failed while starting or serving; the text is one line for people. (A bad configuration is a ``ConfigError``.)"""
