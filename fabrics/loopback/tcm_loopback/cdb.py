@@ -123,7 +123,7 @@ def read_capacity16(allocation_length: int = 32, lba: int = 0) -> bytes:
     return bytes((0x9E, 0x10)) + lba.to_bytes(8, "big") + allocation_length.to_bytes(4, "big") + bytes(2)
 
 
-def read_defect_data10(allocation_length: int = 4, *, plist: bool = False, glist: bool = False, format: int = 0) -> bytes:
+def read_defect_data10(allocation_length: int = 4, *, plist: bool = False, glist: bool = False, list_format: int = 0) -> bytes:
     """READ DEFECT DATA (10)."""
     return bytes((0x37, 0, plist << 4 | glist << 3 | list_format, 0, 0, 0, 0)) + allocation_length.to_bytes(2, "big") + b"\0"
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tcm.fabric import Endpoint, Fabric
-from tcm.scsi import transport_id
+from tcm.scsi.inquiry import ProtocolIdentifier
+from tcm.scsi.transport_id import TransportId
 from tcm.target.device import InitiatorPort, TargetDevice, TargetPortalGroup
 from tcm_loopback.attributes import DEFAULT_INITIATOR, LoopbackOptions, check_name
 from tcm_loopback.initiator import LoopbackInitiator, TransportDisrupted
@@ -60,10 +61,11 @@ class LoopbackPort:
         Raises :class:`ConfigError` for a name that is none, :class:`TransportDisrupted` when offline, and
         :class:`tcm.target.device.NexusRefused` if the portal group does not admit it.
         """
+        name = check_name(name)
         port = InitiatorPort(
-            name=check_name(name),
+            name=name,
             isid=None,
-            transport_id=transport_id.sas(bytes.fromhex(check_name(name).removeprefix("naa."))),
+            transport_id=TransportId(ProtocolIdentifier.SAS, name.removeprefix("naa.")).pack(),
             address="loopback",
         )
 
