@@ -154,7 +154,7 @@ COMMANDS: tuple[Command, ...] = (
     _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN),
     _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED),
     _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN),
-    _row("SEND DIAGNOSTIC", "1d f7 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
+    _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
     # -- SPC-2: reservations (third-party and extent reservations are refused as reserved bits, SPC-2 7.21) --------------------
     _row("RESERVE (6)", "16 00 00 00 00 00", "reserve", feature=Feature.RESERVE),
     _row("RELEASE (6)", "17 00 00 00 00 00", "release", reservation=ALLOWED, feature=Feature.RESERVE),
@@ -192,7 +192,7 @@ COMMANDS: tuple[Command, ...] = (
     _write("WRITE AND VERIFY (12)", "ae 16 ff ff ff ff ff ff ff ff 00 00", "write_and_verify", ignored=GROUP_12, extent=ALONE),
     _write("WRITE AND VERIFY (16)", "8e 16 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_and_verify", ignored=GROUP_16,
            extent=ALONE),
-    _write("WRITE ATOMIC (16)", "9c 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_atomic", ignored=GROUP_16,
+    _write("WRITE ATOMIC (16)", "9c 18 ff ff ff ff ff ff ff ff 00 00 ff ff 00 00", "write_atomic", ignored=GROUP_16,
            extent=ALONE, feature=Feature.ATOMIC_WRITE),
     _write("ORWRITE (16)", "8b 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "orwrite", ignored=IGNORED_16, extent=ALONE),
     _write("COMPARE AND WRITE", "89 18 ff ff ff ff ff ff ff ff 00 00 00 ff 00 00", "compare_and_write", ignored=IGNORED_16,

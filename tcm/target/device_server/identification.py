@@ -1,0 +1,95 @@
+"""What a logical unit says of itself in standard INQUIRY data and in VPD pages."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from tcm.backstore import Support
+from tcm.scsi import designators, vpd
+from tcm.scsi.command import Feature
+from tcm.scsi.designators import Association
+from tcm.scsi.inquiry import ProtocolIdentifier, standard_inquiry_data, version_descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.nexus import ITLNexus, ITNexus
+
+
+def protocol_of(nexus: ITNexus) -> ProtocolIdentifier | None:
+    """The transport protocol, which the initiator port's TransportID names; ``None`` without one."""
+    transport_id = nexus.initiator_port.transport_id
+    return ProtocolIdentifier(transport_id[0] & 0x0F) if transport_id else None
+
+
+def standard_data(itl: ITLNexus) -> bytes:
+    """Standard INQUIRY data."""
+    lu = itl.logical_unit
+    groups = itl.nexus.target_portal_group.target.portal_groups.values()
+    ports = sum(any(lun.logical_unit is lu for lun in group.luns.values()) for group in groups)
+    return standard_inquiry_data(
+        vendor=lu.identity.vendor,
+        product=lu.identity.product,
+        revision=lu.identity.revision,
+        removable=lu.removable,
+        multiple_ports=ports > 1,
+        versions=version_descriptors(protocol_of(itl.nexus)),
+    )
+
+
+def port_designators(nexus: ITNexus) -> list[designators.Designator]:
+    """The target port's and the target device's designators."""
+    group, protocol = nexus.target_portal_group, protocol_of(nexus)
+    name = group.target.name
+    # an iSCSI target port is a portal group of its target (RFC 7143 4.2.7.1); elsewhere the target's name is the port's
+    port_name = f"{name},t,0x{group.tag:04x}" if protocol is ProtocolIdentifier.ISCSI else name
+    return [
+        designators.relative_target_port(group.relative_target_port_identifier, protocol),
+        designators.scsi_name_string(port_name, Association.TARGET_PORT, protocol),
+        designators.scsi_name_string(name, Association.TARGET_DEVICE, protocol),
+    ]
+
+
+def _device_identification(itl: ITLNexus) -> bytes:
+    lu = itl.logical_unit
+    found = [
+        designators.naa_6(lu.serial, lu.identity.company_id),
+        designators.t10_vendor_id(lu.identity.vendor, lu.identity.product, lu.serial),
+        *port_designators(itl.nexus),
+    ]
+    return vpd.device_identification(found)
+
+
+def _extended_inquiry_data(lu: LogicalUnit) -> bytes:
+    return vpd.extended_inquiry_data(v_sup=lu.capabilities.flush is Support.NATIVE)
+
+
+def _block_device_characteristics(lu: LogicalUnit) -> bytes:
+    solid = not lu.capabilities.rotational if lu.attributes.is_nonrot is None else lu.attributes.is_nonrot
+    return vpd.block_device_characteristics(
+        rotation_rate=vpd.RotationRate.NON_ROTATING if solid else vpd.RotationRate.NOT_REPORTED
+    )
+
+
+def _logical_block_provisioning(lu: LogicalUnit) -> bytes:
+    return vpd.logical_block_provisioning(
+        provisioning=vpd.ProvisioningType.THIN if lu.provisioned else vpd.ProvisioningType.FULL,
+        unmap=Feature.UNMAP in lu.features,
+        write_same_16=lu.unmap_with_write_same,
+        write_same_10=lu.unmap_with_write_same,
+        reads_zeroes=lu.provisioned and lu.unmapped_reads_zero,
+    )
+
+
+VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
+    vpd.VpdPage.SUPPORTED_PAGES: lambda _: vpd.supported_pages(VPD_PAGES),
+    vpd.VpdPage.UNIT_SERIAL_NUMBER: lambda itl: vpd.unit_serial_number(itl.logical_unit.serial),
+    vpd.VpdPage.DEVICE_IDENTIFICATION: _device_identification,
+    vpd.VpdPage.EXTENDED_INQUIRY_DATA: lambda itl: _extended_inquiry_data(itl.logical_unit),
+    vpd.VpdPage.BLOCK_LIMITS: lambda itl: vpd.block_limits(**asdict(itl.logical_unit.limits)),
+    vpd.VpdPage.BLOCK_DEVICE_CHARACTERISTICS: lambda itl: _block_device_characteristics(itl.logical_unit),
+    vpd.VpdPage.LOGICAL_BLOCK_PROVISIONING: lambda itl: _logical_block_provisioning(itl.logical_unit),
+    vpd.VpdPage.REFERRALS: lambda _: vpd.referrals(),
+}
