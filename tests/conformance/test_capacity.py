@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.memory import GatedMemory
 from support.scsi import SIZE, one_initiator, pattern, ramdisk
-from tcm_backstores.fileio import FileioBackstore, FileioOptions
+from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.null import NullBackstore
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
@@ -131,7 +131,7 @@ async def test_large_disk() -> None:
 async def test_large_disk_sparse_file(tmp_path: Path, express: bool) -> None:
     """SBC-4 4.3.4: data beyond 2 TiB is where it was put, and GET LBA STATUS knows it."""
     blocks = (3 << 40) // 512
-    store = FileioBackstore(FileioOptions(path=str(tmp_path / "large"), size=3 << 40))
+    store = FileBackstore(str(tmp_path / "large"), 3 << 40)
     async with one_initiator(store, express=express) as disk:
         data = pattern(64 * 512)
         for lba in ((1 << 32) - 32, (1 << 32) + 64, blocks - 64):

@@ -19,7 +19,7 @@ PAGES = (0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2, 0xB3)
 
 
 async def test_inquiry_standard(disk: ApplicationClient) -> None:
-    """SPC-5 6.6.2: a connected direct access device, SPC-4 or later, response data format 2, command queuing, printable text."""
+    """SPC-5 6.6.2: a direct access device, SPC-4 or later, response data format 2, command queuing, printable text."""
     data = await disk.inquiry()
     assert data[0] == 0
     assert data[1] == 0

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from support.memory import GatedMemory
-from support.scsi import SECOND, logical_unit, make_lu, one_initiator, pattern
+from support.scsi import FIRST, SECOND, make_lu, make_target, one_initiator, pattern
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
-from tcm_loopback.fabric import LoopbackPort
 
 from tcm.scsi.sense import (
     InitializingCommandRequired,
@@ -20,7 +19,6 @@ from tcm.scsi.sense import (
     WriteProtected,
 )
 from tcm.target import unit_attention
-from tcm.target.device import TargetDevice
 from tcm.target.task_management import TaskManagementFunction
 
 pytestmark = pytest.mark.anyio
@@ -259,26 +257,23 @@ async def test_read_only_backstore() -> None:
         assert (await disk.mode_sense(6, 0x3F))[2] & 0x80
 
 
-async def test_read_only_demo_mode() -> None:
-    """LIO's demo mode write protection: the same unit is read-only for one initiator and writable for another."""
+@pytest.mark.parametrize("write_protect", [False, True])
+async def test_read_only_mapped_lun(write_protect: bool) -> None:
+    """LIO's write_protect of a mapped LUN: one unit, read-only for one initiator and writable for another."""
     async with make_lu() as unit:
-        device = TargetDevice("naa.50014050000000bb", "loopback")
-        group = device.add_portal_group(1)
-        group.enabled = True
-        group.add_lun(0, unit)
-        acl = group.add_node_acl(SECOND)
-        port = LoopbackPort(group)
-        if not acl.mapped_luns:
-            from tcm.target.device import MappedLun
-
-            acl.mapped_luns[0] = MappedLun(0, group.luns[0], True)
-        known = ApplicationClient(port.connect(SECOND, express=True))
-        await known.identify()
-        mapped = acl.mapped_luns[0].write_protect
-        if mapped:
-            await known.write(10, 0, BLOCK, expect=WriteProtected)
-            assert (await known.mode_sense(6, 0x3F))[2] & 0x80
+        port = make_target(unit)
+        group = port.target_portal_group
+        group.map_lun(group.add_node_acl(SECOND), 0, 0, write_protect=write_protect)
+        mapped, other = (ApplicationClient(port.connect(name, express=True)) for name in (SECOND, FIRST))
+        await mapped.identify()
+        await other.identify()
+        assert (await other.write(10, 0, BLOCK)).express
+        if write_protect:
+            await mapped.write(10, 0, bytes(512), expect=WriteProtected)
+            assert (await mapped.read(10, 0, 1)).data_in == BLOCK
         else:
-            await known.write(10, 0, BLOCK)
-        assert logical_unit(known) is unit
-        known.initiator.disconnect()
+            await mapped.write(10, 0, bytes(512))
+        assert bool((await mapped.mode_sense(6, 0x3F))[2] & 0x80) is write_protect
+        assert not (await other.mode_sense(6, 0x3F))[2] & 0x80
+        mapped.initiator.disconnect()
+        other.initiator.disconnect()

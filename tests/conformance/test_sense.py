@@ -75,7 +75,7 @@ async def test_sense_field_pointer(disk: ApplicationClient) -> None:
 
 
 async def test_power_on_unit_attention() -> None:
-    """SAM-5 5.14: the first command of a new I_T nexus gets a power-on or nexus-loss condition; INQUIRY and REPORT LUNS don't."""
+    """SAM-5 5.14: the first command of a new I_T nexus gets a power-on condition; INQUIRY and REPORT LUNS don't."""
     async with target(None) as port:
         for name in ("naa.5001405000000001", SECOND):
             disk = ApplicationClient(port.connect(name))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+from support.memory import GatedMemory
 from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
@@ -55,15 +56,22 @@ async def make_lu(
         removable=removable,
         read_only=read_only,
     )
+    failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
         await unit.open()
         unit.start(task_group)
         try:
             yield unit
+        except Exception as error:  # raised below, without a group around it
+            failure = error
         finally:
-            with anyio.CancelScope(shield=True):
+            if isinstance(backstore, GatedMemory):
+                backstore.release()
+            with anyio.fail_after(10, shield=True):
                 await unit.aclose()
             task_group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def make_target(*units: LogicalUnit, name: str = "naa.50014050000000aa") -> LoopbackPort:
