@@ -18,7 +18,7 @@ import logging
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,8 @@ class FileBackstore(BlockingBackstore):
             self._can_punch = filesystem.queue_limit(self._fd, "write_zeroes_max_bytes") > 0
         elif self._writable:
             # Beyond the end there is nothing to lose: only whether it is supported is found out.
-            self._can_punch = punch_hole(self._fd, (self.size() + PARTIAL) & ~PARTIAL, PAGESIZE)
+            with suppress(OSError):  # the largest file there can be: nothing is beyond it
+                self._can_punch = punch_hole(self._fd, (self.size() + PARTIAL) & ~PARTIAL, PAGESIZE)
 
     def size(self) -> int:
         return os.lseek(self._fd, 0, os.SEEK_END)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -143,7 +144,7 @@ class BackstoreContract:
                 data = bytearray(pattern(2 * block, seed))
                 await backstore.writev([data], offset)
                 assert data == pattern(2 * block, seed)
-                assert await read(backstore, offset, 2 * block) == self.kept(data)
+                assert await read(backstore, offset, 2 * block) == self.kept(bytes(data))
                 if offset:
                     assert await read(backstore, offset - block, block) == before
 

@@ -25,7 +25,9 @@ class ErrorOptions:
     """Options of ``error``."""
 
     error: str = option("an errno name such as EIO or ENOSPC, or a kind: " + ", ".join(KINDS), "EIO")
-    operation: tuple[Operation, ...] = option("only these; may be given more than once; all if left out", ())
+    operation: tuple[Operation, ...] = option(
+        "only these; may be given more than once; all if left out (flush only without a range)", ()
+    )
     rate: float = option("the part of the matching requests that fails, 0 to 1", 1.0)
     offset: int = option("only requests that touch bytes from here on", 0, kind="size")
     length: int | None = option(
@@ -84,6 +86,7 @@ class ErrorFilter(BackstoreFilter):
         self._start = options.offset if options.lba is None else options.lba * unit
         length = options.length if options.blocks is None else options.blocks * unit
         self._end = None if length is None else self._start + length
+        self._ranged = self._start > 0 or self._end is not None
         self._after = options.after
         self._count = options.count
         self._random = random.Random(options.seed)
@@ -117,7 +120,9 @@ class ErrorFilter(BackstoreFilter):
         await self.inner.writev(buffers, offset, fua)
 
     async def flush(self) -> None:
-        self._check("flush", self._start, 1)  # it has no range: it matches any
+        # It touches no bytes: with a range it is meant only if it is named.
+        if "flush" in self._operations or not self._ranged:
+            self._check("flush", self._start, 1)
         await self.inner.flush()
 
     async def unmap(self, offset: int, length: int) -> None:
