@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def log_page(disk: ApplicationClient, page: int, subpage: int = 0) -> bytes:
-    data = (await disk.execute(cdb.log_sense(page, subpage), read_length=4096)).data_in
+    data = (await disk.execute(cdb.log_sense(page, subpage, allocation_length=0xFFFF), read_length=0xFFFF)).data_in
     assert data[0] & 0x3F == page
     assert int.from_bytes(data[2:4], "big") == len(data) - 4
     return data

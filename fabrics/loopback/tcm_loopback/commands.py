@@ -84,6 +84,8 @@ class ApplicationClient:
             result = await self.test_unit_ready(expect=None)
             if result.sense is None or result.sense.key is not SenseKey.UNIT_ATTENTION:
                 break
+            # a unit with UA_INTLCK_CTRL set keeps what it reports until REQUEST SENSE
+            await self.request_sense()
         capacity = (await self.execute(cdbs.read_capacity16(), read_length=32)).data_in
         self.blocks = int.from_bytes(capacity[:8], "big") + 1
         self.block_size = int.from_bytes(capacity[8:12], "big")
