@@ -137,15 +137,3 @@ def standard_inquiry_data(
         }
     )
     return head + tail
-
-
-def no_logical_unit_data(vendor: str, product: str, revision: str) -> bytes:
-    """Standard INQUIRY data for a LUN that has no logical unit (SPC-5 6.7.1)."""
-    return standard_inquiry_data(
-        vendor=vendor,
-        product=product,
-        revision=revision,
-        qualifier=PeripheralQualifier.IMPOSSIBLE,
-        device_type=DeviceType.UNKNOWN,
-        versions=(VersionDescriptor.SAM_5, VersionDescriptor.SPC_4),
-    )

@@ -1,7 +1,7 @@
 """Log pages (SPC-5 7.3).
 
-Left out because nothing here could fill them in truthfully: Temperature (0Dh: there is no sensor), Background Scan (15h: nothing
-scans, and the power-on time in it is that of the device's whole life) and General Statistics and Performance (19h: nobody
+Left out because nothing here could fill them in truthfully: Temperature (0Dh: there is no sensor), Background Scan (15h: none
+runs, and the power-on time in it is that of the device's whole life) and General Statistics and Performance (19h: nobody
 measures how long commands take).
 """
 
