@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature
@@ -197,6 +198,11 @@ class LogicalUnit:
         return self.capabilities.unmap_zeroes if chosen is None else chosen and self.capabilities.unmap_zeroes
 
     @property
+    def physical_block_exponent(self) -> int:
+        """LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT."""
+        return max(0, (self.capabilities.physical_block_size // self.block_size).bit_length() - 1)
+
+    @property
     def fua(self) -> bool:
         """DPOFUA: FUA and DPO are taken."""
         return self.attributes.emulate_fua_write and self.capabilities.flush is not Support.NONE
@@ -307,8 +313,7 @@ class LogicalUnit:
         """An I_T_L nexus is gone."""
         self.itl_nexuses.discard(itl)
         self._retired = [
-            total + more
-            for total, more in zip(self._retired, (itl.num_cmds, itl.read_bytes, itl.write_bytes), strict=True)
+            total + more for total, more in zip(self._retired, (itl.num_cmds, itl.read_bytes, itl.write_bytes), strict=True)
         ]
         self.nexus_loss(itl)
 
@@ -354,6 +359,16 @@ class LogicalUnit:
         task.scope = anyio.CancelScope()
         self.running[task] = []
         self.task_group.start_soon(self._run, task, coroutine, name=(self.name, task.tag))
+
+    def run_soon(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something that no task waits for (IMMED)."""
+        assert self.task_group is not None, "LogicalUnit.start() comes first"
+        self.task_group.start_soon(lambda: coroutine, name=self.name)
+
+    @staticmethod
+    async def breathe() -> None:
+        """Between two steps of a long command: let others run, and be cancelled if the task has been aborted."""
+        await checkpoint()
 
     async def _run(self, task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
         try:

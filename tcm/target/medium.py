@@ -6,16 +6,21 @@ never touches the medium later (SAM-5 7.2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Buffer, Capabilities, Extent, Support
+from tcm.scsi.sense import CommandTerminated
 from tcm.target.errors import is_backstore_failure, to_check_condition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 """Bytes that one step of a long operation holds in memory."""
@@ -38,6 +43,13 @@ class Medium:
         self._flushes = capabilities.flush is Support.NATIVE
         self._native_fua = capabilities.fua is Support.NATIVE
         self._write_cache = write_cache
+        self._flush_failure: Exception | None = None
+        """Of a flush in the background: the next one reports it."""
+
+    @property
+    def has_cache(self) -> bool:
+        """There is something that a flush does."""
+        return self._flushes
 
     @property
     def write_cache(self) -> bool:
@@ -105,6 +117,7 @@ class Medium:
             await self.write_uncommitted([memoryview(_ZEROES)[:step]], lba)
             left -= step
             lba += step >> self.shift
+            await checkpoint()
 
     async def write_uncommitted(self, buffers: Sequence[Buffer], lba: int) -> None:
         """A step of a long write; the caller calls :meth:`settle` when all is done."""
@@ -132,6 +145,9 @@ class Medium:
         """
         if not self._flushes:
             return
+        failure, self._flush_failure = self._flush_failure, None
+        if failure is not None:
+            raise failure
         if write:
             await self._shielded(self.backstore.flush())
             return
@@ -139,6 +155,18 @@ class Medium:
             await self.backstore.flush()
         except Exception as error:
             raise self._failure(error, write=True) from error
+
+    def flush_soon(self, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        """Flush in the background (IMMED); if that fails, the next :meth:`flush` says so."""
+
+        async def flush() -> None:
+            try:
+                await self.flush()
+            except CommandTerminated as error:
+                log.error("flushing in the background failed: %s", error.__cause__)
+                self._flush_failure = error
+
+        run(flush())
 
     async def extents(self, lba: int, blocks: int) -> list[Extent]:
         """Mapped and unmapped runs of the range, in bytes, or a prefix of it."""

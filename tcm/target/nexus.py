@@ -16,7 +16,6 @@ from tcm.scsi.sense import (
     Status,
 )
 from tcm.target import router, task_manager
-from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.express import express_read, express_write
 from tcm.target.task import TaskAttribute, TaskState
 from tcm.target.unit_attention import (
@@ -164,8 +163,7 @@ class ITNexus:
         itl = self.luns.get(task.lun) or self.find_lun(task.lun)
         tasks[tag] = task
         if itl is None:
-            answer(task)
-            router.complete(task)
+            router.without_logical_unit(task)
             return
         task.itl = itl
         lu = task.logical_unit = itl.logical_unit
@@ -264,7 +262,8 @@ class ITNexus:
         def respond() -> None:
             task.itl = self.find_lun(task.lun)
             task.logical_unit = task.itl.logical_unit if task.itl else None
-            self.tasks[task.tag] = task
-            router.terminate(task, OverlappedCommandsAttempted())
+            if not self.lost:
+                self.tasks[task.tag] = task
+                router.terminate(task, OverlappedCommandsAttempted())
 
         router.abort(doomed, respond=lambda _: False, then=respond)

@@ -22,6 +22,7 @@ from tcm.scsi.sense import (
     WriteProtected,
 )
 from tcm.target.device_server import HANDLERS
+from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.errors import is_backstore_failure, to_check_condition
 from tcm.target.task import TaskState
 from tcm.target.unit_attention import (
@@ -108,6 +109,20 @@ def begin(task: Task) -> None:
         if coroutine is not None:
             lu.spawn(task, coroutine)
             return
+    complete(task)
+
+
+def without_logical_unit(task: Task) -> None:
+    """A task for a LUN where there is no logical unit: answered at once, whatever its attribute."""
+    if task.nexus.lost:
+        del task.nexus.tasks[task.tag]
+        task.nexus.services.task_aborted(task)
+        return
+    try:
+        answer(task)
+        task.residual = task.write_length
+    except CommandTerminated as error:
+        _terminate(task, error)
     complete(task)
 
 
@@ -268,9 +283,7 @@ def _sense_for(task: Task, error: Exception) -> CommandTerminated:
     lu, command = task.logical_unit, task.command
     assert lu is not None
     if is_backstore_failure(error):
-        return to_check_condition(
-            error, write=command is not None and command.access is _WRITE, block_size=lu.block_size
-        )
+        return to_check_condition(error, write=command is not None and command.access is _WRITE, block_size=lu.block_size)
     where = f"{lu.name}: {command.name if command else task.cdb.hex(' ')}"
     log.error("%s failed unexpectedly", where, exc_info=error)
     if lu.unhandled_error is not None:

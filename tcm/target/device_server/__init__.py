@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from tcm.target.device_server.handler import Handler
+if TYPE_CHECKING:
+    from tcm.target.device_server.handler import Handler
 
 _MODULES = (
     "cache",

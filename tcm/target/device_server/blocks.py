@@ -68,3 +68,9 @@ def check_data_out(task: Task, wanted: int) -> int:
     if task.write_length != wanted:
         raise InvalidFieldInCommandInformationUnit
     return wanted
+
+
+def check_dpo(lu: LogicalUnit, cdb: bytes) -> None:
+    """Refuse DPO (byte 1, bit 4) if the unit says DPOFUA zero."""
+    if cdb[1] & DPO and not lu.fua:
+        raise InvalidFieldInCdb.at(1, 4)

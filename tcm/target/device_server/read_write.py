@@ -6,7 +6,6 @@ take their range shared and go to the task group.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm.scsi.sense import InvalidFieldInCdb
@@ -14,6 +13,8 @@ from tcm.target.device_server.blocks import check_fua, check_length, check_range
 from tcm.target.device_server.handler import Handler
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
 

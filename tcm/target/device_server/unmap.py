@@ -1,0 +1,160 @@
+"""UNMAP and GET LBA STATUS (SBC-4 5.32, 5.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tcm.backstore import Support
+from tcm.scsi.block_data import (
+    DEALLOCATED,
+    LBA_STATUS_DESCRIPTOR,
+    LBA_STATUS_HEADER,
+    MAPPED,
+    MAXIMUM_STATUS_BLOCKS,
+    UNMAP_HEADER,
+    lba_status_data,
+    parse_unmap_list,
+)
+from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
+from tcm.target.device_server.blocks import check_range
+from tcm.target.device_server.data_in import give
+from tcm.target.device_server.handler import Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+    from tcm.backstore import Extent
+    from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.task import Task
+
+ANCHOR = 0x01
+MAXIMUM_DESCRIPTORS = 1024
+"""LBA status descriptors in one answer, whatever the allocation length."""
+
+Status = tuple[int, int, int]
+"""LBA, number of blocks, provisioning status."""
+
+
+def _prepare_unmap(task: Task) -> int:
+    cdb = task.cdb
+    if cdb[1] & ANCHOR:
+        # ANC_SUP is zero
+        raise InvalidFieldInCdb.at(1, 0)
+    length = cdb[7] << 8 | cdb[8]
+    if 0 < length < UNMAP_HEADER:
+        raise ParameterListLengthError
+    return length
+
+
+def _unmap(task: Task) -> Coroutine[Any, Any, None] | None:
+    """All descriptors are checked before the first is carried out."""
+    lu = task.logical_unit
+    assert lu is not None
+    ranges = parse_unmap_list(memoryview(task.data_out)[: task.data_out_wanted])
+    limits = lu.limits
+    if len(ranges) > limits.maximum_unmap_block_descriptor_count:
+        raise InvalidFieldInParameterList.at(2)
+    if sum(blocks for _, blocks in ranges) > limits.maximum_unmap_lba_count:
+        raise InvalidFieldInParameterList.at(UNMAP_HEADER)
+    for lba, blocks in ranges:
+        if lba + blocks > lu.blocks:
+            raise LbaOutOfRange(information=max(lba, lu.blocks))
+    ranges = [(lba, blocks) for lba, blocks in ranges if blocks]
+    return _unmap_ranges(task, lu, ranges) if ranges else None
+
+
+async def _unmap_ranges(task: Task, lu: LogicalUnit, ranges: list[tuple[int, int]]) -> None:
+    for lba, blocks in ranges:
+        async with lu.extents.lock(task, lba, blocks, exclusive=True):
+            await lu.medium.unmap(lba, blocks)
+        await lu.breathe()
+    await lu.medium.settle()
+
+
+def _prepare_get_lba_status(task: Task) -> int:
+    lu = task.logical_unit
+    assert lu is not None
+    cdb = task.cdb
+    lba, allocation_length = int.from_bytes(cdb[2:10]), int.from_bytes(cdb[10:14])
+    check_range(lu, lba, 0)
+    task.parameters = lba, allocation_length
+    return 0
+
+
+def _get_lba_status(task: Task) -> Coroutine[Any, Any, None] | None:
+    lu = task.logical_unit
+    assert lu is not None
+    lba, allocation_length = task.parameters
+    room = (allocation_length - LBA_STATUS_HEADER) // LBA_STATUS_DESCRIPTOR
+    wanted = max(1, min(room, MAXIMUM_DESCRIPTORS))
+    if lu.provisioned and lu.capabilities.extents is Support.NATIVE:
+        return _status_from_extents(task, lu, lba, wanted, allocation_length)
+    _answer(task, _limited([(lba, lu.blocks - lba, MAPPED)], wanted), allocation_length)
+    return None
+
+
+async def _status_from_extents(task: Task, lu: LogicalUnit, lba: int, wanted: int, allocation_length: int) -> None:
+    """Ask on until there is one run more than fits: only then is the last that fits complete."""
+    runs: list[Status] = []
+    position = lba
+    while position < lu.blocks and len(runs) <= wanted:
+        extents = await lu.medium.extents(position, lu.blocks - position)
+        before = position
+        for run in block_runs(extents, position, lu.block_shift, lu.blocks):
+            _append(runs, run)
+            position = run[0] + run[1]
+        if position == before:
+            _append(runs, (position, lu.blocks - position, MAPPED))
+            break
+        await lu.breathe()
+    _answer(task, _limited(runs, wanted), allocation_length)
+
+
+def block_runs(extents: Iterable[Extent], first: int, shift: int, end: int) -> list[Status]:
+    """Runs of blocks from runs of bytes, from block ``first`` on: a block is deallocated if all its bytes are unmapped."""
+    runs: list[Status] = []
+    position = first
+    for extent in extents:
+        stop = min(extent.offset + extent.length + (1 << shift) - 1 >> shift, end)
+        if not extent.mapped:
+            hole = max(position, extent.offset + (1 << shift) - 1 >> shift)
+            hole_end = min(extent.offset + extent.length >> shift, end)
+            if hole < hole_end:
+                if hole > position:
+                    _append(runs, (position, hole - position, MAPPED))
+                _append(runs, (hole, hole_end - hole, DEALLOCATED))
+                position = hole_end
+        if stop > position:
+            _append(runs, (position, stop - position, MAPPED))
+            position = stop
+    return runs
+
+
+def _append(runs: list[Status], run: Status) -> None:
+    """Add a run, as part of the last one if that is of its kind."""
+    if runs and runs[-1][2] == run[2]:
+        lba, blocks, status = runs[-1]
+        runs[-1] = (lba, blocks + run[1], status)
+    else:
+        runs.append(run)
+
+
+def _limited(runs: list[Status], wanted: int) -> list[Status]:
+    """The first ``wanted`` descriptors; a run too long for the field is cut into several."""
+    descriptors: list[Status] = []
+    for lba, blocks, status in runs:
+        for start in range(0, blocks, MAXIMUM_STATUS_BLOCKS):
+            descriptors.append((lba + start, min(blocks - start, MAXIMUM_STATUS_BLOCKS), status))
+            if len(descriptors) == wanted:
+                return descriptors
+    return descriptors
+
+
+def _answer(task: Task, descriptors: list[Status], allocation_length: int) -> None:
+    give(task, lba_status_data(descriptors), allocation_length)
+
+
+HANDLERS = {
+    "unmap": Handler(_prepare_unmap, _unmap),
+    "get_lba_status": Handler(_prepare_get_lba_status, _get_lba_status),
+}
