@@ -10,6 +10,7 @@ import dataclasses
 import ipaddress
 import logging
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,7 @@ from tcm.target.attributes import DeviceAttributes, Identity
 from tcm.target.device import AccessControl, Authentication, NetworkPortal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from tcm.plugin_types import FabricType
     from tcm.plugins import PluginManager

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class RuntimeFailure(Exception):
-    """Something failed while starting or serving; the text is one line for people. (A bad configuration is a ``ConfigError``.)"""
+    """Something failed while starting or serving; the text is one line for people."""

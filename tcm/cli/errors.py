@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import sys
 
 from tcm.backstore import ConfigError
@@ -52,9 +52,7 @@ def report(program: str, error: BaseException) -> int:
 
 def complain(program: str, text: str) -> None:
     """``tcm-run: error: text`` on standard error, whatever state that is in."""
-    try:
+    # if nobody reads it any more, the exit code still tells
+    with contextlib.suppress(OSError):
         sys.stderr.write(f"{program}: error: {' '.join(text.split())}\n")
         sys.stderr.flush()
-    except OSError:
-        # nobody reads it any more; the exit code still tells
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process

@@ -119,7 +119,7 @@ def command(
     from tcm.plugins import PluginManager
 
     plugins = PluginManager()
-    if list_plugins or dump_plugin:
+    if list_plugins or dump_plugin is not None:
         from tcm.cli import plugin_lists
 
         click.echo(plugin_lists.listing(plugins) if list_plugins else plugin_lists.dump(plugins, dump_plugin or ""), nl=False)
@@ -142,11 +142,14 @@ def run_command(arguments: list[str]) -> int:
 
     set_up()
     try:
-        command.main(arguments, PROGRAM, standalone_mode=False)
+        with command.make_context(PROGRAM, arguments) as context:
+            command.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     except click.ClickException as error:
         errors.complain(PROGRAM, f"{error.format_message()} Run {PROGRAM} --help for all options.")
         return errors.USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return errors.OK
     except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
         return errors.report(PROGRAM, error)

@@ -104,5 +104,7 @@ def announce(runtime: Runtime) -> None:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
     except OSError:
-        # whoever read it has gone (tcm-run ... | head -1); initiators are still served
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+        # whoever read it has gone (tcm-run ... | head -1); initiators are still served, and the last flush must not fail
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,72 @@
+"""``--help``, ``--version``, ``--list-plugins`` and ``--dump-plugin``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+
+from support.distributions import MINIMAL, make_distribution
+
+
+def test_version(tcm_run):
+    result = tcm_run("--version")
+    assert result.code == 0
+    assert result.out.startswith(f"tcm-run {importlib.metadata.version('tcm-target')} (plug-in API 1, Python 3.")
+    assert result.err == ""
+
+
+def test_help_has_examples_and_environment(tcm_run):
+    result = tcm_run("--help")
+    assert result.code == 0
+    for text in ("Examples:", "tcm-run --fabric iscsi\n", "Environment:", "TCM_CHAP_SECRET", "Exit codes: 0", "--event-loop"):
+        assert text in result.out
+    assert all(len(line) <= 110 for line in result.out.splitlines())
+
+
+def test_list_plugins(tcm_run):
+    result = tcm_run("--list-plugins")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["NAME", "KIND", "DISTRIBUTION", "VERSION", "API", "STATE"]
+    rows = [line.split(maxsplit=5) for line in lines[1:]]
+    version = importlib.metadata.version("tcm-target-backstores")
+    assert ["fileio", "backstore", "tcm-target-backstores", version, "1", "ok"] in rows
+    assert ["iscsi", "fabric", "tcm-target-iscsi", importlib.metadata.version("tcm-target-iscsi"), "1", "ok"] in rows
+    assert ["delay", "filter", "tcm-target-backstores", version, "1", "ok"] in rows
+
+
+def test_dump_plugin_shows_every_option(tcm_run):
+    result = tcm_run("--dump-plugin", "fileio")
+    assert result.code == 0
+    assert result.out.startswith("fileio: backstore of tcm-target-backstores ")
+    keys = {line.split()[0] for line in result.out.splitlines() if line.startswith("  ")}
+    assert {"path", "size", "removable", "read-only", "block-size", "emulate-tpu"} <= keys
+    assert "--lun [N=]fileio[:key=value,...]" in result.out
+    path = next(line.split() for line in result.out.splitlines() if line.startswith("  path "))
+    assert path[:3] == ["path", "path", "required"]
+
+
+def test_dump_of_a_fabric_and_a_filter(tcm_run):
+    assert "--fabric loopback[:key=value,...]" in tcm_run("--dump-plugin", "loopback").out
+    assert "--filter N=delay[:key=value,...]" in tcm_run("--dump-plugin", "delay").out
+
+
+def test_a_broken_plugin_is_a_warning_and_a_row(tmp_path):
+    """A whole process: nothing of this one's imports may help."""
+    make_distribution(tmp_path, "broken-thing", "import nothing_of_that_name", version="0.3", entry_point="thing")
+    make_distribution(tmp_path, "good-thing", MINIMAL.format(name="good", api_version=1))
+    done = subprocess.run(
+        [sys.executable, "-c", "from tcm.cli.run import main; main()", "--list-plugins"],
+        env={"PYTHONPATH": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert "plug-in 'thing' of broken-thing 0.3 cannot be imported (ModuleNotFoundError" in done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert rows["good"].split()[-1] == "ok"
+    assert "cannot be imported" in rows["thing"]
+    assert rows["thing"].split()[1:5] == ["plug-in", "broken-thing", "0.3", "-"]
