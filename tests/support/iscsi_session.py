@@ -207,7 +207,9 @@ async def connected(
         port = Port(group, None)  # type: ignore[arg-type]  # only a cold reset asks the registry
         port.level = level
         identity = SessionIdentity("iqn.2003-01.org.example:i", b"\x80\0\0\0\0\1", 1, device.name, 1)
-        values = SessionParameters(**{"initial_r2t": False, "max_burst_length": 65536, "first_burst_length": 16384, **(session or {})})
+        values = SessionParameters(
+            **{"initial_r2t": False, "max_burst_length": 65536, "first_burst_length": 16384, **(session or {})}
+        )
         made = Session(identity, values, port, exp_cmd_sn=1, depth=depth)
         port.nexus = group.establish_nexus(InitiatorPort(identity.initiator_name, identity.isid, b"", "test"), made)
         phase = FullFeaturePhase(

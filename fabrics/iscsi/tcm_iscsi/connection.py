@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tcm_iscsi.protocol.full_feature import HIGH_WATER, ConnectionFailed, DataInArena, FullFeaturePhase
@@ -11,6 +10,8 @@ from tcm_iscsi.protocol.login import LoginPhase
 from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcm_iscsi.sessions import PortalBinding, Registry
 
 log = logging.getLogger("tcm.iscsi")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import ConfigError
@@ -15,6 +14,8 @@ from tcm_iscsi.server import Server
 from tcm_iscsi.sessions import PortalBinding, Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anyio.abc import TaskStatus
 
     from tcm.target.device import TargetDevice
@@ -73,8 +74,10 @@ class IscsiFabric(Fabric):
                     hints = (
                         f"libiscsi:    iscsi-inq {url}",
                         f"qemu:        qemu-img info {url}",
-                        f"open-iscsi:  iscsiadm -m discovery -t sendtargets -p {portal} && "
-                        f"iscsiadm -m node -T {name} -p {portal} --login",
+                        (
+                            f"open-iscsi:  iscsiadm -m discovery -t sendtargets -p {portal} && "
+                            f"iscsiadm -m node -T {name} -p {portal} --login"
+                        ),
                     )
                     found.append(Endpoint(url, hints))
         return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tcm.hookspecs import hookimpl
 from tcm.plugin_types import API_VERSION, FabricType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @hookimpl

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from tcm_iscsi.connection import Connection
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anyio.abc import TaskGroup
 
     from tcm_iscsi.sessions import PortalBinding, Registry
@@ -131,6 +132,8 @@ class Server:
         self.processing = False
         self.listeners: list[tuple[socket.socket, PortalBinding]] = []
         self.accepting: anyio.CancelScope | None = None
+        self.left: anyio.Event | None = None
+        """Set when a connection has ended, while draining."""
         self.group: TaskGroup
 
     def bind(self, binding: PortalBinding) -> None:
@@ -241,6 +244,8 @@ class Server:
         finally:
             self.links.discard(link)
             self.hot.discard(link)
+            if self.left is not None:
+                self.left.set()
 
     async def receive(self, link: Link, connection: Connection) -> None:
         """Bytes in, answers out, until either side ends it."""
@@ -340,8 +345,10 @@ class Server:
         for link in list(self.links):
             if link.connection is not None:
                 link.connection.request_logout(seconds)
+        self.left = anyio.Event()
         while self.links:
-            await anyio.sleep(0.05)
+            await self.left.wait()
+            self.left = anyio.Event()
 
     def describe(self) -> list[Any]:
         """The connections, for people."""

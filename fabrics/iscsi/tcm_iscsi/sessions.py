@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi import transport_id
+from tcm.scsi.inquiry import ProtocolIdentifier
+from tcm.scsi.transport_id import TransportId
 from tcm.target.device import Authentication, InitiatorPort, NexusRefused
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
+from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
     Credentials,
     Disposition,
@@ -26,6 +27,8 @@ from tcm_iscsi.protocol.pdu import LoginStatus
 from tcm_iscsi.protocol.session import Session, SessionIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
     from tcm.target.nexus import ITNexus
     from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tcm.iscsi")
 
 DISCOVERY_WINDOW = 16
+ISID_SEPARATOR = ",i,0x"
+"""Stands between name and ISID in a TransportID (SPC-5 7.6.4.6)."""
 
 FUNCTIONS = {
     1: TaskManagementFunction.ABORT_TASK,
@@ -146,6 +151,8 @@ class Policy:
 
     def admit(self, target: LoginTarget, identity: LoginIdentity) -> None:
         """Node ACLs and demo mode."""
+        if ISID_SEPARATOR in identity.initiator_name:
+            raise LoginError(LoginStatus.INITIATOR_ERROR, f"an initiator name cannot contain {ISID_SEPARATOR}")
         if target.handle is not None and not target.handle.admits(identity.initiator_name):
             raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, "no node ACL for this initiator, and no demo mode")
 
@@ -281,13 +288,13 @@ class Registry:
                 initiator = InitiatorPort(
                     identity.initiator_name,
                     identity.isid,
-                    transport_id.iscsi(identity.initiator_name, identity.isid),
+                    TransportId(ProtocolIdentifier.ISCSI, identity.initiator_name, identity.isid).pack(),
                     peer,
                 )
                 try:
                     port.nexus = group.establish_nexus(initiator, session)
                 except NexusRefused as e:  # the ACL was removed since the login began
-                    raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, str(e)) from e
+                    raise ConnectionFailed(str(e)) from e
                 self.sessions[session_key(group, identity.initiator_name, identity.isid)] = session
             self.tsihs.add(event.tsih)
         text = TextPhase(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tcm_iscsi.protocol.ahs import AhsError, parse_ahs
@@ -21,16 +20,17 @@ from tcm_iscsi.protocol.pdu import (
     PAD,
     RESERVED_TAG,
     SCSI_COMMAND,
-    TASK_MANAGEMENT_RESPONSE,
-    TEXT_RESPONSE,
     AsyncEvent,
+    Opcode,
     RejectReason,
 )
+from tcm_iscsi.protocol.requests import BASIC, REQUESTS
 from tcm_iscsi.protocol.scsi_command import UNEXPECTED_UNSOLICITED_DATA, ScsiCommand
-from tcm_iscsi.protocol.session import SERIAL_BITS, Session, serial_less
+from tcm_iscsi.protocol.session import SERIAL_BITS, Session
 
 if TYPE_CHECKING:
-    from tcm.target.task_management import TaskManagementRequest
+    from collections.abc import Callable
+
     from tcm_iscsi.protocol.discovery import TextPhase
     from tcm_iscsi.protocol.parameters import ConnectionParameters
 
@@ -39,14 +39,11 @@ COMMAND_10 = struct.Struct(">xB2xI8sIII4xBBIBHB").unpack_from
 COMMAND_16 = struct.Struct(">xB2xI8sIII4xBBQIBB").unpack_from
 EXPRESS_DATA_IN = struct.Struct(">HxxI8xIIIII8xI").pack
 EXPRESS_RESPONSE = struct.Struct(">HxxI8xIIIII12x").pack
-BASIC = struct.Struct(">BBxxI8sIIII").unpack_from
-"""opcode, flags, lengths, LUN, ITT, bytes 20-23 (TTT, referenced task tag), CmdSN, ExpStatSN."""
 REJECT = struct.Struct(">BBBxI8xI4xIIII8x").pack
-LOGOUT_RESPONSE = struct.Struct(">BBBxI8xI4xIII4xHH4x").pack
 ASYNC = struct.Struct(">BBxxI8sI4xIIIBBHHH4x").pack
 
 HIGH_WATER = 1 << 20
-"""Bytes queued for sending, or being read for commands in progress, beyond which no further PDU is taken from this connection."""
+"""Bytes queued, or being read for commands in progress, beyond which no further PDU of this connection is taken."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that R2Ts of one connection may have asked for at once."""
 PAYLOAD_MINIMUM = 8192
@@ -440,7 +437,7 @@ class FullFeaturePhase:
 
     def other_pdu(self, opcode: int, pdu: bytes, data: memoryview) -> None:
         """NOP-Out, task management, Text, Logout, and what is no PDU of ours: in CmdSN order like commands."""
-        handler = OTHER.get(opcode)
+        handler = REQUESTS.get(opcode)
         session = self.session
         if handler is None:
             self.reject(RejectReason.COMMAND_NOT_SUPPORTED, pdu[:48])
@@ -464,98 +461,6 @@ class FullFeaturePhase:
                 handler(self, pdu, kept)
 
             session.deferred[cmd_sn] = run
-
-    def nop_out(self, pdu: bytes, data: memoryview) -> None:
-        """NOP-Out: the initiator's ping, or the answer to ours (RFC 7143 11.18)."""
-        _, _, _, lun, itt, ttt, _, _ = BASIC(pdu)
-        if itt == RESERVED_TAG:
-            if ttt == self.ping:
-                self.ping = 0
-            return
-        echo = bytes(data[: self.parameters.initiator_max_recv_data_segment_length])
-        session = self.session
-        self.emit(
-            NOP_IN.pack(
-                0x20, FINAL, len(echo), lun, itt, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn
-            ),
-            echo,
-        )
-
-    def task_management(self, pdu: bytes, data: memoryview) -> None:  # noqa: ARG002
-        """Task Management Function Request (RFC 7143 11.5)."""
-        _, flags, _, lun, itt, referenced, cmd_sn, _ = BASIC(pdu)
-        session = self.session
-        if session.port is None:
-            self.reject(RejectReason.PROTOCOL_ERROR, pdu[:48])
-            return
-        function = flags & 0x7F
-        ref_cmd_sn = int.from_bytes(pdu[32:36], "big")
-        context = TaskManagement(self, itt)
-        if function == 8:
-            context.respond(4)  # TASK REASSIGN needs ERL 2
-            return
-        if function == 1 and referenced not in session.commands:
-            # not here: already done, or still on its way with a CmdSN before ours (RFC 7143 11.5.5)
-            ahead = not serial_less(ref_cmd_sn, session.exp_cmd_sn) and serial_less(ref_cmd_sn, cmd_sn)
-            if ahead and ref_cmd_sn not in session.deferred:
-                session.void(ref_cmd_sn)
-                session.deliver_deferred()
-                context.respond(0)
-                return
-        if not session.port.manage(function, lun, referenced, context):
-            context.respond(5)
-
-    def text_request(self, pdu: bytes, data: memoryview) -> None:
-        """Text Request (RFC 7143 11.10)."""
-        _, flags, _, lun, itt, ttt, _, _ = BASIC(pdu)
-        session = self.session
-        answer = self.text.request(flags, itt, ttt, bytes(data))
-        if answer.reject is not None:
-            self.reject(answer.reject, pdu[:48])
-            return
-        header = TEXT_RESPONSE.pack(
-            0x24,
-            answer.flags,
-            len(answer.data),
-            lun,
-            itt,
-            answer.ttt,
-            self.next_stat_sn(),
-            session.exp_cmd_sn,
-            session.max_cmd_sn,
-        )
-        self.emit(header, answer.data)
-        if answer.initiator_max_recv_data_segment_length is not None:
-            self.parameters.initiator_max_recv_data_segment_length = answer.initiator_max_recv_data_segment_length
-            self.send_limit = min(answer.initiator_max_recv_data_segment_length, session.parameters.max_burst_length)
-
-    def logout_request(self, pdu: bytes, data: memoryview) -> None:  # noqa: ARG002
-        """Logout Request (RFC 7143 11.14)."""
-        _, flags, _, _, itt, _, _, _ = BASIC(pdu)
-        cid = int.from_bytes(pdu[20:22], "big")
-        session, reason = self.session, flags & 0x7F
-        response = 0
-        if reason == 1 and cid != self.cid:
-            response = 1  # CID not found
-        elif reason == 2:
-            response = 2  # connection recovery is not supported
-        elif reason > 2:
-            self.reject(RejectReason.INVALID_PDU_FIELD, pdu[:48])
-            return
-        p = session.parameters
-        self.emit(
-            LOGOUT_RESPONSE(
-                0x26, FINAL, response, 0, itt, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
-                p.default_time2wait, p.default_time2retain,
-            )
-        )  # fmt: skip
-        if response == 0:
-            self.logout = reason
-            self.closing = True
-
-    def snack(self, pdu: bytes, data: memoryview) -> None:  # noqa: ARG002
-        """SNACK needs ERL 1 (RFC 7143 11.16)."""
-        self.reject(RejectReason.SNACK_REJECT, pdu[:48])
 
     # sending
 
@@ -593,7 +498,10 @@ class FullFeaturePhase:
         session = self.session
         self.history.append(f"Reject reason {reason:#04x} of opcode {bhs[0] & 0x3F:#04x}")
         self.emit(
-            REJECT(0x3F, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn, 0), bhs
+            REJECT(
+                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn, 0
+            ),
+            bhs,
         )
 
     def async_message(self, event: int, parameter1: int = 0, parameter2: int = 0, parameter3: int = 0) -> None:
@@ -601,7 +509,7 @@ class FullFeaturePhase:
         session = self.session
         self.emit(
             ASYNC(
-                0x32, FINAL, 0, LUN_NONE, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
+                Opcode.ASYNC_MESSAGE, FINAL, 0, LUN_NONE, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
                 event, 0, parameter1, parameter2, parameter3,
             )
         )  # fmt: skip
@@ -642,48 +550,3 @@ class FullFeaturePhase:
         self.out_size = 0
         self.payload = None
         self.session.connections.pop(self.cid, None)
-
-
-class TaskManagement:
-    """A task management function in progress."""
-
-    __slots__ = ("connection", "itt")
-
-    def __init__(self, connection: FullFeaturePhase, itt: int) -> None:
-        self.connection = connection
-        self.itt = itt
-
-    def executed(self, request: TaskManagementRequest) -> None:
-        """The core has answered."""
-        port = self.connection.session.port
-        if port is not None:
-            self.respond(*port.response_code(request))
-
-    def respond(self, response: int, additional: bytes = bytes(3)) -> None:
-        """Task Management Function Response (RFC 7143 11.6)."""
-        connection = self.connection
-        session = connection.session
-        if not connection.closed:
-            connection.emit(
-                TASK_MANAGEMENT_RESPONSE.pack(
-                    0x22,
-                    FINAL,
-                    response,
-                    0,
-                    additional,
-                    self.itt,
-                    connection.next_stat_sn(),
-                    session.exp_cmd_sn,
-                    session.max_cmd_sn,
-                )
-            )
-            connection.wake()
-
-
-OTHER: dict[int, Callable[[FullFeaturePhase, bytes, memoryview], None]] = {
-    0x00: FullFeaturePhase.nop_out,
-    0x02: FullFeaturePhase.task_management,
-    0x04: FullFeaturePhase.text_request,
-    0x06: FullFeaturePhase.logout_request,
-    0x10: FullFeaturePhase.snack,
-}

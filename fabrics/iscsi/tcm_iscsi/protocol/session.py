@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
