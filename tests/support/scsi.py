@@ -66,6 +66,7 @@ async def make_lu(
             failure = error
         finally:
             if isinstance(backstore, GatedMemory):
+                backstore.failure = None
                 backstore.release()
             with anyio.fail_after(10, shield=True):
                 await unit.aclose()
