@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tcm.scsi.sense import ParameterListLengthError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _READ_CAPACITY_16 = struct.Struct(">QIBBBB16x")
 _LBA_STATUS = struct.Struct(">QIB3x")
@@ -49,7 +52,8 @@ def lba_status_data(descriptors: Sequence[tuple[int, int, int]]) -> bytes:
 def parse_unmap_list(data: bytes | bytearray | memoryview) -> list[tuple[int, int]]:
     """The (LBA, number of blocks) of UNMAP's parameter list (SBC-4 5.32.2); a descriptor that is cut off is left out.
 
-    Raises PARAMETER LIST LENGTH ERROR if there is not even a header, or if UNMAP BLOCK DESCRIPTOR DATA LENGTH exceeds UNMAP DATA LENGTH.
+    Raises PARAMETER LIST LENGTH ERROR if there is not even a header, or if the descriptors are longer than the whole list says
+    it is.
     """
     if not data:
         return []

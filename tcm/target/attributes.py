@@ -8,6 +8,8 @@ from tcm.backstore import Capabilities, ConfigError, Support
 
 MAXIMUM_BLOCK_SIZE = 4096
 BLOCK_SIZES = (512, 1024, 2048, MAXIMUM_BLOCK_SIZE)
+DEFAULT_UNMAP_BLOCKS = 1 << 20
+"""Logical blocks in one UNMAP; more of them at once would keep the extents from others for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ class BlockLimits:
     optimal_transfer_length: int
     optimal_transfer_length_granularity: int
     maximum_prefetch_length: int
+    """0: no limit; what is more than the target reads ahead is no error."""
     maximum_unmap_lba_count: int
     maximum_unmap_block_descriptor_count: int
     optimal_unmap_granularity: int
@@ -118,14 +121,14 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
     maximum = attributes.hw_max_sectors or (8 << 20) // block_size
     thin = capabilities.unmap is Support.NATIVE
     quick = thin or capabilities.write_zeroes is Support.NATIVE
-    unmap_count = attributes.max_unmap_lba_count or (4 << 30) // block_size
+    unmap_count = attributes.max_unmap_lba_count or DEFAULT_UNMAP_BLOCKS
     descriptors = attributes.max_unmap_block_desc_count or 256
     granularity = attributes.unmap_granularity or max(1, capabilities.unmap_granularity // block_size)
     return BlockLimits(
         maximum_transfer_length=maximum,
         optimal_transfer_length=min(maximum, attributes.optimal_sectors or capabilities.optimal_transfer // block_size),
         optimal_transfer_length_granularity=max(1, capabilities.physical_block_size // block_size),
-        maximum_prefetch_length=maximum,
+        maximum_prefetch_length=0,
         maximum_unmap_lba_count=unmap_count if thin else 0,
         maximum_unmap_block_descriptor_count=descriptors if thin else 0,
         optimal_unmap_granularity=granularity if thin else 0,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi import lun as lun_codec
+from tcm.target.logical_unit import LogicalUnit
 from tcm.target.nexus import ITNexus
 from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcm.fabric import TransportServices
-    from tcm.target.logical_unit import LogicalUnit
 
 _port_identifiers = itertools.count(1)
 
@@ -128,7 +129,7 @@ class TargetPortalGroup:
         """The fabric's ``tpg_parameters`` dataclass."""
         self.authentication = Authentication()
 
-    # -- LUNs -------------------------------------------------------------------------------------------------------------------
+    # LUNs
 
     def add_lun(self, number: int, logical_unit: LogicalUnit, alias: str = "") -> Lun:
         """Export a logical unit. Raises :class:`ValueError` if the number is taken or cannot be written in a LUN field."""
@@ -183,7 +184,7 @@ class TargetPortalGroup:
             if itl.lun_number != number:
                 itl.establish_attention(REPORTED_LUNS_DATA_HAS_CHANGED)
 
-    # -- initiators ---------------------------------------------------------------------------------------------------------------
+    # initiators
 
     def add_node_acl(self, initiator_name: str) -> NodeAcl:
         """An explicit node ACL, without LUNs at first; a dynamic one that is there becomes explicit and keeps its LUNs."""

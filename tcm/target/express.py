@@ -1,7 +1,7 @@
 """The express lane: ordinary reads and writes that need no task.
 
-A fabric may call these instead of submitting a task (see :class:`tcm.target.nexus.ITLNexus`). They are closures over what does not
-change while the lane is open; whatever changes closes it, or goes into ``LogicalUnit.closed_lane`` for a moment.
+A fabric may call these instead of submitting a task (see :class:`tcm.target.nexus.ITLNexus`). They are closures over what does
+not change while the lane is open; whatever changes closes it, or goes into ``LogicalUnit.closed_lane`` for a moment.
 """
 
 from __future__ import annotations

@@ -7,10 +7,13 @@ overlap. While nothing exclusive is held or waited for, whoever finishes without
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
 
 
 class Hold:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,6 +26,8 @@ from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
     from anyio.abc import TaskGroup
 
     from tcm.target.nexus import ITLNexus
@@ -60,13 +61,13 @@ class LogicalUnit:
         read_only: bool = False,
     ) -> None:
         # set by the configuration
-        self.name = name
-        self.backstore = backstore
-        self.serial = serial
-        self.attributes = attributes or DeviceAttributes()
-        self.identity = identity or Identity()
-        self.removable = removable
-        self.read_only = read_only
+        self.name: str = name
+        self.backstore: Backstore = backstore
+        self.serial: str = serial
+        self.attributes: DeviceAttributes = attributes or DeviceAttributes()
+        self.identity: Identity = identity or Identity()
+        self.removable: bool = removable
+        self.read_only: bool = read_only
         """By configuration, or (after :meth:`open`) because the backstore is."""
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
@@ -83,8 +84,9 @@ class LogicalUnit:
         self.task_group: TaskGroup | None = None
         # state
         self.mode_parameters: ModeParameters
-        self.failed = False
-        """The backstore could not be opened, or has been closed."""
+        """Made by :meth:`open`."""
+        self.failed = True
+        """The backstore is not open: not yet, it could not be, or not any more."""
         self.started = True
         self.medium_loaded = True
         self.ready = False
@@ -107,7 +109,7 @@ class LogicalUnit:
         self._retired = [0, 0, 0]
         self._dispatching = False
 
-    # -- life cycle ---------------------------------------------------------------------------------------------------------
+    # life cycle
 
     def start(self, task_group: TaskGroup) -> None:
         """Say where commands that take their time run. Call before the first command."""
@@ -146,8 +148,8 @@ class LogicalUnit:
             next(iter(self.running.values())).append(ended.set)
             await ended.wait()
         try:
-            if not (self.failed or self.read_only):
-                await self.backstore.flush()
+            if not (self.failed or self.capabilities.read_only):
+                await self.medium.flush()
         finally:
             self.failed = True
             self._update_ready()
@@ -176,7 +178,7 @@ class LogicalUnit:
         }
         return frozenset(feature for feature, there in offered.items() if there)
 
-    # -- what it is ---------------------------------------------------------------------------------------------------------
+    # what it is
 
     @property
     def provisioned(self) -> bool:
@@ -227,7 +229,7 @@ class LogicalUnit:
         """Bytes of Data-Out, likewise."""
         return self._retired[2] + sum(itl.write_bytes for itl in self.itl_nexuses)
 
-    # -- state --------------------------------------------------------------------------------------------------------------
+    # state
 
     def check_ready(self) -> None:
         """Raises NOT READY sense if the medium cannot be accessed."""
@@ -302,7 +304,7 @@ class LogicalUnit:
         else:
             self.closed_lane.discard(reason)
 
-    # -- nexuses ------------------------------------------------------------------------------------------------------------
+    # nexuses
 
     def attach(self, itl: ITLNexus) -> None:
         """An I_T nexus reaches this logical unit."""
@@ -344,7 +346,7 @@ class LogicalUnit:
         self.establish_attention(attention)
         self.update_express()
 
-    # -- tasks --------------------------------------------------------------------------------------------------------------
+    # tasks
 
     def tasks_of(self, itl: ITLNexus) -> Iterable[Task]:
         """The tasks of one I_T_L nexus in the task set."""

@@ -7,7 +7,6 @@ never touches the medium later (SAM-5 7.2).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,7 +17,7 @@ from tcm.scsi.sense import CommandTerminated
 from tcm.target.errors import is_backstore_failure, to_check_condition
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 log = logging.getLogger(__name__)
 

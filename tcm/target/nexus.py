@@ -64,16 +64,16 @@ class ITLNexus:
     express_read: ExpressRead | None
     """``express_read(lba, blocks, buffers)``: True, and a READ is done; False or None: use :meth:`ITNexus.submit`.
 
-    For an ordinary READ (10) or (16), SIMPLE or untagged: all other CDB bits zero, TRANSFER LENGTH not zero, and the expected length equal
-    to ``blocks << block_shift``. Never raises."""
+    For an ordinary READ (10) or (16), SIMPLE or untagged, whose tag is not in use: all other CDB bits zero, TRANSFER LENGTH not
+    zero, and the expected length equal to ``blocks << block_shift``. Never raises."""
     express_write: ExpressWrite | None
     """The same for a WRITE, all of whose data is there. The buffers are the caller's again when it returns."""
 
     def __init__(self, nexus: ITNexus, lun_number: int, logical_unit: LogicalUnit, *, write_protect: bool) -> None:
-        self.nexus = nexus
+        self.nexus: ITNexus = nexus
         self.lun_number = lun_number
         self.lun = lun_codec.encode(lun_number)
-        self.logical_unit = logical_unit
+        self.logical_unit: LogicalUnit = logical_unit
         self.write_protect = write_protect
         self.block_shift = logical_unit.block_shift
         self.attentions = AttentionQueue()
@@ -151,7 +151,7 @@ class ITNexus:
         """Unfinished ones, by tag."""
         self.lost = False
 
-    # -- called by the fabric -------------------------------------------------------------------------------------------------
+    # called by the fabric
 
     def submit(self, task: Task) -> None:
         """SCSI Command Received (SAM-5 5.4.2). The fabric is called back, maybe before this returns."""
@@ -206,8 +206,8 @@ class ITNexus:
     def lose(self) -> None:
         """I_T nexus loss (SAM-5 6.3.4): its tasks are aborted without a response, its reservations released.
 
-        ``task_aborted`` may still be called afterwards, for writes that were on their way to the medium; nobody else gets at those
-        blocks before.
+        ``task_aborted`` may still be called afterwards, for writes that were on their way to the medium; nobody else gets at
+        those blocks before.
         """
         if self.lost:
             return
@@ -218,7 +218,7 @@ class ITNexus:
             self.remove_lun(itl)
         self.target_portal_group.nexus_lost(self)
 
-    # -- called by the target portal group --------------------------------------------------------------------------------------
+    # called by the target portal group
 
     def add_lun(self, number: int, logical_unit: LogicalUnit, *, write_protect: bool) -> ITLNexus:
         """Map a logical unit; its first unit attention says what brought the nexus about."""
@@ -247,7 +247,7 @@ class ITNexus:
         number = lun_codec.decode(field)
         return None if number is None else self.luns.get(lun_codec.encode(number))
 
-    # -- what is seldom ---------------------------------------------------------------------------------------------------------
+    # what is seldom
 
     def _task_set_full(self, task: Task, itl: ITLNexus) -> None:
         """TASK SET FULL, or BUSY for an initiator that has nothing in the set whose end it could wait for (SAM-5 5.3.1)."""

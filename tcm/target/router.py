@@ -271,7 +271,7 @@ def _terminate(task: Task, error: CommandTerminated) -> None:
     task.data_in = []
     if isinstance(error, CheckCondition):
         task.sense = error.sense
-    if not task.data_out_wanted:
+    if not (task.data_out_wanted or task.overflow):
         task.residual = task.write_length
     lu, itl = task.logical_unit, task.itl
     if status in _INTERLOCKED and itl is not None and lu is not None and lu.mode_parameters.unit_attention_interlock == 0b11:

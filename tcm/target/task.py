@@ -41,8 +41,8 @@ class TaskState(enum.Enum):
 class Task:
     """One command.
 
-    Set by the fabric before :meth:`ITNexus.submit`: nexus, lun, tag, cdb, attribute, read_length, write_length, data_out if all or
-    some of it is there already, context. Set by the core: everything else. The fabric reads the status block when it is
+    Set by the fabric before :meth:`ITNexus.submit`: nexus, lun, tag, cdb, attribute, read_length, write_length, data_out if all
+    or some of it is there already, context. Set by the core: everything else. The fabric reads the status block when it is
     handed the task in ``send_command_complete``.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tcm.target.router import abort
@@ -16,6 +15,8 @@ from tcm.target.unit_attention import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus, ITNexus
     from tcm.target.task import Task
@@ -112,7 +113,7 @@ def _query_task_set(itl: ITLNexus, request: TaskManagementRequest) -> None:
 
 
 def _query_asynchronous_event(itl: ITLNexus, request: TaskManagementRequest) -> None:
-    """The additional response information says which condition is next (SAM-5 table 53): UADE DEPTH and sense key, ASC, ASCQ."""
+    """The additional response information says which condition is next (SAM-5 table 53): UADE DEPTH, sense key, ASC, ASCQ."""
     attention = itl.attentions.first()
     if attention is not None:
         depth = 0b01 if len(itl.attentions) == 1 else 0b10

@@ -11,12 +11,13 @@ When a task may become enabled, by the attributes of the tasks that are in the s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tcm.target.task import TaskAttribute, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tcm.target.task import Task
 
 _ORDERED = TaskAttribute.ORDERED
@@ -27,8 +28,8 @@ class TaskSet:
     """Tasks that are enabled, in any order, and dormant, in order of arrival.
 
     :param depth: how many tasks the set holds.
-    :param on_order: called with True when ordering begins to matter (a task other than SIMPLE came in), with False when all are SIMPLE
-        and enabled again.
+    :param on_order: called with True when ordering begins to matter (a task other than SIMPLE came in), with False when all are
+        SIMPLE and enabled again.
     """
 
     def __init__(self, depth: int, on_order: Callable[[bool], None] = lambda _: None) -> None:
@@ -52,7 +53,7 @@ class TaskSet:
         return len(self.enabled) + len(self.dormant) >= self.depth
 
     def add(self, task: Task) -> bool:
-        """Take a task in; returns True if it is enabled at once, False if it is dormant. The caller has looked at :attr:`full`."""
+        """Take a task in; True if it is enabled at once, False if it is dormant. The caller has looked at :attr:`full`."""
         attribute = task.attribute
         if attribute is _ORDERED or attribute is _HEAD_OF_QUEUE:
             self._set_strict(True)

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tcm.target.device_server import (
+    cache,
+    capacity,
+    compare_and_write,
+    defects,
+    diagnostic,
+    log,
+    medium,
+    mode,
+    read_write,
+    report_supported,
+    reserve,
+    spc,
+    unmap,
+    verify,
+    write_same,
+)
 
 if TYPE_CHECKING:
     from tcm.target.device_server.handler import Handler
 
 _MODULES = (
-    "cache",
-    "capacity",
-    "compare_and_write",
-    "defects",
-    "diagnostic",
-    "log",
-    "medium",
-    "mode",
-    "read_write",
-    "report_supported",
-    "reserve",
-    "spc",
-    "unmap",
-    "verify",
-    "write_same",
+    cache,
+    capacity,
+    compare_and_write,
+    defects,
+    diagnostic,
+    log,
+    medium,
+    mode,
+    read_write,
+    report_supported,
+    reserve,
+    spc,
+    unmap,
+    verify,
+    write_same,
 )
 
-HANDLERS: dict[str, Handler] = {}
-for _name in _MODULES:
-    try:
-        HANDLERS |= import_module(f"{__name__}.{_name}").HANDLERS
-    except ModuleNotFoundError:
-        continue
+HANDLERS: dict[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}

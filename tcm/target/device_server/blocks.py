@@ -61,13 +61,30 @@ def check_fua(lu: LogicalUnit, cdb: bytes) -> bool:
 
 
 def check_data_out(task: Task, wanted: int) -> int:
-    """``wanted``, if the initiator gives exactly that many bytes: for commands that half their data would make another command.
+    """``wanted``, if the initiator gives exactly that many bytes: for commands that other data would make another command.
 
     Raises INVALID FIELD IN COMMAND INFORMATION UNIT.
     """
     if task.write_length != wanted:
-        raise InvalidFieldInCommandInformationUnit
+        _refuse(task, wanted)
     return wanted
+
+
+def check_whole_blocks(task: Task, wanted: int, block_size: int) -> int:
+    """``wanted``, unless the initiator gives less and the end of it lies inside a block (FCP-4 9.4.2 b).
+
+    Raises INVALID FIELD IN COMMAND INFORMATION UNIT.
+    """
+    if task.write_length < wanted and task.write_length % block_size:
+        _refuse(task, wanted)
+    return wanted
+
+
+def _refuse(task: Task, wanted: int) -> None:
+    """The residual is what it would have been, though nothing is transferred."""
+    task.overflow = wanted > task.write_length
+    task.residual = abs(wanted - task.write_length)
+    raise InvalidFieldInCommandInformationUnit
 
 
 def check_dpo(lu: LogicalUnit, cdb: bytes) -> None:

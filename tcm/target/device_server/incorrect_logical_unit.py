@@ -1,4 +1,4 @@
-"""Commands without a logical unit: to an incorrect LUN (SAM-5 5.11.3, SPC-5 4.6.3), or to the REPORT LUNS well-known one (SPC-5 8.2)."""
+"""Commands to an incorrect LUN (SAM-5 5.11.3, SPC-5 4.6.3), or to the REPORT LUNS well-known logical unit (SPC-5 8.2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """READ, WRITE, WRITE ATOMIC and ORWRITE (SBC-4 5.11 to 5.52).
 
-Ordinary reads and writes are answered inline if the backstore can; with an atomic command about, or a backstore that blocks, they
-take their range shared and go to the task group.
+Ordinary reads and writes are answered inline if the backstore can; with an atomic command about, or a backstore that blocks,
+they take their range shared and go to the task group.
 """
 
 from __future__ import annotations
@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm.scsi.sense import InvalidFieldInCdb
-from tcm.target.device_server.blocks import check_fua, check_length, check_range, lba_and_blocks
+from tcm.target.device_server.blocks import (
+    check_data_out,
+    check_fua,
+    check_length,
+    check_range,
+    check_whole_blocks,
+    lba_and_blocks,
+)
 from tcm.target.device_server.handler import Handler
 
 if TYPE_CHECKING:
@@ -48,6 +55,14 @@ def prepare_access(task: Task) -> int:
 def _prepare_read(task: Task) -> int:
     prepare_access(task)
     return 0
+
+
+def _prepare_write(task: Task) -> int:
+    wanted = prepare_access(task)
+    if task.write_length < wanted:
+        assert task.logical_unit is not None
+        check_whole_blocks(task, wanted, task.logical_unit.block_size)
+    return wanted
 
 
 def _read(task: Task) -> Coroutine[Any, Any, None] | None:
@@ -117,16 +132,16 @@ def _prepare_write_atomic(task: Task) -> int:
     if blocks > lu.limits.maximum_atomic_transfer_length:
         raise InvalidFieldInCdb.at(12)
     task.parameters = Access(lba, blocks, fua)
-    return blocks << lu.block_shift
+    wanted = blocks << lu.block_shift
+    return check_data_out(task, wanted) if task.write_length < wanted else wanted
 
 
 def _write_atomic(task: Task) -> Coroutine[Any, Any, None] | None:
-    """Nothing is written unless all of the data has arrived."""
     lu = task.logical_unit
     assert lu is not None
     access: Access = task.parameters
     data = whole_blocks(task, lu, access.blocks)
-    if len(data) != access.blocks << lu.block_shift or not data:
+    if not data:
         return None
     return _write_later(task, lu, access, data, exclusive=True)
 
@@ -150,7 +165,7 @@ async def _orwrite_later(task: Task, lu: LogicalUnit, access: Access, data: memo
 
 HANDLERS = {
     "read": Handler(_prepare_read, _read),
-    "write": Handler(prepare_access, _write),
+    "write": Handler(_prepare_write, _write),
     "write_atomic": Handler(_prepare_write_atomic, _write_atomic),
-    "orwrite": Handler(prepare_access, _orwrite),
+    "orwrite": Handler(_prepare_write, _orwrite),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.sense import InvalidFieldInCdb
-from tcm.target.device_server.blocks import check_dpo, check_length, check_range, lba_and_blocks
+from tcm.target.device_server.blocks import check_dpo, check_length, check_range, check_whole_blocks, lba_and_blocks
 from tcm.target.device_server.compare import check_equal
 from tcm.target.device_server.handler import Handler
 from tcm.target.device_server.read_write import whole_blocks
@@ -61,9 +61,7 @@ def _verify(task: Task) -> Coroutine[Any, Any, None] | None:
     return _verify_blocks(task, lu, lba, blocks, sent, repeat=bytchk == COMPARE_ONE_BLOCK)
 
 
-async def _verify_blocks(
-    task: Task, lu: LogicalUnit, lba: int, blocks: int, sent: memoryview | None, *, repeat: bool
-) -> None:
+async def _verify_blocks(task: Task, lu: LogicalUnit, lba: int, blocks: int, sent: memoryview | None, *, repeat: bool) -> None:
     async with lu.extents.lock(task, lba, blocks, exclusive=False):
         await compare_with_medium(lu, lba, blocks, sent, repeat=repeat)
 
@@ -93,7 +91,7 @@ def _prepare_write_and_verify(task: Task) -> int:
     check_range(lu, lba, blocks)
     check_length(cdb, blocks, lu.limits.maximum_transfer_length)
     task.parameters = lba, blocks
-    return blocks << lu.block_shift
+    return check_whole_blocks(task, blocks << lu.block_shift, lu.block_size)
 
 
 def _write_and_verify(task: Task) -> Coroutine[Any, Any, None] | None:
