@@ -29,7 +29,7 @@ from tcm_iscsi.protocol.session import Session, SessionIdentity
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import NodeAcl, TargetDevice
     from tcm.target.nexus import ITNexus
     from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 
@@ -161,7 +161,7 @@ class Policy:
         if target.handle is None:
             auth = self.registry.discovery_auth
             return as_credentials(auth) if auth is not None and auth.userid else None
-        group: TargetPortalGroup = target.handle
+        group = target.handle
         acl = group.find_node_acl(identity.initiator_name)
         required, auth = bool(group.attributes.authentication), group.authentication
         if acl is not None and not acl.dynamic:

@@ -509,10 +509,21 @@ class FullFeaturePhase:
         session = self.session
         self.emit(
             ASYNC(
-                Opcode.ASYNC_MESSAGE, FINAL, 0, LUN_NONE, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
-                event, 0, parameter1, parameter2, parameter3,
+                Opcode.ASYNC_MESSAGE,
+                FINAL,
+                0,
+                LUN_NONE,
+                RESERVED_TAG,
+                self.next_stat_sn(),
+                session.exp_cmd_sn,
+                session.max_cmd_sn,
+                event,
+                0,
+                parameter1,
+                parameter2,
+                parameter3,
             )
-        )  # fmt: skip
+        )
 
     def request_logout(self, seconds: int) -> None:
         """Ask the initiator to leave within ``seconds``."""
