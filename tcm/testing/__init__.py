@@ -9,7 +9,8 @@ import pytest
 pytest.register_assert_rewrite("tcm.testing.backstore", "tcm.testing.fabric", "tcm.testing.filter")
 
 from tcm.testing.backstore import BackstoreContract  # noqa: E402  after the rewriting of its asserts
+from tcm.testing.fabric import FabricContract  # noqa: E402
 from tcm.testing.filter import FilterContract  # noqa: E402
 from tcm.testing.model import ModelBackstore  # noqa: E402
 
-__all__ = ["BackstoreContract", "FilterContract", "ModelBackstore"]
+__all__ = ["BackstoreContract", "FabricContract", "FilterContract", "ModelBackstore"]

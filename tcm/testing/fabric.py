@@ -1,0 +1,215 @@
+"""The contract of :class:`tcm.fabric.Fabric` and its descriptor as tests.
+
+::
+
+    class TestMyFabric(FabricContract):
+        @pytest.fixture
+        def fabric_type(self):
+            return MY_FABRIC
+
+        async def connect(self, fabric):
+            async with my_initiator(fabric.endpoints()[0].url):
+                yield
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anyio
+import pytest
+
+from tcm.backstore import ConfigError
+from tcm.options import NAME, build, options_of
+from tcm.plugin_types import API_VERSION, FabricType
+from tcm.target.device import AccessControl, NetworkPortal, TargetDevice
+from tcm.target.logical_unit import LogicalUnit
+from tcm.testing.model import ModelBackstore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from anyio.abc import TaskStatus
+
+    from tcm.fabric import Fabric
+
+PROMPTLY = 10.0
+"""Seconds in which everything here has to happen."""
+
+
+class Running:
+    """A fabric that runs, and how to end it."""
+
+    def __init__(self, fabric: Fabric, target: TargetDevice) -> None:
+        self.fabric = fabric
+        self.target = target
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+
+    async def serve(self, *, task_status: TaskStatus[None]) -> None:
+        """Runs it."""
+        with self._scope:
+            await self.fabric.run(task_status=task_status)
+        assert self._scope.cancelled_caught, "run() returned by itself, or swallowed its cancellation"
+        self._ended.set()
+
+    async def stop(self) -> None:
+        """Cancels it, and returns when it has ended."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+
+class FabricContract:
+    """Subclass it, name the class ``Test...`` and give it the fixture ``fabric_type``: the descriptor of your plug-in.
+
+    Override :meth:`connect` to have sessions tested too.
+    """
+
+    options: ClassVar[Mapping[str, object]] = {}
+    """Option values to make the fabric with, as the command line would give them."""
+
+    @asynccontextmanager
+    async def connect(self, fabric: Fabric) -> AsyncIterator[None]:  # noqa: ARG002  for those who override it
+        """Log an initiator in to ``fabric``, which runs, for as long as the context lasts or the target keeps it."""
+        yield
+
+    def _needs_connect(self) -> None:
+        if type(self).connect is FabricContract.connect:
+            pytest.skip("connect() is not overridden")
+
+    def target(self, kind: FabricType, unit: LogicalUnit) -> TargetDevice:
+        """A target device with ``unit`` as LUN 0, open to every initiator."""
+        target = TargetDevice(kind.check_name(kind.default_name("host", "0123456789ab")), kind.name)
+        group = target.add_portal_group(1)
+        group.attributes = kind.tpg_attributes()
+        group.parameters = kind.tpg_parameters()
+        group.access = AccessControl(generate_node_acls=True, demo_mode_write_protect=False)
+        if kind.uses_portals:
+            group.portals.append(NetworkPortal("127.0.0.1", 0))
+        group.add_lun(0, unit)
+        return target
+
+    @asynccontextmanager
+    async def running(self, kind: FabricType) -> AsyncIterator[Running]:
+        """A fabric that serves one target; it is cancelled at the end, and has to end then."""
+        with anyio.fail_after(PROMPTLY):
+            async with anyio.create_task_group() as tasks:
+                unit = LogicalUnit("disk", ModelBackstore(), serial=str(uuid.UUID(int=1)))
+                unit.start(tasks)
+                await unit.open()
+                target = self.target(kind, unit)
+                running = Running(kind.factory([target], build(kind.options, self.options, "")), target)
+                await tasks.start(running.serve)
+                yield running
+                await running.stop()
+                assert not target.portal_groups[1].nexuses, "nexuses outlive the fabric"
+                await unit.aclose()
+
+    def test_descriptor(self, fabric_type: FabricType) -> None:
+        """Name, version and the four dataclasses are as the plug-in manager wants them."""
+        assert isinstance(fabric_type, FabricType)
+        assert NAME.fullmatch(fabric_type.name)
+        assert 1 <= fabric_type.api_version <= API_VERSION
+        for kind in (fabric_type.options, fabric_type.tpg_attributes, fabric_type.tpg_parameters, fabric_type.acl_attributes):
+            assert dataclasses.is_dataclass(kind)
+        for group in (fabric_type.tpg_attributes, fabric_type.tpg_parameters, fabric_type.acl_attributes):
+            group()
+        for option in options_of(fabric_type.options).values():
+            assert option.help, f"option {option.name} has no help"
+
+    def test_options(self, fabric_type: FabricType) -> None:
+        """The option values of this test are good ones."""
+        made: Any = build(fabric_type.options, self.options, "")
+        if fabric_type.check_config is not None:
+            fabric_type.check_config(made)
+
+    def test_names(self, fabric_type: FabricType) -> None:
+        """The default name is stable, differs by installation, and is in normal form; what is no name at all is refused."""
+        name = fabric_type.default_name("host", "0123456789ab")
+        assert name == fabric_type.default_name("host", "0123456789ab")
+        assert name != fabric_type.default_name("host", "ba9876543210")
+        normal = fabric_type.check_name(name)
+        assert fabric_type.check_name(normal) == normal
+        for bad in ("", " ", "a\0b", "x" * 5000):
+            with pytest.raises(ConfigError):
+                fabric_type.check_name(bad)
+
+    @pytest.mark.anyio
+    async def test_runs_until_cancelled(self, fabric_type: FabricType) -> None:
+        """``run`` reports that it has started, serves until cancelled, and ends cleanly then."""
+        async with self.running(fabric_type) as running:
+            assert list(running.fabric.targets()) in ([], [running.target])
+
+    @pytest.mark.anyio
+    async def test_endpoints(self, fabric_type: FabricType) -> None:
+        """Once it runs, each LUN has an endpoint with a URL; portal 0 has become a real port."""
+        async with self.running(fabric_type) as running:
+            endpoints = running.fabric.endpoints()
+            assert endpoints
+            for endpoint in endpoints:
+                scheme, separator, rest = endpoint.url.partition("://")
+                assert scheme
+                assert separator
+                assert rest
+                assert ":0/" not in rest
+
+    @pytest.mark.anyio
+    async def test_drain_ends(self, fabric_type: FabricType) -> None:
+        """With nobody logged in there is nothing to wait for."""
+        async with self.running(fabric_type) as running:
+            await running.fabric.drain()
+
+    @pytest.mark.anyio
+    async def test_runs_again(self, fabric_type: FabricType) -> None:
+        """Nothing is left behind that would hinder the next one."""
+        for _ in range(2):
+            async with self.running(fabric_type) as running:
+                assert running.fabric.endpoints()
+
+    @pytest.mark.anyio
+    async def test_session(self, fabric_type: FabricType) -> None:
+        """A login is a nexus and a line in ``sessions``."""
+        self._needs_connect()
+        async with self.running(fabric_type) as running:
+            group = running.target.portal_groups[1]
+            before = len(group.nexuses)
+            async with self.connect(running.fabric):
+                assert len(group.nexuses) == before + 1
+                assert all("\n" not in line for line in running.fabric.sessions())
+
+    @pytest.mark.anyio
+    async def test_cancelled_with_a_session(self, fabric_type: FabricType) -> None:
+        """A session does not keep ``run`` from ending, and its nexus goes with it."""
+        self._needs_connect()
+        async with self.running(fabric_type) as running, self.connect(running.fabric):
+            assert running.target.portal_groups[1].nexuses
+            await running.stop()
+            assert not running.target.portal_groups[1].nexuses
+
+    @pytest.mark.anyio
+    async def test_port_taken(self, fabric_type: FabricType) -> None:
+        """A portal that cannot be had is a :class:`ConfigError` that names it, before ``run`` has started."""
+        if not fabric_type.uses_portals:
+            pytest.skip("has no portals")
+        unit = LogicalUnit("disk", ModelBackstore(), serial=str(uuid.UUID(int=1)))
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            target = self.target(fabric_type, unit)
+            target.portal_groups[1].portals[:] = [NetworkPortal("127.0.0.1", port)]
+            fabric = fabric_type.factory([target], build(fabric_type.options, self.options, ""))
+            caught: list[ConfigError] = []
+            with anyio.fail_after(PROMPTLY):
+                async with anyio.create_task_group() as serving:
+                    try:
+                        await serving.start(fabric.run)
+                    except ConfigError as error:
+                        caught.append(error)
+                    serving.cancel_scope.cancel()
+        assert caught, "it started on a port that is taken"
+        assert str(port) in str(caught[0])
