@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import Authentication, InitiatorPort, NexusRefused
+from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
