@@ -17,11 +17,11 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
+from tcm_iscsi.protocol.pdu import LoginStatus
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
-    from tcm_iscsi.protocol.pdu import LoginStatus
 
 
 class SessionType(enum.Enum):

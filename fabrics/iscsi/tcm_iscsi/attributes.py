@@ -1,0 +1,177 @@
+"""What LIO's ``attrib/`` and ``param/`` directories hold for iSCSI: its names, its ranges (lio-configfs 4.3.3, 4.3.5, 4.3.6).
+
+All raise :class:`tcm.backstore.ConfigError` for values that cannot be, with what to write instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from tcm.backstore import ConfigError
+from tcm_iscsi.protocol.keys import BY_NAME, Kind
+from tcm_iscsi.protocol.text import MAX_VALUE_LENGTH, TextError
+
+SERVED = {"MaxConnections": "1", "ErrorRecoveryLevel": "0", "DataPDUInOrder": "Yes", "DataSequenceInOrder": "Yes"}
+"""What is offered in place of the configured value, since sessions have one connection, no recovery and data in order."""
+
+_TPG_RANGES = {
+    "login_timeout": (5, 30),
+    "default_cmdsn_depth": (1, 512),
+    "default_erl": (0, 2),
+    "fabric_prot_type": (0, 3),
+    "netif_timeout": (2, 15),
+}
+_ACL_RANGES = {
+    "dataout_timeout": (2, 60),
+    "dataout_timeout_retries": (1, 15),
+    "default_erl": (0, 2),
+    "nopin_response_timeout": (3, 60),
+    "authentication": (-1, 1),
+}
+
+
+def _check_ranges(attributes: object, ranges: dict[str, tuple[int, int]]) -> None:
+    for name, (lowest, highest) in ranges.items():
+        value = getattr(attributes, name)
+        if not lowest <= value <= highest:
+            raise ConfigError(f"{name}={value}: write a number from {lowest} to {highest}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpgAttributes:
+    """``attrib/`` of a target portal group; defaults are LIO's."""
+
+    authentication: bool = True
+    """Initiators must prove who they are by CHAP."""
+    login_timeout: int = 15
+    """Seconds from connecting to full feature phase, 5 to 30."""
+    generate_node_acls: bool = False
+    """Demo mode: initiators without a node ACL get a dynamic one."""
+    cache_dynamic_acls: bool = False
+    """Dynamic node ACLs stay after logout."""
+    demo_mode_write_protect: bool = True
+    """LUNs of dynamic node ACLs cannot be written."""
+    prod_mode_write_protect: bool = False
+    """LUNs of configured node ACLs cannot be written, unless mapped otherwise."""
+    demo_mode_discovery: bool = True
+    """Discovery shows the target to initiators that only demo mode lets in."""
+    tpg_enabled_sendtargets: bool = True
+    """Discovery shows enabled portal groups only."""
+    login_keys_workaround: bool = True
+    """Offer no key that the initiator has not brought up: some PXE ROMs do not answer."""
+    default_cmdsn_depth: int = 64
+    """Commands an initiator may have outstanding, 1 to 512, unless its node ACL says otherwise."""
+    default_erl: int = 0
+    """Error recovery level, 0 to 2."""
+    t10_pi: bool = False
+    """Protection information is offered to initiators."""
+    fabric_prot_type: int = 0
+    """Protection type that the fabric assumes: 0, 1 or 3."""
+    netif_timeout: int = 2
+    """Seconds, 2 to 15; kept for LIO's sake, without effect there too."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, _TPG_RANGES)
+        if self.fabric_prot_type == 2:
+            raise ConfigError("fabric_prot_type=2: write 0, 1 or 3")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpgParameters:
+    """``param/`` of a target portal group: what we offer in negotiation, by key name.
+
+    The defaults want throughput and differ from LIO's: unsolicited data is welcome, segments and bursts are long.
+    """
+
+    AuthMethod: str = "CHAP,None"
+    """Without effect: the ``authentication`` attributes and the credentials decide."""
+    HeaderDigest: str = "None,CRC32C"
+    """What is allowed. The initiator's order decides between them (RFC 7143 6.2.1)."""
+    DataDigest: str = "None,CRC32C"
+    MaxConnections: int = 1
+    TargetAlias: str = ""
+    """A name for people, at most 255 bytes; empty: none."""
+    InitialR2T: bool = False
+    """No: initiators may send the first burst without being asked."""
+    ImmediateData: bool = True
+    """Yes: data may come in the command's own PDU."""
+    MaxRecvDataSegmentLength: int = 262144
+    """Bytes of data segment that we take, 512 to 16777215."""
+    MaxXmitDataSegmentLength: int = 262144
+    """Bytes of data segment that we send, at most, whatever the initiator takes (LIO's own, not negotiated)."""
+    MaxBurstLength: int = 1048576
+    FirstBurstLength: int = 262144
+    DefaultTime2Wait: int = 2
+    DefaultTime2Retain: int = 20
+    MaxOutstandingR2T: int = 4
+    DataPDUInOrder: bool = True
+    DataSequenceInOrder: bool = True
+    ErrorRecoveryLevel: int = 0
+    IFMarker: bool = False
+    """Obsolete; only No (RFC 7143 13.25)."""
+    OFMarker: bool = False
+    IFMarkInt: str = "Reject"
+    OFMarkInt: str = "Reject"
+
+    def __post_init__(self) -> None:
+        for name, value in self._texts().items():
+            key = BY_NAME.get(name, BY_NAME["MaxRecvDataSegmentLength"] if name == "MaxXmitDataSegmentLength" else None)
+            if key is None or key.kind is Kind.RANGE:
+                continue
+            try:
+                parsed = key.parse(value)
+            except TextError as e:
+                raise ConfigError(f"{name}={value}: {e}") from None
+            unknown = [item for item in parsed if item not in key.values] if key.kind is Kind.LIST else []
+            if unknown:
+                raise ConfigError(f"{name}={value}: {unknown[0]!r} is unknown; write a list of {', '.join(key.values)}")
+        for name in ("IFMarker", "OFMarker", "IFMarkInt", "OFMarkInt"):
+            if getattr(self, name) not in (False, "Reject"):
+                raise ConfigError(f"{name}: markers are obsolete; write {'No' if name.endswith('er') else 'Reject'}")
+        if self.FirstBurstLength > self.MaxBurstLength:
+            raise ConfigError(f"FirstBurstLength={self.FirstBurstLength}: write at most MaxBurstLength={self.MaxBurstLength}")
+        if not self.TargetAlias.isprintable() or len(self.TargetAlias.encode()) > MAX_VALUE_LENGTH:
+            raise ConfigError(f"TargetAlias: write at most {MAX_VALUE_LENGTH} bytes without control characters")
+
+    def _texts(self) -> dict[str, str]:
+        """All values as text keys write them."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: ("Yes" if value else "No") if isinstance(value, bool) else str(value)
+            for name, value in values.items()
+            if value != ""
+        }
+
+    def offers(self) -> dict[str, str]:
+        """Our values of the keys that are negotiated in the operational stage, for LoginPolicy.offers."""
+        texts = self._texts() | SERVED
+        skip = {"AuthMethod", "TargetAlias", "MaxXmitDataSegmentLength", "IFMarker", "OFMarker", "IFMarkInt", "OFMarkInt"}
+        return {name: value for name, value in texts.items() if name not in skip}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AclAttributes:
+    """``attrib/`` of a node ACL; defaults are LIO's."""
+
+    dataout_timeout: int = 3
+    """Seconds without Data-Out before it is asked for again (ERL 1), 2 to 60."""
+    dataout_timeout_retries: int = 5
+    """1 to 15."""
+    default_erl: int = 0
+    nopin_timeout: int = 15
+    """Seconds of silence before the initiator is pinged: 0 for never, or 3 to 60."""
+    nopin_response_timeout: int = 30
+    """Seconds that it has to answer, 3 to 60."""
+    random_datain_pdu_offsets: bool = False
+    """Fault injection: Data-In PDUs of a sequence in random order; needs DataPDUInOrder=No."""
+    random_datain_seq_offsets: bool = False
+    """Fault injection: Data-In sequences in random order; needs DataSequenceInOrder=No."""
+    random_r2t_offsets: bool = False
+    """Fault injection: R2Ts in random order; needs DataSequenceInOrder=No."""
+    authentication: int = -1
+    """1 or 0: CHAP or not for this initiator; -1: as the portal group says."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, _ACL_RANGES)
+        if self.nopin_timeout and not 3 <= self.nopin_timeout <= 60:
+            raise ConfigError(f"nopin_timeout={self.nopin_timeout}: write 0 (never) or a number from 3 to 60")
