@@ -56,7 +56,7 @@ def page(key: Key, body: bytes, *, saves: bool = False) -> bytes:
     return bytes((first, subpage)) + len(body).to_bytes(2, "big") + body
 
 
-def parameter(code: int, value: bytes, form: ParameterFormat) -> bytes:
+def parameter(code: int, form: ParameterFormat, value: bytes) -> bytes:
     """A log parameter."""
     return code.to_bytes(2, "big") + bytes((form, len(value))) + value
 
@@ -88,4 +88,4 @@ def application_client(first: int = 0) -> bytes:
     """Page 0Fh from parameter ``first`` on. Application clients have stored nothing: there is no LOG SELECT yet."""
     empty = bytes(GENERAL_USAGE_LENGTH)
     codes = range(first, GENERAL_USAGE_PARAMETERS)
-    return page(APPLICATION_CLIENT, b"".join(parameter(code, empty, ParameterFormat.BINARY_LIST) for code in codes))
+    return page(APPLICATION_CLIENT, b"".join(parameter(code, ParameterFormat.BINARY_LIST, empty) for code in codes))
