@@ -33,8 +33,10 @@ _DPO_FUA = {
     "write_and_verify": 0x10,
 }
 """Bits of byte 1 that a logical unit without DPOFUA refuses."""
-_ANCHOR_UNMAP = {"write_same": 0x18}
+_UNMAP = {"write_same": 0x08}
 """Bits of byte 1 that one without LBPWS refuses."""
+_ANCHOR = {"write_same": 0x10, "unmap": 0x01}
+"""Bits of byte 1 that every one refuses: ANC_SUP is zero."""
 
 _FUNCTIONS = (
     TaskManagementSupport.ABORT_TASK
@@ -57,9 +59,12 @@ def _usage(lu: LogicalUnit, command: Command) -> bytes:
     """The table's usage data without the bits that this logical unit refuses."""
     if command.length == 6:
         return command.usage
-    refused = (0 if lu.fua else _DPO_FUA.get(command.handler, 0)) | (
-        0 if lu.unmap_with_write_same else _ANCHOR_UNMAP.get(command.handler, 0)
-    )
+    handler = command.handler
+    refused = _ANCHOR.get(handler, 0)
+    if not lu.fua:
+        refused |= _DPO_FUA.get(handler, 0)
+    if not lu.unmap_with_write_same:
+        refused |= _UNMAP.get(handler, 0)
     usage = command.usage
     return usage[:1] + bytes((usage[1] & ~refused,)) + usage[2:]
 

@@ -1,0 +1,163 @@
+"""Mode parameters take effect, are saved, and come back; the device server's SPC half where conformance tests do not look."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.memory import GatedMemory
+from support.scsi import FIRST, make_lu, make_target, one_initiator, pattern
+from tcm_loopback import cdb
+from tcm_loopback.commands import ApplicationClient
+
+from tcm.adapters import adapt
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.mode_pages import CACHING, CONTROL, Key
+from tcm.scsi.sense import (
+    InvalidFieldInCdb,
+    LogicalUnitFailedSelfTest,
+    ParameterListLengthError,
+    SavingParametersNotSupported,
+    WriteProtected,
+)
+from tcm.target.device_server import HANDLERS
+from tcm.target.logical_unit import LogicalUnit
+from tcm.target.mode_parameters import ModeFile, ModeParameters
+
+pytestmark = pytest.mark.anyio
+
+
+def parameters(unit: LogicalUnit, key: Key, **fields: int) -> bytes:
+    """A MODE SELECT (6) parameter list with one page."""
+    values = unit.mode_parameters.values
+    page = values.pages[key]
+    return bytes(4) + page.pack({**page.layout.unpack(values.current[key]), **fields})
+
+
+async def connect(unit: LogicalUnit) -> ApplicationClient:
+    client = ApplicationClient(make_target(unit).connect(FIRST))
+    await client.identify()
+    return client
+
+
+def test_every_command_has_its_handler():
+    assert {command.handler for command in COMMANDS} == set(HANDLERS)
+
+
+async def test_saved_values_survive(tmp_path):
+    """SPC-5 6.12: SP saves; a logical unit made anew starts with what was saved, not with the defaults."""
+    path = str(tmp_path / "mode.json")
+    async with make_lu() as unit:
+        unit.mode_parameters = ModeParameters(unit, ModeFile(path))
+        client = await connect(unit)
+        assert (await client.mode_sense(6, 0x0A, dbd=True))[4] == 0x8A, "PS"
+        await client.mode_select(6, parameters(unit, CONTROL, swp=1), sp=True)
+        saved = await client.mode_sense(6, 0x0A, dbd=True, control=3)
+        assert saved[4 + 4] & 0x08
+        await client.mode_select(6, parameters(unit, CONTROL, swp=0))
+        assert not unit.write_protected
+        unit.mode_parameters.reset()
+        assert unit.write_protected
+    async with make_lu() as unit:
+        unit.mode_parameters = ModeParameters(unit, ModeFile(path))
+        client = await connect(unit)
+        await client.write(10, 0, pattern(512), expect=WriteProtected)
+        assert not (await client.mode_sense(6, 0x0A, dbd=True, control=2))[4 + 4] & 0x08
+
+
+async def test_nothing_can_be_saved_without_a_store():
+    async with one_initiator() as client:
+        await client.execute(cdb.mode_sense(6, 0x3F, control=3), read_length=252, expect=SavingParametersNotSupported)
+        await client.mode_select(6, b"", sp=True, expect=InvalidFieldInCdb)
+        assert (await client.mode_sense(6, 0x0A, dbd=True))[4] == 0x0A
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"0a/00": 7}', "\xff"])
+def test_a_spoilt_file_is_ignored(tmp_path, content, caplog):
+    path = tmp_path / "mode.json"
+    path.write_text(content, encoding="latin-1")
+    assert ModeFile(str(path)).load() == {}
+    assert "ignored" in caplog.text
+
+
+def test_a_file_that_is_not_there_is_no_matter(tmp_path, caplog):
+    assert ModeFile(str(tmp_path / "none")).load() == {}
+    assert not caplog.text
+
+
+def test_saving_replaces_the_file(tmp_path):
+    path = tmp_path / "mode.json"
+    store = ModeFile(str(path))
+    store.save({"0a/00": {"swp": 1}})
+    store.save({"0a/00": {"swp": 0}})
+    assert json.loads(path.read_text()) == {"0a/00": {"swp": 0}} == store.load()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mode.json"]
+
+
+@pytest.mark.parametrize("key, fields", [(CACHING, {"wce": 0}), (CONTROL, {"swp": 1})])
+async def test_the_cache_is_emptied_first(key, fields):
+    """SBC-4 6.5.5, 4.12: what is cached reaches the medium before WCE becomes zero or SWP one."""
+    memory = GatedMemory()
+    async with make_lu(memory) as unit:
+        client = await connect(unit)
+        await client.write(10, 0, pattern(512))
+        memory.log.clear()
+        await client.mode_select(6, parameters(unit, key, **fields))
+        assert [operation for operation, _, _ in memory.log] == ["flush"]
+        assert unit.medium.write_cache is (key != CACHING)
+        assert unit.write_protected is (key == CONTROL)
+        memory.log.clear()
+        await client.mode_select(6, parameters(unit, key, **fields))
+        assert memory.log == []
+
+
+async def test_wce_zero_makes_writes_durable():
+    memory = GatedMemory()
+    async with make_lu(memory) as unit:
+        client = await connect(unit)
+        await client.mode_select(6, parameters(unit, CACHING, wce=0))
+        memory.log.clear()
+        await client.write(10, 0, pattern(512))
+        assert memory.log == [("write fua", 0, 512)]
+
+
+async def test_data_out_that_does_not_come():
+    async with one_initiator() as client:
+        await client.execute(cdb.mode_select(6, 16), b"", write_length=0, expect=ParameterListLengthError)
+
+
+async def test_self_test_reads_the_medium():
+    """SPC-5 6.42: the default self-test fails if the medium cannot be read."""
+    memory = GatedMemory()
+    async with make_lu(memory) as unit:
+        client = await connect(unit)
+        memory.log.clear()
+        await client.execute(cdb.send_diagnostic(self_test=True))
+        assert sorted(memory.log) == [("read", 0, 512), ("read", len(memory.data) - 512, 512)]
+        memory.failure = OSError(5, "gone")
+        await client.execute(cdb.send_diagnostic(self_test=True), expect=LogicalUnitFailedSelfTest)
+
+
+async def test_usage_data_follow_the_attributes():
+    """SPC-5 6.36.3: bits that this logical unit refuses are zero in the usage data."""
+
+    async def usage(client: ApplicationClient, opcode: int) -> int:
+        data = await client.execute(cdb.report_supported_operation_codes(1, opcode), read_length=64)
+        return data.data_in[5]
+
+    async with one_initiator() as client:
+        assert [await usage(client, opcode) for opcode in (0x28, 0x2F, 0x93, 0x42)] == [0x18, 0x16, 0x09, 0x00]
+    async with one_initiator(emulate_fua_write=False, emulate_tpws=False) as client:
+        assert [await usage(client, opcode) for opcode in (0x28, 0x2F, 0x93, 0x42)] == [0x00, 0x06, 0x01, 0x00]
+        await client.read(10, 0, 1, dpo=True, expect=InvalidFieldInCdb)
+
+
+async def test_commands_that_are_switched_off_are_not_reported():
+    async with one_initiator(adapt(GatedMemory(thin=False)), emulate_caw=False, emulate_pr=False) as client:
+        data = (await client.execute(cdb.report_supported_operation_codes(), read_length=65536)).data_in
+        reported = {data[at] for at in range(4, len(data), 8)}
+        assert reported.isdisjoint({0x42, 0x89, 0x16, 0x17, 0x56, 0x57})
+        assert {0x28, 0x41, 0x93, 0xA3} <= reported
+        for opcode in (0x42, 0x89, 0x16):
+            one = (await client.execute(cdb.report_supported_operation_codes(3, opcode), read_length=64)).data_in
+            assert one == bytes.fromhex("00010000")
