@@ -183,7 +183,7 @@ COMMANDS: tuple[Command, ...] = (
     _read("VERIFY (10)", "2f 16 ff ff ff ff 00 ff ff 00", "verify", OUT, ignored=GROUP_10),
     _read("VERIFY (12)", "af 16 ff ff ff ff ff ff ff ff 00 00", "verify", OUT, ignored=GROUP_12),
     _read("VERIFY (16)", "8f 16 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "verify", OUT, ignored=GROUP_16),
-    # -- SBC-4: writes -------------------------------------------------------------------------------------------------------
+    # -- SBC-4: writes (ANCHOR is refused as a reserved bit: ANC_SUP is zero) --------------------------------------------------
     _write("WRITE (6)", "0a 1f ff ff ff 00", "write"),
     _write("WRITE (10)", "2a 18 ff ff ff ff 00 ff ff 00", "write", ignored=IGNORED_10),
     _write("WRITE (12)", "aa 18 ff ff ff ff ff ff ff ff 00 00", "write", ignored=IGNORED_12),
@@ -197,10 +197,10 @@ COMMANDS: tuple[Command, ...] = (
     _write("ORWRITE (16)", "8b 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "orwrite", ignored=IGNORED_16, extent=ALONE),
     _write("COMPARE AND WRITE", "89 18 ff ff ff ff ff ff ff ff 00 00 00 ff 00 00", "compare_and_write", ignored=IGNORED_16,
            extent=ALONE, feature=Feature.COMPARE_AND_WRITE),
-    _write("WRITE SAME (10)", "41 18 ff ff ff ff 00 ff ff 00", "write_same", ignored=GROUP_10, extent=ALONE, timeout=LONG),
-    _write("WRITE SAME (16)", "93 19 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_same", ignored=GROUP_16, extent=ALONE,
+    _write("WRITE SAME (10)", "41 08 ff ff ff ff 00 ff ff 00", "write_same", ignored=GROUP_10, extent=ALONE, timeout=LONG),
+    _write("WRITE SAME (16)", "93 09 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_same", ignored=GROUP_16, extent=ALONE,
            timeout=LONG),
-    _write("UNMAP", "42 01 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
+    _write("UNMAP", "42 00 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
 )
 # fmt: on
 

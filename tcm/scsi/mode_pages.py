@@ -6,13 +6,14 @@ A page is a :class:`~tcm.scsi.layout.Layout` that counts from the page's first b
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tcm.scsi.layout import Field, Layout, bits, flag, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 Key = tuple[int, int]
 """Page code and subpage code."""

@@ -35,8 +35,6 @@ _DPO_FUA = {
 """Bits of byte 1 that a logical unit without DPOFUA refuses."""
 _UNMAP = {"write_same": 0x08}
 """Bits of byte 1 that one without LBPWS refuses."""
-_ANCHOR = {"write_same": 0x10, "unmap": 0x01}
-"""Bits of byte 1 that every one refuses: ANC_SUP is zero."""
 
 _FUNCTIONS = (
     TaskManagementSupport.ABORT_TASK
@@ -60,9 +58,7 @@ def _usage(lu: LogicalUnit, command: Command) -> bytes:
     if command.length == 6:
         return command.usage
     handler = command.handler
-    refused = _ANCHOR.get(handler, 0)
-    if not lu.fua:
-        refused |= _DPO_FUA.get(handler, 0)
+    refused = 0 if lu.fua else _DPO_FUA.get(handler, 0)
     if not lu.unmap_with_write_same:
         refused |= _UNMAP.get(handler, 0)
     usage = command.usage
