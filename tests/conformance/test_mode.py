@@ -222,10 +222,17 @@ async def test_mode_select_swp(disk: ApplicationClient, length: int) -> None:
 
 
 async def test_mode_select_d_sense(disk: ApplicationClient) -> None:
-    """SPC-5 7.5.10, 4.5.1: with D_SENSE set REQUEST SENSE without DESC still obeys the CDB; errors keep their code."""
+    """SPC-5 7.5.10, 4.5.1: D_SENSE chooses the format of sense data; REQUEST SENSE obeys its DESC bit."""
     data = await page(disk, CONTROL)
     await disk.mode_select(10, parameters(10, with_bits(data, 2, 0x04, 0x04)))
-    await disk.read(16, (1 << 64) - 1, 1, expect=LbaOutOfRange)
+    result = await disk.read(16, (1 << 64) - 1, 1, expect=LbaOutOfRange)
+    assert result.sense_data[0] == 0x72
+    assert result.sense_data[1:4] == bytes((SenseKey.ILLEGAL_REQUEST, 0x21, 0))
+    assert len(result.sense_data) == 8 + result.sense_data[7]
+    await disk.mode_select(10, parameters(10, data))
+    result = await disk.read(16, (1 << 64) - 1, 1, expect=LbaOutOfRange)
+    assert result.sense_data[0] & 0x7F == 0x70
+    assert (result.sense_data[2] & 0xF, result.sense_data[12]) == (SenseKey.ILLEGAL_REQUEST, 0x21)
     assert (await disk.request_sense())[0] & 0x7F == 0x70
     assert (await disk.request_sense(desc=True))[0] & 0x7F == 0x72
 

@@ -189,16 +189,16 @@ async def test_write_data_out_fails(disk: ApplicationClient) -> None:
     assert not any(await contents(disk, 0, 1))
 
 
-async def test_write_express(disk: ApplicationClient) -> None:
+async def test_write_express() -> None:
     """SBC-4 5.40: the express lane writes the same bytes, and refuses what it may not decide."""
-    disk.initiator.express = True
-    for length in (10, 16):
-        data = pattern(8 * 512, length)
-        assert (await disk.write(length, 8, data)).express
-        assert await contents(disk, 8, 8) == data
-    assert not (await disk.write(10, 8, data, fua=True)).express
-    assert not (await disk.write(10, 8, data, blocks=4)).express
-    assert not (await disk.write(10, disk.blocks, data, expect=LbaOutOfRange)).express
+    async with one_initiator(express=True) as disk:
+        for length in (10, 16):
+            data = pattern(8 * 512, length)
+            assert (await disk.write(length, 8, data)).express
+            assert await contents(disk, 8, 8) == data
+        assert not (await disk.write(10, 8, data, fua=True)).express
+        assert not (await disk.write(10, 8, data, blocks=4)).express
+        assert not (await disk.write(10, disk.blocks, data, expect=LbaOutOfRange)).express
 
 
 # WRITE ATOMIC (16)

@@ -98,8 +98,9 @@ class LoopbackFabric(Fabric):
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Log the initiator port named in the options in to every portal group, and serve until cancelled."""
         try:
-            if self._options.nexus:
-                for port in self._ports.values():
+            for port in self._ports.values():
+                port.transport_status = TransportStatus.ONLINE
+                if self._options.nexus:
                     port.connect(self._options.nexus)
             task_status.started()
             await anyio.sleep_forever()
@@ -108,7 +109,7 @@ class LoopbackFabric(Fabric):
 
     def endpoints(self) -> Sequence[Endpoint]:
         return [
-            Endpoint(f"loopback://{name}/{tag}/{lun}")
+            Endpoint(f"loopback://{name}/{tag}/{lun}", ("no network: only initiator ports in this process reach it",))
             for (name, tag), port in self._ports.items()
             for lun in sorted(port.target_portal_group.luns)
         ]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from tcm.scsi.sense import Sense, Status
+
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
-    from tcm.scsi.sense import Sense, Status
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
@@ -25,6 +26,8 @@ class Result:
 
     status: Status
     sense: Sense | None = None
+    sense_data: bytes = b""
+    """The sense data as they would go over a wire: in the format that D_SENSE chooses."""
     data_in: bytes = b""
     residual: int = 0
     """Bytes that were not transferred; which way, ``overflow`` says."""
@@ -106,6 +109,7 @@ class LoopbackTransport:
             Result(
                 status=task.status,
                 sense=task.sense,
+                sense_data=task.sense_data(),
                 data_in=b"".join(task.data_in),
                 residual=task.residual,
                 overflow=task.overflow,
