@@ -43,7 +43,7 @@ class DeviceAttributes:
 
     block_size: int = 0
     """Logical block size: 512, 1024, 2048 or 4096; not smaller than the backstore's."""
-    queue_depth: int = 128
+    queue_depth: int = 256
     """Commands that the task set holds; the next one gets TASK SET FULL."""
     emulate_write_cache: bool | None = None
     """WCE: writes may be acknowledged before they are durable. ``None``: yes if the backstore can flush."""
@@ -134,7 +134,7 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
         optimal_unmap_granularity=granularity if thin else 0,
         unmap_granularity_alignment=attributes.unmap_granularity_alignment if thin else 0,
         maximum_write_same_length=attributes.max_write_same_len or ((4 << 30) if quick else (64 << 20)) // block_size,
-        write_same_non_zero=True,
+        write_same_non_zero=False,
         maximum_compare_and_write_length=min(255, maximum) if attributes.emulate_caw else 0,
         maximum_atomic_transfer_length=maximum,
         atomic_alignment=0,

@@ -102,8 +102,8 @@ class LogicalUnit:
         self.itl_nexuses: set[ITLNexus] = set()
         self.closed_lane: set[str] = set()
         """Why nobody may use the express lane at the moment; empty if they may."""
-        self.running: dict[Task, list[Callable[[], None]]] = {}
-        """Tasks that execute in the task group, each with what to call when it has ended."""
+        self.running: dict[object, list[Callable[[], None]]] = {}
+        """Tasks that execute in the task group, each with what to call when it has ended; and what :meth:`run_soon` runs."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
         self.resets = 0
         self._retired = [0, 0, 0]
@@ -365,7 +365,16 @@ class LogicalUnit:
     def run_soon(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run something that no task waits for (IMMED)."""
         assert self.task_group is not None, "LogicalUnit.start() comes first"
-        self.task_group.start_soon(lambda: coroutine, name=self.name)
+        self.running[coroutine] = []
+        self.task_group.start_soon(self._run_alone, coroutine, name=self.name)
+
+    async def _run_alone(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except Exception as error:  # noqa: BLE001  # nobody is left to be told
+            self.report_unexpected("a command with IMMED", error)
+        finally:
+            self._call(self.running.pop(coroutine))
 
     @staticmethod
     async def breathe() -> None:
@@ -385,9 +394,22 @@ class LogicalUnit:
             raise
         finally:
             waiting = self.running.pop(task)
-            router.ended(task)
-            for then in waiting:
-                then()
+            self._call([lambda: router.ended(task), *waiting])
+
+    def _call(self, functions: list[Callable[[], None]]) -> None:
+        """Call them all; what one raises must not end the task group, which is everybody's."""
+        for function in functions:
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001  # a fabric's callbacks must not raise, and one did
+                self.report_unexpected("a fabric's callback", error)
+
+    def report_unexpected(self, what: str, error: Exception) -> None:
+        """Log a programmer's mistake with its traceback, and tell :attr:`unhandled_error`."""
+        where = f"{self.name}: {what}"
+        log.error("%s failed unexpectedly", where, exc_info=error)
+        if self.unhandled_error is not None:
+            self.unhandled_error(where, error)
 
     def dispatch(self) -> None:
         """Start the dormant tasks that may start, after one has left the task set."""

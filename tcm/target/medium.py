@@ -17,12 +17,14 @@ from tcm.scsi.sense import CommandTerminated
 from tcm.target.errors import is_backstore_failure, to_check_condition
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 """Bytes that one step of a long operation holds in memory."""
+STRIDE = 256 << 20
+"""Bytes that the backstore unmaps or zeroes in one call, cut at multiples of it: no granule is torn in two."""
 
 _ZEROES = bytes(CHUNK)
 
@@ -86,9 +88,12 @@ class Medium:
         except Exception as error:
             raise self._failure(error, write=True) from error
 
-    async def read(self, buffers: Sequence[memoryview], lba: int) -> None:
-        """Fill all ``buffers`` from ``lba`` on."""
-        if self.read_now(buffers, lba):
+    async def read(self, buffers: Sequence[memoryview], lba: int, *, tried: bool = False) -> None:
+        """Fill all ``buffers`` from ``lba`` on.
+
+        :param tried: :meth:`read_now` has said no a moment ago.
+        """
+        if not tried and self.read_now(buffers, lba):
             return
         try:
             await self.backstore.readv(buffers, lba << self.shift)
@@ -107,8 +112,9 @@ class Medium:
     async def write_zeroes(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
         """Make the range read as zeroes, natively or by writing them; the caller calls :meth:`settle` when all is done."""
         if self.capabilities.write_zeroes is Support.NATIVE:
-            shift = self.shift
-            await self._shielded(self.backstore.write_zeroes(lba << shift, blocks << shift, may_unmap=may_unmap))
+            for offset, length in self._strides(lba, blocks):
+                await self._shielded(self.backstore.write_zeroes(offset, length, may_unmap=may_unmap))
+                await checkpoint()
             return
         left = blocks << self.shift
         while left:
@@ -130,7 +136,17 @@ class Medium:
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """Give the range back; the caller calls :meth:`settle` when all is done."""
-        await self._shielded(self.backstore.unmap(lba << self.shift, blocks << self.shift))
+        for offset, length in self._strides(lba, blocks):
+            await self._shielded(self.backstore.unmap(offset, length))
+            await checkpoint()
+
+    def _strides(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        """Byte offset and length of each piece of a range; an aborted task ends between two pieces."""
+        offset, end = lba << self.shift, lba + blocks << self.shift
+        while offset < end:
+            stop = min(end, (offset // STRIDE + 1) * STRIDE)
+            yield offset, stop - offset
+            offset = stop
 
     async def settle(self, *, fua: bool = False) -> None:
         """After :meth:`write_uncommitted` and its like: make durable what has to be."""

@@ -7,7 +7,6 @@ A command that does not block goes all the way inside the call that submitted it
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Readiness
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
-
-log = logging.getLogger(__name__)
 
 _REPORT = Attention.REPORT
 _READY = Readiness.READY
@@ -240,7 +237,7 @@ def aborted(task: Task, *, dispatch: bool = True) -> None:
     lu.task_set.remove(task)
     task.data_in = []
     task.sense = None
-    if task.status is Status.TASK_ABORTED:
+    if task.status is Status.TASK_ABORTED and not nexus.lost:
         task.residual = task.read_length or task.write_length
         task.overflow = False
         nexus.services.send_command_complete(task)
@@ -284,10 +281,7 @@ def _sense_for(task: Task, error: Exception) -> CommandTerminated:
     assert lu is not None
     if is_backstore_failure(error):
         return to_check_condition(error, write=command is not None and command.access is _WRITE, block_size=lu.block_size)
-    where = f"{lu.name}: {command.name if command else task.cdb.hex(' ')}"
-    log.error("%s failed unexpectedly", where, exc_info=error)
-    if lu.unhandled_error is not None:
-        lu.unhandled_error(where, error)
+    lu.report_unexpected(command.name if command else task.cdb.hex(" "), error)
     return InternalTargetFailure()
 
 

@@ -1,11 +1,14 @@
-"""The task set of a logical unit and its ordering rules (SAM-5 8.6, one task set for all I_T nexuses: TST 000b).
+"""The task set of a logical unit and its ordering rules (SAM-5 8.6; one task set for all I_T nexuses: TST 000b).
 
-When a task may become enabled, by the attributes of the tasks that are in the set already:
+What a task waits for before it is enabled, by the attributes of the tasks that are in the set already:
 
-    newcomer        waits for older                       waits for any
-    SIMPLE          ORDERED                               HEAD OF QUEUE
-    ORDERED         SIMPLE, ORDERED                       HEAD OF QUEUE
-    HEAD OF QUEUE   nothing                               nothing
+    newcomer         SIMPLE                        ORDERED           HEAD OF QUEUE
+    SIMPLE           those that are dormant (*)    older ones        all
+    ORDERED          older ones                    older ones        all
+    HEAD OF QUEUE    none                          none              none
+
+(*) Follows from the rest: what keeps the older one dormant keeps the younger. So the dormant tasks are a queue, and only its
+first has to be looked at.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ class TaskSet:
         self.dormant: deque[Task] = deque()
         self.strict = False
         """Ordering matters: an ORDERED or HEAD OF QUEUE task is in the set, or somebody is dormant."""
+        self._barriers = 0
+        """ORDERED and HEAD OF QUEUE tasks that are enabled."""
         self._on_order = on_order
 
     def __len__(self) -> int:
@@ -47,57 +52,48 @@ class TaskSet:
         """All tasks; the set may change meanwhile."""
         return iter((*self.enabled, *self.dormant))
 
-    @property
-    def full(self) -> bool:
-        """There is no room for another task."""
-        return len(self.enabled) + len(self.dormant) >= self.depth
-
     def add(self, task: Task) -> bool:
-        """Take a task in; True if it is enabled at once, False if it is dormant. The caller has looked at :attr:`full`."""
+        """Take a task in; True if it is enabled at once, False if it is dormant. The caller has looked at :attr:`depth`."""
         attribute = task.attribute
         if attribute is _ORDERED or attribute is _HEAD_OF_QUEUE:
             self._set_strict(True)
-        if not self.strict or self._may_start(task, self.dormant):
+        elif not self.strict:
             self.enabled[task] = None
+            return True
+        if attribute is _HEAD_OF_QUEUE or (not self.dormant and self._may_start(attribute)):
+            self._enable(task)
             return True
         task.state = TaskState.DORMANT
         self.dormant.append(task)
         return False
 
     def remove(self, task: Task) -> None:
-        """Take a task out, finished or aborted. If :attr:`strict`, the caller then starts what :meth:`runnable` yields."""
+        """Take a task out, finished or aborted, if it is in. If :attr:`strict`, start what :meth:`runnable` yields next."""
         if task in self.enabled:
             del self.enabled[task]
+            if self.strict and task.attribute in {_ORDERED, _HEAD_OF_QUEUE}:
+                self._barriers -= 1
         elif task in self.dormant:
             self.dormant.remove(task)
 
     def runnable(self) -> Iterator[Task]:
         """Dormant tasks that may start now, each enabled as it is yielded; looks again after each."""
-        while (task := self._next_runnable()) is not None:
-            self.enabled[task] = None
+        dormant = self.dormant
+        while dormant and self._may_start(dormant[0].attribute):
+            task = dormant.popleft()
+            self._enable(task)
             yield task
-        if self.strict and not self.dormant and not any(task.attribute in {_ORDERED, _HEAD_OF_QUEUE} for task in self.enabled):
+        if not dormant and not self._barriers:
             self._set_strict(False)
 
-    def _next_runnable(self) -> Task | None:
-        older: deque[Task] = deque()
-        for task in self.dormant:
-            if self._may_start(task, older):
-                self.dormant.remove(task)
-                return task
-            older.append(task)
-        return None
+    def _may_start(self, attribute: TaskAttribute) -> bool:
+        """Whether the oldest dormant task may start; enabled ones are older than it, or HEAD OF QUEUE."""
+        return not self.enabled if attribute is _ORDERED else not self._barriers
 
-    def _may_start(self, task: Task, older_dormant: deque[Task]) -> bool:
-        """Enabled tasks count as older: a younger one is enabled before an older dormant one only if it is HEAD OF QUEUE."""
-        attribute = task.attribute
-        if attribute is _HEAD_OF_QUEUE:
-            return True
-        if attribute is _ORDERED:
-            return not self.enabled and not older_dormant
-        return not any(other.attribute in {_ORDERED, _HEAD_OF_QUEUE} for other in self.enabled) and not any(
-            other.attribute is _ORDERED for other in older_dormant
-        )
+    def _enable(self, task: Task) -> None:
+        self.enabled[task] = None
+        if task.attribute in {_ORDERED, _HEAD_OF_QUEUE}:
+            self._barriers += 1
 
     def _set_strict(self, strict: bool) -> None:
         if strict is not self.strict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.sense import InvalidFieldInCdb
-from tcm.target.device_server.blocks import check_data_out, check_fua, check_range
+from tcm.target.device_server.blocks import check_fua, check_range
 from tcm.target.device_server.compare import check_equal
 from tcm.target.device_server.handler import Handler
 from tcm.target.device_server.read_write import Access
@@ -29,8 +29,12 @@ def _prepare(task: Task) -> int:
     check_range(lu, lba, blocks)
     if blocks > lu.limits.maximum_compare_and_write_length:
         raise InvalidFieldInCdb.at(BLOCKS_BYTE)
+    wanted = 2 * blocks << lu.block_shift
+    if task.write_length != wanted:
+        # the field is one byte: 256 blocks arrive as none, with the data of 256 (libiscsi's suite does that)
+        raise InvalidFieldInCdb.at(BLOCKS_BYTE)
     task.parameters = Access(lba, blocks, fua)
-    return check_data_out(task, 2 * blocks << lu.block_shift)
+    return wanted
 
 
 def _compare_and_write(task: Task) -> Coroutine[Any, Any, None] | None:

@@ -89,7 +89,7 @@ async def _read_later(task: Task, lu: LogicalUnit, access: Access, buffer: memor
         if access.fua:
             # what a write cache holds has to reach the medium before it is read (SBC-4 5.11, FUA)
             await lu.medium.flush()
-        await lu.medium.read([buffer], access.lba)
+        await lu.medium.read([buffer], access.lba, tried=not access.fua)
     task.data_in = [buffer]
 
 
