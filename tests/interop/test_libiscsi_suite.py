@@ -34,8 +34,9 @@ WRONG = {
 
 def lun_options(directory: Path) -> list[str]:
     return [
-        "--lun", f"0=fileio:path={directory / 'thin.img'},size={SIZE}",
-        "--lun", f"1=fileio:path={directory / 'removable.img'},size={SIZE},removable=yes,block-size=4096",
+        # WriteSame16.Unmap writes 65536 blocks with one command; WriteSame*.ZeroBlocks tries the limit and one more
+        "--lun", f"0=fileio:path={directory / 'thin.img'},size={SIZE},hw-max-sectors=65536,max-write-same-len=100000",
+        "--lun", f"1=fileio:path={directory / 'removable.img'},size={SIZE},removable=yes,block-size=4096,unmap-zeroes-data=no",
         "--lun", f"2=fileio:path={directory / 'read-only.img'},size={SIZE},read-only=yes",
     ]  # fmt: skip
 

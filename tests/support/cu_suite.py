@@ -13,6 +13,10 @@ from pathlib import Path
 FLAGS = ("--dataloss", "--allow-sanitize", "--verbose", "--Verbose-scsi")
 MULTIPATH = "MultipathIO."
 TIMEOUT = 90
+_END_OF_TEST = re.compile(r"(?:^|(?<=\.\.\.))(?:passed|FAILED)", re.MULTILINE)
+_COMPLAINT = re.compile(r"^ +\d+\. (\S+\.c:\d+ .*)$", re.MULTILINE)
+_NOTHING_TO_CHECK = re.compile(r"\[SKIPPED\] No (?:alignment|granularity) restrictions on this LUN")
+"""WriteAtomic16.VPD: units that have restrictions are asked to enforce them; the test has run."""
 VERDICTS = ("PASS", "SKIP", "FAIL", "HANG", "CRASH")
 
 
@@ -43,16 +47,17 @@ def run(tool: str, name: str, urls: tuple[str, str], timeout: float = TIMEOUT) -
 
 
 def judge(output: str, exit_code: int) -> Verdict:
-    """The verdict of a finished process. What it printed before the test are preliminary questions that do not count."""
-    said = output.partition("Test: ")[2]
+    """The verdict of a finished process. What it printed before and after the test are questions of the tool's own."""
+    said, *after = _END_OF_TEST.split(output.partition("Test: ")[2], maxsplit=1)
     summary = re.search(r"^\s+tests +\d+ +(\d+) +(\d+) +(\d+)", output, re.MULTILINE)
     if exit_code < 0 or summary is None:
         last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
         return Verdict("CRASH", f"exit code {exit_code}: {last.strip()}", output)
     ran, failed = int(summary[1]), int(summary[3])
-    complaints = tuple(" ".join(line.split()) for line in re.findall(r"^ +\d+\. (\S+\.c:\d+ .*)$", said, re.MULTILINE))
+    complaints = tuple(" ".join(line.split()) for line in _COMPLAINT.findall("".join(after)))
     if failed or not ran:
         return Verdict("FAIL", _tagged(said, "[FAILED]") or "".join(complaints[:1]) or "did not run", output, complaints)
+    said = _NOTHING_TO_CHECK.sub("", said)
     if "[SKIPPED]" in said:
         return Verdict("SKIP", _tagged(said, "[SKIPPED]"), output)
     return Verdict("PASS", "", output)
