@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import ConfigError
-from tcm.options import parse_bool, unknown_key
+from tcm.options import one_line, parse_bool, unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,6 +102,8 @@ def read_json(path: str) -> Node:
         return Node(json.loads(text, object_pairs_hook=_object, parse_constant=_constant), "")
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: line {error.lineno} column {error.colno}: {error.msg}; write valid JSON") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {one_line(error)}; write a smaller number") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply; write a saveconfig.json") from None
     except ConfigError as error:

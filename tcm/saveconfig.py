@@ -118,7 +118,7 @@ class _Loader:
                 f"{node.path}.plugin: {plugin!r} is not supported yet ({NOT_SUPPORTED[plugin]}); write fileio or ramdisk"
             )
         kind = self._backstore(node, plugin)
-        known = {**PLUGINS.get(plugin, {}), **{key: Key() for key in options_of(kind.options)}}
+        known = {**{key: Key() for key in options_of(kind.options)}, **PLUGINS.get(plugin, {})}
         common = {"name", "plugin", "attributes", "alua_tpgs", "wwn", "tcm_filters", "removable", "read_only"}
         node.keys(common | set(known))
         own = {key: known[key].read(node, key) for key in node.value if key in known and key not in common}
@@ -129,7 +129,8 @@ class _Loader:
         if own.pop("exclusive", None) is not None:
             self._ignored.add("exclusive")
         if kind.from_saveconfig is not None:
-            own = named(node.path, kind.from_saveconfig, own)
+            lio = {key: own.pop(key) for key in PLUGINS.get(plugin, {}) if key in own}
+            own |= named(node.path, kind.from_saveconfig, lio)
         attributes, others = self._attributes(node.child("attributes"), DeviceAttributes, DEVICE)
         if node.child("alua_tpgs").items():
             log.debug("%s.alua_tpgs: kept as they are; asymmetric access is not served", node.path)
