@@ -9,7 +9,14 @@ from tcm.backstore import Support
 from tcm.scsi import designators, vpd
 from tcm.scsi.command import Feature
 from tcm.scsi.designators import Association
-from tcm.scsi.inquiry import ProtocolIdentifier, standard_inquiry_data, version_descriptors
+from tcm.scsi.inquiry import (
+    DeviceType,
+    PeripheralQualifier,
+    ProtocolIdentifier,
+    peripheral,
+    standard_inquiry_data,
+    version_descriptors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,3 +100,11 @@ VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
     vpd.VpdPage.LOGICAL_BLOCK_PROVISIONING: lambda itl: _logical_block_provisioning(itl.logical_unit),
     vpd.VpdPage.REFERRALS: lambda _: vpd.referrals(),
 }
+
+_WELL_KNOWN = peripheral(PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)
+
+WELL_KNOWN_VPD_PAGES: dict[int, Callable[[ITNexus], bytes]] = {
+    vpd.VpdPage.SUPPORTED_PAGES: lambda _: vpd.supported_pages(WELL_KNOWN_VPD_PAGES, _WELL_KNOWN),
+    vpd.VpdPage.DEVICE_IDENTIFICATION: lambda nexus: vpd.device_identification(port_designators(nexus), _WELL_KNOWN),
+}
+"""A well-known logical unit has no designators of its own, but its target's (SPC-5 7.7.6.1)."""

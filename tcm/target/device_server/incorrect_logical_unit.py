@@ -9,6 +9,7 @@ from tcm.scsi.inquiry import DeviceType, PeripheralQualifier, standard_inquiry_d
 from tcm.scsi.lun import REPORT_LUNS_WELL_KNOWN
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported, Sense, SenseKey
 from tcm.target.device_server.data_in import give
+from tcm.target.device_server.identification import WELL_KNOWN_VPD_PAGES
 from tcm.target.device_server.spc import report_luns
 
 if TYPE_CHECKING:
@@ -51,7 +52,14 @@ def _incorrect_inquiry(task: Task) -> None:
 
 
 def _well_known_inquiry(task: Task) -> None:
-    _inquiry(task, PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)
+    cdb = task.cdb
+    if not cdb[1] & 0x01:
+        _inquiry(task, PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)
+        return
+    builder = WELL_KNOWN_VPD_PAGES.get(cdb[2])
+    if builder is None:
+        raise InvalidFieldInCdb.at(2)
+    give(task, builder(task.nexus), cdb[3] << 8 | cdb[4])
 
 
 def _incorrect_request_sense(task: Task) -> None:
