@@ -13,12 +13,12 @@ from tcm_loopback.commands import ApplicationClient
 Pair = tuple[ApplicationClient, ApplicationClient]
 
 
-ON_EVERY_BACKSTORE = {"test_read", "test_write", "test_verify", "test_write_same", "test_unmap", "test_compare_and_write"}
-"""Modules whose ``disk`` is each of our backstores in turn; elsewhere it is a ramdisk."""
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_backstore: `disk` is each of our backstores in turn, not just a ramdisk")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "disk" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_EVERY_BACKSTORE:
+    if metafunc.definition.get_closest_marker("every_backstore"):
         metafunc.parametrize("disk", ["ramdisk", "fileio"], indirect=True)
 
 

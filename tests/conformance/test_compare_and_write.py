@@ -19,6 +19,7 @@ async def contents(disk: ApplicationClient, lba: int, blocks: int) -> bytes:
     return (await disk.read(16, lba, blocks)).data_in
 
 
+@pytest.mark.every_backstore
 async def test_compare_and_write_simple(disk: ApplicationClient) -> None:
     """SBC-4 5.3: equal blocks are replaced, at both ends of the medium."""
     for blocks in (1, 2, 8, 255):
@@ -30,6 +31,7 @@ async def test_compare_and_write_simple(disk: ApplicationClient) -> None:
             assert await contents(disk, lba, blocks) == new
 
 
+@pytest.mark.every_backstore
 async def test_compare_and_write_miscompare(disk: ApplicationClient) -> None:
     """SBC-4 5.3: a difference is MISCOMPARE with the offset in INFORMATION, and nothing is written."""
     for blocks, at in ((1, 0), (1, 511), (2, 513), (255, 100_000)):
@@ -42,6 +44,7 @@ async def test_compare_and_write_miscompare(disk: ApplicationClient) -> None:
         assert await contents(disk, 5, blocks) == old
 
 
+@pytest.mark.every_backstore
 async def test_compare_and_write_unwritten(disk: ApplicationClient) -> None:
     """SBC-4 4.7.3: blocks never written compare as the zeroes that they read as."""
     for lba in (0, 1, 256):

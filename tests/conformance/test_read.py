@@ -16,6 +16,7 @@ LONG = pytest.mark.parametrize("length", [10, 12, 16])
 HIGH = {6: 0x1FFFFF, 10: 0xFFFFFFFF, 12: 0xFFFFFFFF, 16: 0xFFFFFFFFFFFFFFFF}
 
 
+@pytest.mark.every_backstore
 @ALL
 async def test_read_simple(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.16: the blocks asked for, at the start and at the end of the medium, of every kind of length."""
@@ -29,6 +30,7 @@ async def test_read_simple(disk: ApplicationClient, length: int) -> None:
             assert result.residual == 0
 
 
+@pytest.mark.every_backstore
 async def test_read6_length_zero_is_256_blocks(disk: ApplicationClient) -> None:
     """SBC-4 5.15: a TRANSFER LENGTH of zero means 256 logical blocks."""
     data = pattern(256 * 512)
@@ -68,15 +70,15 @@ async def test_read_zero_blocks(disk: ApplicationClient, length: int) -> None:
 
 
 @LONG
-@pytest.mark.parametrize("protect", range(1, 8))
-async def test_read_protect(disk: ApplicationClient, length: int, protect: int) -> None:
+async def test_read_protect(disk: ApplicationClient, length: int) -> None:
     """SBC-4 table 51: without protection information a RDPROTECT other than zero is INVALID FIELD IN CDB."""
-    result = await disk.read(length, 0, 1, protect=protect, expect=InvalidFieldInCdb)
-    assert result.sense is not None
-    specific = result.sense.sense_key_specific
-    assert specific is not None
-    assert specific[0] & 0xC0 == 0xC0
-    assert specific[1:] == FieldPointer(in_cdb=True, byte=1).sense_key_specific()[1:]
+    for protect in range(1, 8):
+        result = await disk.read(length, 0, 1, protect=protect, expect=InvalidFieldInCdb)
+        assert result.sense is not None
+        specific = result.sense.sense_key_specific
+        assert specific is not None
+        assert specific[0] & 0xC0 == 0xC0
+        assert specific[1:] == FieldPointer(in_cdb=True, byte=1).sense_key_specific()[1:]
 
 
 @LONG
@@ -113,6 +115,7 @@ async def test_read_maximum_transfer_length(length: int) -> None:
         await disk.read(length, 0, 65, expect=InvalidFieldInCdb)
 
 
+@pytest.mark.every_backstore
 @ALL
 async def test_read_residual_overflow(disk: ApplicationClient, length: int) -> None:
     """SAM-5 5.4.2, RFC 7143 11.4.5: what the buffer has no room for is a residual overflow."""
@@ -123,6 +126,7 @@ async def test_read_residual_overflow(disk: ApplicationClient, length: int) -> N
         assert (result.data_in, result.residual, result.overflow) == (data[:buffer], 1024 - buffer, True)
 
 
+@pytest.mark.every_backstore
 @ALL
 async def test_read_residual_underflow(disk: ApplicationClient, length: int) -> None:
     """RFC 7143 11.4.5: a buffer larger than the data is a residual underflow."""
@@ -153,6 +157,7 @@ async def test_read_express() -> None:
         assert not result.express
 
 
+@pytest.mark.every_backstore
 async def test_read_counters(disk: ApplicationClient) -> None:
     """SAM-5 4.5.3: the I_T_L nexus counts commands and bytes, whichever lane they take."""
     nexus = disk.initiator.nexus

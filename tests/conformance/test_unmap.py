@@ -23,6 +23,7 @@ async def contents(disk: ApplicationClient, lba: int, blocks: int) -> bytes:
     return (await disk.read(16, lba, blocks)).data_in
 
 
+@pytest.mark.every_backstore
 async def test_unmap_simple(disk: ApplicationClient) -> None:
     """SBC-4 4.7.3.3: with LBPRZ set, unmapped blocks read as zeroes, and no others do."""
     capacity = (await disk.execute(cdb.read_capacity16(), read_length=32)).data_in
@@ -34,6 +35,7 @@ async def test_unmap_simple(disk: ApplicationClient) -> None:
         assert await contents(disk, blocks, 512 - blocks) == b"a" * (512 - blocks) * 512
 
 
+@pytest.mark.every_backstore
 async def test_unmap_many_descriptors(disk: ApplicationClient) -> None:
     """SBC-4 5.32: every block descriptor is carried out."""
     await disk.write(10, 0, b"a" * 512 * 512)
@@ -44,6 +46,7 @@ async def test_unmap_many_descriptors(disk: ApplicationClient) -> None:
     assert await contents(disk, 0, 512) == (bytes(8 * 512) + b"a" * 8 * 512) * 32
 
 
+@pytest.mark.every_backstore
 async def test_unmap_zero_blocks(disk: ApplicationClient) -> None:
     """SBC-4 5.32: zero blocks in a descriptor, even at the end of the medium, and no descriptors are no errors."""
     await disk.write(10, 0, pattern(4096))
@@ -55,6 +58,7 @@ async def test_unmap_zero_blocks(disk: ApplicationClient) -> None:
     assert await contents(disk, 0, 8) == pattern(4096)
 
 
+@pytest.mark.every_backstore
 async def test_unmap_overlap(disk: ApplicationClient) -> None:
     """SBC-4 5.32: descriptors may overlap."""
     await disk.write(10, 0, b"a" * 64 * 512)
@@ -122,6 +126,7 @@ async def test_unmap_vpd(disk: ApplicationClient) -> None:
         await thick.unmap((0, 8), expect=InvalidOpcode)
 
 
+@pytest.mark.every_backstore
 async def test_get_lba_status_simple(disk: ApplicationClient) -> None:
     """SBC-4 5.6: the first descriptor starts at the LBA asked for."""
     for lba in (0, 1, 255, 256, disk.blocks - 256, disk.blocks - 1):
@@ -131,6 +136,7 @@ async def test_get_lba_status_simple(disk: ApplicationClient) -> None:
         assert descriptors[0][1] >= 1
 
 
+@pytest.mark.every_backstore
 async def test_get_lba_status_unmapped(disk: ApplicationClient) -> None:
     """SBC-4 5.6: descriptors are contiguous, mapped (0) and deallocated (1) alternate, and cover the medium."""
     await disk.write(10, 0, b"a" * 256 * 512)
@@ -148,6 +154,7 @@ async def test_get_lba_status_beyond_end(disk: ApplicationClient) -> None:
         await disk.execute(cdb.get_lba_status(lba, 24), read_length=24, expect=LbaOutOfRange)
 
 
+@pytest.mark.every_backstore
 async def test_get_lba_status_parameter_data(disk: ApplicationClient) -> None:
     """SBC-4 5.6.2: PARAMETER DATA LENGTH counts all that there is; the allocation length only truncates."""
     await disk.write(10, 0, b"a" * 8 * 512)

@@ -29,6 +29,7 @@ def flip(data: bytes, at: int) -> bytes:
     return data[:at] + bytes((data[at] ^ 0x58,)) + data[at + 1 :]
 
 
+@pytest.mark.every_backstore
 @LONG
 async def test_verify_simple(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.34: BYTCHK 00b asks for no data; 01b compares block by block."""
@@ -40,6 +41,7 @@ async def test_verify_simple(disk: ApplicationClient, length: int) -> None:
             await disk.verify(length, lba, blocks, data, bytchk=1)
 
 
+@pytest.mark.every_backstore
 @LONG
 async def test_verify_mismatch(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.34: a difference is MISCOMPARE; INFORMATION is the offset of the first byte that differs."""
@@ -58,6 +60,7 @@ async def test_verify_mismatch_no_compare(disk: ApplicationClient, length: int) 
     assert (result.residual, result.overflow) == (1024, False)
 
 
+@pytest.mark.every_backstore
 @LONG
 async def test_verify_bytchk_3(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.34: BYTCHK 11b compares every block with the one that is sent."""
@@ -116,6 +119,7 @@ async def test_verify_reads_the_medium(length: int) -> None:
         await disk.verify(length, 4, 8, expect=UnrecoveredReadError)
 
 
+@pytest.mark.every_backstore
 @LONG
 async def test_write_and_verify_simple(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.43: the blocks are written and read back, with and without BYTCHK."""
@@ -185,6 +189,7 @@ async def test_write_and_verify_protect_and_flags(disk: ApplicationClient, lengt
         await other.write_and_verify(length, 0, pattern(512), dpo=True, expect=InvalidFieldInCdb)
 
 
+@pytest.mark.every_backstore
 @LONG
 async def test_write_and_verify_residuals(disk: ApplicationClient, length: int) -> None:
     """RFC 7143 11.4.5: as for WRITE."""

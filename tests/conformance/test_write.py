@@ -28,6 +28,7 @@ async def contents(disk: ApplicationClient, lba: int, blocks: int) -> bytes:
     return (await disk.read(16, lba, blocks)).data_in
 
 
+@pytest.mark.every_backstore
 @ALL
 async def test_write_simple(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.40: the blocks are what was written, and their neighbours what they were."""
@@ -50,6 +51,7 @@ async def test_write6_length_zero_is_256_blocks(disk: ApplicationClient) -> None
     assert await contents(disk, 0, 256) == data
 
 
+@pytest.mark.every_backstore
 @ALL
 async def test_write_beyond_end(disk: ApplicationClient, length: int) -> None:
     """SBC-4 4.3.4: out of range, and nothing is written, not even the blocks that exist."""
@@ -72,11 +74,11 @@ async def test_write_zero_blocks(disk: ApplicationClient, length: int) -> None:
 
 
 @LONG
-@pytest.mark.parametrize("protect", range(1, 8))
-async def test_write_protect(disk: ApplicationClient, length: int, protect: int) -> None:
+async def test_write_protect(disk: ApplicationClient, length: int) -> None:
     """SBC-4 table 96: without protection information a WRPROTECT other than zero is INVALID FIELD IN CDB."""
-    await disk.write(length, 0, pattern(512), protect=protect, expect=InvalidFieldInCdb)
-    assert not any(await contents(disk, 0, 1))
+    for protect in range(1, 8):
+        await disk.write(length, 0, pattern(512), protect=protect, expect=InvalidFieldInCdb)
+        assert not any(await contents(disk, 0, 1))
 
 
 @LONG
@@ -108,6 +110,7 @@ async def test_write_maximum_transfer_length(length: int) -> None:
         assert await contents(disk, 0, 64) == pattern(64 * 512)
 
 
+@pytest.mark.every_backstore
 @ALL
 async def test_write_residual_overflow_whole_blocks(disk: ApplicationClient, length: int) -> None:
     """FCP-4 9.4.2, RFC 7143 11.4.5: less data than the CDB asks for: what came is written, the rest is the overflow."""
@@ -134,6 +137,7 @@ async def test_write_residual_overflow_part_of_a_block(disk: ApplicationClient, 
         assert await contents(disk, 0, 2) == b"a" * 1024
 
 
+@pytest.mark.every_backstore
 @ALL
 async def test_write_residual_underflow(disk: ApplicationClient, length: int) -> None:
     """RFC 7143 11.4.5: more data than the CDB asks for: only what it asks for is written, the rest is the underflow."""
@@ -154,6 +158,7 @@ async def start_withheld(disk: ApplicationClient, data: bytes, blocks: int | Non
     return await command.wait()
 
 
+@pytest.mark.every_backstore
 async def test_write_data_out_in_pieces(disk: ApplicationClient) -> None:
     """SAM-5 5.4.3.3: the target asks for the Data-Out, and the command goes on when all of it is there."""
     data = pattern(4 * 512)
@@ -204,6 +209,7 @@ async def test_write_express() -> None:
 # WRITE ATOMIC (16)
 
 
+@pytest.mark.every_backstore
 async def test_write_atomic_simple(disk: ApplicationClient) -> None:
     """SBC-4 5.47: the blocks are what was written, at both ends of the medium."""
     for blocks in (1, 2, 8, 256):
@@ -267,6 +273,7 @@ async def test_write_atomic_short_data_out(disk: ApplicationClient) -> None:
 # ORWRITE (16)
 
 
+@pytest.mark.every_backstore
 async def test_orwrite_simple(disk: ApplicationClient) -> None:
     """SBC-4 5.14: the result is the OR of what was there and what was sent."""
     for blocks in (1, 2, 8, 255):
@@ -278,6 +285,7 @@ async def test_orwrite_simple(disk: ApplicationClient) -> None:
             assert await contents(disk, lba, blocks) == b"\xff" * blocks * 512
 
 
+@pytest.mark.every_backstore
 async def test_orwrite_bits(disk: ApplicationClient) -> None:
     """SBC-4 4.25: bit by bit, of arbitrary data."""
     old, new = pattern(4096, 1), pattern(4096, 2)

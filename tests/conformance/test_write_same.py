@@ -20,6 +20,7 @@ async def contents(disk: ApplicationClient, lba: int, blocks: int) -> bytes:
     return (await disk.read(16, lba, blocks)).data_in
 
 
+@pytest.mark.every_backstore
 @BOTH
 async def test_write_same_simple(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.48: every block of the range is the block that was sent, and no other."""
@@ -71,12 +72,13 @@ async def test_write_same_zero_blocks(disk: ApplicationClient, length: int) -> N
 
 
 @BOTH
-@pytest.mark.parametrize("protect", range(1, 8))
-async def test_write_same_protect(disk: ApplicationClient, length: int, protect: int) -> None:
+async def test_write_same_protect(disk: ApplicationClient, length: int) -> None:
     """SBC-4 table 96: a WRPROTECT other than zero is INVALID FIELD IN CDB."""
-    await disk.write_same(length, 0, 1, pattern(512), protect=protect, expect=InvalidFieldInCdb)
+    for protect in range(1, 8):
+        await disk.write_same(length, 0, 1, pattern(512), protect=protect, expect=InvalidFieldInCdb)
 
 
+@pytest.mark.every_backstore
 @BOTH
 async def test_write_same_unmap(disk: ApplicationClient, length: int) -> None:
     """SBC-4 5.48: UNMAP set and a block of zeroes: the range reads as zeroes and aligned blocks are unmapped."""
@@ -90,6 +92,7 @@ async def test_write_same_unmap(disk: ApplicationClient, length: int) -> None:
     assert blocks >= 256
 
 
+@pytest.mark.every_backstore
 @BOTH
 async def test_write_same_unmap_other_data(disk: ApplicationClient, length: int) -> None:
     """SBC-4 4.7.3.4.4: UNMAP set and a block that unmapped blocks would not read as: it is written."""
@@ -99,6 +102,7 @@ async def test_write_same_unmap_other_data(disk: ApplicationClient, length: int)
     assert (await disk.get_lba_status(8))[0][2] == 0
 
 
+@pytest.mark.every_backstore
 @BOTH
 async def test_write_same_unmap_unaligned(disk: ApplicationClient, length: int) -> None:
     """SBC-4 4.7.3.4.4: a range that does not fill physical blocks is written, and its neighbours are untouched."""
@@ -130,6 +134,7 @@ async def test_write_same_anchor(disk: ApplicationClient, length: int) -> None:
     await disk.write_same(length, 0, 1, ZEROES, anchor=True, unmap=True, expect=InvalidFieldInCdb)
 
 
+@pytest.mark.every_backstore
 async def test_write_same16_ndob(disk: ApplicationClient) -> None:
     """SBC-4 5.49: NDOB set: no Data-Out, the range becomes zeroes, with UNMAP or without."""
     for unmap in (False, True):
