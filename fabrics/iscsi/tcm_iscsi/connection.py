@@ -210,12 +210,18 @@ class Connection:
         if self.closed:
             return
         self.closed = self._closing = True
-        if self.phase is not None:
-            session = self.phase.session
-            log.info(
-                "%s: %s", self, self.reason or ("logged out" if self.phase.logout is not None else "closed by the initiator")
+        phase = self.phase
+        if phase is not None:
+            session = phase.session
+            usual = (
+                "logged out"
+                if phase.logout is not None
+                else "ended by the target"
+                if phase.closed
+                else "closed by the initiator"
             )
-            self.phase.close()
+            log.info("%s: %s", self, self.reason or usual)
+            phase.close()
             self.registry.connection_closed(session)
         self.login = None
         self.out.clear()

@@ -59,7 +59,7 @@ class IscsiFabric(Fabric):
                 self.server.bind(binding)
             await self.server.run(task_status.started)
         finally:
-            self.server.stop_listening()
+            self.server.close_listeners()
 
     def endpoints(self) -> Sequence[Endpoint]:
         """A URL per LUN and portal."""

@@ -1,4 +1,4 @@
-"""Sockets: accept, receive, process, transmit, timers. The only file of this fabric that touches the network."""
+"""Sockets: accept, receive, process, timers. Only this file and ``link.py`` touch the network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
 from tcm_iscsi.connection import Connection
+from tcm_iscsi.link import Link
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
 
 if TYPE_CHECKING:
@@ -28,87 +29,10 @@ log = logging.getLogger("tcm.iscsi")
 
 RECEIVE_BUFFER = 512 << 10
 ARENA = 1 << 20
-IOV_MAX = 1024
 TICK = 1.0
 """Seconds between looks at the timers."""
 SPINS = 24
 """Tries to receive before the event loop gets its turn, when no other connection is busy."""
-
-
-class Link:
-    """A connection's socket, and what waits to be sent on it."""
-
-    def __init__(self, server: Server, sock: socket.socket) -> None:
-        self.server = server
-        self.sock = sock
-        self.connection: Connection | None = None
-        self.hot_until = 0.0
-        self.sent: anyio.Event | None = None
-        """Set when the writer task has sent everything; ``None`` while there is no writer task."""
-        self.progress: anyio.Event | None = None
-        """Set when a command has been answered, for a receiver that waits for room."""
-
-    def wake(self) -> None:
-        """There is something to send, from outside of ``process`` of this connection."""
-        if self.progress is not None:
-            self.progress.set()
-        if self.server.processing:
-            self.server.woken.add(self)
-        else:
-            self.push()
-
-    def push(self) -> None:
-        """Send from outside of the receiver; end the connection if that is what it waits for."""
-        if self.flush() and self.connection is not None and self.connection.closing:
-            with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
-
-    def flush(self) -> bool:
-        """Send what the socket takes now; True if that was everything. Starts a writer task for the rest."""
-        connection = self.connection
-        if connection is None:
-            return True
-        if self.sent is not None:
-            connection.detach(self.server.arena)
-            return False
-        out = connection.out
-        while out:
-            try:
-                sent = self.sock.sendmsg(out if len(out) <= IOV_MAX else out[:IOV_MAX])
-            except BlockingIOError:
-                connection.detach(self.server.arena)
-                self.sent = anyio.Event()
-                self.server.group.start_soon(self.write)
-                return False
-            except OSError as e:
-                self.fail(f"send: {e.strerror}")
-                return True
-            connection.sent(sent)
-        return True
-
-    async def write(self) -> None:
-        """Send the rest as the peer takes it."""
-        connection, event = self.connection, self.sent
-        assert connection is not None and event is not None  # noqa: PT018  (flush made them)
-        try:
-            while connection.out:
-                await anyio.wait_writable(self.sock)
-                connection.sent(self.sock.sendmsg(connection.out[:IOV_MAX]))
-        except BlockingIOError:
-            pass
-        except (OSError, anyio.ClosedResourceError) as e:
-            self.fail(f"send: {e}")
-        finally:
-            self.sent = None
-            event.set()
-        self.push()
-
-    def fail(self, reason: str) -> None:
-        """End the connection from outside its receiver."""
-        if self.connection is not None:
-            self.connection.failed(reason)
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Server:
@@ -170,13 +94,12 @@ class Server:
                     async with anyio.create_task_group() as acceptors:
                         for sock, binding in self.listeners:
                             acceptors.start_soon(self.accept, sock, binding)
+                self.close_listeners()
         finally:
-            self.stop_listening()
+            self.close_listeners()
 
-    def stop_listening(self) -> None:
-        """Accept no more."""
-        if self.accepting is not None:
-            self.accepting.cancel()
+    def close_listeners(self) -> None:
+        """Give the portals back; nobody accepts on them any more."""
         for sock, _ in self.listeners:
             sock.close()
         self.listeners.clear()
@@ -190,8 +113,6 @@ class Server:
                 await anyio.wait_readable(listener)
                 continue
             except OSError as e:
-                if e.errno == errno.EBADF:
-                    return
                 # out of file descriptors or memory: others may leave
                 log.warning("accept: %s", e.strerror)
                 await anyio.sleep(0.1)
@@ -217,31 +138,32 @@ class Server:
         link = Link(self, sock)
         self.links.add(link)
         try:
-            with sock:
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                local, peer = sock.getsockname(), sock.getpeername()
-                link.connection = connection = Connection(
-                    self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
-                )
-                try:
-                    await self.receive(link, connection)
-                except ConnectionFailed as e:
-                    connection.failed(str(e))
-                    link.flush()
-                except OSError as e:
-                    connection.failed(e.strerror or str(e))
-                except Exception as e:
-                    log.exception("%s: internal error, connection dropped", connection)
-                    connection.failed(f"internal error: {e!r}")
-                    self.registry.unhandled(str(connection), e)
-                finally:
-                    self.processing = False
-                    connection.close()
-                    self.flush_woken()
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            local, peer = sock.getsockname(), sock.getpeername()
+            link.connection = connection = Connection(
+                self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
+            )
+            try:
+                await self.receive(link, connection)
+            except ConnectionFailed as e:
+                connection.failed(str(e))
+                link.flush()
+            except OSError as e:
+                connection.failed(e.strerror or str(e))
+            except Exception as e:
+                log.exception("%s: internal error, connection dropped", connection)
+                connection.failed(f"internal error: {e!r}")
+                self.registry.unhandled(str(connection), e)
+            finally:
+                self.processing = False
+                connection.close()
+                self.flush_woken()
         except OSError as e:  # gone before it was set up
             log.debug("accept: %s", e.strerror)
         finally:
+            anyio.notify_closing(sock)
+            sock.close()
             self.links.discard(link)
             self.hot.discard(link)
             if self.left is not None:
@@ -316,7 +238,7 @@ class Server:
 
     async def room(self, link: Link, connection: Connection) -> None:
         """Wait until the peer has taken what is queued, and enough commands in progress have ended."""
-        while not connection.closed:
+        while not connection.closing:
             if link.sent is not None:
                 await link.sent.wait()
             elif connection.throttled():
@@ -341,10 +263,12 @@ class Server:
 
     async def drain(self, seconds: int) -> None:
         """Stop accepting, ask every initiator to log out, wait until all have."""
-        self.stop_listening()
+        if self.accepting is not None:
+            self.accepting.cancel()
         for link in list(self.links):
             if link.connection is not None:
                 link.connection.request_logout(seconds)
+                link.push()
         self.left = anyio.Event()
         while self.links:
             await self.left.wait()

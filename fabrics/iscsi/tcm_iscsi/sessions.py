@@ -111,10 +111,12 @@ class Port:
         if code is None:
             return False
         self.nexus.manage(TaskManagementRequest(code, lun, referenced_tag, context))
-        if code is TaskManagementFunction.TARGET_COLD_RESET:
-            # RFC 7143 11.5.1: a cold reset ends every session of the target
-            self.registry.drop_sessions(self.group.target)
         return True
+
+    def managed(self, request: TaskManagementRequest) -> None:
+        """A cold reset ends every session of the target (RFC 7143 11.5.1)."""
+        if request.function is TaskManagementFunction.TARGET_COLD_RESET:
+            self.registry.drop_sessions(self.group.target)
 
     def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
         """See :class:`ScsiPort`."""

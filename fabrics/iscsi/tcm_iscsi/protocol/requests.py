@@ -150,6 +150,7 @@ class TaskManagement:
         port = self.connection.session.port
         if port is not None:
             self.respond(*port.response_code(request))
+            port.managed(request)
 
     def respond(self, response: int, additional: bytes = bytes(3)) -> None:
         """Task Management Function Response (RFC 7143 11.6)."""

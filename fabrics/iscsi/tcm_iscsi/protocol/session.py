@@ -37,6 +37,9 @@ class ScsiPort(Protocol):
     def manage(self, function: int, lun: bytes, referenced_tag: int, context: Any) -> bool:
         """Hand a task management function (RFC 7143 11.5.1 codes) to the core; False if the core knows none such."""
 
+    def managed(self, request: TaskManagementRequest) -> None:
+        """The response to a task management function is queued."""
+
     def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
         """Response field and additional response information of a TMF response (RFC 7143 11.6.1)."""
 

@@ -1,0 +1,94 @@
+"""Transmission: what one connection has to send, and the socket that takes it."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from tcm_iscsi.connection import Connection
+    from tcm_iscsi.server import Server
+
+IOV_MAX = 1024
+"""Buffers that one sendmsg takes (Linux's UIO_MAXIOV)."""
+
+
+class Link:
+    """A connection's socket, and what waits to be sent on it."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self.server = server
+        self.sock = sock
+        self.connection: Connection | None = None
+        self.hot_until = 0.0
+        self.sent: anyio.Event | None = None
+        """Set when the writer task has sent everything; ``None`` while there is no writer task."""
+        self.progress: anyio.Event | None = None
+        """Set when a command has been answered, for a receiver that waits for room."""
+
+    def wake(self) -> None:
+        """There is something to send, from outside of ``process`` of this connection."""
+        if self.progress is not None:
+            self.progress.set()
+        if self.server.processing:
+            self.server.woken.add(self)
+        else:
+            self.push()
+
+    def push(self) -> None:
+        """Send from outside of the receiver; end the connection if that is what it waits for."""
+        if self.flush() and self.connection is not None and self.connection.closing:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+    def flush(self) -> bool:
+        """Send what the socket takes now; True if that was everything. Starts a writer task for the rest."""
+        connection = self.connection
+        if connection is None:
+            return True
+        if self.sent is not None:
+            connection.detach(self.server.arena)
+            return False
+        out = connection.out
+        while out:
+            try:
+                sent = self.sock.sendmsg(out if len(out) <= IOV_MAX else out[:IOV_MAX])
+            except BlockingIOError:
+                connection.detach(self.server.arena)
+                self.sent = anyio.Event()
+                self.server.group.start_soon(self.write)
+                return False
+            except OSError as e:
+                self.fail(f"send: {e.strerror}")
+                return True
+            connection.sent(sent)
+        return True
+
+    async def write(self) -> None:
+        """Send the rest as the peer takes it."""
+        connection, event = self.connection, self.sent
+        assert connection is not None and event is not None  # noqa: PT018  (flush made them)
+        try:
+            while connection.out:
+                await anyio.wait_writable(self.sock)
+                connection.sent(self.sock.sendmsg(connection.out[:IOV_MAX]))
+        except BlockingIOError:
+            pass
+        except (OSError, anyio.ClosedResourceError) as e:
+            self.fail(f"send: {e}")
+        finally:
+            self.sent = None
+            event.set()
+        self.push()
+
+    def fail(self, reason: str) -> None:
+        """End the connection from outside its receiver."""
+        if self.connection is not None:
+            self.connection.failed(reason)
+        if self.progress is not None:
+            self.progress.set()
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
