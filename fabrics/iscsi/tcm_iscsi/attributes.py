@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from tcm.backstore import ConfigError
 from tcm_iscsi.protocol.keys import BY_NAME, Kind
-from tcm_iscsi.protocol.text import MAX_VALUE_LENGTH, TextError
+from tcm_iscsi.protocol.text import MAX_VALUE_LENGTH, TextError, format_boolean
 
 SERVED = {"MaxConnections": "1", "ErrorRecoveryLevel": "0", "DataPDUInOrder": "Yes", "DataSequenceInOrder": "Yes"}
 """What is offered in place of the configured value, since sessions have one connection, no recovery and data in order."""
@@ -121,7 +121,7 @@ class TpgParameters:
             try:
                 parsed = key.parse(value)
             except TextError as e:
-                raise ConfigError(f"{name}={value}: {e}") from None
+                raise ConfigError(f"{name}={value}: {str(e).removeprefix(f'{key.name}: ')}") from None
             unknown = [item for item in parsed if item not in key.values] if key.kind is Kind.LIST else []
             if unknown:
                 raise ConfigError(f"{name}={value}: {unknown[0]!r} is unknown; write a list of {', '.join(key.values)}")
@@ -136,11 +136,7 @@ class TpgParameters:
     def _texts(self) -> dict[str, str]:
         """All values as text keys write them."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {
-            name: ("Yes" if value else "No") if isinstance(value, bool) else str(value)
-            for name, value in values.items()
-            if value != ""
-        }
+        return {name: format_boolean(value) if isinstance(value, bool) else str(value) for name, value in values.items()}
 
     def offers(self) -> dict[str, str]:
         """Our values of the keys that are negotiated in the operational stage, for LoginPolicy.offers."""

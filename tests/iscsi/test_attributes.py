@@ -1,0 +1,140 @@
+"""LIO's attributes and parameters: names, defaults and ranges of lio-configfs 4.3.3, 4.3.5, 4.3.6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
+from tcm_iscsi.protocol.keys import BY_NAME, Stage
+from tcm_iscsi.protocol.negotiation import Negotiator
+from tcm_iscsi.protocol.parameters import SessionParameters
+
+from tcm.backstore import ConfigError
+from tcm.options import build
+
+LIO_TPG = {
+    "authentication": 1,
+    "cache_dynamic_acls": 0,
+    "default_cmdsn_depth": 64,
+    "default_erl": 0,
+    "demo_mode_discovery": 1,
+    "demo_mode_write_protect": 1,
+    "fabric_prot_type": 0,
+    "generate_node_acls": 0,
+    "login_keys_workaround": 1,
+    "login_timeout": 15,
+    "netif_timeout": 2,
+    "prod_mode_write_protect": 0,
+    "t10_pi": 0,
+    "tpg_enabled_sendtargets": 1,
+}
+LIO_ACL = {
+    "authentication": -1,
+    "dataout_timeout": 3,
+    "dataout_timeout_retries": 5,
+    "default_erl": 0,
+    "nopin_response_timeout": 30,
+    "nopin_timeout": 15,
+    "random_datain_pdu_offsets": 0,
+    "random_datain_seq_offsets": 0,
+    "random_r2t_offsets": 0,
+}
+LIO_PARAMETERS = {
+    "AuthMethod": "CHAP,None",
+    "DataDigest": "CRC32C,None",
+    "DataPDUInOrder": "Yes",
+    "DataSequenceInOrder": "Yes",
+    "DefaultTime2Retain": "20",
+    "DefaultTime2Wait": "2",
+    "ErrorRecoveryLevel": "0",
+    "FirstBurstLength": "65536",
+    "HeaderDigest": "CRC32C,None",
+    "IFMarkInt": "Reject",
+    "IFMarker": "No",
+    "ImmediateData": "Yes",
+    "InitialR2T": "Yes",
+    "MaxBurstLength": "262144",
+    "MaxConnections": "1",
+    "MaxOutstandingR2T": "1",
+    "MaxRecvDataSegmentLength": "8192",
+    "MaxXmitDataSegmentLength": "262144",
+    "OFMarkInt": "Reject",
+    "OFMarker": "No",
+    "TargetAlias": "LIO Target",
+}
+
+
+def test_lio_defaults() -> None:
+    """What LIO's own configuration says is taken, and is the default of the attributes."""
+    assert build(TpgAttributes, LIO_TPG, "") == TpgAttributes()
+    assert build(AclAttributes, LIO_ACL, "") == AclAttributes()
+    parameters = build(TpgParameters, LIO_PARAMETERS, "")
+    assert parameters.TargetAlias == "LIO Target"
+    assert parameters.InitialR2T is True
+    assert Negotiator(parameters.offers()).ours["MaxRecvDataSegmentLength"] == 8192
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (TpgAttributes, {"login_timeout": 4}),
+        (TpgAttributes, {"login_timeout": 31}),
+        (TpgAttributes, {"default_cmdsn_depth": 0}),
+        (TpgAttributes, {"default_cmdsn_depth": 513}),
+        (TpgAttributes, {"default_erl": 3}),
+        (TpgAttributes, {"fabric_prot_type": 2}),
+        (TpgAttributes, {"fabric_prot_type": 4}),
+        (TpgAttributes, {"authentication": "perhaps"}),
+        (AclAttributes, {"dataout_timeout": 1}),
+        (AclAttributes, {"dataout_timeout": 61}),
+        (AclAttributes, {"dataout_timeout_retries": 0}),
+        (AclAttributes, {"dataout_timeout_retries": 16}),
+        (AclAttributes, {"nopin_timeout": 2}),
+        (AclAttributes, {"nopin_timeout": 61}),
+        (AclAttributes, {"nopin_response_timeout": 2}),
+        (AclAttributes, {"nopin_response_timeout": 61}),
+        (AclAttributes, {"authentication": 2}),
+        (AclAttributes, {"authentication": -2}),
+        (TpgParameters, {"HeaderDigest": "MD5"}),
+        (TpgParameters, {"HeaderDigest": ""}),
+        (TpgParameters, {"AuthMethod": "Password"}),
+        (TpgParameters, {"MaxConnections": 0}),
+        (TpgParameters, {"MaxRecvDataSegmentLength": 511}),
+        (TpgParameters, {"MaxRecvDataSegmentLength": 1 << 24}),
+        (TpgParameters, {"MaxXmitDataSegmentLength": 511}),
+        (TpgParameters, {"MaxBurstLength": 1 << 24}),
+        (TpgParameters, {"FirstBurstLength": 1 << 20, "MaxBurstLength": 1 << 19}),
+        (TpgParameters, {"DefaultTime2Wait": 3601}),
+        (TpgParameters, {"MaxOutstandingR2T": 0}),
+        (TpgParameters, {"ErrorRecoveryLevel": 3}),
+        (TpgParameters, {"InitialR2T": "Maybe"}),
+        (TpgParameters, {"IFMarker": "Yes"}),
+        (TpgParameters, {"OFMarkInt": "2048~8192"}),
+        (TpgParameters, {"TargetAlias": "x" * 256}),
+        (TpgParameters, {"TargetAlias": "a\nb"}),
+    ],
+)
+def test_values_out_of_range(cls: type[Any], values: dict[str, Any]) -> None:
+    """One line that names the attribute and says what to write."""
+    with pytest.raises(ConfigError) as caught:
+        build(cls, values, "attributes.")
+    assert "\n" not in str(caught.value)
+    assert next(iter(values)) in str(caught.value)
+
+
+@pytest.mark.parametrize("parameters", [TpgParameters(), build(TpgParameters, LIO_PARAMETERS, "")])
+def test_offers_are_legal(parameters: TpgParameters) -> None:
+    """Every offer is a key of the operational stage, and the negotiator takes it."""
+    offers = parameters.offers()
+    assert all(Stage.OPERATIONAL in BY_NAME[name].stages for name in offers)
+    Negotiator(offers)
+
+
+def test_offers_do_not_promise_what_is_not_served() -> None:
+    """Several connections, recovery and data out of order are accepted in a configuration, not in negotiation."""
+    wide = TpgParameters(MaxConnections=8, ErrorRecoveryLevel=2, DataPDUInOrder=False, DataSequenceInOrder=False)
+    negotiator = Negotiator(wide.offers())
+    offered = [("MaxConnections", "8"), ("ErrorRecoveryLevel", "2"), ("DataPDUInOrder", "No"), ("DataSequenceInOrder", "No")]
+    negotiator.receive(offered, Stage.OPERATIONAL)
+    assert negotiator.session_parameters() == SessionParameters()
