@@ -122,8 +122,19 @@ def test_repeated_key(key: Key) -> None:
     value = {Kind.BOOLEAN: "No", Kind.NUMBER: str(key.maximum), Kind.RANGE: "1~2", Kind.LIST: "None"}.get(key.kind, "Normal")
     negotiator = Negotiator()
     negotiator.receive([(key.name, value)], stage)
+    other = value + "x" if key.identifies or key.name == "InitiatorAlias" else value
     with pytest.raises(NegotiationError, match="twice"):
-        negotiator.receive([(key.name, value)], stage)
+        negotiator.receive([(key.name, other)], stage)
+
+
+@pytest.mark.parametrize("name", ["InitiatorName", "InitiatorAlias", "TargetName", "SessionType"])
+def test_identity_repeated(name: str) -> None:
+    """libiscsi says who it is in each stage: the same words again are no new negotiation, during login."""
+    negotiator = Negotiator()
+    assert negotiator.receive([(name, "Normal")], Stage.SECURITY) == []
+    assert negotiator.receive([(name, "Normal")], Stage.OPERATIONAL) == []
+    with pytest.raises(NegotiationError, match="twice"):
+        negotiator.receive([(name, "Discovery")], Stage.OPERATIONAL)
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)

@@ -82,6 +82,8 @@ class Negotiator:
             current = self.active.get(name, self.ours.get(name, key.default))
             return REJECT if current is None else key.format(current)
         if name in self._used:
+            if key.kind in (Kind.NAME, Kind.TEXT) and self.theirs.get(name) == value and stage is not Stage.FULL_FEATURE:
+                return None  # libiscsi says who it is once a stage
             raise NegotiationError(f"{name} is negotiated twice")
         self._used.add(name)
         if Sender.INITIATOR not in key.senders:
