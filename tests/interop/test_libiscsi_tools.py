@@ -23,6 +23,7 @@ def tool(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",  # it prints designators as they are
         timeout=30,
         check=False,
         env={**os.environ, **environment},

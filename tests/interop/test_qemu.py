@@ -101,7 +101,7 @@ def test_convert_chap(image: Path, tmp_path: Path) -> None:
         wrong = daemon.url.with_user("alice", "not-the-same-key")
         done = subprocess.run([program("qemu-img"), "info", wrong], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode != 0
-        assert "login" in done.stderr.lower(), done.stderr
+        assert "Authentication failure" in done.stderr
 
 
 @pytest.mark.parametrize("how", [("-w",), (), ("-w", "--flush-interval=64")], ids=["write", "read", "flush"])
