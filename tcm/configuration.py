@@ -153,6 +153,8 @@ class Configuration:
     fabrics: tuple[FabricConfig, ...]
     storage_objects: tuple[StorageObject, ...]
     targets: tuple[TargetConfig, ...]
+    mode_directory: str | None = None
+    """Where logical units keep saved mode parameters, made when needed; ``None``: they cannot save any."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in."""

@@ -19,6 +19,7 @@ from tcm.failure import RuntimeFailure
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.mode_parameters import ModeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -97,6 +98,8 @@ class Runtime:
                 identity=each.identity,
             )
             unit.unhandled_error = self.plugins.unhandled_error
+            if self.configuration.mode_directory is not None:
+                unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
         for config in self.configuration.targets:
             self.targets.append(self._target(config))
         for fabric in self.configuration.fabrics:

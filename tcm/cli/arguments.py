@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tcm import saveconfig
@@ -91,11 +91,20 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
         fabrics[name] = read_secrets(named("--fabric", plugins.fabric, name).options, values, f"--fabric {name}: ")
     if arguments.config is not None:
         _refuse_beside_config(arguments)
-        return saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
+        loaded = saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
+        return replace(loaded, mode_directory=_mode_directory(arguments))
     if not fabrics:
         there = ", ".join(plugins.names("fabric")) or "none; pip install tcm-target-iscsi"
         raise ConfigError(f"nothing to serve; write --fabric NAME or --config FILE (fabrics installed: {there})")
-    return _Builder(arguments, plugins).configuration(fabrics)
+    return replace(_Builder(arguments, plugins).configuration(fabrics), mode_directory=_mode_directory(arguments))
+
+
+def _mode_directory(arguments: Arguments) -> str | None:
+    try:
+        return os.path.join(os.path.abspath(arguments.state_dir or default_directory()), "mode")
+    except ConfigError:
+        # a --config is served without a home directory too; its initiators cannot save mode parameters then
+        return None
 
 
 def _refuse_beside_config(arguments: Arguments) -> None:

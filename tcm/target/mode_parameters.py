@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from tcm.backstore import Support
 from tcm.scsi.mode_pages import CACHING, CONTROL, Key, ModePageValues
@@ -37,6 +38,11 @@ class ModeFile:
     def __init__(self, path: str) -> None:
         self.path = path
 
+    @classmethod
+    def of(cls, directory: str, serial: str) -> ModeFile:
+        """The file of the logical unit with that unit serial number; :meth:`save` makes the directory."""
+        return cls(os.path.join(directory, f"{quote(serial, safe='')}.json"))
+
     def load(self) -> Mapping[str, Mapping[str, int]]:
         """See :meth:`ModeStore.load`."""
         try:
@@ -54,17 +60,19 @@ class ModeFile:
 
     def save(self, fields: Mapping[str, Mapping[str, int]]) -> None:
         """See :meth:`ModeStore.save`."""
+        directory = os.path.dirname(self.path) or "."
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         temporary = self.path + ".new"
         with open(temporary, "w", encoding="ascii") as file:
             json.dump(fields, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
-        directory = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
+        descriptor = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            os.fsync(descriptor)
         finally:
-            os.close(directory)
+            os.close(descriptor)
 
 
 class ModeParameters:

@@ -65,6 +65,12 @@ async def test_saved_values_survive(tmp_path):
         assert not (await client.mode_sense(6, 0x0A, dbd=True, control=2))[4 + 4] & 0x08
 
 
+def test_each_logical_unit_has_its_file(tmp_path):
+    store = ModeFile.of(str(tmp_path / "mode"), "../a b/1")
+    store.save({})
+    assert [entry.name for entry in (tmp_path / "mode").iterdir()] == ["..%2Fa%20b%2F1.json"]
+
+
 async def test_nothing_can_be_saved_without_a_store():
     async with one_initiator() as client:
         await client.execute(cdb.mode_sense(6, 0x3F, control=3), read_length=252, expect=SavingParametersNotSupported)
