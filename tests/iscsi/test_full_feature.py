@@ -413,10 +413,10 @@ async def test_reads_that_block_are_answered_later() -> None:
     """A backstore that cannot answer at once: the response comes when it has, and commands behind it need not wait."""
     memory = GatedMemory()
     async with connected(memory) as i:
-        memory.shut = True
+        memory.shut()
         assert not i.feed(i.command(read10(0, 8), itt=31, read=4096))
         assert [a.itt for a in i.feed(i.command(TEST_UNIT_READY, itt=32))] == [32]
-        memory.shut = False
+        memory.release()
         with anyio.fail_after(5):
             while not (answers := i.answers()):
                 await anyio.sleep(0.001)

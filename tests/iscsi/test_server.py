@@ -1,0 +1,364 @@
+"""The socket loop over real TCP on both event loops, driven by an initiator in a worker thread."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import pytest
+from anyio import to_thread
+from support import raw_iscsi
+from support.memory import GatedMemory
+from support.raw_iscsi import Initiator, LoginFailed, Outcome
+from support.scsi import make_lu, pattern, ramdisk
+from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
+from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
+from tcm_iscsi.protocol.full_feature import HIGH_WATER
+
+from tcm.backstore import ConfigError
+from tcm.target.device import AccessControl, Authentication, NetworkPortal, TargetDevice, TargetPortalGroup
+
+pytestmark = pytest.mark.anyio
+NAME = "iqn.2003-01.org.example:t"
+T = TypeVar("T")
+
+
+class Served:
+    """A running fabric with one target of one RAM disk."""
+
+    def __init__(self, fabric: IscsiFabric, group: TargetPortalGroup) -> None:
+        self.fabric = fabric
+        self.group = group
+
+    @property
+    def port(self) -> int:
+        return self.fabric.registry.bindings[0].port
+
+    def connect(self, **options: Any) -> Initiator:
+        """To be called in a thread."""
+        return Initiator("127.0.0.1", self.port, **options)
+
+    def login(self, **options: Any) -> Initiator:
+        return self.connect().login(NAME, **options).ready()
+
+
+async def apart(work: Callable[..., T], *args: Any) -> T:
+    """Run blocking initiator code beside the target."""
+    with anyio.fail_after(20):
+        return await to_thread.run_sync(partial(work, *args), abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def served(
+    backstore: Any = None,
+    *,
+    attributes: dict[str, Any] | None = None,
+    parameters: dict[str, Any] | None = None,
+    acl: AclAttributes | None = None,
+    authentication: Authentication | None = None,
+    discovery_auth: Authentication | None = None,
+    portals: tuple[NetworkPortal, ...] = (NetworkPortal("127.0.0.1", 0),),
+    poll: int = 50,
+) -> AsyncIterator[Served]:
+    async with make_lu(backstore if backstore is not None else ramdisk(8 << 20)) as unit:
+        device = TargetDevice(NAME, "iscsi")
+        group = device.add_portal_group(1)
+        group.enabled = True
+        group.access = AccessControl(generate_node_acls=acl is None, demo_mode_write_protect=False)
+        group.attributes = TpgAttributes(**{"authentication": authentication is not None, **(attributes or {})})
+        group.parameters = TpgParameters(**(parameters or {}))
+        if authentication is not None:
+            group.authentication = authentication
+        group.portals.extend(portals)
+        group.add_lun(0, unit)
+        if acl is not None:
+            node = group.add_node_acl(raw_iscsi.INITIATOR)
+            node.attributes = acl
+            group.map_lun(node, 0, 0)
+        fabric = IscsiFabric([device], IscsiOptions(poll=poll, discovery_auth=discovery_auth))
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(lambda task_status: fabric.run(task_status=task_status))
+            try:
+                yield Served(fabric, group)
+            finally:
+                tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("poll", [0, 200])
+async def test_write_and_read_back(poll: int) -> None:
+    """Small and large transfers: inline, into a payload buffer of their own, in many PDUs; polling or not."""
+    data = pattern(3 << 20)
+    async with served(poll=poll) as t:
+
+        def work() -> None:
+            with t.login() as i:
+                assert i.write(0, data[:4096]).status == 0
+                assert i.write(8, data[4096 : 200 << 10]).status == 0
+                assert i.write(400, data[200 << 10 :]).status == 0
+                outcome = i.read(0, len(data) // 512)
+                assert (outcome.status, outcome.data) == (0, data)
+                assert i.read(4096, 1).data == data[4096 * 512 : 4097 * 512]
+                assert i.logout() == 0
+
+        await apart(work)
+
+
+async def test_digests_over_the_wire() -> None:
+    """Header and data digests, with transfers of several segments."""
+    data = pattern(96 << 10)
+    async with served() as t:
+
+        def work() -> None:
+            with t.login(digests="CRC32C", MaxRecvDataSegmentLength="8192") as i:
+                assert i.header_digest
+                assert i.write(3, data).status == 0
+                assert i.read(3, 192).data == data
+
+        await apart(work)
+
+
+async def test_many_commands_in_flight() -> None:
+    """A batch of commands in one segment is answered in one go, in order of CmdSN."""
+    async with served() as t:
+
+        def work() -> None:
+            with t.login() as i:
+                data = pattern(64 * 512)
+                assert i.write(0, data).status == 0
+                stream = b""
+                for n in range(48):
+                    cdb = struct.pack(">BBIBHB", 0x28, 0, n, 0, 1, 0)
+                    stream += i.encode(i.command_pdu(cdb, read=512))
+                i.socket.sendall(stream)
+                for n in range(48):
+                    assert i.receive().data == data[n * 512 : n * 512 + 512]
+
+        await apart(work)
+
+
+async def test_reader_that_never_reads_is_held_back_and_others_go_on() -> None:
+    """A peer that takes nothing costs a bounded amount of memory; when it reads again, nothing is missing."""
+    size = 1 << 20
+    async with served(attributes={"default_cmdsn_depth": 64}) as t:
+        data = pattern(size)
+
+        def stuck() -> Initiator:
+            i = t.login()
+            for offset in range(0, size, 1 << 18):
+                assert i.write(offset // 512, data[offset : offset + (1 << 18)]).status == 0
+            i.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            cdb = struct.pack(">BBIBHB", 0x28, 0, 0, 0, size // 512, 0)
+            for _ in range(16):
+                i.start(cdb, read=size)
+            return i
+
+        def other() -> Outcome:
+            with t.login() as i:
+                return i.read(7, 1)
+
+        i = await apart(stuck)
+        outcome = await apart(other)
+        assert outcome.data == data[7 * 512 : 8 * 512]
+        for link in t.fabric.server.links:
+            assert link.connection is not None
+            assert sum(map(len, link.connection.out)) <= HIGH_WATER + 2 * size
+
+        def catch_up() -> None:
+            with i:
+                for tag in range(i.tag - 15, i.tag + 1):
+                    assert i.finish(tag).data == data
+
+        await apart(catch_up)
+
+
+async def test_session_reinstatement() -> None:
+    """RFC 7143 6.3.5: a login with the same name, ISID and portal group ends the old session and its tasks."""
+    async with served() as t:
+
+        def work() -> None:
+            first = t.login()
+            second = t.connect()
+            second.isid = first.isid
+            second.login(NAME).ready()
+            with first, second:
+                assert first.socket.recv(1) == b""
+                assert second.read(0, 1).status == 0
+                assert second.tsih != first.tsih
+
+        await apart(work)
+        assert len(t.group.nexuses) <= 1
+
+
+async def test_target_is_not_there_or_disabled() -> None:
+    """RFC 7143 11.13.5: 0203 for an unknown target, 0301 for a disabled portal group, 0202 without a node ACL."""
+    async with served(acl=AclAttributes()) as t:
+
+        def refused(name: str, initiator: str) -> tuple[int, int]:
+            with t.connect() as i, pytest.raises(LoginFailed) as caught:
+                i.login(name, name=initiator)
+            return caught.value.status
+
+        assert await apart(refused, "iqn.2003-01.org.example:other", raw_iscsi.INITIATOR) == (2, 3)
+        assert await apart(refused, NAME, "iqn.2003-01.org.example:stranger") == (2, 2)
+        t.group.enabled = False
+        assert await apart(refused, NAME, raw_iscsi.INITIATOR) == (3, 1)
+        assert t.fabric.registry.refused
+
+
+async def test_chap() -> None:
+    """The right secret gets in, the wrong one does not (0201), and discovery asks for its own."""
+    auth = Authentication("alice", "initiatorsecret")
+    async with served(authentication=auth, discovery_auth=Authentication("dave", "discoverysecret")) as t:
+
+        def attempt(target: str | None, chap: tuple[str, str] | None) -> tuple[int, int] | None:
+            with t.connect() as i:
+                try:
+                    i.login(target, chap=chap)
+                except LoginFailed as e:
+                    return e.status
+            return None
+
+        assert await apart(attempt, NAME, ("alice", "initiatorsecret")) is None
+        assert await apart(attempt, NAME, ("alice", "wrong")) == (2, 1)
+        assert await apart(attempt, NAME, None) == (2, 1)
+        assert await apart(attempt, None, ("dave", "discoverysecret")) is None
+        assert await apart(attempt, None, ("alice", "initiatorsecret")) == (2, 1)
+
+
+async def test_discovery_and_wildcard_portals() -> None:
+    """SendTargets answers a wildcard portal with the address that the initiator reached."""
+    async with served(portals=(NetworkPortal("0.0.0.0", 0), NetworkPortal("127.0.0.1", 0))) as t:
+
+        def work() -> dict[str, str]:
+            with t.connect().login(None) as i:
+                found = i.text({"SendTargets": "All"})
+                assert i.logout() == 0
+                return found
+
+        found = await apart(work)
+        assert found["TargetName"] == NAME
+        ports = {f"127.0.0.1:{binding.port},1" for binding in t.fabric.registry.bindings}
+        assert found["TargetAddress"] in ports
+
+
+async def test_stalled_login_is_closed() -> None:
+    """A connection that does not log in is closed after login_timeout, whatever it sent."""
+    async with served() as t:
+        now = [t.fabric.server.clock()]
+        t.fabric.server.clock = lambda: now[0]
+
+        def stall() -> socket.socket:
+            i = t.connect()
+            i.socket.sendall(b"\x43\x87" + bytes(10))
+            return i.socket
+
+        sock = await apart(stall)
+        now[0] += 16
+        assert await apart(sock.recv, 1000) == b""
+        sock.close()
+
+
+async def test_silent_initiator_is_pinged_then_dropped() -> None:
+    """NOP-In after nopin_timeout; the end after nopin_response_timeout more; its session is gone."""
+    async with served(acl=AclAttributes(nopin_timeout=3, nopin_response_timeout=3)) as t:
+        i = await apart(t.login)
+        offset = 0.0
+        clock = t.fabric.server.clock
+        t.fabric.server.clock = lambda: clock() + offset
+        offset = 4.0
+        ping = await apart(i.receive)
+        assert (ping.opcode, ping.itt) == (raw_iscsi.NOP_IN, raw_iscsi.NO_TAG)
+        offset = 10.0
+        assert await apart(i.socket.recv, 1) == b""
+        i.close()
+        with anyio.fail_after(5):
+            while t.group.nexuses:
+                await anyio.sleep(0.01)
+
+
+async def test_commands_in_progress_end_with_their_connection() -> None:
+    """RFC 7143 7.1.4 at ERL 0: the connection's death is the nexus's loss; its tasks are aborted."""
+    memory = GatedMemory(1 << 20)
+    async with served(memory) as t:
+
+        def start() -> Initiator:
+            i = t.login()
+            memory.shut()
+            i.start(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 8, 0), read=4096)
+            return i
+
+        i = await apart(start)
+        await memory.until_waiting(1)
+        i.close()
+        with anyio.fail_after(5):
+            while t.group.nexuses or memory.waiting:
+                await anyio.sleep(0.01)
+        memory.release()
+
+
+async def test_drain_asks_for_logout() -> None:
+    """Stopping: no new connections, an Async Message with event 1 to each session, and an end when all have left."""
+    async with served() as t:
+        i = await apart(t.login)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(t.fabric.drain)
+            message = await apart(i.receive)
+            assert (message.opcode, message.bhs[36]) == (raw_iscsi.ASYNC, 1)
+            with pytest.raises(OSError, match="refused"):
+                await apart(t.connect)
+            assert await apart(i.logout) == 0
+            i.close()
+        assert not t.fabric.server.links
+
+
+async def test_cold_reset_ends_all_sessions_of_the_target() -> None:
+    """RFC 7143 11.5.1: the response first, then every connection is closed."""
+    async with served() as t:
+
+        def work() -> None:
+            with t.login() as first, t.login() as second:
+                assert first.task_management(7) == 0
+                assert first.socket.recv(1) == b""
+                assert second.socket.recv(1) == b""
+
+        await apart(work)
+
+
+async def test_garbage_does_not_disturb_others() -> None:
+    """Bytes that are no iSCSI end that connection and nothing else."""
+    async with served() as t:
+
+        def work() -> None:
+            with t.login() as good:
+                for junk in (b"GET / HTTP/1.0\r\n\r\n" * 10, b"\xff" * 4096, bytes(4096), b"\x43" + b"\xff" * 100):
+                    with t.connect() as bad:
+                        bad.socket.sendall(junk)
+                        bad.socket.shutdown(socket.SHUT_WR)
+                        while bad.socket.recv(4096):
+                            pass
+                assert good.read(0, 1).status == 0
+
+        await apart(work)
+
+
+async def test_port_taken_says_what_to_write() -> None:
+    """A portal that cannot be had is a configuration error in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        portal = NetworkPortal("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with served(portals=(portal,)):
+                pass
+    errors = caught.value.subgroup(ConfigError)
+    assert errors is not None
+    assert "taken" in str(_leaf(errors))
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]  # type: ignore[assignment]  # down to the one error
+    return group
