@@ -56,14 +56,10 @@ def _without_status(_: Task) -> bool:
     return False
 
 
-def _with_tas(nexus: ITNexus) -> Callable[[Task], bool]:
-    """Who gets TASK ABORTED status: the tasks of other I_T nexuses, if TAS is one (SAM-5 5.6.4)."""
-
-    def respond(task: Task) -> bool:
-        lu = task.logical_unit
-        return task.nexus is not nexus and lu is not None and lu.mode_parameters.task_aborted_status
-
-    return respond
+def _with_tas(nexus: ITNexus, units: list[LogicalUnit]) -> Callable[[Task], bool]:
+    """Who gets TASK ABORTED status: the tasks of other I_T nexuses, where TAS is one now (SAM-5 5.6.4)."""
+    telling = {lu for lu in units if lu.mode_parameters.task_aborted_status}
+    return lambda task: task.nexus is not nexus and task.logical_unit in telling
 
 
 def _task(itl: ITLNexus, tag: int) -> Task | None:
@@ -92,7 +88,7 @@ def _clear_task_set(itl: ITLNexus, request: TaskManagementRequest) -> None:
     if not lu.mode_parameters.task_aborted_status:
         for other in {task.itl for task in tasks if task.itl is not None and task.nexus is not itl.nexus}:
             other.establish_attention(COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
-    abort(tasks, respond=_with_tas(itl.nexus), then=_complete(itl.nexus, request))
+    abort(tasks, respond=_with_tas(itl.nexus, [lu]), then=_complete(itl.nexus, request))
 
 
 def _logical_unit_reset(itl: ITLNexus, request: TaskManagementRequest) -> None:
@@ -125,13 +121,10 @@ def _query_asynchronous_event(itl: ITLNexus, request: TaskManagementRequest) -> 
 
 
 def _i_t_nexus_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
-    def lose_nexus() -> None:
-        for itl in tuple(nexus.luns.values()):
-            itl.logical_unit.nexus_loss(itl)
-            itl.establish_attention(I_T_NEXUS_LOSS_OCCURRED)
-        _respond(nexus, request, _Response.FUNCTION_COMPLETE)
-
-    abort(tuple(nexus.tasks.values()), respond=_without_status, then=lose_nexus)
+    for itl in tuple(nexus.luns.values()):
+        itl.logical_unit.nexus_loss(itl)
+        itl.establish_attention(I_T_NEXUS_LOSS_OCCURRED)
+    abort(tuple(nexus.tasks.values()), respond=_without_status, then=_complete(nexus, request))
 
 
 def _target_warm_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
@@ -149,14 +142,11 @@ def _logical_units(nexus: ITNexus) -> list[LogicalUnit]:
 
 
 def _reset(units: list[LogicalUnit], attention: UnitAttention, nexus: ITNexus, request: TaskManagementRequest) -> None:
-    """Abort all tasks, then reset, then answer. No task gets in between abort and reset unless a write is still awaited."""
-
-    def reset() -> None:
-        for lu in units:
-            lu.reset(attention)
-        _respond(nexus, request, _Response.FUNCTION_COMPLETE)
-
-    abort([task for lu in units for task in lu.task_set], respond=_with_tas(nexus), then=reset)
+    """Reset and abort all tasks at once; answer when the last has ended. A task that comes meanwhile meets the unit attention."""
+    respond = _with_tas(nexus, units)
+    for lu in units:
+        lu.reset(attention)
+    abort([task for lu in units for task in lu.task_set], respond=respond, then=_complete(nexus, request))
 
 
 _OF_LOGICAL_UNIT: dict[TaskManagementFunction, Callable[[ITLNexus, TaskManagementRequest], None]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import Support
+from tcm.backstore import Extent, Support
 from tcm.scsi.block_data import (
     DEALLOCATED,
     LBA_STATUS_DESCRIPTOR,
@@ -21,9 +21,8 @@ from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Iterator
 
-    from tcm.backstore import Extent
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
 
@@ -114,7 +113,7 @@ def block_runs(extents: Iterable[Extent], first: int, shift: int, end: int) -> l
     """Runs of blocks from runs of bytes, from block ``first`` on: a block is deallocated if all its bytes are unmapped."""
     runs: list[Status] = []
     position = first
-    for extent in extents:
+    for extent in _joined(extents):
         stop = min(extent.offset + extent.length + (1 << shift) - 1 >> shift, end)
         if not extent.mapped:
             hole = max(position, extent.offset + (1 << shift) - 1 >> shift)
@@ -128,6 +127,20 @@ def block_runs(extents: Iterable[Extent], first: int, shift: int, end: int) -> l
             _append(runs, (position, stop - position, MAPPED))
             position = stop
     return runs
+
+
+def _joined(extents: Iterable[Extent]) -> Iterator[Extent]:
+    """Extents of one kind that follow each other, as one: a block may be made of several."""
+    last: Extent | None = None
+    for extent in extents:
+        if last is not None and last.mapped is extent.mapped:
+            last = Extent(last.offset, last.length + extent.length, last.mapped)
+            continue
+        if last is not None:
+            yield last
+        last = extent
+    if last is not None:
+        yield last
 
 
 def _append(runs: list[Status], run: Status) -> None:
