@@ -129,8 +129,10 @@ class BackstoreContract:
             block = backstore.capabilities().block_size
             end = backstore.size() // block * block
             for offset in (0, end - 4 * block):
+                if not backstore.capabilities().read_only:
+                    await backstore.writev([pattern(4 * block, 12)], offset)
                 whole = await read(backstore, offset, 4 * block)
-                parts = [bytearray(length) for length in (1, block - 1, 2 * block + 7, block - 7)]
+                parts = [bytearray(b"\xa5" * length) for length in (1, block - 1, 2 * block + 7, block - 7)]
                 await backstore.readv([memoryview(part) for part in parts], offset)
                 assert b"".join(parts) == whole
 

@@ -438,7 +438,11 @@ class TestBlockDevice:
             assert backstore.write_nowait([data], PAGE)
         assert read(backstore, PAGE, 2 * PAGE) == data
         backstore.writev([data[:512]], 0, True)
-        backstore.flush()
+        with backing.open("rb") as file:  # FUA has gone through the device's cache, while the device is open
+            assert file.read(512) == data[:512]
+            backstore.flush()
+            file.seek(PAGE)
+            assert file.read(2 * PAGE) == data
         backstore.write_zeroes(4 * PAGE, PAGE, may_unmap=False)
         backstore.unmap(8 * PAGE, PAGE)
         assert read(backstore, 3 * PAGE, 6 * PAGE) == b"b" * PAGE + bytes(PAGE) + b"b" * 3 * PAGE + bytes(PAGE)
@@ -446,7 +450,6 @@ class TestBlockDevice:
         with pytest.raises(ConfigError, match="in use"):
             opened(device)
         backstore.close()
-        assert backing.read_bytes()[:512] == data[:512]
         with pytest.raises(ConfigError, match="leave size out"):
             opened(device, 1 << 20)
         opened(device, 4 << 20)
@@ -501,6 +504,14 @@ class TestInTheEventLoop:
         backstore = opened(image, write_back=False)
         assert not backstore.write_nowait([b"x" * PAGE], 0)
         assert backstore.capabilities().flush is Support.EMULATE
+
+    def test_write_through_is_durable_at_once(self, tmp_path, loop_device, opened):
+        backing = tmp_path / "backing"
+        backing.write_bytes(bytes(SIZE))
+        backstore = opened(loop_device(backing), write_back=False)
+        backstore.writev([b"x" * PAGE], PAGE)
+        assert backing.read_bytes()[PAGE : 2 * PAGE] == b"x" * PAGE
+        backstore.close()
 
     def test_slow_disk_keeps_writes_out_for_a_while(self, image, opened):
         now = [0.0]
