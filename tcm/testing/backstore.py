@@ -298,6 +298,10 @@ class BackstoreContract:
     @pytest.mark.anyio
     async def test_model(self, make: Make, steps: list[tuple[str, int, int, int]]) -> None:
         """Any sequence of requests does what it does to a bytearray."""
+        await self.check_model(make, steps)
+
+    async def check_model(self, make: Make, steps: list[tuple[str, int, int, int]]) -> None:
+        """Do ``steps`` to the backstore and to a bytearray, and compare after each."""
         async with self.writable(make) as (backstore, block):
             capabilities = backstore.capabilities()
             model = bytearray(await read(backstore, 0, 256 * block))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import replace
 
@@ -133,20 +132,19 @@ async def test_data_that_does_not_persist():
         await Persistent().test_reopen(ModelBackstore)
 
 
-def test_the_model_test_finds_rare_mistakes():
+async def test_the_model_test_finds_rare_mistakes():
     class OnceInAWhile(ModelBackstore):
         async def writev(self, buffers, offset, fua=False):
             await super().writev(buffers, offset, fua)
             if offset >= 128 * 512 and sum(map(len, buffers)) > 16 * 512:
                 self.data[offset] = 0
 
-    inner = BackstoreContract.test_model.hypothesis.inner_test
-    contract = BackstoreContract()
+    check = BackstoreContract().check_model
     steps = [("write", 0, 64, 1), ("write", 130, 8, 1), ("write", 130, 17, 1)]
-    asyncio.run(inner(contract, ModelBackstore, steps=steps))
-    asyncio.run(inner(contract, OnceInAWhile, steps=steps[:2]))
+    await check(ModelBackstore, steps)
+    await check(OnceInAWhile, steps[:2])
     with pytest.raises(AssertionError):
-        asyncio.run(inner(contract, OnceInAWhile, steps=steps))
+        await check(OnceInAWhile, steps)
 
 
 class Passes(BackstoreFilter):
@@ -213,7 +211,7 @@ async def test_filter_mistakes(filter_class, test):
         await getattr(FilterContract(), test)(filter_class)
 
 
-def test_filter_that_does_not_account_for_a_method():
+async def test_filter_that_does_not_account_for_a_method():
     class Forgetful(BackstoreFilter):
         passed_through = Passes.passed_through - {"write_zeroes"}
 
