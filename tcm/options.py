@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import logging
 import math
 import os
 import re
@@ -24,6 +25,8 @@ if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 """What a fabric, a backstore or a filter may be called."""
@@ -368,6 +371,8 @@ def read_secret_file(path: str, place: str) -> str:
     try:
         with open(os.path.expanduser(path), encoding="utf-8") as file:
             secret = file.readline(4096).rstrip("\r\n")
+            if os.fstat(file.fileno()).st_mode & 0o004:
+                log.warning("%s: %s: everybody on this machine can read it; chmod 600 %s", place, path, path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
