@@ -116,11 +116,13 @@ class BlockLimits:
     maximum_atomic_boundary_size: int
 
 
-def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block_size: int) -> BlockLimits:
-    """The limits that attributes and capabilities make, for logical blocks of ``block_size`` bytes."""
+def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block_size: int, *, unmap: bool) -> BlockLimits:
+    """The limits that attributes and capabilities make, for logical blocks of ``block_size`` bytes.
+
+    :param unmap: the UNMAP command is offered.
+    """
     maximum = attributes.hw_max_sectors or (8 << 20) // block_size
-    thin = capabilities.unmap is Support.NATIVE
-    quick = thin or capabilities.write_zeroes is Support.NATIVE
+    quick = Support.NATIVE in {capabilities.unmap, capabilities.write_zeroes}
     unmap_count = attributes.max_unmap_lba_count or DEFAULT_UNMAP_BLOCKS
     descriptors = attributes.max_unmap_block_desc_count or 256
     granularity = attributes.unmap_granularity or max(1, capabilities.unmap_granularity // block_size)
@@ -129,10 +131,10 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
         optimal_transfer_length=min(maximum, attributes.optimal_sectors or capabilities.optimal_transfer // block_size),
         optimal_transfer_length_granularity=max(1, capabilities.physical_block_size // block_size),
         maximum_prefetch_length=0,
-        maximum_unmap_lba_count=unmap_count if thin else 0,
-        maximum_unmap_block_descriptor_count=descriptors if thin else 0,
-        optimal_unmap_granularity=granularity if thin else 0,
-        unmap_granularity_alignment=attributes.unmap_granularity_alignment if thin else 0,
+        maximum_unmap_lba_count=unmap_count if unmap else 0,
+        maximum_unmap_block_descriptor_count=descriptors if unmap else 0,
+        optimal_unmap_granularity=granularity if unmap else 0,
+        unmap_granularity_alignment=attributes.unmap_granularity_alignment if unmap else 0,
         maximum_write_same_length=attributes.max_write_same_len or ((4 << 30) if quick else (64 << 20)) // block_size,
         write_same_non_zero=False,
         maximum_compare_and_write_length=min(255, maximum) if attributes.emulate_caw else 0,

@@ -78,7 +78,7 @@ class LogicalUnit:
         self.block_size = 512
         self.block_shift = 9
         self.blocks = 0
-        self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512)
+        self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
         self.task_group: TaskGroup | None = None
@@ -131,8 +131,8 @@ class LogicalUnit:
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
-        self.limits = block_limits(attributes, capabilities, block_size)
         self.features = self._features()
+        self.limits = block_limits(attributes, capabilities, block_size, unmap=Feature.UNMAP in self.features)
         write_cache = attributes.emulate_write_cache
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
@@ -358,7 +358,6 @@ class LogicalUnit:
         if task.state is TaskState.ABORTED:
             coroutine.close()
             return
-        task.scope = anyio.CancelScope()
         self.running[task] = []
         self.task_group.start_soon(self._run, task, coroutine, name=(self.name, task.tag))
 
@@ -386,8 +385,7 @@ class LogicalUnit:
             if task.state is TaskState.ABORTED:
                 coroutine.close()
             else:
-                assert task.scope is not None
-                with task.scope:
+                with anyio.CancelScope() as task.scope:
                     await router.finish(task, coroutine)
         except BaseException:
             task.state = TaskState.ABORTED

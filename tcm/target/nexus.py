@@ -56,6 +56,7 @@ class ITLNexus:
         "lun_number",
         "nexus",
         "num_cmds",
+        "protected",
         "read_bytes",
         "write_bytes",
         "write_protect",
@@ -75,6 +76,9 @@ class ITLNexus:
         self.lun = lun_codec.encode(lun_number)
         self.logical_unit: LogicalUnit = logical_unit
         self.write_protect = write_protect
+        """By the node ACL."""
+        self.protected = True
+        """By whatever: what :meth:`update_express` found last."""
         self.block_shift = logical_unit.block_shift
         self.attentions = AttentionQueue()
         self.num_cmds = 0
@@ -120,6 +124,7 @@ class ITLNexus:
     def update_express(self) -> None:
         """Open or close the express lane; call after every change of this nexus's state."""
         lu = self.logical_unit
+        self.protected = self.write_protect or lu.write_protected
         if (
             self.attentions
             or not lu.ready
@@ -130,8 +135,7 @@ class ITLNexus:
             self.express_read = self.express_write = None
             return
         self.express_read = self._express_read
-        writable = lu.medium.inline_writes and not (self.write_protect or lu.write_protected)
-        self.express_write = self._express_write if writable else None
+        self.express_write = self._express_write if lu.medium.inline_writes and not self.protected else None
 
 
 class ITNexus:

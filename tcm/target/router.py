@@ -78,7 +78,7 @@ def begin(task: Task) -> None:
         check_reserved(command, cdb)
         if command.readiness is _READY and not lu.ready:
             lu.check_ready()
-        if command.access is _WRITE and (itl.write_protect or lu.write_protected):
+        if command.access is _WRITE and itl.protected:
             raise WriteProtected
         handler = HANDLERS[command.handler]
         wanted = handler.prepare(task)

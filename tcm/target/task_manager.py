@@ -142,7 +142,7 @@ def _logical_units(nexus: ITNexus) -> list[LogicalUnit]:
 
 
 def _reset(units: list[LogicalUnit], attention: UnitAttention, nexus: ITNexus, request: TaskManagementRequest) -> None:
-    """Reset and abort all tasks at once; answer when the last has ended. A task that comes meanwhile meets the unit attention."""
+    """Reset and abort all tasks at once; answer when the last has ended. Who comes meanwhile meets the unit attention."""
     respond = _with_tas(nexus, units)
     for lu in units:
         lu.reset(attention)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from tcm.scsi.sense import CheckCondition, Sense, SenseKey
@@ -67,7 +66,7 @@ class AttentionQueue:
     __slots__ = ("_pending",)
 
     def __init__(self) -> None:
-        self._pending: deque[UnitAttention] = deque()
+        self._pending: list[UnitAttention] = []
 
     def __bool__(self) -> bool:
         return bool(self._pending)
@@ -86,10 +85,7 @@ class AttentionQueue:
         if attention.is_reset:
             if any(other.precedence <= attention.precedence for other in pending):
                 return False
-            rest = [other for other in pending if not other.is_reset]
-            pending.clear()
-            pending.append(attention)
-            pending.extend(rest)
+            pending[:] = [attention, *(other for other in pending if not other.is_reset)]
         else:
             if len(pending) >= MAXIMUM_PENDING:
                 del pending[1 if pending[0].is_reset else 0]

@@ -58,7 +58,7 @@ async def test_a_disabled_portal_group_admits_nobody() -> None:
 
 @pytest.mark.parametrize("protect", [False, True])
 async def test_demo_mode_write_protect(protect: bool) -> None:
-    """4.3.3: LUNs of dynamic node ACLs are write protected if demo_mode_write_protect says so, those of explicit ones are not."""
+    """4.3.3: LUNs of dynamic node ACLs are write protected if demo_mode_write_protect says so; explicit ones never."""
     async with make_lu() as unit:
         group = portal_group(generate_node_acls=True, demo_mode_write_protect=protect)
         group.add_lun(0, unit)

@@ -264,16 +264,19 @@ def test_identity_is_checked(wrong: dict[str, object]) -> None:
 
 
 def test_limits_of_a_thick_device() -> None:
-    limits = block_limits(DeviceAttributes(), Capabilities(), 512)
+    limits = block_limits(DeviceAttributes(), Capabilities(), 512, unmap=False)
     assert limits.maximum_unmap_lba_count == limits.maximum_unmap_block_descriptor_count == 0
     assert limits.optimal_unmap_granularity == 0
     assert limits.maximum_compare_and_write_length == 255
-    assert block_limits(DeviceAttributes(emulate_caw=False), Capabilities(), 512).maximum_compare_and_write_length == 0
+    assert (
+        block_limits(DeviceAttributes(emulate_caw=False), Capabilities(), 512, unmap=False).maximum_compare_and_write_length
+        == 0
+    )
 
 
 def test_attributes_choose_limits() -> None:
     attributes = DeviceAttributes(hw_max_sectors=64, optimal_sectors=4096, max_write_same_len=7, unmap_granularity=16)
-    limits = block_limits(attributes, Capabilities(unmap=Support.NATIVE), 4096)
+    limits = block_limits(attributes, Capabilities(unmap=Support.NATIVE), 4096, unmap=True)
     assert limits.maximum_transfer_length == limits.optimal_transfer_length == limits.maximum_compare_and_write_length == 64
     assert limits.maximum_write_same_length == 7
     assert limits.optimal_unmap_granularity == 16
