@@ -113,7 +113,12 @@ class Capabilities:
 
 
 class Backstore(ABC):
-    """A storage object. All methods run in the event loop; see :class:`BlockingBackstore` for code that blocks."""
+    """A storage object. All methods run in the event loop; see :class:`BlockingBackstore` for code that blocks.
+
+    Buffers are flat sequences of bytes, any number of them and of any lengths; only their sum is a multiple of the block size.
+    Reads, flushes and extents may be cancelled: let the cancellation out, and leave the buffers alone from then on. The core
+    shields everything that changes the medium.
+    """
 
     concurrency: ClassVar[Concurrency] = Concurrency.SERIALIZED
 
