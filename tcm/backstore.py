@@ -5,13 +5,17 @@ inside the medium, length is greater than zero, and nothing is written to a read
 ``OSError`` or :class:`BackstoreError`; :mod:`tcm.target.errors` maps either to sense data.
 """
 
+# The defaults of optional methods use none of their arguments, and some do nothing.
+# ruff: noqa: ARG002, B027
 from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Buffer = bytes | bytearray | memoryview
 
