@@ -94,6 +94,8 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
         self._provided: dict[tuple[str, str], list[_Provided]] = {}
         self._failed: list[PluginRow] = []
+        self._loaded: dict[str, str] = {}
+        """Version of each distribution with a plug-in that could be loaded."""
         found = importlib.metadata.entry_points(group=GROUP) if entry_points is None else entry_points
         for entry_point in sorted(set(found), key=lambda each: (each.name, each.value)):
             self._load(entry_point)
@@ -125,6 +127,7 @@ class PluginManager:
         except (pluggy.PluginValidationError, ValueError) as error:
             self._refuse(source, f"has a hook that does not fit: {one_line(error)}")
             return
+        self._loaded[source.distribution] = source.version
         callers = self._pluggy.get_hookcallers(plugin) or []
         known = {caller.name for caller in callers if caller.spec is not None}
         for name in sorted({caller.name for caller in callers} - known):
@@ -240,6 +243,9 @@ class PluginManager:
         if failed:
             return f"{kind} {name!r} cannot be used: {failed[0].distribution} {failed[0].state}; {there}"
         provider = PROVIDERS.get((kind, name))
+        if provider in self._loaded:
+            version = self._loaded[provider]
+            return f"{kind} {name!r} is not there yet: {provider} {version} is installed, a later version brings it; {there}"
         if provider:
             return f"{kind} {name!r} is not installed: it comes with {provider} (pip install {provider}); {there}"
         ours = [each for other, each in PROVIDERS if other == kind]
