@@ -165,7 +165,7 @@ class Configuration:
             for portal in group.portals
             if group.enabled
             and group.access.generate_node_acls
-            and not (group.authenticates and group.authentication.userid)
+            and not group.authenticates
             and not ipaddress.ip_address(portal.address).is_loopback
         ]
 

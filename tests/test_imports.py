@@ -6,6 +6,7 @@ Imports under ``if TYPE_CHECKING:`` bind nobody at run time and are left out.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
-def imports(name: str) -> set[str]:
+@functools.cache
+def imports(name: str) -> frozenset[str]:
     """Every module that ``name`` imports at run time, inside functions too."""
     path = MODULES[name]
     found: set[str] = set()
@@ -67,7 +69,7 @@ def imports(name: str) -> set[str]:
             visit(child)
 
     visit(ast.parse(path.read_text(), str(path)))
-    return found
+    return frozenset(found)
 
 
 def within(name: str, packages: tuple[str, ...]) -> bool:

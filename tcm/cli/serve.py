@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from tcm.backstore import ConfigError
 from tcm.cli.errors import FAILED
 from tcm.options import size_text
 from tcm.runtime import Runtime
@@ -40,7 +41,11 @@ def run(configuration: Configuration, plugins: PluginManager, *, drain_timeout: 
 
 
 def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
-    """Anyio's backend and its options for a value of ``--event-loop``."""
+    """The backend and its options, for ``anyio.run``. Raises :class:`ConfigError` if it is not installed."""
+    if event_loop in {"uvloop", "trio"} and importlib.util.find_spec(event_loop) is None:
+        raise ConfigError(
+            f"--event-loop: {event_loop} is not installed; pip install {event_loop}, or write --event-loop asyncio"
+        )
     if event_loop == "trio":
         return "trio", {}
     wanted = event_loop == "uvloop" or (event_loop == "auto" and importlib.util.find_spec("uvloop") is not None)

@@ -106,6 +106,7 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(tcm_run, text)
 def test_secrets_that_cannot_work(tcm_run, tmp_path, monkeypatch):
     secret = tmp_path / "secret"
     secret.write_text("the same secret for both\n")
+    secret.chmod(0o600)
     monkeypatch.setenv("TCM_CHAP_MUTUAL_SECRET", "the same secret for both")
     serve = ("--fabric", "iscsi", "--lun", "null:size=1G")
     error = tcm_run(*serve, "--chap", "a", "--chap-secret-file", str(secret), "--chap-mutual", "b").error
@@ -149,6 +150,12 @@ def test_an_unexpected_error_is_one_line_too(tcm_run, monkeypatch):
     assert result.code == 1
     assert "Traceback" in result.err
     assert result.err.splitlines()[-1] == "tcm-run: error: RuntimeError: first second"
+
+
+def test_an_event_loop_that_is_not_installed(tcm_run, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    error = tcm_run(*RAM, "--event-loop", "trio").error
+    assert error == "--event-loop: trio is not installed; pip install trio, or write --event-loop asyncio"
 
 
 def test_control_c_before_it_serves_is_quiet(tcm_run, monkeypatch):
