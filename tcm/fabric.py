@@ -8,11 +8,12 @@ A fabric makes an :class:`~tcm.target.nexus.ITNexus` for each initiator that log
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anyio.abc import TaskStatus
 
     from tcm.target.device import TargetDevice
@@ -48,7 +49,7 @@ class TransportServices(Protocol):
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         """A unit attention condition was established for this nexus: report it if the protocol has a way to.
 
-        If omitted: do nothing; the condition waits for the next command.
+        If omitted: (by a class that inherits from this one) nothing is reported; the condition waits for the next command.
         """
 
 
@@ -78,7 +79,10 @@ class Fabric(ABC):
 
     @abstractmethod
     async def drain(self) -> None:
-        """Stop accepting, ask initiators to leave, wait until they have. The runtime bounds the time and then cancels ``run``."""
+        """Stop accepting, ask initiators to leave, wait until they have.
+
+        The runtime bounds the time, and then cancels :meth:`run`.
+        """
 
     def sessions(self) -> Sequence[str]:
         """One line per session for people.

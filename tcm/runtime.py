@@ -116,6 +116,7 @@ class Runtime:
         target = TargetDevice(config.name, config.fabric)
         target.nexus_established = self.plugins.nexus_established
         target.nexus_lost = self.plugins.nexus_lost
+        target.unhandled_error = self.plugins.unhandled_error
         for each in config.portal_groups:
             self._fill(target.add_portal_group(each.tag), each)
         return target

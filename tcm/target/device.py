@@ -253,6 +253,8 @@ class TargetDevice:
         """Told of every new nexus (set by the runtime)."""
         self.nexus_lost: Callable[[ITNexus], None] | None = None
         """Told of every lost nexus (set by the runtime)."""
+        self.unhandled_error: Callable[[str, BaseException], None] | None = None
+        """For the fabric to tell of what nobody expected, besides the log (set by the runtime)."""
 
     def add_portal_group(self, tag: int) -> TargetPortalGroup:
         """A new target portal group. Raises :class:`ValueError` if the tag is taken."""

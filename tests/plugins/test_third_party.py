@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 from support import raw_iscsi
@@ -89,7 +90,7 @@ class Serving:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> Serving:
+    def __enter__(self) -> Self:
         end = time.monotonic() + 30
         while "://" not in self.out.read_text():
             assert self.process.poll() is None, self.log.read_text()
@@ -223,9 +224,9 @@ def test_served_over_iscsi(environment, tmp_path):
 
 def test_its_own_tests(tmp_path):
     """The contracts of tcm.testing, subclassed by the distribution itself. They need pytest, so they run here."""
+    folders = ["-c", str(ACME / "pyproject.toml"), "--rootdir", str(ACME), "--confcutdir", str(ACME)]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", str(ACME / "pyproject.toml"), "--rootdir", str(ACME), "--confcutdir", str(ACME)]
-        + ["-p", "no:cacheprovider", "--basetemp", str(tmp_path / "t"), str(ACME / "tests")],
+        [sys.executable, "-m", "pytest", *folders, "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "t"), ACME / "tests"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

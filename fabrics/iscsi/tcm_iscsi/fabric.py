@@ -39,7 +39,8 @@ class IscsiFabric(Fabric):
 
     def __init__(self, targets: Sequence[TargetDevice], options: IscsiOptions) -> None:
         self._targets = targets
-        self.registry = Registry(targets, options.discovery_auth)
+        on_error = next((target.unhandled_error for target in targets), None)
+        self.registry = Registry(targets, options.discovery_auth, on_error)
         self.server = Server(self.registry, poll=options.poll / 1e6)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
