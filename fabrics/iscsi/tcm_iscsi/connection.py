@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("tcm.iscsi")
 
 
+COPY_LIMIT = 64 << 10
+"""Bytes that are copied out of the arena rather than keep it."""
+
+
 def show_address(address: tuple[Any, ...]) -> str:
     """``host:port``, IPv6 in brackets."""
     host, port = address[0].partition("%")[0], address[1]
@@ -48,6 +52,8 @@ class Connection:
         self.arena = arena
         self.wake = wake
         self.out: list[Any] = []
+        self.lent: list[memoryview] = []
+        """Arenas that ``out`` still points into."""
         self.now = now
         self.reason = ""
         self.policy = registry.policy(binding, local)
@@ -156,6 +162,8 @@ class Connection:
             self.phase.out_size = left
         if not left:
             out.clear()
+            while self.lent:
+                self.arena.take_back(self.lent.pop())
             return
         done = 0
         while count >= len(out[done]):
@@ -165,13 +173,17 @@ class Connection:
         if count:
             out[0] = memoryview(out[0])[count:]
 
-    def detach(self, arena: DataInArena) -> None:
-        """What is still queued must outlive the arena: copy it out."""
+    def detach(self) -> None:
+        """What is still queued must outlive the next use of the arena: copy a little, keep the arena for much."""
+        arena = self.arena
         memory = arena.view.obj
         out = self.out
-        for i, piece in enumerate(out):
-            if type(piece) is memoryview and piece.obj is memory:
-                out[i] = bytes(piece)
+        held = [i for i, piece in enumerate(out) if type(piece) is memoryview and piece.obj is memory]
+        if sum(len(out[i]) for i in held) > COPY_LIMIT:
+            self.lent.append(arena.lend())
+        else:
+            for i in held:
+                out[i] = bytes(out[i])
         if self.phase is not None:
             self.phase.out_size = sum(map(len, out))
 

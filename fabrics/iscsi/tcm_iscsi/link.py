@@ -50,14 +50,14 @@ class Link:
         if connection is None:
             return True
         if self.sent is not None:
-            connection.detach(self.server.arena)
+            connection.detach()
             return False
         out = connection.out
         while out:
             try:
                 sent = self.sock.sendmsg(out if len(out) <= IOV_MAX else out[:IOV_MAX])
             except BlockingIOError:
-                connection.detach(self.server.arena)
+                connection.detach()
                 self.sent = anyio.Event()
                 self.server.group.start_soon(self.write)
                 return False

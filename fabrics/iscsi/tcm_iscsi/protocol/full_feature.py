@@ -46,6 +46,8 @@ HIGH_WATER = 1 << 20
 """Bytes queued, or being read for commands in progress, beyond which no further PDU of this connection is taken."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that R2Ts of one connection may have asked for at once."""
+SPARE_ARENAS = 4
+"""Arenas kept for when a socket does not take all at once."""
 PAYLOAD_MINIMUM = 8192
 """A data segment at least this long that is not there yet is received straight into a buffer of its own."""
 
@@ -57,12 +59,25 @@ class ConnectionFailed(Exception):
 class DataInArena:
     """Memory that express reads fill: handed out piece by piece, all of it free again once sent."""
 
-    __slots__ = ("free", "size", "view")
+    __slots__ = ("free", "size", "spare", "view")
 
     def __init__(self, size: int) -> None:
         self.view = memoryview(bytearray(size))
         self.size = size
         self.free = 0
+        self.spare: list[memoryview] = []
+
+    def lend(self) -> memoryview:
+        """What has been filled is still to be sent: go on with other memory, until :meth:`take_back`."""
+        lent = self.view
+        self.view = self.spare.pop() if self.spare else memoryview(bytearray(self.size))
+        self.free = 0
+        return lent
+
+    def take_back(self, lent: memoryview) -> None:
+        """Everything in it has been sent."""
+        if len(self.spare) < SPARE_ARENAS:
+            self.spare.append(lent)
 
 
 class FullFeaturePhase:
