@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from tcm.backstore import Capabilities, ConfigError, Support
+from tcm.backstore import Capabilities, ConfigError
 
 MAXIMUM_BLOCK_SIZE = 4096
 BLOCK_SIZES = (512, 1024, 2048, MAXIMUM_BLOCK_SIZE)
 DEFAULT_UNMAP_BLOCKS = 1 << 20
 """Logical blocks in one UNMAP; more of them at once would keep the extents from others for long."""
+
+
+ATOMIC_BLOCKS = 256
+"""MAXIMUM ATOMIC TRANSFER LENGTH. Atomic to other commands; across a loss of power, as atomic as one write to the backstore."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,7 @@ class DeviceAttributes:
     unmap_zeroes_data: bool | None = None
     """LBPRZ. ``None``: what the backstore says."""
     max_write_same_len: int = 0
-    """Logical blocks; 0: 4 GiB where zeroes need not be written one by one, else 64 MiB."""
+    """Logical blocks; 0: 64 MiB, or as much as WRITE SAME (10) can ask for if that is less."""
 
     def __post_init__(self) -> None:
         if self.block_size and self.block_size not in BLOCK_SIZES:
@@ -122,7 +126,6 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
     :param unmap: the UNMAP command is offered.
     """
     maximum = attributes.hw_max_sectors or (8 << 20) // block_size
-    quick = Support.NATIVE in {capabilities.unmap, capabilities.write_zeroes}
     unmap_count = attributes.max_unmap_lba_count or DEFAULT_UNMAP_BLOCKS
     descriptors = attributes.max_unmap_block_desc_count or 256
     granularity = attributes.unmap_granularity or max(1, capabilities.unmap_granularity // block_size)
@@ -135,10 +138,10 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
         maximum_unmap_block_descriptor_count=descriptors if unmap else 0,
         optimal_unmap_granularity=granularity if unmap else 0,
         unmap_granularity_alignment=attributes.unmap_granularity_alignment if unmap else 0,
-        maximum_write_same_length=attributes.max_write_same_len or ((4 << 30) if quick else (64 << 20)) // block_size,
+        maximum_write_same_length=attributes.max_write_same_len or min((64 << 20) // block_size, 0xFFFF),
         write_same_non_zero=False,
         maximum_compare_and_write_length=min(255, maximum) if attributes.emulate_caw else 0,
-        maximum_atomic_transfer_length=maximum,
+        maximum_atomic_transfer_length=min(maximum, ATOMIC_BLOCKS),
         atomic_alignment=0,
         atomic_transfer_length_granularity=0,
         maximum_atomic_transfer_length_with_atomic_boundary=0,

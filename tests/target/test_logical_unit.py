@@ -186,6 +186,10 @@ async def test_a_backstore_that_cannot_flush_offers_no_fua() -> None:
         assert logical_unit(disk).medium.write_cache
 
 
+LONG = (64 << 20) // 512
+"""Blocks of a command that takes its time."""
+
+
 class Measuring(NullBackstore):
     """A huge disk that remembers the largest request."""
 
@@ -202,13 +206,13 @@ class Measuring(NullBackstore):
 async def test_long_commands_take_little_memory() -> None:
     """VERIFY of 1 GiB, WRITE SAME of as much as is allowed, PRE-FETCH of the whole disk: a few MiB at most."""
     store = Measuring(4 << 40)
-    async with one_initiator(store) as disk:
+    async with one_initiator(store, max_write_same_len=LONG) as disk:
         tracemalloc.start()
         try:
             await disk.verify(16, 0, 1 << 21)
             await disk.verify(16, 0, 1 << 19, bytes(512), bytchk=3)
-            await disk.write_same(16, 0, (64 << 20) // 512, pattern(512))
-            await disk.write_same(16, 0, (64 << 20) // 512, bytes(512))
+            await disk.write_same(16, 0, LONG, pattern(512))
+            await disk.write_same(16, 0, LONG, bytes(512))
             await disk.execute(cdb.pre_fetch(16, 0, 0))
             assert tracemalloc.get_traced_memory()[1] < 8 << 20
         finally:
@@ -218,8 +222,8 @@ async def test_long_commands_take_little_memory() -> None:
 
 async def test_a_long_command_lets_others_run() -> None:
     """A WRITE SAME that never waits for its backstore still gives way between two steps."""
-    async with two_initiators(Measuring(1 << 40)) as (one, two):
-        long = one.initiator.start(0, cdb.write_same(16, 0, (64 << 20) // 512), pattern(512))
+    async with two_initiators(Measuring(1 << 40), max_write_same_len=LONG) as (one, two):
+        long = one.initiator.start(0, cdb.write_same(16, 0, LONG), pattern(512))
         await two.read(10, 1 << 20, 1)
         assert not long.done
         check(await long.wait(), Status.GOOD)
@@ -228,8 +232,8 @@ async def test_a_long_command_lets_others_run() -> None:
 async def test_aborting_a_long_command_ends_it() -> None:
     from tcm.target.task_management import TaskManagementFunction
 
-    async with one_initiator(Measuring(1 << 40)) as disk:
-        long = disk.initiator.start(0, cdb.write_same(16, 0, (64 << 20) // 512), pattern(512))
+    async with one_initiator(Measuring(1 << 40), max_write_same_len=LONG) as disk:
+        long = disk.initiator.start(0, cdb.write_same(16, 0, LONG), pattern(512))
         with anyio.fail_after(5):
             await disk.initiator.task_management(TaskManagementFunction.ABORT_TASK_SET)
         assert long.result is None
