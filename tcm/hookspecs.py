@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tcm.plugin_types import BackstoreType, FabricType, FilterType
     from tcm.target.device import TargetDevice
     from tcm.target.nexus import ITNexus

@@ -135,6 +135,7 @@ class Runtime:
             acl.attributes = each.attributes
             acl.authentication = each.authentication
             acl.tag = each.tag
+            acl.cmdsn_depth = getattr(config.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
             for mapped in each.mapped_luns:
                 group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect)
 
