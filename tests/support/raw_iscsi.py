@@ -270,11 +270,15 @@ class Initiator:
         return bhs
 
     def start(self, cdb: bytes, lun: int = 0, *, read: int = 0, write: bytes = b"") -> int:
-        """Send a command, with as much immediate data as was agreed; the tag."""
-        immediate = b""
-        if write and self.keys.get("ImmediateData", "Yes") == "Yes":
-            immediate = write[: min(self.max_send, int(self.keys.get("FirstBurstLength", 65536)))]
-        self.send(self.command_pdu(cdb, lun, read=read, write=len(write)), immediate)
+        """Send a command with all the data that may go unasked, immediate and unsolicited; the tag."""
+        agreed = self.keys.get("FirstBurstLength", "65536")
+        first_burst = 0 if agreed == "Irrelevant" else min(int(agreed), len(write))
+        immediate = min(self.max_send, first_burst) if self.keys.get("ImmediateData", "Yes") == "Yes" else 0
+        unsolicited = first_burst if self.keys.get("InitialR2T", "Yes") == "No" else immediate
+        bhs = self.command_pdu(cdb, lun, read=read, write=len(write), final=unsolicited <= immediate)
+        self.send(bhs, write[:immediate])
+        if unsolicited > immediate:
+            self.data_out(self.tag, NO_TAG, immediate, unsolicited - immediate, write, lun)
         return self.tag
 
     def finish(self, tag: int, write: bytes = b"", lun: int = 0) -> Outcome:
@@ -289,7 +293,7 @@ class Initiator:
             if pdu.itt != tag:
                 self.put_aside(pdu)
             elif pdu.opcode == R2T:
-                self.data_out(tag, pdu, write, lun)
+                self.data_out(tag, pdu.u32(20), pdu.u32(40), pdu.u32(44), write, lun)
             elif pdu.opcode == DATA_IN:
                 offset = pdu.u32(40)
                 gathered[offset : offset + len(pdu.data)] = pdu.data
@@ -301,9 +305,9 @@ class Initiator:
             else:
                 raise AssertionError(f"opcode {pdu.opcode:#x} for task {tag}: {pdu.bhs.hex()}")
 
-    def data_out(self, tag: int, r2t: Pdu, write: bytes, lun: int = 0) -> None:
-        """Answer one R2T."""
-        offset, length, datasn = r2t.u32(40), r2t.u32(44), 0
+    def data_out(self, tag: int, ttt: int, offset: int, length: int, write: bytes, lun: int = 0) -> None:
+        """One sequence of Data-Out PDUs: the answer to an R2T, or unsolicited."""
+        datasn = 0
         while length:
             part = write[offset : offset + min(length, self.max_send)]
             assert part, "the target asks for data beyond the command's"
@@ -311,7 +315,7 @@ class Initiator:
             bhs = bytearray(48)
             bhs[0], bhs[1] = DATA_OUT, 0 if length else 0x80
             bhs[8:16] = lun_field(lun)
-            struct.pack_into(">II4xI4xII", bhs, 16, tag, r2t.u32(20), self.exp_stat_sn, datasn, offset)
+            struct.pack_into(">II4xI4xII", bhs, 16, tag, ttt, self.exp_stat_sn, datasn, offset)
             self.send(bhs, part)
             offset, datasn = offset + len(part), datasn + 1
 
@@ -387,8 +391,12 @@ class Initiator:
 def connect(url: object, **keys: object) -> Initiator:
     """A session with the target of a :class:`support.daemon.Url`, unit attentions cleared."""
     initiator = Initiator(url.host, url.port)  # type: ignore[attr-defined]
-    initiator.login(url.target, **keys)  # type: ignore[attr-defined, arg-type]
-    return initiator.ready(url.lun)  # type: ignore[attr-defined]
+    try:
+        initiator.login(url.target, **keys)  # type: ignore[attr-defined, arg-type]
+        return initiator.ready(url.lun)  # type: ignore[attr-defined]
+    except BaseException:
+        initiator.close()
+        raise
 
 
 def close_all(initiators: Iterable[Initiator]) -> None:
