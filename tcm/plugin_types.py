@@ -26,7 +26,7 @@ def option(help: str, default: Any = ..., *, secret: bool = False, kind: str | N
     :param help: one line for ``--dump-plugin`` and the documentation.
     :param default: leave it out to make the option required.
     :param secret: never shown in a log or a dump.
-    :param kind: ``"size"`` (an int written ``64M``) or ``"path"`` (made absolute, ``~`` expanded); ``None``: as the field's type.
+    :param kind: ``"size"`` (an int written ``64M``), ``"path"`` (absolute, ``~`` expanded); ``None``: as the field's type.
     """
     metadata = {"help": help, "secret": secret, "kind": kind}
     if default is ...:
@@ -82,7 +82,7 @@ class FabricType:
     check_name: Callable[[str], str]
     """Normalises a target or initiator port name of this fabric; raises :class:`tcm.backstore.ConfigError`."""
     default_name: Callable[[str, str], str]
-    """``(host, unique)`` to the target name of an embedded default; ``unique`` is 12 hex digits, one for each state directory."""
+    """``(host, unique)`` to the target name of an embedded default; ``unique`` is 12 hex digits of the state directory."""
     uses_portals: bool = False
     """Targets listen at ``--portal ADDR:PORT``."""
     default_portal: tuple[str, int] | None = None
