@@ -4,23 +4,20 @@ from __future__ import annotations
 
 SLOW = 0.005
 """Seconds. A cached 4 KiB write takes 4 us and one of 1 MiB 0.3 ms: this one waited for something (dirty page throttling)."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 32.0
+REST = 20
+"""Pause after a slow write, in multiples of the time it took: the event loop sleeps for a twentieth of the time at most."""
 
 
 class Pace:
-    """Doubles the pause as long as the disk stays slow, so the event loop sleeps for a small part of the time at most."""
+    """In proportion, so that one stall (this process may just have been preempted) costs little, and a slow disk is left alone."""
 
-    __slots__ = ("_pause", "resume")
+    __slots__ = ("resume",)
 
     def __init__(self) -> None:
         self.resume = 0.0
         """Time before which writes belong in a worker thread."""
-        self._pause = FIRST_PAUSE
 
     def took(self, start: float, end: float) -> None:
         """A write in the event loop ran from ``start`` to ``end``, in seconds of any one monotonic clock."""
-        if end - start < SLOW:
-            return
-        calm = start - self.resume > self._pause
-        self._pause = FIRST_PAUSE if calm else min(self._pause * 2, LONGEST_PAUSE)
-        self.resume = end + self._pause
+        if end - start >= SLOW:
+            self.resume = end + (end - start) * REST

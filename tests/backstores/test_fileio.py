@@ -17,7 +17,7 @@ import pytest
 from tcm_backstores import fallocate, files, opening
 from tcm_backstores.fileio import FILEIO, FileBackstore, FileioOptions
 from tcm_backstores.locks import FLOCK
-from tcm_backstores.pace import FIRST_PAUSE, LONGEST_PAUSE, SLOW, Pace
+from tcm_backstores.pace import REST, SLOW, Pace
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind, ConfigError, Support
 from tcm.options import build
@@ -528,9 +528,7 @@ class TestInTheEventLoop:
         assert backstore.write_nowait([b"x" * PAGE], 0)
         step[0] = 0.0
         assert not backstore.write_nowait([b"x" * PAGE], 0)
-        now[0] += FIRST_PAUSE
-        assert backstore.write_nowait([b"x" * PAGE], 0) or now[0] < backstore._pace.resume
-        now[0] += FIRST_PAUSE
+        now[0] += SLOW * 2 * REST
         assert backstore.write_nowait([b"x" * PAGE], 0)
 
     def test_file_systems_without_nowait_writes_are_learnt(self, image, opened):
@@ -541,17 +539,11 @@ class TestInTheEventLoop:
 
 
 class TestPace:
-    def test_doubles_while_slow_and_forgets_when_calm(self):
+    def test_pause_is_in_proportion(self):
         pace = Pace()
-        now = 1000.0
-        pauses = []
-        for _ in range(8):
-            pace.took(now, now + 0.1)
-            pauses.append(round(pace.resume - now - 0.1, 6))
-            now = pace.resume
-        assert pauses == [FIRST_PAUSE, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
-        pace.took(now + 100, now + 100.1)
-        assert pace.resume == pytest.approx(now + 100.1 + FIRST_PAUSE)
+        for took in (SLOW * 2, 0.1, 1.0):
+            pace.took(1000.0, 1000.0 + took)
+            assert pace.resume == pytest.approx(1000.0 + took * (1 + REST))
 
     def test_quick_ones_change_nothing(self):
         pace = Pace()
