@@ -1,4 +1,4 @@
-"""The key table: RFC 7143 clause 13, RFC 7144 clause 3. Most tests iterate over the rows."""
+"""The key table: RFC 7143 clause 13, RFC 7144. Most tests iterate over the rows."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_login_stages_in_flags() -> None:
     ],
 )
 def test_layout_offsets(bhs: str, field: str, value: object) -> None:
-    """Fields where RFC 7143 clause 11 and RFC 7144 clause 4 draw them."""
+    """Fields where RFC 7143 clause 11 and RFC 7144 draw them."""
     described = describe(bytes.fromhex(bhs))
     found = described[field]
     assert (found.priority if field == "priority" else found) == value

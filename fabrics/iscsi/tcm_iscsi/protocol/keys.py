@@ -1,4 +1,4 @@
-"""The text keys: one row each (RFC 7143 clause 13, AuthMethod of clause 12.1; RFC 7144 clause 3).
+"""The text keys: one row each (RFC 7143 clause 13, AuthMethod of clause 12.1; RFC 7144).
 
 :mod:`tcm_iscsi.protocol.negotiation` reads this table and nothing else, and the tests iterate over it.
 """

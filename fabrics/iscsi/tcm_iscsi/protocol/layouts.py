@@ -57,7 +57,7 @@ LAYOUTS: dict[Opcode, Construct[Any, Any]] = {
     Opcode.SCSI_COMMAND: Struct(
         _opcode(Opcode.SCSI_COMMAND),
         "flags" / BitStruct("final" / Flag, "read" / Flag, "write" / Flag, Padding(2), "attribute" / BitsInteger(3)),
-        "priority" / BitStruct("priority" / BitsInteger(4), Padding(4)),  # RFC 7144 4.1
+        "priority" / BitStruct("priority" / BitsInteger(4), Padding(4)),  # RFC 7144
         Padding(1),
         *_LENGTHS,
         _LUN,
@@ -81,7 +81,7 @@ LAYOUTS: dict[Opcode, Construct[Any, Any]] = {
         "response" / Int8ub,
         "status" / Int8ub,
         *_LENGTHS,
-        "status_qualifier" / Int16ub,  # RFC 7144 4.4
+        "status_qualifier" / Int16ub,  # RFC 7144
         Padding(6),
         _ITT,
         "snack_tag" / Int32ub,
@@ -109,7 +109,7 @@ LAYOUTS: dict[Opcode, Construct[Any, Any]] = {
         "response" / Int8ub,
         Padding(1),
         *_LENGTHS,
-        "additional_response_information" / Bytes(3),  # RFC 7144 4.3
+        "additional_response_information" / Bytes(3),  # RFC 7144
         Padding(5),
         _ITT,
         Padding(4),

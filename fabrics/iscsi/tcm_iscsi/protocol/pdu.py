@@ -1,4 +1,4 @@
-"""PDU formats (RFC 7143 clause 11, RFC 7144 clause 4): numbers, flags, and the ``struct`` codecs of the PDUs that carry I/O.
+"""PDU formats (RFC 7143 clause 11, RFC 7144): numbers, flags, and the ``struct`` codecs of the PDUs that carry I/O.
 
 Every basic header segment (BHS) is 48 bytes. The `struct` objects here take a buffer and an offset
 (``SCSI_COMMAND.unpack_from(buffer, offset)``) and name their fields in the NamedTuple that follows each of them; what they and
@@ -69,7 +69,7 @@ RESIDUAL_OVERFLOW = 0x04
 BIDI_RESIDUAL_UNDERFLOW = 0x08
 BIDI_RESIDUAL_OVERFLOW = 0x10
 PRIORITY_SHIFT = 4
-"""PRI in byte 2 of SCSI Command (RFC 7144 4.1)."""
+"""PRI in byte 2 of SCSI Command (RFC 7144)."""
 
 
 class ScsiResponse(enum.IntEnum):
@@ -80,7 +80,7 @@ class ScsiResponse(enum.IntEnum):
 
 
 class TaskManagementFunctionCode(enum.IntEnum):
-    """Clause 11.5.1; 9 to 12: RFC 7144 4.2."""
+    """Clause 11.5.1; 9 to 12 are of RFC 7144 and need iSCSIProtocolLevel 2."""
 
     ABORT_TASK = 1
     ABORT_TASK_SET = 2
@@ -97,7 +97,7 @@ class TaskManagementFunctionCode(enum.IntEnum):
 
 
 class TaskManagementResponseCode(enum.IntEnum):
-    """Clause 11.6.1; 7: RFC 7144 4.3."""
+    """Clause 11.6.1; 7: RFC 7144."""
 
     FUNCTION_COMPLETE = 0
     TASK_DOES_NOT_EXIST = 1
@@ -111,7 +111,7 @@ class TaskManagementResponseCode(enum.IntEnum):
 
 
 class AsyncEvent(enum.IntEnum):
-    """Clause 11.9.1; 5: RFC 7144 does not change it."""
+    """Clause 11.9.1."""
 
     SCSI_EVENT = 0
     LOGOUT_REQUESTED = 1
@@ -234,7 +234,7 @@ SCSI_RESPONSE = Struct(">BBBBIH6xIIIIIIII")
 
 
 class ScsiResponseBhs(NamedTuple):
-    """Fields of :data:`SCSI_RESPONSE` (clause 11.4; status qualifier: RFC 7144 4.4)."""
+    """Fields of :data:`SCSI_RESPONSE` (clause 11.4; status qualifier: RFC 7144)."""
 
     opcode: int
     flags: int
@@ -365,7 +365,7 @@ TASK_MANAGEMENT_RESPONSE = Struct(">BBBxI3s5xI4xIII12x")
 
 
 class TaskManagementResponseBhs(NamedTuple):
-    """Fields of :data:`TASK_MANAGEMENT_RESPONSE` (clause 11.6; additional response information: RFC 7144 4.3)."""
+    """Fields of :data:`TASK_MANAGEMENT_RESPONSE` (clause 11.6; additional response information: RFC 7144)."""
 
     opcode: int
     flags: int
