@@ -12,12 +12,13 @@ import pytest
 from support.memory import GatedMemory
 from support.scsi import SECOND, make_lu, make_target, one_initiator
 from tcm_backstores.fileio import FileBackstore
+from tcm_backstores.null import NullBackstore
 from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.backstore import Backstore, BlockingBackstore
-from tcm.scsi.sense import MiscompareDuringVerify, Status
+from tcm.scsi.sense import LbaOutOfRange, MiscompareDuringVerify, Status
 
 pytestmark = pytest.mark.anyio
 BLOCKS = 256
@@ -180,3 +181,27 @@ async def test_medium_no_torn_atomic_writes() -> None:
                 assert len(set(data)) == 1
                 seen.add(data[0])
         assert seen
+
+
+async def test_medium_concurrent_orwrites() -> None:
+    """SBC-4 4.25: ORWRITEs of overlapping blocks that run at once lose no bit of one another."""
+    async with one_initiator(GatedMemory(64 * 512)) as disk:
+        commands = []
+        for bit in range(32):
+            mask = (1 << bit).to_bytes(4, "big") * 128
+            commands.append(disk.initiator.start(0, cdb.orwrite(bit % 3, 4), mask * 4))
+        with anyio.fail_after(5):
+            for command in commands:
+                check(await command.wait(), Status.GOOD)
+        assert (await disk.read(10, 2, 2)).data_in == b"\xff" * 1024
+
+
+async def test_medium_express_ends_where_the_medium_ends() -> None:
+    """SBC-4 4.3.4: with a backstore that would answer beyond its end, the express lane does not ask it."""
+    async with one_initiator(NullBackstore(BLOCKS * 512), express=True) as disk:
+        for length in (10, 16):
+            for blocks in (1, 2, 8):
+                assert (await disk.read(length, BLOCKS - blocks, blocks)).express
+                assert (await disk.write(length, BLOCKS - blocks, bytes(blocks * 512))).express
+                await disk.read(length, BLOCKS - blocks + 1, blocks, expect=LbaOutOfRange)
+                await disk.write(length, BLOCKS - blocks + 1, bytes(blocks * 512), expect=LbaOutOfRange)

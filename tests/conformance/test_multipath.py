@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import anyio
+import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
-from support.scsi import FIRST, SECOND, make_lu, pattern
+from support.scsi import FIRST, SECOND, make_lu, one_initiator, pattern
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.fabric import LoopbackPort
@@ -173,3 +174,23 @@ async def test_abort_of_an_atomic_command_under_way() -> None:
             await disk.compare_and_write(0, bytes(512), pattern(512, 2))
         assert not [entry for entry in store.log if entry[0] == "write"][1:]
         disk.initiator.disconnect()
+
+
+async def test_extent_first_come_first_served() -> None:
+    """SBC-4 5.3: reads that keep coming do not keep a COMPARE AND WRITE of the same blocks waiting for ever."""
+    store = GatedMemory()
+    async with one_initiator(store) as disk:
+        store.shut()
+        early = disk.initiator.start(0, cdb.read(10, 0, 4), read_length=2048)
+        await store.until_waiting(1)
+        atomic = disk.initiator.start(0, cdb.compare_and_write(0, 4), bytes(2048) + pattern(2048))
+        await anyio.lowlevel.checkpoint()
+        late = disk.initiator.start(0, cdb.read(10, 0, 4), read_length=2048)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        assert len(store.waiting) == 1
+        store.release()
+        with anyio.fail_after(5):
+            assert (await early.wait()).data_in == bytes(2048)
+            check(await atomic.wait(), Status.GOOD)
+            assert (await late.wait()).data_in == pattern(2048)

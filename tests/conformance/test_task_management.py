@@ -165,7 +165,8 @@ async def test_reset_waits_for_a_write_under_way() -> None:
             group.start_soon(reset)
             for _ in range(20):
                 await anyio.lowlevel.checkpoint()
-            assert not done.is_set() or not store.waiting
+            assert store.waiting
+            assert not done.is_set()
             store.release()
             with anyio.fail_after(5):
                 await done.wait()
