@@ -38,7 +38,8 @@ def test_asks_for_logout(tmp_path: Path) -> None:
             assert process.wait(10) == 0
             assert time.monotonic() - begin < 4
         daemon.process = None
-        assert (tmp_path / "state" / "lun0.img").read_bytes()[:65536] == data
+        with (tmp_path / "state" / "lun0.img").open("rb") as file:
+            assert file.read(65536) == data
 
 
 def test_waits_no_longer_than_told(tmp_path: Path) -> None:
