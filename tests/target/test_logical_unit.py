@@ -41,15 +41,6 @@ class Closable(GatedMemory):
         self.closed += 1
 
 
-async def drained(disk: ApplicationClient) -> None:
-    """Return when nothing runs in the unit's task group."""
-    for waiting in tuple(logical_unit(disk).running.values()):
-        ended = anyio.Event()
-        waiting.append(ended.set)
-        with anyio.fail_after(5):
-            await ended.wait()
-
-
 async def test_a_backstore_that_does_not_open_is_closed() -> None:
     store = Closable()
     store.refuse = PermissionError(13, "denied")
@@ -144,7 +135,8 @@ async def test_a_background_flush_that_fails_is_told_by_the_next(command: bytes)
         await store.until_waiting(1)
         store.failure = OSError(5, "input/output error")
         store.release()
-        await drained(disk)
+        with anyio.fail_after(5):
+            await logical_unit(disk).running.until_idle()
         store.failure = None
         await disk.execute(cdb.synchronize_cache(10), expect=WriteError)
         await disk.execute(cdb.synchronize_cache(10))

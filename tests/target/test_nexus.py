@@ -24,6 +24,7 @@ from tcm.scsi.lun import encode
 from tcm.scsi.sense import (
     InvalidFieldInCommandInformationUnit,
     InvalidOpcode,
+    MediumNotPresent,
     OverlappedCommandsAttempted,
     Status,
 )
@@ -106,6 +107,17 @@ async def test_data_out_after_an_abort_is_ignored() -> None:
         command.task.data_out = A
         nexus.data_out_received(command.task)
         nexus.data_out_failed(command.task, InvalidFieldInCommandInformationUnit().sense)
+        assert (await disk.read(10, 0, 1)).data_in == bytes(512)
+
+
+async def test_the_medium_goes_before_the_data_comes() -> None:
+    """SBC-4 5.1: what has not begun when the medium is ejected does not touch it afterwards."""
+    async with one_initiator(removable=True) as disk:
+        command = disk.initiator.start(0, cdb.write(10, 0, 1), A, withheld=True)
+        await disk.start_stop_unit(loej=True)
+        command.deliver()
+        check(await command.wait(), MediumNotPresent)
+        await disk.start_stop_unit(loej=True, start=True)
         assert (await disk.read(10, 0, 1)).data_in == bytes(512)
 
 
