@@ -86,7 +86,7 @@ class FileBackstore(BlockingBackstore):
         self._write_flags = os.RWF_NOWAIT
         self._pace = Pace()
         self._exclusive: list[None] = []
-        """One item a thread inside a call that holds the inode's lock; append and pop are atomic."""
+        """One item a thread inside a call that holds the inode's lock for long; append and pop are atomic."""
         self._sync_lock = threading.Lock()
         self._syncs = 0
         self._lost: OSError | None = None
@@ -151,7 +151,12 @@ class FileBackstore(BlockingBackstore):
         length = len(buffers[0]) if len(buffers) == 1 else total(buffers)
         try:
             if self._write_flags:
-                return os.pwritev(self._fd, buffers, offset, self._write_flags) == length
+                try:
+                    return os.pwritev(self._fd, buffers, offset, self._write_flags) == length
+                except OSError as error:
+                    if error.errno != errno.EOPNOTSUPP:
+                        return False
+                    self._write_flags = 0  # not known here: plain writes from now on
             start = self._clock()
             if (
                 start < self._pace.resume
@@ -160,9 +165,7 @@ class FileBackstore(BlockingBackstore):
             ):
                 return False
             done = os.pwritev(self._fd, buffers, offset)
-        except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                self._write_flags = 0  # not known here: plain writes from the next one on
+        except OSError:
             return False
         self._pace.took(start, self._clock())
         return done == length
@@ -195,14 +198,13 @@ class FileBackstore(BlockingBackstore):
         durable = fua or not self._write_back
         if durable:
             self._refuse_if_lost()
-        with self._holding_the_inode():
-            try:
-                write_all(self._fd, buffers, offset, os.RWF_DSYNC if durable else 0)
-            except OSError as error:
-                # RWF_DSYNC reports, and clears, failures of earlier writes too. A full disk refuses before that.
-                if durable and not (error.errno in FULL and self._still_full(buffers, offset)):
-                    self._lost = error
-                raise
+        try:
+            write_all(self._fd, buffers, offset, os.RWF_DSYNC if durable else 0)
+        except OSError as error:
+            # RWF_DSYNC reports, and clears, failures of earlier writes too. A full disk refuses before that.
+            if durable and not (error.errno in FULL and self._still_full(buffers, offset)):
+                self._lost = error
+            raise
         if durable:
             self._refuse_if_lost()  # another thread may have been told of this write's failure
 

@@ -9,7 +9,7 @@ REST = 20
 
 
 class Pace:
-    """In proportion, so that one stall (this process may just have been preempted) costs little, and a slow disk is left alone."""
+    """In proportion: one stall (this process may just have been preempted) costs little, a slow disk is left alone."""
 
     __slots__ = ("resume",)
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from tcm_backstores import fallocate, files, opening
@@ -533,9 +534,31 @@ class TestInTheEventLoop:
 
     def test_file_systems_without_nowait_writes_are_learnt(self, image, opened):
         backstore = opened(image)
-        outcomes = [backstore.write_nowait([b"x" * PAGE], 0) for _ in range(2)]
-        assert outcomes[1]
-        assert outcomes[0] == bool(backstore._write_flags)
+        assert backstore.write_nowait([b"x" * PAGE], 0)
+
+    def test_writes_in_threads_do_not_keep_others_out_of_the_event_loop(self, image, opened):
+        """Once some writes went to threads, a queue that never runs empty must find its way back."""
+        backstore = opened(image)
+        with threading_write(backstore):
+            assert backstore.write_nowait([b"x" * PAGE], PAGE)
+
+
+@contextmanager
+def threading_write(backstore):
+    """A thread that writes without end."""
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            backstore.writev([b"y" * PAGE], 0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 class TestPace:
