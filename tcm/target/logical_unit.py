@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
@@ -21,7 +20,7 @@ from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttribu
 from tcm.target.extents import ExtentLocks
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
-from tcm.target.task import TaskState
+from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
@@ -81,7 +80,6 @@ class LogicalUnit:
         self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
-        self.task_group: TaskGroup | None = None
         # state
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
@@ -102,8 +100,8 @@ class LogicalUnit:
         self.itl_nexuses: set[ITLNexus] = set()
         self.closed_lane: set[str] = set()
         """Why nobody may use the express lane at the moment; empty if they may."""
-        self.running: dict[object, list[Callable[[], None]]] = {}
-        """Tasks that execute in the task group, each with what to call when it has ended; and what :meth:`run_soon` runs."""
+        self.running = Running(name, self.report_unexpected)
+        """What executes in the task group."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
         self.resets = 0
         self._retired = [0, 0, 0]
@@ -113,7 +111,7 @@ class LogicalUnit:
 
     def start(self, task_group: TaskGroup) -> None:
         """Say where commands that take their time run. Call before the first command."""
-        self.task_group = task_group
+        self.running.start(task_group)
 
     async def open(self) -> None:
         """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`."""
@@ -143,10 +141,7 @@ class LogicalUnit:
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
-        while self.running:
-            ended = anyio.Event()
-            next(iter(self.running.values())).append(ended.set)
-            await ended.wait()
+        await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):
                 await self.medium.flush()
@@ -354,53 +349,12 @@ class LogicalUnit:
 
     def spawn(self, task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
         """Execute a command that would block, in the task group, cancelled if the task is aborted."""
-        assert self.task_group is not None, "LogicalUnit.start() comes first"
-        if task.state is TaskState.ABORTED:
-            coroutine.close()
-            return
-        self.running[task] = []
-        self.task_group.start_soon(self._run, task, coroutine, name=(self.name, task.tag))
-
-    def run_soon(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run something that no task waits for (IMMED)."""
-        assert self.task_group is not None, "LogicalUnit.start() comes first"
-        self.running[coroutine] = []
-        self.task_group.start_soon(self._run_alone, coroutine, name=self.name)
-
-    async def _run_alone(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        try:
-            await coroutine
-        except Exception as error:  # noqa: BLE001  # nobody is left to be told
-            self.report_unexpected("a command with IMMED", error)
-        finally:
-            self._call(self.running.pop(coroutine))
+        self.running.spawn(task, coroutine)
 
     @staticmethod
     async def breathe() -> None:
         """Between two steps of a long command: let others run, and be cancelled if the task has been aborted."""
         await checkpoint()
-
-    async def _run(self, task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
-        try:
-            if task.state is TaskState.ABORTED:
-                coroutine.close()
-            else:
-                with anyio.CancelScope() as task.scope:
-                    await router.finish(task, coroutine)
-        except BaseException:
-            task.state = TaskState.ABORTED
-            raise
-        finally:
-            waiting = self.running.pop(task)
-            self._call([lambda: router.ended(task), *waiting])
-
-    def _call(self, functions: list[Callable[[], None]]) -> None:
-        """Call them all; what one raises must not end the task group, which is everybody's."""
-        for function in functions:
-            try:
-                function()
-            except Exception as error:  # noqa: BLE001  # a fabric's callbacks must not raise, and one did
-                self.report_unexpected("a fabric's callback", error)
 
     def report_unexpected(self, what: str, error: Exception) -> None:
         """Log a programmer's mistake with its traceback, and tell :attr:`unhandled_error`."""

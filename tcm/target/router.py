@@ -124,19 +124,22 @@ def without_logical_unit(task: Task) -> None:
 
 
 def execute(task: Task) -> None:
-    """All Data-Out is there."""
-    assert task.command is not None
-    assert task.logical_unit is not None
+    """All Data-Out is there; the medium may have gone meanwhile."""
+    command, lu = task.command, task.logical_unit
+    assert command is not None
+    assert lu is not None
     task.state = _ENABLED
     try:
-        coroutine = HANDLERS[task.command.handler].execute(task)
+        if command.readiness is _READY and not lu.ready:
+            lu.check_ready()
+        coroutine = HANDLERS[command.handler].execute(task)
     except CommandTerminated as error:
         _terminate(task, error)
     except Exception as error:  # noqa: BLE001  # see begin
         _terminate(task, _sense_for(task, error))
     else:
         if coroutine is not None:
-            task.logical_unit.spawn(task, coroutine)
+            lu.spawn(task, coroutine)
             return
     complete(task)
 
@@ -212,18 +215,18 @@ def abort(tasks: Iterable[Task], *, respond: Callable[[Task], bool], then: Calla
         if lu is None or task.state is _COMPLETED:
             continue
         touched.add(lu)
-        waiters = lu.running.get(task)
+        runs = task in lu.running
         if task.state is not _ABORTED:
             task.status = Status.TASK_ABORTED if respond(task) else _GOOD
             task.state = _ABORTED
-            if waiters is None:
+            if not runs:
                 aborted(task, dispatch=False)
             elif task.scope is not None:
                 lu.extents.strand(task)
                 task.scope.cancel()
-        if waiters is not None:
+        if runs:
             waiting += 1
-            waiters.append(one_ended)
+            lu.running.when_ended(task, one_ended)
     for lu in touched:
         lu.dispatch()
     one_ended()

@@ -37,7 +37,7 @@ def _synchronize_cache(task: Task) -> Coroutine[Any, Any, None] | None:
     if not lu.medium.has_cache:
         return None
     if task.cdb[1] & IMMED:
-        lu.medium.flush_soon(lu.run_soon)
+        lu.medium.flush_soon(lu.running.spawn_alone)
         return None
     return lu.medium.flush()
 
@@ -48,7 +48,7 @@ def _pre_fetch(task: Task) -> Coroutine[Any, Any, None] | None:
     lba, blocks = task.parameters
     coroutine = _read_ahead(lu, lba, min(blocks, PRE_FETCH_BYTES >> lu.block_shift))
     if task.cdb[1] & IMMED:
-        lu.run_soon(_quietly(coroutine))
+        lu.running.spawn_alone(_quietly(coroutine))
         return None
     return coroutine
 

@@ -47,7 +47,7 @@ def _start_stop_unit(task: Task) -> Coroutine[Any, Any, None] | None:
     if flush and not task.cdb[1] & IMMED:
         return _flush_and_switch(lu, itl, flags)
     if flush:
-        lu.medium.flush_soon(lu.run_soon)
+        lu.medium.flush_soon(lu.running.spawn_alone)
     _switch(lu, itl, flags)
     return None
 
