@@ -46,4 +46,4 @@ def program(name: str) -> str:
 
 def needs_root(why: str) -> None:
     if os.geteuid() != 0:
-        unavailable(f"needs root: {why}")
+        pytest.skip(f"needs root: {why}")
