@@ -358,6 +358,18 @@ async def test_port_taken_says_what_to_write() -> None:
     assert "taken" in str(_leaf(errors))
 
 
+async def test_max_xmit_data_segment_length() -> None:
+    """LIO's parameter bounds our data segments below what the initiator would take."""
+    async with served(parameters={"MaxXmitDataSegmentLength": 1024}) as t:
+
+        def work() -> list[int]:
+            with t.login(MaxRecvDataSegmentLength="65536") as i:
+                i.start(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 8, 0), read=4096)
+                return [len(i.receive().data) for _ in range(4)]
+
+        assert await apart(work) == [1024] * 4
+
+
 def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(group, BaseExceptionGroup):
         group = group.exceptions[0]  # type: ignore[assignment]  # down to the one error

@@ -142,7 +142,12 @@ class Policy:
                 depth = acl.cmdsn_depth if acl is not None and not acl.dynamic else group.attributes.default_cmdsn_depth
                 alias = group.parameters.TargetAlias
                 return LoginTarget(
-                    handle=group, name=target_name, alias=alias, portal_group_tag=group.tag, command_window=depth
+                    handle=group,
+                    name=target_name,
+                    alias=alias,
+                    portal_group_tag=group.tag,
+                    command_window=depth,
+                    login_keys_workaround=bool(group.attributes.login_keys_workaround),
                 )
         raise LoginError(LoginStatus.NOT_FOUND, f"no target {target_name} at this portal")
 
@@ -287,6 +292,7 @@ class Registry:
             session = Session(name, event.session_parameters, port, exp_cmd_sn=event.cmd_sn, depth=depth)
             if port is not None:
                 port.level = event.session_parameters.iscsi_protocol_level
+                event.connection_parameters.max_xmit_data_segment_length = group.parameters.MaxXmitDataSegmentLength
                 initiator = InitiatorPort(
                     identity.initiator_name,
                     identity.isid,

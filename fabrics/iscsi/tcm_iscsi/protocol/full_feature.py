@@ -120,7 +120,7 @@ class FullFeaturePhase:
         self.header_digest = parameters.header_digest
         self.data_digest = parameters.data_digest
         self.max_segment = parameters.max_recv_data_segment_length
-        self.send_limit = min(parameters.initiator_max_recv_data_segment_length, session.parameters.max_burst_length)
+        self.send_limit = min(parameters.send_limit, session.parameters.max_burst_length)
         self.express = session.port is not None and not (self.header_digest or self.data_digest)
         self.out: list[Any] = []
         self.out_size = 0

@@ -45,3 +45,10 @@ class ConnectionParameters:
     """Bytes of data segment that we accept: what we declared."""
     initiator_max_recv_data_segment_length: int = 8192
     """Bytes of data segment that the initiator accepts: what it declared."""
+    max_xmit_data_segment_length: int = 0xFFFFFF
+    """Bytes of data segment that we send at most, whatever the initiator accepts; configured, not negotiated (LIO)."""
+
+    @property
+    def send_limit(self) -> int:
+        """Bytes of data segment of the PDUs that we send."""
+        return min(self.initiator_max_recv_data_segment_length, self.max_xmit_data_segment_length)

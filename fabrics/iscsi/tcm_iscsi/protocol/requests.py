@@ -38,7 +38,7 @@ def nop_out(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
         if ttt == phase.ping:
             phase.ping = 0
         return
-    echo = bytes(data[: phase.parameters.initiator_max_recv_data_segment_length])
+    echo = bytes(data[: phase.parameters.send_limit])
     session = phase.session
     phase.emit(
         NOP_IN.pack(
@@ -103,7 +103,7 @@ def text_request(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
     phase.emit(header, answer.data)
     if answer.initiator_max_recv_data_segment_length is not None:
         phase.parameters.initiator_max_recv_data_segment_length = answer.initiator_max_recv_data_segment_length
-        phase.send_limit = min(answer.initiator_max_recv_data_segment_length, session.parameters.max_burst_length)
+        phase.send_limit = min(phase.parameters.send_limit, session.parameters.max_burst_length)
 
 
 def logout_request(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:

@@ -238,7 +238,7 @@ class ScsiCommand:
         task = self.task
         views = [memoryview(b).cast("B") for b in buffers if len(b)]
         left = sum(map(len, views))
-        limit, burst = connection.parameters.initiator_max_recv_data_segment_length, session.parameters.max_burst_length
+        limit, burst = connection.parameters.send_limit, session.parameters.max_burst_length
         offset, data_sn, burst_left = 0, 0, burst
         while left:
             length = min(left, limit, burst_left)
