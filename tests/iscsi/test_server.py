@@ -248,7 +248,7 @@ async def test_discovery_and_wildcard_portals() -> None:
 
 async def test_stalled_login_is_closed() -> None:
     """A connection that does not log in is closed after login_timeout, whatever it sent."""
-    async with served() as t:
+    async with served(poll=0) as t:
         now = [t.fabric.server.clock()]
         t.fabric.server.clock = lambda: now[0]
 
@@ -258,6 +258,9 @@ async def test_stalled_login_is_closed() -> None:
             return i.socket
 
         sock = await apart(stall)
+        with anyio.fail_after(5):
+            while not any(link.connection for link in t.fabric.server.links):
+                await anyio.sleep(0.01)
         now[0] += 16
         assert await apart(sock.recv, 1000) == b""
         sock.close()
