@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
 from support.scsi import SECOND, SIZE, logical_unit, make_lu, make_target, one_initiator, pattern, ramdisk, two_initiators
@@ -274,3 +275,54 @@ async def test_close_waits_for_what_runs() -> None:
         await store.until_waiting(1)
     check(await command.wait(), Status.GOOD)
     assert store.data[:512] == BLOCK
+
+
+@pytest.mark.parametrize("name", ["WRITE SAME (16)", "UNMAP"])
+async def test_long_command_aborted_half_way(name: str) -> None:
+    """SAM-5 7.2: a command of many steps stops after the step that is under way; the response comes after that step."""
+    store = GatedMemory(8 << 20)
+    ranges = cdb.unmap_parameters(*((i * 64, 8) for i in range(16)))
+    command, data = {
+        "WRITE SAME (16)": (cdb.write_same(16, 0, 16384), BLOCK),
+        "UNMAP": (cdb.unmap(len(ranges)), ranges),
+    }[name]
+    async with one_initiator(store) as disk:
+        store.log.clear()
+        store.shut()
+        handle = disk.initiator.start(0, command, data)
+        await store.until_waiting(1)
+        assert handle.task is not None
+        tag = handle.task.tag
+        answered = anyio.Event()
+
+        async def abort() -> None:
+            await disk.initiator.task_management(Function.ABORT_TASK, 0, tag)
+            answered.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(abort)
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            assert not answered.is_set()
+            store.release()
+        with anyio.fail_after(5), pytest.raises(CommandAborted):
+            await handle.wait()
+        assert len([entry for entry in store.log if entry[0] != "flush"]) == 1
+        await disk.execute(command, data)
+
+
+async def test_long_command_lets_others_run() -> None:
+    """A VERIFY or WRITE SAME of the whole medium does not keep the event loop: others' commands are answered meanwhile."""
+    async with one_initiator(ramdisk(64 << 20)) as disk:
+        longest = min(int.from_bytes((await disk.inquiry(0xB0))[36:44], "big"), disk.blocks - 8)
+        assert longest >= 8192
+        for command, data in ((cdb.verify(16, 0, disk.blocks), b""), (cdb.write_same(16, 8, longest), BLOCK)):
+            handle = disk.initiator.start(0, command, data)
+            done = 0
+            with anyio.fail_after(20):
+                while not handle.done:
+                    await disk.read(10, 0, 1)
+                    await anyio.lowlevel.checkpoint()
+                    done += 1
+                check(await handle.wait(), Status.GOOD)
+            assert done > 3

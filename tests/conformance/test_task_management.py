@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
-from support.scsi import SECOND, one_initiator, pattern, target, two_initiators
+from support.scsi import SECOND, logical_unit, one_initiator, pattern, target, two_initiators
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted, LoopbackCommand
@@ -232,9 +232,12 @@ async def test_query_asynchronous_event(disk: ApplicationClient) -> None:
     await disk.initiator.task_management(Function.LOGICAL_UNIT_RESET)
     response, additional = await disk.initiator.task_management_request(Function.QUERY_ASYNCHRONOUS_EVENT)
     assert response is Response.FUNCTION_SUCCEEDED
-    assert (additional[0] & 0xF, additional[1]) == (6, 0x29)
-    result = await disk.test_unit_ready(expect=None)
-    assert result.status is Status.CHECK_CONDITION
+    assert additional == bytes((0x16, 0x29, 0x03)), "UADE DEPTH one, UNIT ATTENTION"
+    logical_unit(disk).establish_attention(unit_attention.INQUIRY_DATA_HAS_CHANGED)
+    _, additional = await disk.initiator.task_management_request(Function.QUERY_ASYNCHRONOUS_EVENT)
+    assert additional == bytes((0x26, 0x29, 0x03)), "UADE DEPTH more than one"
+    await disk.test_unit_ready(expect=unit_attention.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
+    await disk.test_unit_ready(expect=unit_attention.INQUIRY_DATA_HAS_CHANGED)
 
 
 async def test_clear_aca(disk: ApplicationClient) -> None:

@@ -175,6 +175,20 @@ async def test_write_same_maximum_length(length: int) -> None:
 
 
 @BOTH
+async def test_write_same_zero_blocks_maximum_length(length: int) -> None:
+    """SBC-4 5.48, 6.6.4: "all the rest" is refused where that is more than MAXIMUM WRITE SAME LENGTH."""
+    async with one_initiator(max_write_same_len=100) as disk:
+        if (await disk.inquiry(0xB0))[4] & 1:
+            return
+        await disk.write_same(length, 0, 0, pattern(512), expect=InvalidFieldInCdb)
+        await disk.write_same(length, disk.blocks - 101, 0, pattern(512), expect=InvalidFieldInCdb)
+        assert not any(await contents(disk, disk.blocks - 128, 128))
+        await disk.write_same(length, disk.blocks - 100, 0, pattern(512))
+        await disk.write_same(length, disk.blocks - 99, 0, pattern(512, 2))
+        assert await contents(disk, disk.blocks - 101, 101) == ZEROES + pattern(512) + pattern(512, 2) * 99
+
+
+@BOTH
 async def test_write_same_on_a_device_without_write_zeroes(length: int) -> None:
     """SBC-4 5.48: where the medium cannot make zeroes itself, they are written."""
     store = GatedMemory(SIZE, thin=False)
