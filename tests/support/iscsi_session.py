@@ -197,7 +197,7 @@ async def connected(
     settled: bool = True,
     **attributes: Any,
 ) -> AsyncIterator[Initiator]:
-    """An initiator logged in to a target with one logical unit; its power-on unit attention is out of the way if ``settled``."""
+    """An initiator logged in to a target with one logical unit; its first unit attention is out of the way if ``settled``."""
     async with make_lu(backstore, **attributes) as unit:
         device = TargetDevice("iqn.2003-01.org.example:t", "iscsi")
         group = device.add_portal_group(1)
