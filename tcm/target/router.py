@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tcm.scsi.command import Command
-    from tcm.scsi.sense import Sense
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
@@ -304,8 +303,3 @@ def _truncate(task: Task, produced: int, expected: int) -> None:
         kept.append(buffer if len(buffer) <= room else memoryview(buffer)[:room])
         room -= len(kept[-1])
     task.data_in = kept
-
-
-def fail_data_out(task: Task, sense: Sense) -> None:
-    """The fabric could not get the Data-Out."""
-    terminate(task, CheckCondition(sense=sense))

@@ -103,7 +103,3 @@ class AttentionQueue:
         except ValueError:
             return False
         return True
-
-    def clear_all(self) -> None:
-        """Remove all of them."""
-        self._pending.clear()

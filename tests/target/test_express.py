@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,8 @@ from support.scsi import SIZE, logical_unit, one_initiator, pattern, ramdisk, tw
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
-from tcm.backstore import Capabilities, Support
+from tcm.backstore import Capabilities, Extent, Support
+from tcm.scsi.sense import SpaceAllocationFailed, UnrecoveredReadError, WriteError
 from tcm.target import unit_attention
 from tcm.target.nexus import ITLNexus
 from tcm.target.task import TaskAttribute
@@ -180,7 +182,13 @@ class NowaitMemory(GatedMemory):
     """Answers at once what is plain; what must wait goes through the gate."""
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(flush=Support.NATIVE, fua=Support.NATIVE, unmap=Support.NATIVE, nowait=True)
+        native = Support.NATIVE
+        return Capabilities(flush=native, fua=native, unmap=native, extents=native, nowait=True)
+
+    async def extents(self, offset: int, length: int) -> list[Extent]:
+        if self.failure is not None:
+            raise self.failure
+        return await super().extents(offset, length)
 
     def read_nowait(self, buffers: Any, offset: int) -> bool:
         if self.failure is not None:
@@ -250,6 +258,27 @@ async def test_failure_and_would_block_go_the_general_way() -> None:
         assert itl.num_cmds == commands
         store.release()
         assert reads(itl)
+
+
+@pytest.mark.parametrize(
+    ("command", "data_out", "number", "expected"),
+    [
+        (cdb.read(10, 0, 1), b"", errno.EIO, UnrecoveredReadError),
+        (cdb.verify(10, 0, 1), b"", errno.EIO, UnrecoveredReadError),
+        (cdb.write(10, 0, 1), BLOCK, errno.ENOSPC, SpaceAllocationFailed),
+        (cdb.write_same(10, 0, 8), BLOCK, errno.ENOSPC, SpaceAllocationFailed),
+        (cdb.unmap(24), cdb.unmap_parameters((0, 8)), errno.EIO, WriteError),
+        (cdb.get_lba_status(0, 24), b"", errno.EIO, UnrecoveredReadError),
+    ],
+)
+async def test_failures_at_once(command: bytes, data_out: bytes, number: int, expected: Any) -> None:
+    """What a nowait method raises is told as if the backstore had taken its time."""
+    store = NowaitMemory()
+    async with one_initiator(store) as disk:
+        store.failure = OSError(number, "no")
+        await disk.execute(command, data_out, read_length=512 if command[0] == 0x28 else 0, expect=expected)
+        store.failure = None
+        await disk.read(10, 0, 1)
 
 
 async def test_resize_moves_the_end() -> None:

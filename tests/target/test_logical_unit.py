@@ -15,6 +15,7 @@ from support.scsi import ApplicationClient, logical_unit, make_target, one_initi
 from tcm_backstores.null import NullBackstore
 from tcm_loopback import cdb
 from tcm_loopback.commands import check
+from tcm_loopback.transport import CommandAborted
 
 from tcm.backstore import Capabilities, ConfigError, Extent, Support
 from tcm.scsi.block_data import parse_unmap_list
@@ -22,7 +23,7 @@ from tcm.scsi.sense import InvalidFieldInCdb, NotReady, ParameterListLengthError
 from tcm.target import unit_attention
 from tcm.target.attributes import DeviceAttributes, Identity, block_limits
 from tcm.target.device_server.unmap import block_runs
-from tcm.target.logical_unit import LogicalUnit
+from tcm.target.logical_unit import LOST_PORTS_KEPT, LogicalUnit
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +98,41 @@ async def test_closing_waits_for_tasks() -> None:
         store.release()
     assert store.closed == 1
     assert store.data[:512] == pattern(512)
+
+
+async def test_the_runtime_ends_what_runs() -> None:
+    """Cancelling the task group aborts reads, and the fabric is told; writes on their way to the medium end in good order."""
+    store = Closable()
+    async with anyio.create_task_group() as group:
+        unit = LogicalUnit("disk", store, serial="1")
+        unit.start(group)
+        await unit.open()
+        client = ApplicationClient(make_target(unit).connect())
+        await client.identify()
+        store.shut()
+        read = client.initiator.start(0, cdb.read(10, 0, 1), read_length=512)
+        write = client.initiator.start(0, cdb.write(10, 8, 1), pattern(512))
+        await store.until_waiting(2)
+        group.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            with pytest.raises(CommandAborted):
+                await read.wait()
+            assert not write.done
+            store.release()
+            check(await write.wait(), Status.GOOD)
+    await unit.aclose()
+    assert store.closed == 1
+    assert store.data[8 * 512 : 9 * 512] == pattern(512)
+    assert len(unit.task_set) == 0
+
+
+async def test_only_so_many_lost_ports_are_remembered() -> None:
+    async with one_initiator() as disk:
+        unit = logical_unit(disk)
+        for number in range(LOST_PORTS_KEPT + 5):
+            unit.remember_loss((f"naa.{number}", None, 1))
+        assert len(unit.lost_ports) == LOST_PORTS_KEPT
+        assert ("naa.4", None, 1) not in unit.lost_ports
 
 
 async def test_resize() -> None:

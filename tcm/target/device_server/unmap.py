@@ -15,7 +15,7 @@ from tcm.scsi.block_data import (
     lba_status_data,
     parse_unmap_list,
 )
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
+from tcm.scsi.sense import InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
 from tcm.target.device_server.blocks import check_range
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
 
-ANCHOR = 0x01
 MAXIMUM_DESCRIPTORS = 1024
 """LBA status descriptors in one answer, whatever the allocation length."""
 
@@ -36,9 +35,6 @@ Status = tuple[int, int, int]
 
 def _prepare_unmap(task: Task) -> int:
     cdb = task.cdb
-    if cdb[1] & ANCHOR:
-        # ANC_SUP is zero
-        raise InvalidFieldInCdb.at(1, 0)
     length = cdb[7] << 8 | cdb[8]
     if 0 < length < UNMAP_HEADER:
         raise ParameterListLengthError

@@ -15,18 +15,15 @@ if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
 
-ANCHOR, UNMAP, NDOB = 0x10, 0x08, 0x01
+UNMAP, NDOB = 0x08, 0x01
 
 
 def _prepare(task: Task) -> int:
-    """NDOB is a reserved bit of WRITE SAME (10), and refused before this."""
+    """ANCHOR (ANC_SUP is zero), and NDOB of WRITE SAME (10), are reserved bits and refused before this."""
     lu = task.logical_unit
     assert lu is not None
     cdb = task.cdb
     flags = cdb[1]
-    if flags & ANCHOR:
-        # ANC_SUP is zero, and without UNMAP the bit means nothing (SBC-4 table 98)
-        raise InvalidFieldInCdb.at(1, 4)
     if flags & UNMAP and not lu.unmap_with_write_same:
         raise InvalidFieldInCdb.at(1, 3)
     lba, blocks = lba_and_blocks(cdb)
