@@ -281,6 +281,20 @@ async def test_mode_select_bad_lists(disk: ApplicationClient, length: int) -> No
 
 
 @BOTH
+async def test_mode_select_short_data_out(disk: ApplicationClient, length: int) -> None:
+    """RFC 7143 11.4.5, SPC-5 6.15: fewer bytes than PARAMETER LIST LENGTH: the list is truncated, nothing is changed."""
+    data = await page(disk, CONTROL)
+    changed = parameters(length, with_bits(data, 2, 0x04, 0x04))
+    for given in (0, 3, len(changed) - 1):
+        command = cdb.mode_select(length, len(changed))
+        result = await disk.execute(command, changed[:given], expect=None)
+        assert (result.residual, result.overflow) == (len(changed) - given, True)
+        assert await page(disk, CONTROL) == data
+    await disk.execute(cdb.mode_select(length, len(changed)), changed + bytes(100))
+    assert await page(disk, CONTROL) != data
+
+
+@BOTH
 async def test_mode_select_block_descriptor(disk: ApplicationClient, length: int) -> None:
     """SBC-4 6.5.2: a descriptor that changes nothing is taken, one that asks for another block length is refused."""
     blocks = disk.blocks.to_bytes(4, "big")

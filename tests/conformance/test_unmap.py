@@ -109,6 +109,18 @@ async def test_unmap_parameter_list_length(disk: ApplicationClient) -> None:
     assert not any(await contents(disk, 0, 8))
 
 
+async def test_unmap_residuals(disk: ApplicationClient) -> None:
+    """RFC 7143 11.4.5: fewer bytes than PARAMETER LIST LENGTH: a descriptor that did not come is not carried out."""
+    await disk.write(10, 0, pattern(64 * 512))
+    parameters = cdb.unmap_parameters((0, 8), (16, 8))
+    result = await disk.execute(cdb.unmap(len(parameters)), parameters[:30], expect=None)
+    assert (result.residual, result.overflow) == (10, True)
+    assert (await contents(disk, 8, 56)) == pattern(64 * 512)[8 * 512 :]
+    result = await disk.execute(cdb.unmap(len(parameters)), parameters + bytes(100))
+    assert (result.residual, result.overflow) == (100, False)
+    assert not any(await contents(disk, 16, 8))
+
+
 async def test_unmap_anchor(disk: ApplicationClient) -> None:
     """SBC-4 5.32: ANCHOR while ANC_SUP is zero is INVALID FIELD IN CDB."""
     assert (await disk.inquiry(0xB2))[5] & 0x02 == 0

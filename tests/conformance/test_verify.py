@@ -80,6 +80,21 @@ async def test_verify_bytchk_2(disk: ApplicationClient, length: int) -> None:
 
 
 @LONG
+async def test_verify_residuals(disk: ApplicationClient, length: int) -> None:
+    """RFC 7143 11.4.5: what came is compared; the rest is the overflow, and more than the CDB asks for the underflow."""
+    data = pattern(1024)
+    await disk.write(10, 0, data)
+    result = await disk.verify(length, 0, 2, data[:512], bytchk=1)
+    assert (result.residual, result.overflow) == (512, True)
+    result = await disk.verify(length, 0, 2, flip(data, 3)[:512], bytchk=1, expect=MiscompareDuringVerify)
+    assert (result.residual, result.overflow) == (512, True)
+    result = await disk.verify(length, 0, 1, data[:512] + bytes(512), bytchk=1)
+    assert (result.residual, result.overflow) == (512, False)
+    result = await disk.verify(length, 0, 2, data[:700], bytchk=1, expect=None)
+    assert (result.residual, result.overflow) == (324, True)
+
+
+@LONG
 async def test_verify_beyond_end(disk: ApplicationClient, length: int) -> None:
     """SBC-4 4.3.4, whatever BYTCHK is."""
     for bytchk in (0, 1):
