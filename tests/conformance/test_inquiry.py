@@ -223,6 +223,8 @@ async def test_unsupported_lun_commands(disk: ApplicationClient) -> None:
     await nobody.write(10, 0, bytes(512), expect=LogicalUnitNotSupported)
     await nobody.mode_sense(6, 0x3F, expect=LogicalUnitNotSupported)
     await nobody.execute(bytes((0xFF, *bytes(15))), expect=LogicalUnitNotSupported)
+    for command in (cdb.inquiry(), cdb.report_luns(), cdb.request_sense()):
+        await nobody.execute(command[:1] + bytes((command[1] | 0x80,)) + command[2:], read_length=64, expect=InvalidFieldInCdb)
 
 
 @pytest.mark.parametrize("field", ["0001000000000001", "ffffffffffffffff", "c102000000000000", "8001000000000000"])
@@ -278,12 +280,13 @@ async def test_report_luns_well_known_unit(disk: ApplicationClient) -> None:
 
 
 async def test_report_luns_data_has_changed() -> None:
-    """SPC-5 6.34, SAM-5 5.14: a LUN that comes or goes is a unit attention for those that are there; REPORT LUNS sees it."""
+    """SPC-5 6.34, SAM-5 5.14: a LUN that comes or goes is a unit attention for those that are there; REPORT LUNS tells it and clears it."""
     async with target(None) as port, make_lu(serial=str(uuid.UUID(int=5))) as extra:
         disk = ApplicationClient(port.connect())
         await disk.identify()
         port.target_portal_group.add_lun(5, extra)
         assert await disk.report_luns() == [lun_codec.encode(0), lun_codec.encode(5)]
+        await disk.test_unit_ready()
         second = ApplicationClient(disk.initiator, 5)
         await second.identify()
         await second.read(10, 0, 1)

@@ -25,8 +25,8 @@ async def contents(disk: ApplicationClient, lba: int, blocks: int) -> bytes:
     return (await disk.read(16, lba, blocks)).data_in
 
 
-def flip(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes((data[at] ^ 0x58,)) + data[at + 1 :]
+def flip(data: bytes, at: int, mask: int = 0x58) -> bytes:
+    return data[:at] + bytes((data[at] ^ mask,)) + data[at + 1 :]
 
 
 @pytest.mark.every_backstore
@@ -48,9 +48,10 @@ async def test_verify_mismatch(disk: ApplicationClient, length: int) -> None:
     for blocks, at in ((1, 0), (1, 511), (2, 512), (8, 3000), (256, 130000)):
         data = pattern(blocks * 512, blocks)
         await disk.write(10, 3, data)
-        result = await disk.verify(length, 3, blocks, flip(data, at), bytchk=1, expect=MiscompareDuringVerify)
-        assert result.sense is not None
-        assert result.sense.information == at
+        for mask in (0x01, 0x80, 0xFF):
+            result = await disk.verify(length, 3, blocks, flip(data, at, mask), bytchk=1, expect=MiscompareDuringVerify)
+            assert result.sense is not None
+            assert result.sense.information == at
 
 
 @LONG
