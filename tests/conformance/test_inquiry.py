@@ -280,7 +280,7 @@ async def test_report_luns_well_known_unit(disk: ApplicationClient) -> None:
 
 
 async def test_report_luns_data_has_changed() -> None:
-    """SPC-5 6.34, SAM-5 5.14: a LUN that comes or goes is a unit attention for those that are there; REPORT LUNS tells it and clears it."""
+    """SPC-5 6.34, SAM-5 5.14: a LUN that comes or goes is a unit attention for the others; REPORT LUNS tells and clears it."""
     async with target(None) as port, make_lu(serial=str(uuid.UUID(int=5))) as extra:
         disk = ApplicationClient(port.connect())
         await disk.identify()
