@@ -41,6 +41,7 @@ class BackstoreType:
     name: str
     """What people write: ``--lun NAME:key=value``. Lower case letters, digits, ``_``."""
     api_version: int
+    """The version of the contracts it was written for, as a number: not :data:`API_VERSION`, which moves."""
     options: type[Any] = NoOptions
     """A frozen dataclass: its fields are the command-line syntax, the configuration-file syntax and the documentation."""
     factory: Callable[[Any], Backstore | BlockingBackstore]
@@ -48,6 +49,7 @@ class BackstoreType:
     check_config: Callable[[Any], None] | None = None
     """Raises :class:`tcm.backstore.ConfigError` if the options cannot work. Must change nothing."""
     description: str = ""
+    """One line for ``--dump-plugin``."""
     saveconfig_plugin: str | None = None
     """The name LIO's saveconfig.json has for it, if any (``fileio``, ``ramdisk``, ``block``, ``pscsi``, ``user``)."""
     from_saveconfig: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -59,12 +61,17 @@ class FilterType:
     """A backstore that wraps a backstore, for hook ``tcm_filters``."""
 
     name: str
+    """What people write: ``--filter N=NAME:key=value``."""
     api_version: int
+    """As for :class:`BackstoreType`."""
     options: type[Any] = NoOptions
+    """As for :class:`BackstoreType`."""
     factory: Callable[[Backstore, Any], Backstore]
     """Makes the filter around an inner backstore from a checked options instance."""
     check_config: Callable[[Any], None] | None = None
+    """As for :class:`BackstoreType`."""
     description: str = ""
+    """One line for ``--dump-plugin``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +79,17 @@ class FabricType:
     """A fabric, for hook ``tcm_fabrics``."""
 
     name: str
+    """What people write: ``--fabric NAME:key=value``."""
     api_version: int
+    """As for :class:`BackstoreType`."""
     options: type[Any] = NoOptions
     """Options of the whole fabric (timeouts, polling ...): ``--fabric NAME:key=value``."""
     factory: Callable[[Sequence[TargetDevice], Any], Fabric]
     """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does."""
     check_config: Callable[[Any], None] | None = None
+    """As for :class:`BackstoreType`."""
     description: str = ""
+    """One line for ``--dump-plugin``."""
     check_name: Callable[[str], str]
     """Normalises a target or initiator port name of this fabric; raises :class:`tcm.backstore.ConfigError`."""
     default_name: Callable[[str, str], str]
@@ -86,9 +97,10 @@ class FabricType:
     uses_portals: bool = False
     """Targets listen at ``--portal ADDR:PORT``."""
     default_portal: tuple[str, int] | None = None
+    """Address and port where targets listen if nobody says."""
     tpg_attributes: type[Any] = NoOptions
-    """Dataclass of ``attrib/`` of a target portal group, LIO's names (lio-configfs 4.3.3)."""
+    """Dataclass of ``attrib/`` of a target portal group, LIO's names."""
     tpg_parameters: type[Any] = NoOptions
-    """Dataclass of ``param/`` of a target portal group, LIO's names (4.3.5)."""
+    """Dataclass of ``param/`` of a target portal group, LIO's names."""
     acl_attributes: type[Any] = NoOptions
-    """Dataclass of ``attrib/`` of a node ACL (4.3.6)."""
+    """Dataclass of ``attrib/`` of a node ACL."""

@@ -1,0 +1,347 @@
+"""Writes the generated parts of the documentation: ``python docs/generate.py``, or ``--check`` to only compare.
+
+A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. It is made of the code's docstrings, tables
+and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcm_iscsi.protocol import keys, login
+from tcm_iscsi.protocol.pdu import LoginStage
+
+from tcm import hookspecs
+from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabilities
+from tcm.fabric import Fabric, TransportServices
+from tcm.plugin_types import BackstoreType, FabricType, FilterType
+from tcm.scsi.sense import CheckCondition
+from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
+from tcm.target.task import TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("plugins.md", "docs/state-machines.md", "docs/limits.md")
+ROLE = re.compile(r":(?:meth|class|func|mod|attr|data):`~?(?:[\w.]+\.)?(\w+)`")
+PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def markdown(docstring: str) -> list[str]:
+    """A docstring as lines of Markdown: a paragraph a line, ``:param`` lines as a list, ``::`` blocks as Python."""
+    lines: list[str] = []
+    code = joining = False
+    for line in inspect.cleandoc(docstring).splitlines():
+        if code and line and not line.startswith("    "):
+            while not lines[-1]:
+                lines.pop()
+            lines += ["```", ""]
+            code = False
+        if code:
+            if line or lines[-1] != "```python":
+                lines.append(line[4:])
+        elif line.endswith("::"):
+            lines.append("```python")
+            code, joining = True, False
+        else:
+            text = ROLE.sub(r"`\1`", line).replace("``", "`").strip()
+            text = re.sub(r"^:param (\w+): ", r"- `\1`: ", text).replace("If omitted:", "*If omitted:*")
+            if joining and text and not text.startswith("- "):
+                lines[-1] += f" {text}"
+            else:
+                lines.append(text)
+            joining = bool(text)
+    return [*lines, "```"] if code else lines
+
+
+def signature(name: str, function: Callable[..., Any]) -> str:
+    """``async writev(buffers, offset, fua=False)``."""
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name != "self"
+    ]
+    arguments = str(inspect.Signature(parameters))
+    return f"{'async ' if inspect.iscoroutinefunction(function) else ''}{name}{arguments}"
+
+
+def methods(cls: type[Any]) -> dict[str, Callable[..., Any]]:
+    """Public methods in the order of the source."""
+    return {name: value for name, value in vars(cls).items() if inspect.isfunction(value) and not name.startswith("_")}
+
+
+def required(cls: type[Any]) -> dict[str, Callable[..., Any]]:
+    """Those that have to be there."""
+    abstract: frozenset[str] = getattr(cls, "__abstractmethods__", frozenset())
+    return {name: function for name, function in methods(cls).items() if name in abstract}
+
+
+def optional(cls: type[Any]) -> dict[str, Callable[..., Any]]:
+    """The others."""
+    abstract: frozenset[str] = getattr(cls, "__abstractmethods__", frozenset())
+    return {name: function for name, function in methods(cls).items() if name not in abstract}
+
+
+def entry(name: str, function: Callable[..., Any]) -> list[str]:
+    """A heading and the docstring."""
+    assert function.__doc__, name
+    return [f"**`{signature(name, function)}`**", "", *markdown(function.__doc__), ""]
+
+
+def entries(functions: dict[str, Callable[..., Any]]) -> list[str]:
+    """All of them."""
+    return [line for name, function in functions.items() for line in entry(name, function)]
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def described_fields(cls: type[Any]) -> list[str]:
+    """A dataclass's fields, with their defaults and the strings below them."""
+    source = inspect.getsource(cls)
+    rows = []
+    for field in dataclasses.fields(cls):
+        found = re.search(rf'^    {field.name}: .*\n(?:    """((?:.|\n)*?)""")?', source, re.MULTILINE)
+        text = " ".join(markdown((found and found[1]) or ""))
+        if field.default is dataclasses.MISSING:
+            default = "required"
+        elif inspect.isclass(field.default):
+            default = f"`{field.default.__name__}`"
+        else:
+            default = f"`{field.default!s}`" if field.default != "" else "empty"
+        rows.append((f"`{field.name}`", default, text))
+    return table(("field", "default", "meaning"), rows)
+
+
+# errors
+
+
+def sense_name(error: object) -> str:
+    """What an initiator is told."""
+    if isinstance(error, CheckCondition):
+        assert type(error).__doc__
+        sense = error.sense
+        return f"{type(error).__doc__.rstrip('.')} ({sense.key:X}h {sense.asc:02X}h/{sense.ascq:02X}h)"
+    return "BUSY status"
+
+
+def errors() -> list[str]:
+    """Every exception of a backstore that has a meaning of its own."""
+
+    def both(error: BaseException) -> tuple[str, str]:
+        reading, writing = (sense_name(to_check_condition(error, write=write, block_size=512)) for write in (False, True))
+        return reading, "the same" if reading == writing else writing
+
+    rows: list[tuple[str, str, str]] = []
+    for kind in BackstoreErrorKind:
+        assert kind in SENSES or kind is BackstoreErrorKind.BUSY
+        rows.append((f"`BackstoreError(BackstoreErrorKind.{kind.name})`", *both(BackstoreError(kind))))
+    numbers: dict[tuple[str, str], list[str]] = {}
+    for number in (*ERRNO_KINDS, errno.ENOMEDIUM):
+        numbers.setdefault(both(OSError(number, "")), []).append(f"`{errno.errorcode[number]}`")
+    rows += [(f"`OSError` with errno {', '.join(names)}", *senses) for senses, names in numbers.items()]
+    rows.append(("`OSError`, any other", *both(OSError(errno.ENOTTY, ""))))
+    rows.append(("anything else", *both(KeyError())))
+    return table(("raised", "while reading", "while writing, flushing, unmapping"), rows)
+
+
+# hooks
+
+
+def hooks() -> list[str]:
+    """Every hook specification."""
+    return entries({name: value for name, value in vars(hookspecs).items() if name.startswith("tcm_")})
+
+
+# state machines
+
+
+def login_states() -> list[str]:
+    """The login table as a drawing."""
+    stages = {LoginStage.SECURITY_NEGOTIATION: "security", LoginStage.LOGIN_OPERATIONAL_NEGOTIATION: "operational"}
+    stages[LoginStage.FULL_FEATURE_PHASE] = "full feature"
+    names = {state: state.name for state in login.State}
+    lines = ["```mermaid", "stateDiagram-v2", *(f"    {name}: {state.value}" for state, name in names.items())]
+    lines.append("    [*] --> S3_XPT_UP: T3, the connection is accepted")
+    for (state, stage, next_stage), after in login.TRANSITIONS.items():
+        to = f", NSG {stages[LoginStage(next_stage)]}" if next_stage is not None else ", stay"
+        lines.append(f"    {names[state]} --> {names[after]}: CSG {stages[LoginStage(stage)]}{to}")
+    lines += [
+        f"    {name} --> S1_FREE: T6 or T7, any failure"
+        for state, name in names.items()
+        if state not in (login.State.S1_FREE, login.State.S5_LOGGED_IN)
+    ]
+    return [*lines, "```"]
+
+
+def login_rules() -> list[str]:
+    """Checks of a Login Request's header."""
+    rows = [(rule.reason, f"{rule.status:04x}h {rule.status.name}") for rule in login.RULES]
+    return table(("broken rule", "Login Response status"), rows)
+
+
+TASK_STATES: tuple[tuple[TaskState, TaskState, str], ...] = (
+    (TaskState.NEW, TaskState.ENABLED, "submit, nothing in its way"),
+    (TaskState.NEW, TaskState.DORMANT, "submit, an ORDERED or HEAD OF QUEUE task is in its way"),
+    (TaskState.DORMANT, TaskState.ENABLED, "what it waited for has left the task set"),
+    (TaskState.ENABLED, TaskState.AWAITING_DATA_OUT, "prepare wants Data-Out that is not there: receive_data_out"),
+    (TaskState.AWAITING_DATA_OUT, TaskState.ENABLED, "data_out_received"),
+    (TaskState.AWAITING_DATA_OUT, TaskState.COMPLETED, "data_out_failed: CHECK CONDITION"),
+    (TaskState.NEW, TaskState.COMPLETED, "no logical unit there, TASK SET FULL, overlapped command: send_command_complete"),
+    (TaskState.ENABLED, TaskState.COMPLETED, "executed, or a check failed: send_command_complete"),
+    (TaskState.DORMANT, TaskState.ABORTED, "task management, nexus loss"),
+    (TaskState.AWAITING_DATA_OUT, TaskState.ABORTED, "task management, nexus loss"),
+    (TaskState.ENABLED, TaskState.ABORTED, "task management, nexus loss: after what runs has ended"),
+)
+"""Every change of a task's state. tests/docs/test_state_machines.py watches tasks and finds these and no others."""
+
+
+def task_states() -> list[str]:
+    """The life of a task as a drawing."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> NEW"]
+    lines += [f"    {before.name} --> {after.name}: {why}" for before, after, why in TASK_STATES]
+    return [*lines, "    COMPLETED --> [*]", "    ABORTED --> [*]", "```"]
+
+
+def key_table() -> list[str]:
+    """One row a text key."""
+
+    def text(value: Any, key: keys.Key) -> str:
+        return "" if value is None else key.format(value)
+
+    rows = [
+        (
+            key.name,
+            key.clause,
+            key.kind.value,
+            text(key.default, key),
+            text(key.ours, key),
+            f"{key.minimum} to {key.maximum}" if key.maximum else "",
+            key.result.value,
+            key.scope.value,
+            key.use.value,
+            str(key.senders.name).lower(),
+        )
+        for key in keys.KEYS
+    ]
+    return table(("key", "clause", "format", "default", "ours", "range", "result", "scope", "use", "sent by"), rows)
+
+
+# limits
+
+LIMITS: tuple[tuple[str, str, str], ...] = (
+    # what it bounds, module:name or module:class.field, unit
+    ("Queued to send, or being read for commands in progress, per connection; then no PDU is taken",
+     "tcm_iscsi.protocol.full_feature:HIGH_WATER", "bytes"),
+    ("Data-Out asked for by R2T at one time, per connection", "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
+    ("Receive buffer, one for all connections", "tcm_iscsi.server:RECEIVE_BUFFER", "bytes"),
+    ("Memory that express reads fill, one for all connections", "tcm_iscsi.server:ARENA", "bytes"),
+    ("Data segment of a PDU during login", "tcm_iscsi.protocol.framer:LOGIN_MAX_DATA_SEGMENT_LENGTH", "bytes"),
+    ("Data segment of a PDU after login (MaxRecvDataSegmentLength)",
+     "tcm_iscsi.attributes:TpgParameters.MaxRecvDataSegmentLength", "bytes"),
+    ("One R2T, one Data-In sequence (MaxBurstLength)", "tcm_iscsi.attributes:TpgParameters.MaxBurstLength", "bytes"),
+    ("Unsolicited data of a command (FirstBurstLength)", "tcm_iscsi.attributes:TpgParameters.FirstBurstLength", "bytes"),
+    ("R2Ts outstanding for a command (MaxOutstandingR2T)", "tcm_iscsi.attributes:TpgParameters.MaxOutstandingR2T", "count"),
+    ("Text of one login or text negotiation, all its PDUs", "tcm_iscsi.protocol.text:MAX_TEXT_LENGTH", "bytes"),
+    ("Pairs in it", "tcm_iscsi.protocol.text:MAX_PAIRS", "count"),
+    ("Key name", "tcm_iscsi.protocol.text:MAX_KEY_LENGTH", "bytes"),
+    ("Value, unless its key says otherwise", "tcm_iscsi.protocol.text:MAX_VALUE_LENGTH", "bytes"),
+    ("Commands in progress per session: the CmdSN window", "tcm_iscsi.attributes:TpgAttributes.default_cmdsn_depth", "count"),
+    ("Commands of all initiators in a logical unit's task set; then TASK SET FULL or BUSY",
+     "tcm.target.attributes:DeviceAttributes.queue_depth", "count"),
+    ("From connecting to the end of login", "tcm_iscsi.attributes:TpgAttributes.login_timeout", "seconds"),
+    ("Silence before the initiator is pinged", "tcm_iscsi.attributes:AclAttributes.nopin_timeout", "seconds"),
+    ("Time it has to answer; then the connection is dropped",
+     "tcm_iscsi.attributes:AclAttributes.nopin_response_timeout", "seconds"),
+    ("Time that initiators get to log out when the daemon stops", "tcm.runtime:DRAIN_TIMEOUT", "seconds"),
+    ("Unit attentions pending for one I_T_L nexus", "tcm.target.unit_attention:MAXIMUM_PENDING", "count"),
+    ("Initiator ports whose loss a logical unit remembers", "tcm.target.logical_unit:LOST_PORTS_KEPT", "count"),
+    ("What one step of VERIFY, WRITE SAME and other long commands holds in memory", "tcm.target.medium:CHUNK", "bytes"),
+    ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
+)  # fmt: skip
+
+
+def limit(place: str) -> Any:
+    """The value of ``module:NAME`` or ``module:Class.field``."""
+    module, _, name = place.partition(":")
+    found: Any = importlib.import_module(module)
+    owner, _, field = name.partition(".")
+    found = getattr(found, owner)
+    if field:
+        return next(each.default for each in dataclasses.fields(found) if each.name == field)
+    return found
+
+
+def amount(value: float, unit: str) -> str:
+    """``512 KiB``, ``15 s``, ``64``."""
+    if unit == "seconds":
+        return f"{value:g} s"
+    if unit == "count":
+        return str(value)
+    for shift, name in ((20, "MiB"), (10, "KiB")):
+        if value >= 1 << shift and not int(value) % (1 << shift):
+            return f"{int(value) >> shift} {name}"
+    return f"{value} bytes"
+
+
+def limits() -> list[str]:
+    """Every bound, from the constant that makes it one."""
+    rows = [(what, amount(limit(place), unit), f"`{place}`") for what, place, unit in LIMITS]
+    return table(("what", "bound", "where it is set"), rows)
+
+
+PARTS: dict[str, Callable[[], list[str]]] = {
+    "backstore-required": lambda: entries(required(Backstore)),
+    "backstore-optional": lambda: entries(optional(Backstore)),
+    "capabilities": lambda: described_fields(Capabilities),
+    "backstore-type": lambda: described_fields(BackstoreType),
+    "filter-type": lambda: described_fields(FilterType),
+    "fabric-type": lambda: described_fields(FabricType),
+    "errors": errors,
+    "transport-services": lambda: entries(methods(TransportServices)),
+    "fabric-required": lambda: entries(required(Fabric)),
+    "fabric-optional": lambda: entries(optional(Fabric)),
+    "hooks": hooks,
+    "login-states": login_states,
+    "login-rules": login_rules,
+    "task-states": task_states,
+    "keys": key_table,
+    "limits": limits,
+}
+
+
+def generated(text: str) -> str:
+    """A page with its generated parts made anew."""
+    return PART.sub(lambda match: match[1] + "\n".join(PARTS[match[2]]()).rstrip("\n") + "\n" + match[3], text)
+
+
+def main() -> int:
+    """0, or 1 if ``--check`` finds a difference."""
+    check = "--check" in sys.argv[1:]
+    differing = 0
+    for page in PAGES:
+        path = ROOT / page
+        before = path.read_text(encoding="utf-8")
+        after = generated(before)
+        if before == after:
+            continue
+        differing = 1
+        if not check:
+            path.write_text(after, encoding="utf-8")
+        print(f"{page}: {'differs; run python docs/generate.py' if check else 'written'}")
+    return differing if check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""What docs/generate.py writes is what the pages hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+from support.documents import ROOT
+
+_specification = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs/generate.py")
+assert _specification is not None
+assert _specification.loader is not None
+generate = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(generate)
+
+
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_pages_are_up_to_date(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == generate.generated(text), f"{page} differs from the code: run python docs/generate.py"
+
+
+def test_every_part_has_a_place():
+    placed = [
+        name for page in generate.PAGES for name in re.findall(r"<!-- generated: ([\w-]+) -->", (ROOT / page).read_text())
+    ]
+    assert sorted(placed) == sorted(generate.PARTS)
+
+
+def test_a_changed_page_is_noticed():
+    text = "<!-- generated: errors -->\nsomething else\n<!-- end -->\n"
+    assert generate.generated(text) != text
+    assert "ENOSPC" in generate.generated(text)
