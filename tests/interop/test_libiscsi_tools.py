@@ -81,6 +81,12 @@ def test_read_capacity(daemon: Daemon) -> None:
         assert session.capacity(5) == ((16 << 20) // 4096, 4096)
 
 
+def test_perf(daemon: Daemon) -> None:
+    """Random reads, 32 in flight, for a second; the figure is the machine's business."""
+    output = said("iscsi-perf", "-r", "-m", "32", "-b", "8", "-t", "1", daemon.url.text)
+    assert "iops" in output.lower(), output
+
+
 def test_software_write_protect(url: Url) -> None:
     with connect(url) as session:
         assert session.write(0, bytes(512)).status == 0

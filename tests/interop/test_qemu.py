@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.daemon import Daemon, Url, running
 from support.programs import program
+from support.relay import Relay
 
 pytestmark = pytest.mark.interop
 
@@ -76,7 +77,10 @@ def test_convert(daemon: Daemon, image: Path, tmp_path: Path) -> None:
 
 
 def test_convert_header_digest(daemon: Daemon, image: Path, tmp_path: Path) -> None:
-    there_and_back(image, tmp_path, options(daemon.url, header_digest="crc32c"))
+    with Relay(daemon.url.host, daemon.url.port) as relay:
+        there_and_back(image, tmp_path, options(daemon.url, header_digest="crc32c", portal=f"127.0.0.1:{relay.port}"))
+    assert relay.from_target
+    assert all(b"HeaderDigest=CRC32C" in said for said in relay.from_target)
 
 
 def test_convert_by_url(daemon: Daemon, image: Path, tmp_path: Path) -> None:

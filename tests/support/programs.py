@@ -11,6 +11,7 @@ PACKAGES = {
     "iscsi-ls": "libiscsi-bin",
     "iscsi-inq": "libiscsi-bin",
     "iscsi-swp": "libiscsi-bin",
+    "iscsi-perf": "libiscsi-bin",
     "iscsi-readcapacity16": "libiscsi-bin",
     "iscsi-test-cu": "libiscsi-bin",
     "qemu-img": "qemu-utils qemu-block-extra",
