@@ -23,6 +23,7 @@ from tcm.scsi.sense import LbaOutOfRange, SpaceAllocationFailed, Status, WritePr
 from tcm.target import unit_attention
 from tcm.target.task import TaskAttribute
 from tcm.target.task_management import TaskManagementFunction as Function
+from tcm.target.task_management import TaskManagementResponse as Response
 
 pytestmark = pytest.mark.anyio
 BLOCK = pattern(512)
@@ -160,7 +161,26 @@ async def test_lun_numbers(number: int) -> None:
         assert await disk.report_luns() == [lun_codec.encode(number)]
         assert (await disk.write(10, 0, BLOCK)).express
         assert (await disk.read(10, 0, 1)).data_in == BLOCK
+        assert await disk.initiator.task_management(Function.LOGICAL_UNIT_RESET, number) is Response.FUNCTION_COMPLETE
+        await disk.test_unit_ready(expect=unit_attention.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         disk.initiator.disconnect()
+
+
+async def test_completes_inline(disk: ApplicationClient) -> None:
+    """The fast path is a rule: what a ramdisk can do at once has its status before the call that sends it returns."""
+    for command, data, length in (
+        (cdb.read(10, 0, 8), b"", 4096),
+        (cdb.read(6, 0, 8), b"", 4096),
+        (cdb.write(16, 0, 8), bytes(4096), 0),
+        (cdb.write(10, 0, 8, dpo=True), bytes(4096), 0),
+        (cdb.test_unit_ready(), b"", 0),
+        (cdb.inquiry(), b"", 4096),
+        (cdb.mode_sense(10, 0x3F), b"", 252),
+        (cdb.report_supported_operation_codes(), b"", 65536),
+    ):
+        handle = disk.initiator.start(0, command, data, read_length=length)
+        assert handle.done, command.hex()
+        check(await handle.wait(), Status.GOOD)
 
 
 async def test_lun_read_only_in_demo_mode() -> None:

@@ -146,6 +146,9 @@ async def test_vpd_extended_inquiry(disk: ApplicationClient) -> None:
     assert len(data) == 64
     assert data[4] & 0x3F == 0
     assert data[5] & 0x07 == 0x07
+    assert not data[6] & 0x01, "V_SUP: a ramdisk has no volatile cache in front of it"
+    async with one_initiator(GatedMemory()) as cached:
+        assert (await cached.inquiry(0x86))[6] & 0x01
 
 
 async def test_vpd_block_limits(disk: ApplicationClient) -> None:

@@ -59,6 +59,14 @@ async def test_multipath_identification(paths: Paths) -> None:
     assert await paths[0].inquiry(0x80) == await paths[1].inquiry(0x80)
 
 
+async def test_multipath_multip(paths: Paths) -> None:
+    """SPC-5 6.6.2: MULTIP is set for a unit that more than one target port reaches, and only then."""
+    for path in paths:
+        assert (await path.inquiry())[6] & 0x10
+    async with one_initiator() as alone:
+        assert not (await alone.inquiry())[6] & 0x10
+
+
 async def test_multipath_data(paths: Paths) -> None:
     """SAM-5 4.6: what is written by one path is read by the other, in either lane."""
     for express in (False, True):
