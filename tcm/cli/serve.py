@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import logging
 import os
+import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def run(configuration: Configuration, plugins: PluginManager, *, drain_timeout: 
     for sentence in configuration.exposed():
         log.warning("WARNING: %s; give it --chap, or node ACLs in a --config file, or listen at 127.0.0.1", sentence)
     runtime = Runtime(configuration, plugins, drain_timeout=drain_timeout)
+    _raise_file_limit()
     anyio.run(_serve, runtime, backend=backend, backend_options=backend_options)
 
 
@@ -83,6 +85,12 @@ async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelSc
             runtime.stop()
             if not started.is_set():
                 scope.cancel()
+
+
+def _raise_file_limit() -> None:
+    """A session is a file descriptor, and the usual soft limit of 1024 is there for select(), which nobody here calls."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _quieten_collector() -> None:

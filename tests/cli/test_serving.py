@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -249,3 +250,16 @@ def test_read_only_and_config(tmp_path):
         assert tcm.out.splitlines()[0] == "loopback://naa.5001405000000001/1/5"
         assert tcm.stop() == 0
         assert re.findall(r"tcm\.filter\.log: (open|flush|close)", tcm.err) == ["open", "close"]
+
+
+def test_the_limit_of_open_files_is_the_hard_one(tmp_path):
+    """A thousand sessions are more than the usual soft limit of 1024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with TcmProcess(tmp_path, "--fabric", "loopback", *DISK) as tcm:
+            tcm.serving()
+            assert resource.prlimit(tcm.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+            assert tcm.stop() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
