@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tcm_backstores.null import NullBackstore
 from tcm_iscsi.protocol import keys, login
 from tcm_iscsi.protocol.pdu import LoginStage
 
@@ -22,15 +23,18 @@ from tcm import hookspecs
 from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabilities
 from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
+from tcm.scsi.command import Feature
+from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import CheckCondition
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
+from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("plugins.md", "docs/state-machines.md", "docs/limits.md")
+PAGES = ("plugins.md", "docs/conformance.md", "docs/limits.md", "docs/state-machines.md")
 ROLE = re.compile(r":(?:meth|class|func|mod|attr|data):`~?(?:[\w.]+\.)?(\w+)`")
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -130,9 +134,8 @@ def described_fields(cls: type[Any]) -> list[str]:
 def sense_name(error: object) -> str:
     """What an initiator is told."""
     if isinstance(error, CheckCondition):
-        assert type(error).__doc__
-        sense = error.sense
-        return f"{type(error).__doc__.rstrip('.')} ({sense.key:X}h {sense.asc:02X}h/{sense.ascq:02X}h)"
+        sense, name = error.sense, type(error).__doc__ or ""
+        return f"{name.rstrip('.')} ({sense.key:X}h {sense.asc:02X}h/{sense.ascq:02X}h)"
     return "BUSY status"
 
 
@@ -242,11 +245,13 @@ def key_table() -> list[str]:
 
 LIMITS: tuple[tuple[str, str, str], ...] = (
     # what it bounds, module:name or module:class.field, unit
-    ("Queued to send, or being read for commands in progress, per connection; then no PDU is taken",
+    ("Queued to send, or being read for commands in progress, per connection; then commands wait",
      "tcm_iscsi.protocol.full_feature:HIGH_WATER", "bytes"),
     ("Data-Out asked for by R2T at one time, per connection", "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
     ("Receive buffer, one for all connections", "tcm_iscsi.server:RECEIVE_BUFFER", "bytes"),
-    ("Memory that express reads fill, one for all connections", "tcm_iscsi.server:ARENA", "bytes"),
+    ("Memory that express reads fill, one for all connections; a peer that does not take its answers keeps one for itself",
+     "tcm_iscsi.server:ARENA", "bytes"),
+    ("Such pieces of memory kept for the next one", "tcm_iscsi.protocol.full_feature:SPARE_ARENAS", "count"),
     ("Data segment of a PDU during login", "tcm_iscsi.protocol.framer:LOGIN_MAX_DATA_SEGMENT_LENGTH", "bytes"),
     ("Data segment of a PDU after login (MaxRecvDataSegmentLength)",
      "tcm_iscsi.attributes:TpgParameters.MaxRecvDataSegmentLength", "bytes"),
@@ -295,6 +300,54 @@ def amount(value: float, unit: str) -> str:
     return f"{value} bytes"
 
 
+def commands() -> list[str]:
+    """The command table."""
+    needs = {
+        None: "",
+        Feature.UNMAP: "thin provisioning, `emulate_tpu`",
+        Feature.COMPARE_AND_WRITE: "`emulate_caw`",
+        Feature.ATOMIC_WRITE: "",
+        Feature.RESERVE: "`emulate_pr`",
+        Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
+    }
+    rows = []
+    for command in COMMANDS:
+        code = f"{command.operation_code:02X}h"
+        if command.service_action is not None:
+            code += f"/{command.service_action:02X}h"
+        rows.append((command.name, code, command.reservation.name.lower(), needs[command.feature]))
+    return table(("command", "code", "under another nexus's SPC-2 reservation", "offered with"), rows)
+
+
+def sums() -> list[str]:
+    """What one session can make the target hold, worst case."""
+    parts = {name: limit(place) for name, place in SUMMANDS.items()}
+    unit = LogicalUnit("unit", NullBackstore(1 << 30), serial="")
+    largest = unit.limits.maximum_transfer_length << unit.block_shift
+    window = parts["window"]
+    early = 2 * window * parts["burst"]
+    rows = (
+        ("answers that wait to be sent", parts["high water"]),
+        ("one more command's Data-In: MAXIMUM TRANSFER LENGTH", largest),
+        ("solicited Data-Out", parts["granted"]),
+        (f"unsolicited Data-Out of {window} commands, and as many immediate ones: FirstBurstLength each", early),
+        ("a PDU that is not all there yet", parts["segment"]),
+        ("the arena that its answers are in", parts["arena"]),
+    )
+    total = ("**together**", f"**{sum(size for _, size in rows) / (1 << 20):g} MiB**")
+    return table(("held for one session", "at most"), [*((what, amount(size, "bytes")) for what, size in rows), total])
+
+
+SUMMANDS = {
+    "high water": "tcm_iscsi.protocol.full_feature:HIGH_WATER",
+    "granted": "tcm_iscsi.protocol.full_feature:GRANT_LIMIT",
+    "window": "tcm_iscsi.attributes:TpgAttributes.default_cmdsn_depth",
+    "burst": "tcm_iscsi.attributes:TpgParameters.FirstBurstLength",
+    "segment": "tcm_iscsi.attributes:TpgParameters.MaxRecvDataSegmentLength",
+    "arena": "tcm_iscsi.server:ARENA",
+}
+
+
 def limits() -> list[str]:
     """Every bound, from the constant that makes it one."""
     rows = [(what, amount(limit(place), unit), f"`{place}`") for what, place, unit in LIMITS]
@@ -318,6 +371,8 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "task-states": task_states,
     "keys": key_table,
     "limits": limits,
+    "sums": sums,
+    "commands": commands,
 }
 
 
