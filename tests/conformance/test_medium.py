@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import anyio
+import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
 from support.scsi import FIRST, SECOND, make_lu, make_target, one_initiator, pattern
@@ -121,7 +123,7 @@ async def test_start_stop_unit_stop(disk: ApplicationClient) -> None:
 
 
 async def test_start_stop_unit_flushes() -> None:
-    """SBC-4 5.28: stopping without NO_FLUSH makes the cache durable first."""
+    """SBC-4 5.28: stopping without NO_FLUSH makes the cache durable, before the status or (IMMED) after it."""
     store = GatedMemory()
     async with one_initiator(store) as disk:
         await disk.start_stop_unit(no_flush=True)
@@ -129,6 +131,13 @@ async def test_start_stop_unit_flushes() -> None:
         await disk.start_stop_unit(start=True)
         await disk.start_stop_unit()
         assert ("flush", 0, 0) in store.log
+        await disk.start_stop_unit(start=True)
+        store.log.clear()
+        await disk.start_stop_unit(immed=True)
+        with anyio.fail_after(5):
+            while not store.log:
+                await anyio.lowlevel.checkpoint()
+        assert store.log == [("flush", 0, 0)]
 
 
 async def test_medium_changed_for_others(removable_pair: Pair) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
@@ -14,6 +15,7 @@ from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.transport import CommandAborted
 
+from tcm.backstore import Buffer, Capabilities
 from tcm.scsi.sense import MiscompareDuringVerify, Status
 from tcm.target.device import AccessControl, TargetDevice
 from tcm.target.task_management import TaskManagementFunction as Function
@@ -202,3 +204,44 @@ async def test_extent_first_come_first_served() -> None:
             assert (await early.wait()).data_in == bytes(2048)
             check(await atomic.wait(), Status.GOOD)
             assert (await late.wait()).data_in == pattern(2048)
+
+
+class GatedNowait(GatedMemory):
+    """Answers inline whatever the gate; only what goes through ``readv`` and ``writev`` waits."""
+
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities(), nowait=True)
+
+    def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        for buffer in buffers:
+            buffer[:] = self.data[offset : offset + len(buffer)]
+            offset += len(buffer)
+        return True
+
+    def write_nowait(self, buffers: Sequence[Buffer], offset: int) -> bool:
+        data = b"".join(buffers)
+        self.data[offset : offset + len(data)] = data
+        return True
+
+
+@pytest.mark.parametrize("express", [False, True])
+async def test_extent_closes_the_express_lane(express: bool) -> None:
+    """SBC-4 5.3: no inline write gets between the comparison and the write of a COMPARE AND WRITE, in either lane."""
+    store = GatedNowait()
+    async with one_initiator(store, express=express) as disk:
+        assert (await disk.write(10, 0, bytes(512))).express is express
+        store.shut()
+        atomic = disk.initiator.start(0, cdb.compare_and_write(0, 1, fua=True), bytes(512) + pattern(512))
+        await store.until_waiting(1)
+        reader = disk.initiator.start(0, cdb.read(10, 0, 1), read_length=512)
+        writer = disk.initiator.start(0, cdb.write(10, 0, 1), pattern(512, 2))
+        assert not reader.done
+        assert not writer.done
+        assert store.data[:512] == bytes(512)
+        store.release()
+        with anyio.fail_after(5):
+            check(await atomic.wait(), Status.GOOD)
+            assert (await reader.wait()).data_in in {pattern(512), pattern(512, 2)}
+            check(await writer.wait(), Status.GOOD)
+        assert store.data[:512] == pattern(512, 2)
+        assert (await disk.read(10, 0, 1)).express is express

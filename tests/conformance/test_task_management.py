@@ -65,6 +65,19 @@ async def test_abort_task_in_the_backstore() -> None:
         assert not store.waiting
 
 
+async def test_abort_task_before_it_runs() -> None:
+    """SAM-5 7.2: a task aborted in the moment after its arrival never reaches the backstore."""
+    store = GatedMemory()
+    async with one_initiator(store) as disk:
+        store.log.clear()
+        command = disk.initiator.start(0, cdb.write(10, 0, 1), pattern(512))
+        with anyio.fail_after(5):
+            await disk.initiator.task_management(Function.ABORT_TASK, 0, tag(command))
+        await aborted(command)
+        await disk.test_unit_ready()
+        assert not store.log
+
+
 async def test_abort_task_unknown(disk: ApplicationClient) -> None:
     """SAM-5 7.2: a task that is not there: FUNCTION COMPLETE to SAM, "task does not exist" to transports that can say so."""
     response = await disk.initiator.task_management(Function.ABORT_TASK, 0, 4711)

@@ -58,7 +58,8 @@ async def test_write_beyond_end(disk: ApplicationClient, length: int) -> None:
     for blocks in (1, 2, 128, 255):
         data = pattern(blocks * 512)
         for lba in (disk.blocks + 1 - blocks, disk.blocks, HIGH[length], (HIGH[length] >> 1) + 1):
-            await disk.write(length, lba, data, expect=LbaOutOfRange)
+            result = await disk.write(length, lba, data, expect=LbaOutOfRange)
+            assert (result.residual, result.overflow) == (len(data), False)
         if blocks > 1:
             await disk.write(length, disk.blocks - 1, data, expect=LbaOutOfRange)
     assert not any(await contents(disk, disk.blocks - 256, 256))
