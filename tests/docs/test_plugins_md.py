@@ -15,6 +15,7 @@ from support.documents import ROOT, blocks, commands
 from support.programs import unavailable
 
 from tcm import hookspecs
+from tcm.adapters import MAX_THREADS
 from tcm.backstore import Backstore, BlockingBackstore
 from tcm.fabric import Fabric, TransportServices
 from tcm.hookspecs import hookimpl
@@ -85,6 +86,10 @@ def test_no_line_is_too_long_for_a_terminal():
     for number, line in enumerate(TEXT.splitlines(), 1):
         in_generated = line.startswith("<!-- generated") or (in_generated and line != "<!-- end -->")
         assert in_generated or len(line) <= 132 or line.startswith("|"), f"line {number} has {len(line)} characters"
+
+
+def test_figures():
+    assert f"up to {MAX_THREADS} threads" in " ".join(TEXT.split())
 
 
 def test_links_lead_somewhere():
