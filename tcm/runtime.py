@@ -16,6 +16,7 @@ from anyio import TASK_STATUS_IGNORED
 from tcm.adapters import adapt
 from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
+from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.logical_unit import LogicalUnit
@@ -109,7 +110,14 @@ class Runtime:
     def _backstore(self, config: StorageObject) -> Backstore:
         backstore = adapt(self.plugins.backstore(config.type).factory(config.options))
         for each in reversed(config.filters):
-            backstore = adapt(self.plugins.filter(each.type).factory(backstore, each.options))
+            made = self.plugins.filter(each.type).factory(backstore, each.options)
+            missing = unaccounted(type(made)) if isinstance(made, BackstoreFilter) else []
+            if missing:
+                raise ConfigError(
+                    f"filter {each.type} does not account for {', '.join(missing)}, which would bypass it; "
+                    "install a version of it that was made for this tcm-target"
+                )
+            backstore = adapt(made)
         return backstore
 
     def _target(self, config: TargetConfig) -> TargetDevice:

@@ -88,6 +88,11 @@ def test_no_line_is_too_long_for_a_terminal():
         assert in_generated or len(line) <= 132 or line.startswith("|"), f"line {number} has {len(line)} characters"
 
 
+def test_a_stranger_uses_every_hook():
+    plugin = (ROOT / "tests/fixtures/acme/acme_tcm/plugin.py").read_text()
+    assert [name for name in HOOKS if f'"{name}"' not in plugin] == []
+
+
 def test_figures():
     assert f"up to {MAX_THREADS} threads" in " ".join(TEXT.split())
 
