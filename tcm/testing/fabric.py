@@ -70,7 +70,7 @@ class FabricContract:
     """
 
     options: ClassVar[Mapping[str, object]] = {}
-    """Option values to make the fabric with, as the command line would give them; a fixture may set ``self.options`` instead."""
+    """Option values to make the fabric with, as the command line gives them; a fixture may set ``self.options``."""
 
     @asynccontextmanager
     async def connect(self, fabric: Fabric) -> AsyncIterator[None]:  # noqa: ARG002  for those who override it
