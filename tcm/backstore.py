@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +116,25 @@ class Capabilities:
     """``read_nowait`` and ``write_nowait`` are worth calling."""
 
 
+def _capabilities_of(cls: type[Any], base: type[Any]) -> Capabilities:
+    """What a class can do, as far as the methods that it overrides tell."""
+
+    def overrides(name: str) -> bool:
+        return getattr(cls, name) is not getattr(base, name)
+
+    def support(name: str, otherwise: Support = Support.EMULATE) -> Support:
+        return Support.NATIVE if overrides(name) else otherwise
+
+    return Capabilities(
+        read_only=not overrides("writev"),
+        flush=support("flush"),
+        unmap=support("unmap", Support.NONE),
+        write_zeroes=support("write_zeroes"),
+        extents=support("extents"),
+        nowait=overrides("read_nowait") or overrides("write_nowait"),
+    )
+
+
 class Backstore(ABC):
     """A storage object. All methods run in the event loop; see :class:`BlockingBackstore` for code that blocks.
 
@@ -154,7 +173,7 @@ class Backstore(ABC):
     async def flush(self) -> None:
         """Return when every write that has returned before this call is durable.
 
-        If omitted: writes must be durable when they return; say so by ``flush=EMULATE`` (the default).
+        If omitted: writes must be durable when they return.
         """
 
     async def unmap(self, offset: int, length: int) -> None:
@@ -201,9 +220,9 @@ class Backstore(ABC):
     def capabilities(self) -> Capabilities:
         """What this device can do. Called once, after :meth:`open`.
 
-        If omitted: the device is read-only if :meth:`writev` is not overridden, and the core emulates the rest.
+        If omitted: what the class overrides is NATIVE, what it does not is emulated; without :meth:`writev` it is read-only.
         """
-        return Capabilities(read_only=type(self).writev is Backstore.writev)
+        return _capabilities_of(type(self), Backstore)
 
 
 class BlockingBackstore(ABC):
@@ -282,6 +301,6 @@ class BlockingBackstore(ABC):
     def capabilities(self) -> Capabilities:
         """See :meth:`Backstore.capabilities`.
 
-        If omitted: the device is read-only if :meth:`writev` is not overridden, and the core emulates the rest.
+        If omitted: what the class overrides is NATIVE, what it does not is emulated; without :meth:`writev` it is read-only.
         """
-        return Capabilities(read_only=type(self).writev is BlockingBackstore.writev)
+        return _capabilities_of(type(self), BlockingBackstore)
