@@ -304,6 +304,124 @@ async def test_commands_in_progress_end_with_their_connection() -> None:
         memory.release()
 
 
+async def test_connection_reinstatement() -> None:
+    """RFC 7143 6.3.4: a login with TSIH and CID of a live connection takes its place; only its tasks end."""
+    memory = GatedMemory(1 << 20)
+    async with served(memory) as t:
+
+        def start() -> Initiator:
+            i = t.login()
+            memory.shut()
+            i.start(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 8, 0), read=4096)
+            return i
+
+        def again(first: Initiator) -> Initiator:
+            second = t.connect()
+            second.isid, second.tsih, second.cmd_sn = first.isid, first.tsih, first.cmd_sn
+            second.login(NAME)
+            with first:
+                assert first.socket.recv(1) == b""
+            return second
+
+        first = await apart(start)
+        await memory.until_waiting(1)
+        (nexus,) = t.group.nexuses
+        second = await apart(again, first)
+        memory.release()
+        await anyio.sleep(0.1)
+        assert t.group.nexuses == {nexus}
+        assert not nexus.lost
+        with second:
+            assert (await apart(second.read, 0, 1)).status == 0
+            assert second.tsih == first.tsih
+            assert await apart(second.logout) == 0
+
+
+async def test_flood_does_not_starve_others() -> None:
+    """An initiator that sends without end, requests that need no answer, leaves the others their turn."""
+    async with served() as t:
+        stop = False
+
+        def flood(i: Initiator) -> None:
+            bhs = bytearray(48)
+            bhs[0], bhs[1] = raw_iscsi.NOP_OUT | raw_iscsi.IMMEDIATE, 0x80
+            struct.pack_into(">II", bhs, 16, raw_iscsi.NO_TAG, raw_iscsi.NO_TAG)
+            batch = bytes(bhs) * 20000
+            with i:
+                while not stop:
+                    i.socket.sendall(batch)
+
+        noisy, quiet = await apart(t.login), await apart(t.login)
+        with quiet:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(apart, flood, noisy)
+                await anyio.sleep(0.2)
+                with anyio.fail_after(10):
+                    for _ in range(3):
+                        assert (await apart(quiet.read, 0, 1)).status == 0
+                stop = True
+
+
+async def test_failed_connection_leaves_the_arena_to_others() -> None:
+    """What a connection had read before it failed must not make the next one wait for more input."""
+    async with served() as t:
+
+        def work() -> None:
+            options = {"MaxRecvDataSegmentLength": str(1 << 20), "MaxBurstLength": str(1 << 20)}
+            with t.login(**options) as bad, t.login(**options) as good:
+                read = struct.pack(">BBIBHB", 0x28, 0, 0, 0, 1024, 0)
+                too_long = bytearray(48)
+                too_long[0], too_long[5] = raw_iscsi.NOP_OUT | raw_iscsi.IMMEDIATE, 0xFF
+                bad.socket.sendall(bad.encode(bad.command_pdu(read, read=512 << 10)) + bytes(too_long))
+                while bad.socket.recv(1 << 16):
+                    pass
+                assert good.read(0, 2048).status == 0
+
+        await apart(work)
+
+
+async def test_waiting_for_a_slow_backstore_is_not_silence() -> None:
+    """However long reads take, an initiator that answers pings keeps its session."""
+    memory = GatedMemory(8 << 20)
+    acl = AclAttributes(nopin_timeout=3, nopin_response_timeout=3)
+    async with served(memory, acl=acl) as t:
+        offset = 0.0
+        clock = t.fabric.server.clock
+        t.fabric.server.clock = lambda: clock() + offset
+
+        def start() -> Initiator:
+            i = t.login()
+            memory.shut()
+            for _ in range(4):
+                i.start(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 1024, 0), read=512 << 10)
+            return i
+
+        def answer(i: Initiator) -> None:
+            i.answer_ping(i.receive())
+            i.ping()
+
+        i = await apart(start)
+        with i:
+            for offset in (4.0, 8.0, 12.0):  # noqa: B007  (the clock reads it)
+                await apart(answer, i)
+            memory.release()
+            for tag in range(i.tag - 6, i.tag - 2):
+                assert (await apart(i.finish, tag)).status == 0
+
+
+@pytest.mark.parametrize("what", ["disabled", "removed"])
+async def test_rights_taken_away_end_the_session(what: str) -> None:
+    """A session whose portal group is disabled or whose node ACL is removed is closed, not left without answers."""
+    async with served(acl=AclAttributes()) as t:
+        i = await apart(t.login)
+        with i:
+            if what == "disabled":
+                t.group.enabled = False
+            else:
+                t.group.remove_node_acl(raw_iscsi.INITIATOR)
+            assert await apart(i.socket.recv, 1) == b""
+
+
 async def test_drain_asks_for_logout() -> None:
     """Stopping: no new connections, an Async Message with event 1 to each session, and an end when all have left."""
     async with served() as t:

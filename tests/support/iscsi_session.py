@@ -172,6 +172,8 @@ class Initiator:
     def answers(self) -> list[Pdu]:
         """What has come since, outside of :meth:`feed`."""
         self.collect()
+        self.phase.resume()
+        self.collect()
         found, self.received = self.received, []
         return found
 

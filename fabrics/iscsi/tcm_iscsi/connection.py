@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tcm_iscsi.protocol.full_feature import HIGH_WATER, ConnectionFailed, DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.login import LoginPhase
 from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 
@@ -147,10 +147,10 @@ class Connection:
         if self.phase is not None:
             self.phase.payload_received(count)
 
-    def throttled(self) -> bool:
-        """Too much is queued or in progress for more PDUs to be taken."""
-        phase = self.phase
-        return phase is not None and not phase.closed and phase.out_size + phase.pending_read > HIGH_WATER
+    def resume(self) -> None:
+        """What was queued has been sent: go on with commands that wait for room."""
+        if self.phase is not None:
+            self.phase.resume()
 
     # sending
 
@@ -197,8 +197,11 @@ class Connection:
     # time and end
 
     def handle_timer(self, now: float) -> None:
-        """Login timeout and keep-alive. Raises ConnectionFailed."""
+        """Login timeout, keep-alive, and rights that were taken away. Raises ConnectionFailed."""
         if self.phase is not None:
+            port: Any = self.phase.session.port
+            if port is not None and (port.nexus.lost or not port.group.enabled):
+                raise ConnectionFailed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
             self.phase.handle_timer(now, nopin, response)
         elif self.login is not None and now >= self.login.deadline:

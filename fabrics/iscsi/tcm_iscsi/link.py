@@ -26,23 +26,23 @@ class Link:
         self.hot_until = 0.0
         self.sent: anyio.Event | None = None
         """Set when the writer task has sent everything; ``None`` while there is no writer task."""
-        self.progress: anyio.Event | None = None
-        """Set when a command has been answered, for a receiver that waits for room."""
 
     def wake(self) -> None:
         """There is something to send, from outside of ``process`` of this connection."""
-        if self.progress is not None:
-            self.progress.set()
         if self.server.processing:
             self.server.woken.add(self)
         else:
             self.push()
 
     def push(self) -> None:
-        """Send from outside of the receiver; end the connection if that is what it waits for."""
-        if self.flush() and self.connection is not None and self.connection.closing:
+        """Send from outside of the receiver; then end the connection if that is what it waits for, or go on."""
+        if not self.flush() or self.connection is None:
+            return
+        if self.connection.closing:
             with suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RDWR)
+        else:
+            self.connection.resume()
 
     def flush(self) -> bool:
         """Send what the socket takes now; True if that was everything. Starts a writer task for the rest."""
@@ -75,6 +75,7 @@ class Link:
             while connection.out:
                 await anyio.wait_writable(self.sock)
                 connection.sent(self.sock.sendmsg(connection.out[:IOV_MAX]))
+                connection.last_received = self.server.clock()  # who takes what we send is alive
         except BlockingIOError:
             pass
         except (OSError, anyio.ClosedResourceError) as e:
@@ -88,7 +89,5 @@ class Link:
         """End the connection from outside its receiver."""
         if self.connection is not None:
             self.connection.failed(reason)
-        if self.progress is not None:
-            self.progress.set()
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)

@@ -31,6 +31,8 @@ RECEIVE_BUFFER = 512 << 10
 ARENA = 1 << 20
 TICK = 1.0
 """Seconds between looks at the timers."""
+TURN = 0.005
+"""Seconds that one connection may go on before the event loop gets its turn."""
 SPINS = 24
 """Tries to receive before the event loop gets its turn, when no other connection is busy."""
 
@@ -158,6 +160,7 @@ class Server:
             finally:
                 self.processing = False
                 connection.close()
+                self.arena.free = 0
                 self.flush_woken()
         except OSError as e:  # gone before it was set up
             log.debug("accept: %s", e.strerror)
@@ -175,7 +178,11 @@ class Server:
         recv_into, clock, poll = sock.recv_into, self.clock, self.poll
         rest = b""
         spins = 0
+        now = began = clock()
         while True:
+            if now - began > TURN:  # a peer that always has something to say must not keep the others waiting
+                await checkpoint()
+                now = began = clock()
             payload = connection.payload_room()
             try:
                 if payload is not None:
@@ -187,6 +194,7 @@ class Server:
             except BlockingIOError:
                 if not poll:
                     await anyio.wait_readable(sock)
+                    began = now = clock()
                     continue
                 spins += 1
                 if spins < SPINS and len(self.hot) == 1 and link in self.hot:
@@ -197,8 +205,12 @@ class Server:
                 else:
                     self.hot.discard(link)
                     await anyio.wait_readable(sock)
+                began = now = clock()
                 continue
             if not count:
+                return
+            if connection.closing:
+                await self.finish(link)
                 return
             now = clock()
             connection.last_received = now
@@ -226,27 +238,18 @@ class Server:
                 if connection.closing:
                     await self.finish(link)
                     return
-                if not complete or connection.throttled():
+                if complete:
+                    connection.resume()
+                else:
                     rest = bytes(view[off:end])
-                    await self.room(link, connection)
+                    while link.sent is not None and not connection.closing:
+                        await link.sent.wait()
                     buf[: len(rest)] = rest
                     off, end, before = 0, len(rest), -1
                 if end - off < 48 or off == before:
                     break
                 self.processing = True
             rest = bytes(view[off:end]) if off < end else b""
-
-    async def room(self, link: Link, connection: Connection) -> None:
-        """Wait until the peer has taken what is queued, and enough commands in progress have ended."""
-        while not connection.closing:
-            if link.sent is not None:
-                await link.sent.wait()
-            elif connection.throttled():
-                link.progress = anyio.Event()
-                await link.progress.wait()
-                link.progress = None
-            else:
-                return
 
     async def finish(self, link: Link) -> None:
         """Send what is queued, within reason, before the socket closes."""

@@ -315,8 +315,7 @@ class Registry:
 
     def detach_connection(self, connection: Any) -> None:
         """Close a connection whose place another one takes; its session lives on."""
-        session = connection.session
-        session.port.nexus.abort([c.task for c in session.commands.values() if c.connection is connection])
+        connection.session.abort_commands(connection)
         connection.close()
         connection.wake()
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tcm_iscsi.protocol.parameters import ConnectionParameters
 
 # SCSI Command with a READ or WRITE (10) / (16) CDB: flags, lengths, LUN, ITT, EDTL, CmdSN, CDB fields
+CMD_SN = struct.Struct(">24xII").unpack_from
 COMMAND_10 = struct.Struct(">xB2xI8sIII4xBBIBHB").unpack_from
 COMMAND_16 = struct.Struct(">xB2xI8sIII4xBBQIBB").unpack_from
 EXPRESS_DATA_IN = struct.Struct(">HxxI8xIIIII8xI").pack
@@ -145,10 +146,12 @@ class FullFeaturePhase:
 
         Stops early when the arena is full or more than HIGH_WATER bytes wait to be sent: send, then call again. What is
         left over belongs before the next bytes, unless :attr:`payload` is set: then the next bytes go there first, and
-        nothing is left over. ``view`` is a memoryview of ``buf``; neither is kept.
+        nothing is left over. ``view`` is a memoryview of ``buf``; neither is kept. Nothing is taken once :attr:`closing`.
 
         :raises ConnectionFailed: the connection must be dropped, after sending what is queued.
         """
+        if self.closing:
+            return end
         session = self.session
         luns = session.port.nexus.luns if session.port is not None else {}
         commands = session.commands
@@ -199,6 +202,8 @@ class FullFeaturePhase:
                             if session.deferred:
                                 self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn = stat_sn, exp_cmd_sn, max_cmd_sn
                                 session.deliver_deferred()
+                                if self.closing:
+                                    return end
                                 stat_sn, exp_cmd_sn, max_cmd_sn = self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
                                 window_open = max_cmd_sn != exp_cmd_sn - 1 & SERIAL_BITS
                             continue
@@ -209,7 +214,7 @@ class FullFeaturePhase:
             if not taken:
                 return off
             off += taken
-            if self.closing or self.out_size + self.pending_read > HIGH_WATER:
+            if self.closing or self.out_size > HIGH_WATER:
                 return off
             express = self.express
             stat_sn, exp_cmd_sn, max_cmd_sn = self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
@@ -248,7 +253,7 @@ class FullFeaturePhase:
         if self.data_digest and segment:
             digest_at = data_start + tail - 4
             if crc32c(view[data_start:digest_at]) != view[digest_at : digest_at + 4]:
-                self.data_digest_error(bytes(view[off : off + 48]))
+                self.data_digest_error(bytes(view[off : off + 48]), segment)
                 return head + tail
         self.dispatch(buf, view, off, ahs_length, view[data_start : data_start + segment])
         return head + tail
@@ -266,15 +271,17 @@ class FullFeaturePhase:
         if self.data_digest:
             padded = segment + 3 & ~3
             if crc32c(payload[:padded]) != payload[padded : padded + 4]:
-                self.data_digest_error(bytes(bhs[:48]))
+                self.data_digest_error(bytes(bhs[:48]), segment)
                 return
         self.dispatch(bhs, memoryview(bhs), 0, len(bhs) - 48, payload[:segment])
 
-    def data_digest_error(self, bhs: bytes) -> None:
-        """RFC 7143 7.8: reject; at ERL 0 there is no recovery within the connection."""
+    def data_digest_error(self, bhs: bytes, segment: int) -> None:
+        """RFC 7143 7.8: reject; lost Data-Out fails its command. At ERL 0 nothing brings another PDU back."""
         self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
-        msg = "data digest error"
-        raise ConnectionFailed(msg)
+        if bhs[0] != 0x05:
+            msg = "data digest error"
+            raise ConnectionFailed(msg)
+        self.data_out(bhs, memoryview(bhs), 0, memoryview(bytes(segment)), intact=False)
 
     def dispatch(self, buf: bytearray, view: memoryview, off: int, ahs_length: int, data: memoryview) -> None:
         """A whole PDU whose digests are right."""
@@ -331,102 +338,89 @@ class FullFeaturePhase:
 
     # SCSI Command and Data-Out
 
+    @property
+    def overloaded(self) -> bool:
+        """Too much is queued or being read: commands wait, whatever else there is is still dealt with."""
+        return self.out_size + self.pending_read > HIGH_WATER
+
     def sequenced_command(self, buf: bytearray, view: memoryview, off: int, ahs_length: int, data: memoryview) -> None:
         """A SCSI Command on the general path: in CmdSN order, or kept until its turn."""
-        b0, _, _, _, _, itt, _, cmd_sn, exp_stat_sn, _ = SCSI_COMMAND.unpack_from(buf, off)
+        cmd_sn, self.exp_stat_sn = CMD_SN(buf, off)
         session = self.session
+        bhs = bytes(view[off : off + 48])
         if session.port is None:
-            self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
-            return
-        if itt == RESERVED_TAG:
-            self.reject(RejectReason.INVALID_PDU_FIELD, bytes(view[off : off + 48]))
-            return
-        self.exp_stat_sn = exp_stat_sn
-        if b0 & 0x40:
-            self.scsi_command(buf, off, ahs_length, data)
-        elif cmd_sn == session.exp_cmd_sn and session.in_window(cmd_sn):
-            session.advance()
-            self.scsi_command(buf, off, ahs_length, data)
-            if session.deferred:
-                session.deliver_deferred()
+            self.reject(RejectReason.PROTOCOL_ERROR, bhs)
+        elif bhs[0] & 0x40:
+            made: ScsiCommand | RejectReason = RejectReason.IMMEDIATE_COMMAND_REJECT
+            if not self.overloaded and len(session.commands) < 2 * session.depth:
+                made = self.make_command(buf, off, ahs_length, data)
+            if isinstance(made, ScsiCommand):
+                made.submit()
+            else:
+                self.reject(made, bhs)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
-            bhs, kept = bytearray(view[off : off + 48 + ahs_length]), memoryview(bytes(data))
-            session.deferred[cmd_sn] = lambda: self.scsi_command(bhs, 0, len(bhs) - 48, kept)
+            made = self.make_command(buf, off, ahs_length, data)
+            if not isinstance(made, ScsiCommand):
+                session.void(cmd_sn)
+                session.deliver_deferred()
+                self.reject(made, bhs)
+            elif cmd_sn == session.exp_cmd_sn and not self.overloaded:
+                session.advance()
+                made.submit()
+            else:
+                session.deferred[cmd_sn] = made.submit
         # outside the window, or a duplicate: silently ignored (RFC 7143 4.2.2.1)
+        if session.deferred:
+            session.deliver_deferred()
 
-    def scsi_command(self, buf: bytearray, off: int, ahs_length: int, data: memoryview) -> None:
-        """Make a task of it and submit it."""
+    def make_command(self, buf: bytearray, off: int, ahs_length: int, data: memoryview) -> ScsiCommand | RejectReason:
+        """Make a task of it, which is to be submitted in its turn, or say why not."""
+        b0, flags, priority, _, lun, itt, edtl, cmd_sn, _, cdb = SCSI_COMMAND.unpack_from(buf, off)
+        read, write, final = flags & 0x40, flags & 0x20, flags & FINAL
         session = self.session
-        port = session.port
-        if port is None:
-            return
-        b0, flags, priority, _, lun, itt, edtl, _, _, cdb = SCSI_COMMAND.unpack_from(buf, off)
-        immediate = bool(b0 & 0x40)
-        read, write = flags & 0x40, flags & 0x20
         p = session.parameters
-        command = ScsiCommand(self, itt, lun, edtl if write else 0, immediate=immediate)
-        sense = None
         if ahs_length:
             try:
-                headers = parse_ahs(buf[off + 48 : off + 48 + ahs_length])
+                cdb += parse_ahs(buf[off + 48 : off + 48 + ahs_length]).extended_cdb
             except AhsError:
-                self.reject(RejectReason.INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
-                self.forget(immediate=immediate)
-                return
-            cdb += headers.extended_cdb
+                return RejectReason.INVALID_PDU_FIELD
         if read and write:
-            self.reject(RejectReason.COMMAND_NOT_SUPPORTED, bytes(buf[off : off + 48]))
-            self.forget(immediate=immediate)
-            return
-        if (len(data) or not flags & FINAL) and not write:
-            self.reject(RejectReason.INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
-            self.forget(immediate=immediate)
-            return
+            return RejectReason.COMMAND_NOT_SUPPORTED
+        if itt == RESERVED_TAG or ((len(data) or not final) and not write):
+            return RejectReason.INVALID_PDU_FIELD
+        command = ScsiCommand(self, itt, lun, cmd_sn, edtl if write else 0, immediate=bool(b0 & 0x40))
         if write:
-            if (
-                (len(data) and not p.immediate_data)
-                or (not flags & FINAL and p.initial_r2t)
-                or len(data) > p.first_burst_length
-            ):
-                sense = UNEXPECTED_UNSOLICITED_DATA
+            may = min(edtl, p.first_burst_length)
+            if (len(data) and not p.immediate_data) or len(data) > p.first_burst_length:
+                command.refusal = UNEXPECTED_UNSOLICITED_DATA
             elif len(data) > edtl:
-                self.reject(RejectReason.INVALID_PDU_FIELD, bytes(buf[off : off + 48]))
-                self.forget(immediate=immediate)
-                return
-        task = port.make_task(
+                return RejectReason.INVALID_PDU_FIELD
+            elif not final and not p.initial_r2t:
+                command.expect_unsolicited(data, may)
+            elif not final and len(data) < may:
+                command.refusal = UNEXPECTED_UNSOLICITED_DATA
+        command.task = task = session.port.make_task(  # type: ignore[union-attr]  # the caller has looked
             lun, itt, cdb, flags & 7, edtl if read else 0, edtl if write else 0, bytes(data) if len(data) else b"", command
         )
         task.priority = priority >> 4
-        command.task = task
-        if not flags & FINAL and sense is None:
-            command.expect_unsolicited(data, p.first_burst_length)
-        session.commands.setdefault(itt, command)  # an overlapped command: the core ends both (SAM-5 5.11)
-        if sense is not None:
-            port.nexus.refuse(task, sense)
-            return
-        if read:
-            self.pending_read += edtl
-            command.reading = edtl
-        port.nexus.submit(task)
+        session.commands.setdefault(itt, command)
+        return command
 
-    def forget(self, *, immediate: bool) -> None:
-        """A command that was refused by Reject takes no place in the window."""
-        if not immediate:
-            self.session.command_done()
-
-    def data_out(self, buf: bytearray, view: memoryview, off: int, data: memoryview) -> None:
+    def data_out(self, buf: bytearray | bytes, view: memoryview, off: int, data: memoryview, *, intact: bool = True) -> None:
         """SCSI Data-Out (RFC 7143 11.7)."""
         _, flags, _, _, itt, ttt, self.exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
         command = self.session.commands.get(itt)
         if command is None or command.connection is not self:
             return  # of a command that was aborted: dropped (RFC 7143 11.5.1)
-        wrong = command.data_out(ttt, data_sn, offset, data, final=bool(flags & FINAL))
+        wrong = command.data_out(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
         if wrong:
             self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             raise ConnectionFailed(wrong)
 
     def request_data(self, command: ScsiCommand) -> None:
         """R2Ts for the command, now if the connection's bound on solicited data allows, otherwise in its turn."""
+        if self.closed:
+            return
         if not command.granted:
             if self.granted and self.granted + command.wanted > GRANT_LIMIT:
                 if command not in self.grant_queue:
@@ -448,6 +442,14 @@ class FullFeaturePhase:
         while queue and (not self.granted or self.granted + queue[0].wanted <= GRANT_LIMIT):
             self.request_data(queue.popleft())
 
+    def resume(self) -> None:
+        """There may be room again: go on with commands that wait for it."""
+        session = self.session
+        if session.deferred and not session.delivering:
+            session.deliver_deferred()
+            if self.out:
+                self.wake()
+
     # everything else
 
     def other_pdu(self, opcode: int, pdu: bytes, data: memoryview) -> None:
@@ -463,19 +465,16 @@ class FullFeaturePhase:
             return
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
-        elif cmd_sn == session.exp_cmd_sn and session.in_window(cmd_sn):
-            session.advance()
-            session.command_done()
-            handler(self, pdu, data)
-            session.deliver_deferred()
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             kept = memoryview(bytes(data))
 
             def run() -> None:
                 session.command_done()
-                handler(self, pdu, kept)
+                if not self.closing:
+                    handler(self, pdu, kept)
 
             session.deferred[cmd_sn] = run
+            session.deliver_deferred()
 
     # sending
 
@@ -507,6 +506,7 @@ class FullFeaturePhase:
     def response_queued(self) -> None:
         """A command's response is in ``out``."""
         self.wake()
+        self.resume()
 
     def reject(self, reason: int, bhs: bytes) -> None:
         """Reject with the header of the offending PDU (RFC 7143 11.17)."""
@@ -575,4 +575,7 @@ class FullFeaturePhase:
         self.out.clear()
         self.out_size = 0
         self.payload = None
-        self.session.connections.pop(self.cid, None)
+        self.grant_queue.clear()
+        connections = self.session.connections
+        if connections.get(self.cid) is self:  # not so if it has been reinstated
+            del connections[self.cid]

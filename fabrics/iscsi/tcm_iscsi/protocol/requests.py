@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 BASIC = Struct(">BBxxI8sIIII").unpack_from
 """opcode, flags, lengths, LUN, ITT, bytes 20-23 (TTT, referenced task tag), CmdSN, ExpStatSN."""
+OF_LOGICAL_UNIT = frozenset({2, 4, 5})
+OF_TARGET = frozenset({6, 7})
+"""Functions that abort more than one task (RFC 7143 4.2.3)."""
 LOGOUT_RESPONSE = Struct(">BBBxI8xI4xIII4xHH4x").pack
 
 
@@ -69,15 +72,32 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     if function == TaskManagementFunctionCode.TASK_REASSIGN:  # needs ERL 2
         context.respond(TaskManagementResponseCode.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED)
         return
-    if function == TaskManagementFunctionCode.ABORT_TASK and referenced not in session.commands:
-        # not here: already done, or still on its way with a CmdSN before ours (RFC 7143 11.5.5)
-        ahead = not serial_less(ref_cmd_sn, session.exp_cmd_sn) and serial_less(ref_cmd_sn, cmd_sn)
-        if ahead and ref_cmd_sn not in session.deferred:
-            session.void(ref_cmd_sn)
-            session.deliver_deferred()
+    if session.managing >= session.depth:
+        phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
+        return
+    if function == TaskManagementFunctionCode.ABORT_TASK:
+        command = session.commands.get(referenced)
+        if command is None:
+            # already done, or still on its way with a CmdSN before ours (RFC 7143 11.5.5)
+            ahead = session.in_window(ref_cmd_sn) and serial_less(ref_cmd_sn, cmd_sn)
+            done = ahead and ref_cmd_sn not in session.deferred
+            if done:
+                session.void(ref_cmd_sn)
+                session.deliver_deferred()
+        else:
+            if command.lun == lun:
+                command.forget()
+            done = command.done
+        if done:
             context.respond(TaskManagementResponseCode.FUNCTION_COMPLETE)
             return
+    elif function in OF_LOGICAL_UNIT or function in OF_TARGET:
+        for command in list(session.commands.values()):
+            if (command.lun == lun or function in OF_TARGET) and (command.submitted or serial_less(command.cmd_sn, cmd_sn)):
+                command.forget()
+    session.managing += 1
     if not session.port.manage(function, lun, referenced, context):
+        session.managing -= 1
         context.respond(TaskManagementResponseCode.FUNCTION_NOT_SUPPORTED)
 
 
@@ -119,6 +139,11 @@ def logout_request(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     elif reason > LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY:
         phase.reject(RejectReason.INVALID_PDU_FIELD, pdu[:48])
         return
+    if response == LogoutResponse.CLOSED:
+        phase.logout = reason
+        phase.closing = True
+        if session.port is not None:
+            session.abort_commands(phase)
     p = session.parameters
     phase.emit(
         LOGOUT_RESPONSE(
@@ -126,9 +151,6 @@ def logout_request(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
             p.default_time2wait, p.default_time2retain,
         )
     )  # fmt: skip
-    if response == LogoutResponse.CLOSED:
-        phase.logout = reason
-        phase.closing = True
 
 
 def snack(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
@@ -147,6 +169,7 @@ class TaskManagement:
 
     def executed(self, request: TaskManagementRequest) -> None:
         """The core has answered."""
+        self.connection.session.managing -= 1
         port = self.connection.session.port
         if port is not None:
             self.respond(*port.response_code(request))

@@ -42,6 +42,7 @@ class ScsiCommand:
 
     __slots__ = (
         "buffer",
+        "cmd_sn",
         "connection",
         "done",
         "failure",
@@ -53,7 +54,9 @@ class ScsiCommand:
         "next_offset",
         "r2t_sn",
         "reading",
+        "refusal",
         "sequences",
+        "submitted",
         "task",
         "wanted",
         "write_length",
@@ -61,9 +64,12 @@ class ScsiCommand:
 
     task: Task
 
-    def __init__(self, connection: FullFeaturePhase, itt: int, lun: bytes, write_length: int, *, immediate: bool) -> None:
+    def __init__(
+        self, connection: FullFeaturePhase, itt: int, lun: bytes, cmd_sn: int, write_length: int, *, immediate: bool
+    ) -> None:
         self.connection = connection
         self.itt = itt
+        self.cmd_sn = cmd_sn
         self.lun = lun
         self.write_length = write_length
         self.immediate = immediate
@@ -75,8 +81,29 @@ class ScsiCommand:
         self.reading = 0
         self.done = False
         self.r2t_sn = 0
+        self.refusal: Sense | None = None
+        """What is wrong with it as a whole."""
         self.failure: Sense | None = None
+        """What is wrong with its data."""
+        self.submitted = False
         self.held = False
+        """The response waits for the end of data that is on its way."""
+
+    def submit(self) -> None:
+        """Its turn has come: hand it to the core."""
+        connection, task = self.connection, self.task
+        session = connection.session
+        if self.done:  # aborted before its turn: it has only its place in the window to give back
+            session.command_done()
+            return
+        self.submitted = True
+        session.commands.setdefault(self.itt, self)  # an overlapped command: the core ends both (SAM-5 5.11)
+        if self.refusal is not None:
+            task.nexus.refuse(task, self.refusal)
+            return
+        self.reading = task.read_length
+        connection.pending_read += self.reading
+        task.nexus.submit(task)
 
     # Data-Out
 
@@ -92,12 +119,7 @@ class ScsiCommand:
         """The core wants the data now; the rest of it is asked for with R2Ts."""
         self.wanted = self.task.data_out_wanted
         if self.buffer is None:
-            had = self.task.data_out[: self.wanted]
-            self.buffer = bytearray(self.wanted)
-            self.buffer[: len(had)] = had
-            self.next_offset = len(had)
-        elif len(self.buffer) < self.wanted:
-            self.buffer.extend(bytes(self.wanted - len(self.buffer)))
+            self.next_offset = len(self.task.data_out)
         if RESERVED_TAG not in self.sequences:
             self.advance_transfer()
 
@@ -130,6 +152,10 @@ class ScsiCommand:
         connection = self.connection
         session = connection.session
         p = session.parameters
+        had = self.task.data_out if self.buffer is None else self.buffer
+        if self.buffer is None or len(had) < self.wanted:
+            self.buffer = bytearray(self.wanted)
+            self.buffer[: len(had)] = had
         while self.next_offset < self.wanted and len(self.sequences) < p.max_outstanding_r2t:
             length = min(p.max_burst_length, self.wanted - self.next_offset)
             ttt = session.new_ttt()
@@ -143,34 +169,33 @@ class ScsiCommand:
             self.r2t_sn += 1
             self.next_offset += length
 
-    def data_out(self, ttt: int, data_sn: int, offset: int, data: Any, *, final: bool) -> str | None:
-        """One Data-Out PDU (RFC 7143 11.7). Returns what is wrong with it, or ``None``."""
+    def data_out(self, ttt: int, data_sn: int, offset: int, data: Any, *, final: bool, intact: bool = True) -> str | None:
+        """One Data-Out PDU (RFC 7143 11.7). Returns why the connection must be dropped, or ``None``.
+
+        Data that is lost or not what was agreed fails the command, once all that is on its way has come (RFC 7143 7.8,
+        11.4.7.2): at ERL 0 nothing brings it back.
+        """
         sequence = self.sequences.get(ttt)
         if sequence is None:
             return "Data-Out with a Target Transfer Tag that is not outstanding"
         length = len(data)
-        if offset != sequence.offset or offset + length > sequence.end:
+        fits = offset + length <= sequence.end
+        if offset != sequence.offset or not (fits or ttt == RESERVED_TAG):
             return f"Data-Out at offset {offset} length {length}, expected {sequence.offset} up to {sequence.end}"
-        if data_sn != sequence.data_sn:
-            # a PDU is missing; at ERL 0 nothing brings it back: the command ends (RFC 7143 7.8)
-            self.failure = INCORRECT_AMOUNT_OF_DATA
+        if not intact:
+            self.failure = self.failure or PROTOCOL_SERVICE_CRC_ERROR
+        elif data_sn != sequence.data_sn or not fits or (final and offset + length != sequence.end):
+            self.failure = self.failure or INCORRECT_AMOUNT_OF_DATA
         sequence.data_sn = (data_sn + 1) & 0xFFFFFFFF
-        if self.buffer is not None and offset < len(self.buffer):
+        if self.buffer is not None and self.failure is None:
             self.buffer[offset : offset + length] = data
         sequence.offset = offset + length
         if final:
-            if sequence.offset != sequence.end and (ttt != RESERVED_TAG or not self.short_unsolicited(sequence.offset)):
-                self.failure = INCORRECT_AMOUNT_OF_DATA
             del self.sequences[ttt]
             self.advance_transfer()
         elif sequence.offset == sequence.end and ttt != RESERVED_TAG:
             return "Data-Out fills its sequence without the F bit"
         return None
-
-    def short_unsolicited(self, offset: int) -> bool:
-        """The initiator ended its unsolicited data early: R2Ts ask for the rest."""
-        self.next_offset = offset
-        return True
 
     # response
 
@@ -180,6 +205,7 @@ class ScsiCommand:
         if self.sequences:
             self.held = True
             self.buffer = None
+            self.connection.session.commands.setdefault(self.itt, self)
         else:
             self.send_response()
 
@@ -188,9 +214,15 @@ class ScsiCommand:
         self.sequences.clear()
         self.buffer = None
         self.finish()
+        self.connection.resume()
+
+    def forget(self) -> None:
+        """Aborted where the core has nothing to abort: before its turn, or with its response held."""
+        if self.held or not self.submitted:
+            self.abandon()
 
     def finish(self) -> None:
-        """Out of the session's books."""
+        """Out of the session's books; the place in the window of a command whose turn has not come is given back then."""
         if self.done:
             return
         self.done = True
@@ -198,7 +230,7 @@ class ScsiCommand:
         session = connection.session
         if session.commands.get(self.itt) is self:
             del session.commands[self.itt]
-        if not self.immediate:
+        if self.submitted and not self.immediate:
             session.command_done()
         connection.release(self)
 

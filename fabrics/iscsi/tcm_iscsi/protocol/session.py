@@ -71,9 +71,11 @@ class Session:
         "commands",
         "connections",
         "deferred",
+        "delivering",
         "depth",
         "exp_cmd_sn",
         "identity",
+        "managing",
         "max_cmd_sn",
         "next_ttt",
         "parameters",
@@ -98,6 +100,10 @@ class Session:
         self.connections: dict[int, FullFeaturePhase] = {}
         self.commands: dict[int, Any] = {}
         self.deferred: dict[int, Callable[[], None] | None] = {}
+        """By CmdSN: what arrived ahead of its turn, or while too much was in progress; ``None``: counts, and nothing else."""
+        self.delivering = False
+        self.managing = 0
+        """Task management functions in progress."""
         self.next_ttt = 1
         self.closed = False
 
@@ -120,14 +126,29 @@ class Session:
         self.max_cmd_sn = (self.max_cmd_sn + 1) & SERIAL_BITS
 
     def deliver_deferred(self) -> None:
-        """Run what arrived ahead of its CmdSN, as far as the order is unbroken."""
-        while self.deferred and self.exp_cmd_sn in self.deferred:
-            run = self.deferred.pop(self.exp_cmd_sn)
-            self.advance()
-            if run is None:
-                self.command_done()
-            else:
-                run()
+        """Run what is deferred, as far as the order is unbroken and memory allows."""
+        if self.delivering:  # a command that ends at once lets the next one in: by the loop, not by recursion
+            return
+        self.delivering = True
+        try:
+            while self.exp_cmd_sn in self.deferred and not any(c.overloaded for c in self.connections.values()):
+                run = self.deferred.pop(self.exp_cmd_sn)
+                self.advance()
+                if run is None:
+                    self.command_done()
+                else:
+                    run()
+        finally:
+            self.delivering = False
+
+    def abort_commands(self, connection: FullFeaturePhase) -> None:
+        """The connection goes, the session may stay: its commands are aborted without a response."""
+        assert self.port is not None
+        connection.grant_queue.clear()
+        commands = [c for c in self.commands.values() if c.connection is connection]
+        for command in commands:
+            command.forget()
+        self.port.nexus.abort([command.task for command in commands if not command.done])
 
     def void(self, cmd_sn: int) -> None:
         """Take CmdSN as received although it never will be (RFC 7143 11.5.5: an aborted command that was still on its way)."""
