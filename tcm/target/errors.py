@@ -70,7 +70,7 @@ def to_check_condition(error: BaseException, *, write: bool, block_size: int) ->
         return error
     if isinstance(error, BackstoreError):
         kind: BackstoreErrorKind | None = error.kind
-        information = None if error.offset is None else error.offset // block_size
+        information = _lba(error.offset, block_size)
     elif isinstance(error, OSError):
         if error.errno == _NO_MEDIUM:
             return MediumNotPresent()
@@ -83,3 +83,8 @@ def to_check_condition(error: BaseException, *, write: bool, block_size: int) ->
     if kind is None or (kind in _ONLY_WRITING and not write):
         kind = BackstoreErrorKind.MEDIUM_WRITE if write else BackstoreErrorKind.MEDIUM_READ
     return SENSES[kind](information=information)
+
+
+def _lba(offset: int | None, block_size: int) -> int | None:
+    """The block of a byte offset, if that is one: what does not fit the field would break the sense data."""
+    return offset // block_size if offset is not None and 0 <= offset < 1 << 63 else None

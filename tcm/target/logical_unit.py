@@ -102,6 +102,8 @@ class LogicalUnit:
         """Why nobody may use the express lane at the moment; empty if they may."""
         self.running = Running(name, self.report_unexpected)
         """What executes in the task group."""
+        self.reading_ahead = False
+        """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
         self.resets = 0
         self._retired = [0, 0, 0]
@@ -253,6 +255,18 @@ class LogicalUnit:
         self.ready = self.started and self.medium_loaded and not self.failed
         self.update_express()
 
+    async def empty_cache(self) -> None:
+        """Flush for good, because WCE or SWP is about to change: nothing is cached any more until the change takes effect."""
+        medium = self.medium
+        medium.write_cache = False
+        self.update_express()
+        try:
+            await medium.flush()
+        except BaseException:
+            medium.write_cache = self.mode_parameters.write_cache
+            self.update_express()
+            raise
+
     def check_reservation(self, task: Task) -> None:
         """Raises :class:`ReservationConflict` if another I_T nexus holds a reservation that the command conflicts with.
 
@@ -337,7 +351,10 @@ class LogicalUnit:
         self.resets += 1
         self.prevented.clear()
         self.release()
+        cached = self.mode_parameters.write_cache
         self.mode_parameters.reset()
+        if cached and not self.mode_parameters.write_cache and self.ready and not self.read_only:
+            self.medium.flush_soon(self.running.spawn_alone)
         self.establish_attention(attention)
         self.update_express()
 

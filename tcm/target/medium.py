@@ -13,7 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Buffer, Capabilities, Extent, Support
-from tcm.scsi.sense import CommandTerminated
+from tcm.scsi.sense import CommandTerminated, InternalTargetFailure
 from tcm.target.errors import is_backstore_failure, to_check_condition
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ class Medium:
         self._flushes = capabilities.flush is Support.NATIVE
         self._native_fua = capabilities.fua is Support.NATIVE
         self._write_cache = write_cache
-        self._flush_failure: Exception | None = None
+        self._flush_failure: CommandTerminated | None = None
         """Of a flush in the background: the next one reports it."""
+        self._flushing_soon = False
+        self._flush_again = False
 
     @property
     def has_cache(self) -> bool:
@@ -104,9 +106,9 @@ class Medium:
         """Write all ``buffers``; returns when they are durable if ``fua`` or there is no write cache."""
         if self.write_now(buffers, lba, fua=fua):
             return
-        durable = self.durable(fua)
-        await self._shielded(self.backstore.writev(buffers, lba << self.shift, durable and self._native_fua))
-        if durable and not self._native_fua:
+        native = self._native_fua and self.durable(fua)
+        await self._shielded(self.backstore.writev(buffers, lba << self.shift, native))
+        if not native and self.durable(fua):  # asked again: the write cache may have been switched off meanwhile
             await self.flush(write=True)
 
     async def write_zeroes(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
@@ -160,28 +162,40 @@ class Medium:
         """
         if not self._flushes:
             return
+        try:
+            with anyio.CancelScope(shield=write):
+                await self.backstore.flush()
+        except Exception as error:
+            self._flush_failure = None  # this one tells of that one, too
+            raise self._failure(error, write=True) from error
         failure, self._flush_failure = self._flush_failure, None
         if failure is not None:
             raise failure
-        if write:
-            await self._shielded(self.backstore.flush())
-            return
-        try:
-            await self.backstore.flush()
-        except Exception as error:
-            raise self._failure(error, write=True) from error
 
     def flush_soon(self, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-        """Flush in the background (IMMED); if that fails, the next :meth:`flush` says so."""
+        """Flush in the background (IMMED); if that fails, the next :meth:`flush` says so.
 
-        async def flush() -> None:
-            try:
-                await self.flush()
-            except CommandTerminated as error:
-                log.error("flushing in the background failed: %s", error.__cause__)
-                self._flush_failure = error
+        However often it is asked for, one flush runs at a time, and one after it for all that were asked for meanwhile.
+        """
+        self._flush_again = True
+        if not self._flushing_soon:
+            self._flushing_soon = True
+            run(self._flush_in_background())
 
-        run(flush())
+    async def _flush_in_background(self) -> None:
+        try:
+            while self._flush_again:
+                self._flush_again = False
+                try:
+                    await self.flush()
+                except CommandTerminated as error:
+                    log.error("flushing in the background failed: %s", error.__cause__)
+                    self._flush_failure = error
+                except Exception:
+                    self._flush_failure = InternalTargetFailure()
+                    raise
+        finally:
+            self._flushing_soon = False
 
     async def extents(self, lba: int, blocks: int) -> list[Extent]:
         """Mapped and unmapped runs of the range, in bytes, or a prefix of it."""

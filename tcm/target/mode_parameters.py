@@ -103,11 +103,9 @@ class ModeParameters:
         """Make pages from :func:`tcm.scsi.mode_data.parse_mode_select` current; returns whether that changed anything."""
         before = self.values.current
         self.values.current = {**before, **pages}
-        if self.values.current == before:
-            return False
         self._take_effect()
         self._logical_unit.update_express()
-        return True
+        return self.values.current != before
 
     def reset(self) -> None:
         """Logical unit reset: back to the saved values, or the defaults."""

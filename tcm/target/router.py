@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from anyio import get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
+
 from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Readiness
 from tcm.scsi.command_table import check_reserved, lookup
 from tcm.scsi.sense import (
@@ -54,6 +57,10 @@ _INTERLOCKED = {
     Status.RESERVATION_CONFLICT: PREVIOUS_RESERVATION_CONFLICT_STATUS,
 }
 """Unit attentions that these statuses establish if UA_INTLCK_CTRL is 11b (SPC-5 7.5.10)."""
+
+
+class StrayCancellation(Exception):
+    """A backstore raised the event loop's cancellation exception, and nobody had cancelled it."""
 
 
 def begin(task: Task) -> None:
@@ -123,14 +130,17 @@ def without_logical_unit(task: Task) -> None:
 
 
 def execute(task: Task) -> None:
-    """All Data-Out is there; the medium may have gone meanwhile."""
-    command, lu = task.command, task.logical_unit
+    """All Data-Out is there; the medium may have gone meanwhile, or be write protected."""
+    command, lu, itl = task.command, task.logical_unit, task.itl
     assert command is not None
     assert lu is not None
+    assert itl is not None
     task.state = _ENABLED
     try:
         if command.readiness is _READY and not lu.ready:
             lu.check_ready()
+        if command.access is _WRITE and itl.protected:
+            raise WriteProtected
         coroutine = HANDLERS[command.handler].execute(task)
     except CommandTerminated as error:
         _terminate(task, error)
@@ -144,13 +154,17 @@ def execute(task: Task) -> None:
 
 
 async def finish(task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run what ``execute`` returned; afterwards the task has its status. Only cancellation passes through."""
+    """Run what ``execute`` returned; afterwards the task has its status. Only our own cancellation passes through."""
     try:
         await coroutine
     except CommandTerminated as error:
         _terminate(task, error)
     except Exception as error:  # noqa: BLE001  # see begin
         _terminate(task, _sense_for(task, error))
+    except get_cancelled_exc_class() as error:
+        # a backstore may let out that something of its own was cancelled: nobody has cancelled this then
+        await checkpoint_if_cancelled()
+        _terminate(task, _sense_for(task, StrayCancellation().with_traceback(error.__traceback__)))
 
 
 def ended(task: Task) -> None:
@@ -266,6 +280,8 @@ def _unsupported(command: Command) -> CheckCondition:
 
 
 def _terminate(task: Task, error: CommandTerminated) -> None:
+    if task.state is _ABORTED:
+        return  # how it ends has been decided, whatever came of it
     task.status = status = error.status
     task.data_in = []
     if isinstance(error, CheckCondition):

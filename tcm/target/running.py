@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.target import router
 from tcm.target.task import Task, TaskState
@@ -87,6 +88,10 @@ class Running:
             await coroutine
         except Exception as error:  # noqa: BLE001  # nobody is left to be told
             self._on_unexpected("a command with IMMED", error)
+        except anyio.get_cancelled_exc_class() as error:
+            await checkpoint_if_cancelled()
+            stray = router.StrayCancellation().with_traceback(error.__traceback__)
+            self._on_unexpected("a command with IMMED", stray)
         finally:
             self._call(self._waiting.pop(coroutine))
 

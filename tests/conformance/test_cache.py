@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from support.memory import GatedMemory
-from support.scsi import one_initiator, pattern
+from support.scsi import logical_unit, one_initiator, pattern
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
@@ -91,6 +92,28 @@ async def test_pre_fetch_flags(disk: ApplicationClient, length: int) -> None:
         command[6 if length == 10 else 14] = 3
         result = await disk.execute(bytes(command), expect=None)
         assert result.status in {Status.GOOD, Status.CONDITION_MET}
+
+
+async def test_immed_is_bounded() -> None:
+    """SBC-4 5.10, 5.29: nobody waits for commands with IMMED, so however many there are, little is under way."""
+    store = GatedMemory(4 << 20)
+    async with one_initiator(store) as disk:
+        store.shut()
+        for _ in range(50):
+            await disk.execute(cdb.pre_fetch(10, 0, 0, immed=True))
+            await disk.execute(cdb.synchronize_cache(10, immed=True))
+        await store.until_waiting(2)
+        assert len(logical_unit(disk).running) == 2
+        store.log.clear()
+        store.release()
+        with anyio.fail_after(5):
+            await logical_unit(disk).running.until_idle()
+        assert store.log.count(("flush", 0, 0)) == 2  # the second is for all that came while the first ran
+        for command in (cdb.pre_fetch(10, 0, 1, immed=True), cdb.synchronize_cache(10, immed=True)):
+            store.log.clear()
+            await disk.execute(command)
+            await logical_unit(disk).running.until_idle()
+            assert len(store.log) == 1
 
 
 @BOTH

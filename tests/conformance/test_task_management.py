@@ -189,6 +189,28 @@ async def test_reset_waits_for_a_write_under_way() -> None:
         assert store.log[:entries] == store.log
 
 
+@pytest.mark.parametrize("tas", [False, True])
+async def test_reset_of_a_write_that_fails(tas: bool) -> None:
+    """SAM-5 5.6.4: how the task ends was settled when it was aborted: not by the failure of the write that was under way."""
+    store = GatedMemory()
+    async with two_initiators(store, emulate_tas=tas) as (one, two):
+        store.shut()
+        command = two.initiator.start(0, cdb.write(10, 0, 1), pattern(512))
+        await store.until_waiting(1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.initiator.task_management, Function.LOGICAL_UNIT_RESET)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            store.failure = OSError(5, "input/output error")
+            store.release()
+        if tas:
+            with anyio.fail_after(5):
+                result = check(await command.wait(), Status.TASK_ABORTED)
+            assert result.sense is None
+        else:
+            await aborted(command)
+
+
 async def test_logical_unit_reset_is_one_units() -> None:
     """SAM-5 7.7: other logical units notice nothing; a target reset concerns all."""
     async with target(None, None) as port:

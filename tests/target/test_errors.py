@@ -88,6 +88,13 @@ def test_information(block_size: int, lba: int) -> None:
     assert convert(BackstoreError(BackstoreErrorKind.MEDIUM_READ), write=False).sense.information is None
 
 
+@pytest.mark.parametrize("offset", [-1, 1 << 80])
+def test_information_that_cannot_be(offset: int) -> None:
+    """A backstore's nonsense does not break the sense data."""
+    error = BackstoreError(BackstoreErrorKind.MEDIUM_READ, "bad sector", offset=offset)
+    assert convert(error, write=False).sense.information is None
+
+
 @BOTH
 def test_anything_else(write: bool) -> None:
     """A programmer's mistake is INTERNAL TARGET FAILURE; a termination is what it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import tracemalloc
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from tcm_loopback.transport import CommandAborted
 
 from tcm.backstore import Capabilities, ConfigError, Extent, Support
 from tcm.scsi.block_data import parse_unmap_list
-from tcm.scsi.sense import InvalidFieldInCdb, NotReady, ParameterListLengthError, Status, WriteError
+from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, Status, WriteError
 from tcm.target import unit_attention
 from tcm.target.attributes import DeviceAttributes, Identity, block_limits
 from tcm.target.device_server.unmap import block_runs
@@ -176,6 +177,39 @@ async def test_a_background_flush_that_fails_is_told_by_the_next(command: bytes)
         store.failure = None
         await disk.execute(cdb.synchronize_cache(10), expect=WriteError)
         await disk.execute(cdb.synchronize_cache(10))
+
+
+async def test_what_is_told_late_is_flushed_all_the_same() -> None:
+    """At the end nobody asks twice: telling of the failure in the background must not take the flush's place."""
+    store = GatedMemory()
+    async with one_initiator(store) as disk:
+        unit = logical_unit(disk)
+        store.failure = OSError(5, "input/output error")
+        await disk.execute(cdb.synchronize_cache(10, immed=True))
+        await unit.running.until_idle()
+        store.failure = None
+        await disk.write(10, 0, pattern(512))
+        store.log.clear()
+        with pytest.raises(WriteError):
+            await unit.medium.flush()
+        assert store.log == [("flush", 0, 0)]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("command", [cdb.read(10, 0, 1), cdb.synchronize_cache(10), cdb.write_same(10, 0, 1)])
+async def test_a_cancellation_that_is_the_backstores_own(command: bytes, anyio_backend: str) -> None:
+    """A library that a backstore uses lets asyncio.CancelledError out: a failure like others, which ends nobody else's task."""
+    store = GatedMemory()
+    async with one_initiator(store) as disk:
+        store.failure = asyncio.CancelledError()
+        for _ in range(2):
+            with anyio.fail_after(5):
+                await disk.execute(command, pattern(512) if command[0] == 0x41 else b"", expect=InternalTargetFailure)
+        await disk.execute(cdb.synchronize_cache(10, immed=True))
+        await disk.execute(cdb.pre_fetch(10, 0, 1, immed=True))
+        await logical_unit(disk).running.until_idle()
+        store.failure = None
+        await disk.read(10, 0, 1)
 
 
 async def test_without_a_cache_there_is_nothing_to_flush() -> None:

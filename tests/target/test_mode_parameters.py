@@ -8,7 +8,7 @@ import pytest
 from support.memory import GatedMemory
 from support.scsi import FIRST, make_lu, make_target, one_initiator, pattern
 from tcm_loopback import cdb
-from tcm_loopback.commands import ApplicationClient
+from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
 from tcm.scsi.command_table import COMMANDS
@@ -18,11 +18,14 @@ from tcm.scsi.sense import (
     LogicalUnitFailedSelfTest,
     ParameterListLengthError,
     SavingParametersNotSupported,
+    Status,
+    WriteError,
     WriteProtected,
 )
 from tcm.target.device_server import HANDLERS
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.mode_parameters import ModeFile, ModeParameters
+from tcm.target.task_management import TaskManagementFunction
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +128,79 @@ async def test_wce_zero_makes_writes_durable():
         memory.log.clear()
         await client.write(10, 0, pattern(512))
         assert memory.log == [("write fua", 0, 512)]
+
+
+async def test_nothing_stays_in_the_cache_when_it_is_switched_off():
+    """SBC-4 6.5.5: neither a write that was under way, nor one that comes while the cache is being emptied."""
+    memory = GatedMemory()
+    async with make_lu(memory) as unit:
+        client = await connect(unit)
+        memory.log.clear()
+        memory.shut()
+        under_way = client.initiator.start(0, cdb.write(10, 0, 1), pattern(512))
+        await memory.until_waiting(1)
+        select = parameters(unit, CACHING, wce=0)
+        off = client.initiator.start(0, cdb.mode_select(6, len(select)), select)
+        await memory.until_waiting(2)
+        late = client.initiator.start(0, cdb.write(10, 1, 1), pattern(512))
+        await memory.until_waiting(3)
+        assert ("write fua", 512, 512) in memory.waiting
+        memory.release()
+        for command in (under_way, off, late):
+            check(await command.wait(), Status.GOOD)
+        written = memory.log.index(("write", 0, 512))
+        assert ("flush", 0, 0) in memory.log[written:]
+
+
+@pytest.mark.parametrize("abort", [False, True])
+async def test_a_cache_that_cannot_be_emptied_stays_on(abort):
+    memory = GatedMemory()
+    async with make_lu(memory) as unit:
+        client = await connect(unit)
+        memory.shut()
+        select = parameters(unit, CACHING, wce=0)
+        off = client.initiator.start(0, cdb.mode_select(6, len(select)), select)
+        await memory.until_waiting(1)
+        if abort:
+            await client.initiator.task_management(TaskManagementFunction.ABORT_TASK_SET)
+            memory.release()
+        else:
+            memory.failure = OSError(5, "input/output error")
+            memory.release()
+            check(await off.wait(), WriteError)
+            memory.failure = None
+        assert unit.mode_parameters.write_cache
+        assert unit.medium.write_cache
+        memory.log.clear()
+        await client.write(10, 0, pattern(512))
+        assert memory.log == [("write", 0, 512)]
+
+
+async def test_a_reset_that_ends_the_cache_empties_it():
+    """A reset restores WCE zero: what was acknowledged before becomes durable, though nobody will ask for it any more."""
+    memory = GatedMemory()
+    async with make_lu(memory, emulate_write_cache=False) as unit:
+        client = await connect(unit)
+        await client.mode_select(6, parameters(unit, CACHING, wce=1))
+        await client.write(10, 0, pattern(512))
+        memory.log.clear()
+        await client.initiator.task_management(TaskManagementFunction.LOGICAL_UNIT_RESET)
+        await unit.running.until_idle()
+        assert memory.log == [("flush", 0, 0)]
+        assert not unit.medium.write_cache
+
+
+async def test_write_protection_meets_the_data():
+    """SBC-4 4.12: a WRITE whose data come after SWP was set writes nothing."""
+    memory = GatedMemory()
+    async with make_lu(memory) as unit:
+        client = await connect(unit)
+        command = client.initiator.start(0, cdb.write(10, 0, 1), pattern(512), withheld=True)
+        await command.requested.wait()
+        await client.mode_select(6, parameters(unit, CONTROL, swp=1))
+        command.deliver()
+        check(await command.wait(), WriteProtected)
+        assert not any(memory.data)
 
 
 async def test_data_out_that_does_not_come():

@@ -46,11 +46,13 @@ def _pre_fetch(task: Task) -> Coroutine[Any, Any, None] | None:
     lu = task.logical_unit
     assert lu is not None
     lba, blocks = task.parameters
-    coroutine = _read_ahead(lu, lba, min(blocks, PRE_FETCH_BYTES >> lu.block_shift))
-    if task.cdb[1] & IMMED:
-        lu.running.spawn_alone(_quietly(coroutine))
-        return None
-    return coroutine
+    blocks = min(blocks, PRE_FETCH_BYTES >> lu.block_shift)
+    if not task.cdb[1] & IMMED:
+        return _read_ahead(lu, lba, blocks)
+    if not lu.reading_ahead:  # one at a time: nobody waits for them, so nobody would stop asking
+        lu.reading_ahead = True
+        lu.running.spawn_alone(_read_ahead_quietly(lu, lba, blocks))
+    return None
 
 
 async def _read_ahead(lu: LogicalUnit, lba: int, blocks: int) -> None:
@@ -60,12 +62,14 @@ async def _read_ahead(lu: LogicalUnit, lba: int, blocks: int) -> None:
         await lu.medium.read([buffer[: min(step, lba + blocks - start) << lu.block_shift]], start)
 
 
-async def _quietly(coroutine: Coroutine[Any, Any, None]) -> None:
+async def _read_ahead_quietly(lu: LogicalUnit, lba: int, blocks: int) -> None:
     """A read error that PRE-FETCH with IMMED meets is met again by the read that follows."""
     try:
-        await coroutine
+        await _read_ahead(lu, lba, blocks)
     except CommandTerminated:
         return
+    finally:
+        lu.reading_ahead = False
 
 
 HANDLERS = {

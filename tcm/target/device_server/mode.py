@@ -119,7 +119,7 @@ def _change(itl: ITLNexus, pages: dict[Key, bytes]) -> None:
 async def _change_later(itl: ITLNexus, pages: dict[Key, bytes], *, flush: bool, save: bool) -> None:
     lu = itl.logical_unit
     if flush:
-        await lu.medium.flush()
+        await lu.empty_cache()
     _change(itl, pages)
     parameters = lu.mode_parameters
     if save and parameters.store is not None:
