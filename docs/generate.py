@@ -25,10 +25,14 @@ from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
 from tcm.scsi.command import Feature
 from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.log_pages import LOG_PAGES
+from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES
 from tcm.scsi.sense import CheckCondition
+from tcm.target.device_server.identification import VPD_PAGES
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import TaskState
+from tcm.target.task_management import TaskManagementFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -319,6 +323,23 @@ def commands() -> list[str]:
     return table(("command", "code", "under another nexus's SPC-2 reservation", "offered with"), rows)
 
 
+def page_code(code: int, subpage: int = 0) -> str:
+    """``0Ah/01h``."""
+    return f"{code:02X}h/{subpage:02X}h" if subpage else f"{code:02X}h"
+
+
+def pages() -> list[str]:
+    """VPD, mode and log pages, task management functions."""
+    served = [function.value for function in TaskManagementFunction if function is not TaskManagementFunction.CLEAR_ACA]
+    rows = (
+        ("VPD pages", ", ".join(map(page_code, VPD_PAGES))),
+        ("mode pages", ", ".join(page_code(*page.key) for page in BLOCK_DEVICE_PAGES)),
+        ("log pages", ", ".join(page_code(*key) for key in LOG_PAGES)),
+        ("task management functions", ", ".join(served)),
+    )
+    return table(("of these", "there are"), rows)
+
+
 def sums() -> list[str]:
     """What one session can make the target hold, worst case."""
     parts = {name: limit(place) for name, place in SUMMANDS.items()}
@@ -373,6 +394,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "limits": limits,
     "sums": sums,
     "commands": commands,
+    "pages": pages,
 }
 
 
