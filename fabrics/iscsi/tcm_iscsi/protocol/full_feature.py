@@ -399,8 +399,9 @@ class FullFeaturePhase:
                 command.expect_unsolicited(data, may)
             elif not final and len(data) < may:
                 command.refusal = UNEXPECTED_UNSOLICITED_DATA
+        kept = bytes(data) if len(data) and command.refusal is None else b""
         command.task = task = session.port.make_task(  # type: ignore[union-attr]  # the caller has looked
-            lun, itt, cdb, flags & 7, edtl if read else 0, edtl if write else 0, bytes(data) if len(data) else b"", command
+            lun, itt, cdb, flags & 7, edtl if read else 0, edtl if write else 0, kept, command
         )
         task.priority = priority >> 4
         session.commands.setdefault(itt, command)
