@@ -286,3 +286,19 @@ async def test_lun_spelling_stays_off_the_express_lane() -> None:
         i.feed(i.command(write10(3, 1), write=512, data=b"z" * 512, lun=b"\x40\0" + bytes(6)))
         for lun in (LUN_0, b"\x40\0" + bytes(6)):
             assert i.feed(i.command(read10(3, 1), read=512, lun=lun))[0].data == b"z" * 512
+
+
+async def test_what_was_held_back_is_not_carried_out_when_the_session_ends() -> None:
+    """RFC 7143 7.1.4: commands that were never delivered go with their session."""
+    store = ramdisk(8 << 20)
+    async with connected(store, depth=32, session={"initial_r2t": True}) as i:
+        i.feed(i.command(write10(0, 1), itt=99, write=512, attribute=2))
+        for n in range(3):
+            i.feed(i.command(read10(0, BIG), itt=n, read=BIG * 512))
+        i.feed(i.command(write10(0, 1), itt=9, write=512, data=b"x" * 512))
+        i.phase.close()
+        i.phase.session.port.nexus.lose()  # type: ignore[union-attr]  # a normal session has a port
+        assert not i.phase.out
+        found = bytearray(512)
+        assert store.read_nowait([memoryview(found)], 0)
+        assert found == bytes(512)

@@ -446,7 +446,7 @@ class FullFeaturePhase:
     def resume(self) -> None:
         """There may be room again: go on with commands that wait for it."""
         session = self.session
-        if session.deferred and not session.delivering:
+        if session.deferred and not session.delivering and not self.closed:
             session.deliver_deferred()
             if self.out:
                 self.wake()
