@@ -67,3 +67,17 @@ async def test_the_well_known_unit_names_the_port():
         assert page[0] == 0x1E
         assert Association.LOGICAL_UNIT not in {each.association for each in designators.parse(page[4:])}
         await client.inquiry(0x80, expect=InvalidFieldInCdb)
+
+
+async def test_a_fabric_of_another_protocol():
+    """A TransportID of a protocol that nothing here knows (SRP: 4h) names no protocol; INQUIRY answers all the same."""
+    async with make_lu() as unit:
+        device = TargetDevice("srp.t", "srp")
+        group = device.add_portal_group(1)
+        group.access = make_target().target_portal_group.access
+        group.add_lun(0, unit)
+        nexus = group.establish_nexus(InitiatorPort("srp.i", None, b"\x04" + bytes(23)), make_target())
+        (itl,) = nexus.luns.values()
+        assert len(standard_data(itl)) == 96
+        assert {each.protocol for each in port_designators(nexus)} == {None}
+        nexus.lose()

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from tcm.target.nexus import ITLNexus, ITNexus
 
 
+_PROTOCOLS: dict[int, ProtocolIdentifier] = {protocol.value: protocol for protocol in ProtocolIdentifier}
+
+
 def protocol_of(nexus: ITNexus) -> ProtocolIdentifier | None:
-    """The transport protocol, which the initiator port's TransportID names; ``None`` without one."""
+    """The transport protocol, which the initiator port's TransportID names; ``None`` without one, or for one not known here."""
     transport_id = nexus.initiator_port.transport_id
-    return ProtocolIdentifier(transport_id[0] & 0x0F) if transport_id else None
+    return _PROTOCOLS.get(transport_id[0] & 0x0F) if transport_id else None
 
 
 def standard_data(itl: ITLNexus) -> bytes:
