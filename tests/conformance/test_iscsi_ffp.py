@@ -318,6 +318,7 @@ async def test_15_1_ping(immediate: bool, length: int) -> None:
         data = pattern(length)
         (echo,) = i.feed(i.nop_out(5, data=data, immediate=immediate))
         assert (echo.opcode, echo.itt, echo.word(TTT), echo.data) == (NOP_IN, 5, RESERVED_TAG, data[:512])
+        assert echo.bhs[8:16] == bytes(8)
         assert i.feed(i.command(TEST_UNIT_READY))[0].stat_sn == echo.stat_sn + 1
 
 
@@ -472,6 +473,9 @@ async def test_17_4_discovery_session() -> None:
         negotiating(i, discovery=True)
         assert text(i, "MaxRecvDataSegmentLength=512").data == b"MaxRecvDataSegmentLength=Irrelevant\0"
         assert b"TargetName=" in text(i, "SendTargets=All").data
+        (reject,) = i.feed(i.command(TEST_UNIT_READY))
+        assert (reject.opcode, reject.bhs[2]) == (REJECT, 0x04)
+        assert b"TargetName=" in text(i, "SendTargets=All").data  # the rejected command's CmdSN counts
         assert i.feed(i.logout(2))[0].bhs[2] == 2
         assert not i.phase.closing
 

@@ -348,9 +348,7 @@ class FullFeaturePhase:
         cmd_sn, self.exp_stat_sn = CMD_SN(buf, off)
         session = self.session
         bhs = bytes(view[off : off + 48])
-        if session.port is None:
-            self.reject(RejectReason.PROTOCOL_ERROR, bhs)
-        elif bhs[0] & 0x40:
+        if bhs[0] & 0x40:
             made: ScsiCommand | RejectReason = RejectReason.IMMEDIATE_COMMAND_REJECT
             if not self.overloaded and len(session.commands) < 2 * session.depth:
                 made = self.make_command(buf, off, ahs_length, data)
@@ -379,6 +377,8 @@ class FullFeaturePhase:
         read, write, final = flags & 0x40, flags & 0x20, flags & FINAL
         session = self.session
         p = session.parameters
+        if session.port is None:
+            return RejectReason.PROTOCOL_ERROR
         if ahs_length:
             try:
                 cdb += parse_ahs(buf[off + 48 : off + 48 + ahs_length]).extended_cdb
@@ -400,7 +400,7 @@ class FullFeaturePhase:
             elif not final and len(data) < may:
                 command.refusal = UNEXPECTED_UNSOLICITED_DATA
         kept = bytes(data) if len(data) and command.refusal is None else b""
-        command.task = task = session.port.make_task(  # type: ignore[union-attr]  # the caller has looked
+        command.task = task = session.port.make_task(
             lun, itt, cdb, flags & 7, edtl if read else 0, edtl if write else 0, kept, command
         )
         task.priority = priority >> 4

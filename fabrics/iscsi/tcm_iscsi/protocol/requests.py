@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tcm_iscsi.protocol.pdu import (
     FINAL,
+    LUN_NONE,
     NOP_IN,
     RESERVED_TAG,
     TASK_MANAGEMENT_RESPONSE,
@@ -36,7 +37,7 @@ LOGOUT_RESPONSE = Struct(">BBBxI8xI4xIII4xHH4x").pack
 
 def nop_out(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
     """NOP-Out: the initiator's ping, or the answer to ours (RFC 7143 11.18)."""
-    _, _, _, lun, itt, ttt, _, _ = BASIC(pdu)
+    _, _, _, _, itt, ttt, _, _ = BASIC(pdu)
     if itt == RESERVED_TAG:
         if ttt == phase.ping:
             phase.ping = 0
@@ -48,7 +49,7 @@ def nop_out(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
             Opcode.NOP_IN,
             FINAL,
             len(echo),
-            lun,
+            LUN_NONE,
             itt,
             RESERVED_TAG,
             phase.next_stat_sn(),
