@@ -274,7 +274,7 @@ class ModePageValues:
         for key, page in self.pages.items():
             values = page.layout.unpack(self.saved[key])
             for name, value in kept.get(_name(key), {}).items():
-                if name in self._changeable(key) and value in self._allowed(page, name):
+                if name in self._changeable(key) and type(value) is int and value in self._allowed(page, name):
                     values[name] = value
             self.saved[key] = page.pack(values)
         self.current = dict(self.saved)

@@ -8,8 +8,12 @@ import os
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
+import anyio
+from anyio import to_thread
+
 from tcm.backstore import Support
 from tcm.scsi.mode_pages import CACHING, CONTROL, Key, ModePageValues
+from tcm.scsi.sense import InternalTargetFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,6 +88,7 @@ class ModeParameters:
     def __init__(self, logical_unit: LogicalUnit, store: ModeStore | None = None) -> None:
         self._logical_unit = logical_unit
         self.store = store
+        self._saving = anyio.Lock()
         attributes = logical_unit.attributes
         cache = logical_unit.capabilities.flush is Support.NATIVE
         self.values = ModePageValues(
@@ -106,6 +111,19 @@ class ModeParameters:
         self._take_effect()
         self._logical_unit.update_express()
         return self.values.current != before
+
+    async def save(self) -> None:
+        """All current values become the saved ones (SP). Raises INTERNAL TARGET FAILURE if they cannot be kept."""
+        if self.store is None:
+            return
+        async with self._saving:  # there is one file for all nexuses
+            before = self.values.saved
+            self.values.save()
+            try:
+                await to_thread.run_sync(self.store.save, self.values.saved_fields())
+            except OSError as error:
+                self.values.saved = before
+                raise InternalTargetFailure from error
 
     def reset(self) -> None:
         """Logical unit reset: back to the saved values, or the defaults."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from support.memory import GatedMemory
@@ -14,6 +15,7 @@ from tcm.adapters import adapt
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.mode_pages import CACHING, CONTROL, Key
 from tcm.scsi.sense import (
+    InternalTargetFailure,
     InvalidFieldInCdb,
     LogicalUnitFailedSelfTest,
     ParameterListLengthError,
@@ -66,6 +68,45 @@ async def test_saved_values_survive(tmp_path):
         client = await connect(unit)
         await client.write(10, 0, pattern(512), expect=WriteProtected)
         assert not (await client.mode_sense(6, 0x0A, dbd=True, control=2))[4 + 4] & 0x08
+
+
+async def test_a_full_disk_saves_nothing(tmp_path):
+    """The command says that it failed, and the saved values are still those that are kept."""
+    (tmp_path / "file").touch()
+    async with make_lu() as unit:
+        unit.mode_parameters = ModeParameters(unit, ModeFile(str(tmp_path / "file" / "mode.json")))
+        client = await connect(unit)
+        await client.mode_select(6, parameters(unit, CONTROL, d_sense=1), sp=True, expect=InternalTargetFailure)
+        assert not (await client.mode_sense(6, 0x0A, dbd=True, control=3))[4 + 2] & 0x04
+
+
+async def test_one_saves_at_a_time():
+    """Two nexuses that save at once do not write one file together."""
+
+    class Slow:
+        inside = 0
+        kept: tuple[dict[str, dict[str, int]], ...] = ()
+
+        def load(self):
+            return {}
+
+        def save(self, fields):
+            self.inside += 1
+            time.sleep(0.02)
+            assert self.inside == 1
+            self.inside -= 1
+            self.kept = (*self.kept, fields)
+
+    store = Slow()
+    async with make_lu() as unit:
+        unit.mode_parameters = ModeParameters(unit, store)
+        client = await connect(unit)
+        lists = [parameters(unit, CONTROL, d_sense=1), parameters(unit, CONTROL, tas=0)]
+        handles = [client.initiator.start(0, cdb.mode_select(6, len(each), sp=True), each) for each in lists]
+        for handle in handles:
+            check(await handle.wait(), Status.GOOD)
+    assert len(store.kept) == 2
+    assert store.kept[-1]["0a/00"]["tas"] == 0
 
 
 def test_each_logical_unit_has_its_file(tmp_path):
@@ -243,3 +284,13 @@ async def test_commands_that_are_switched_off_are_not_reported():
         for opcode in (0x42, 0x89, 0x16):
             one = (await client.execute(cdb.report_supported_operation_codes(3, opcode), read_length=64)).data_in
             assert one == bytes.fromhex("00010000")
+
+
+@pytest.mark.parametrize("value", [[], 2.0, True, "1", None, 1 << 9])
+async def test_a_saved_value_that_cannot_be_is_passed_over(tmp_path, value):
+    path = tmp_path / "mode.json"
+    path.write_text(json.dumps({"0a/00": {"ua_intlck_ctrl": value, "swp": value, "d_sense": 1}}))
+    async with make_lu() as unit:
+        parameters = ModeParameters(unit, ModeFile(str(path)))
+        assert (parameters.unit_attention_interlock, parameters.software_write_protect) == (0, False)
+        assert parameters.descriptor_sense

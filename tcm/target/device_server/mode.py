@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
-
 from tcm.scsi.mode_data import block_descriptor, mode_sense_data, parse_mode_select
 from tcm.scsi.mode_pages import ALL_PAGES, ALL_SUBPAGES, CACHING, CONTROL, Key, ModePageValues, PageControl
 from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError, SavingParametersNotSupported
@@ -121,10 +119,8 @@ async def _change_later(itl: ITLNexus, pages: dict[Key, bytes], *, flush: bool, 
     if flush:
         await lu.empty_cache()
     _change(itl, pages)
-    parameters = lu.mode_parameters
-    if save and parameters.store is not None:
-        parameters.values.save()
-        await to_thread.run_sync(parameters.store.save, parameters.values.saved_fields())
+    if save:
+        await lu.mode_parameters.save()
 
 
 HANDLERS = {
