@@ -7,11 +7,13 @@ A command that does not block goes all the way inside the call that submitted it
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from tcm.backstore import BackstoreError
 from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Readiness
 from tcm.scsi.command_table import check_reserved, lookup
 from tcm.scsi.sense import (
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
+
+log = logging.getLogger(__name__)
 
 _REPORT = Attention.REPORT
 _READY = Readiness.READY
@@ -286,6 +290,8 @@ def _terminate(task: Task, error: CommandTerminated) -> None:
     task.data_in = []
     if isinstance(error, CheckCondition):
         task.sense = error.sense
+    if isinstance(error.__cause__, (OSError, BackstoreError)):
+        _log_failure(task, error, error.__cause__)
     if not (task.data_out_wanted or task.overflow):
         task.residual = task.write_length
     lu, itl = task.logical_unit, task.itl
@@ -298,9 +304,33 @@ def _sense_for(task: Task, error: Exception) -> CommandTerminated:
     lu, command = task.logical_unit, task.command
     assert lu is not None
     if is_backstore_failure(error):
-        return to_check_condition(error, write=command is not None and command.access is _WRITE, block_size=lu.block_size)
+        terminated = to_check_condition(error, write=command is not None and command.access is _WRITE, block_size=lu.block_size)
+        if terminated is not error:
+            terminated.__cause__ = error
+        return terminated
     lu.report_unexpected(command.name if command else task.cdb.hex(" "), error)
     return InternalTargetFailure()
+
+
+def _log_failure(task: Task, answer: CommandTerminated, reason: BaseException) -> None:
+    """The initiator gets sense data, whoever looks after the storage this line."""
+    lu, itl, command = task.logical_unit, task.itl, task.command
+    assert lu is not None
+    assert itl is not None
+    lba = getattr(task.parameters, "lba", None)
+    sense = answer.sense if isinstance(answer, CheckCondition) else None
+    log.log(
+        logging.ERROR if sense else logging.WARNING,
+        "%s (LUN %d): %s%s from %s failed: %s; answered %s%s",
+        lu.name,
+        itl.lun_number,
+        command.name if command else task.cdb.hex(" "),
+        "" if lba is None else f" at LBA {lba}",
+        task.nexus.initiator_port.name,
+        (reason.strerror if isinstance(reason, OSError) else None) or reason,
+        answer.status.name,
+        f" {sense.key.name} {sense.asc:02X}/{sense.ascq:02X}" if sense else "",
+    )
 
 
 def _truncate(task: Task, produced: int, expected: int) -> None:

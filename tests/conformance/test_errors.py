@@ -64,6 +64,28 @@ async def test_write_failure(failure: BaseException, expected: Expected) -> None
         await disk.write(10, 0, pattern(512))
 
 
+async def test_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Not SCSI: whoever looks after the storage learns who got which answer, of which LUN, where, and why."""
+    store = GatedMemory()
+    async with one_initiator(store) as disk:
+        await disk.write(10, 7, pattern(512))
+        assert not caplog.records
+        store.failure = OSError(errno.ENOSPC, "no space left on device")
+        await disk.write(10, 7, pattern(512), expect=SpaceAllocationFailed)
+        store.failure = BackstoreError(Kind.BUSY, "too much to do")
+        await disk.read(10, 3, 1, expect=Status.BUSY)
+        assert disk.initiator.nexus is not None
+        name = disk.initiator.nexus.initiator_port.name
+    assert [(record.levelname, *record.getMessage().split(f" from {name} ")) for record in caplog.records] == [
+        (
+            "ERROR",
+            "disk0 (LUN 0): WRITE (10) at LBA 7",
+            "failed: no space left on device; answered CHECK_CONDITION DATA_PROTECT 27/07",
+        ),
+        ("WARNING", "disk0 (LUN 0): READ (10) at LBA 3", "failed: too much to do; answered BUSY"),
+    ]
+
+
 @pytest.mark.parametrize(("failure", "expected"), READ_FAILURES, ids=str)
 async def test_read_failure(failure: BaseException, expected: Expected) -> None:
     """SBC-4 4.18: the sense data of each kind of failure, and no data; the next read is fine."""
