@@ -184,13 +184,23 @@ def parse_portal(text: str, place: str, default_port: int) -> NetworkPortal:
             raise ConfigError(f"{place}: {text!r} is not a portal; {help_text}")
         port = port[1:] if port else str(default_port)
     elif text.count(":") > 1:
-        raise ConfigError(f"{place}: {text!r}: an IPv6 address stands in brackets; write [{text}]:{default_port}")
+        raise ConfigError(f"{place}: {text!r}: an IPv6 address stands in brackets; write {_bracketed(text, default_port)}")
     else:
         address, colon, port = text.partition(":")
         port = port if colon else str(default_port)
     if not port.isascii() or not port.isdigit():
         raise ConfigError(f"{place}: {port!r} is not a port; {help_text}")
     return make_portal(address, int(port), place, help_text)
+
+
+def _bracketed(text: str, default_port: int) -> str:
+    """What somebody meant who wrote an IPv6 address without brackets: what follows it may be the port."""
+    address, _, port = text.rpartition(":")
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return f"[{text}]:{default_port}"
+    return f"[{address}]:{port or default_port}"
 
 
 def make_portal(address: str, port: int, place: str, help_text: str = "write an address such as 127.0.0.1") -> NetworkPortal:

@@ -91,6 +91,8 @@ def shown(value: Any) -> str:
 
 def read_json(path: str) -> Node:
     """The file's value. Raises :class:`ConfigError` (which begins with the file's name) if there is none."""
+    if not path:
+        raise ConfigError("--config: empty; write the path of a saveconfig.json")
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

@@ -340,7 +340,7 @@ def split_spec(text: str, place: str) -> tuple[str, dict[str, Any]]:
             if name
             else f"{place}: empty; write {hint}"
         )
-    return name, split_pairs(rest, f"{place} {name}") if colon and rest else {}
+    return name, split_pairs(rest, f"{place}{'' if place.endswith('=') else ' '}{name}") if colon and rest else {}
 
 
 def read_secrets(cls: type[Any], values: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -46,7 +46,12 @@ DEFAULT_LUN_SIZE = "1G"
 CHAP_SECRET = "TCM_CHAP_SECRET"  # noqa: S105 - the variable's name
 CHAP_MUTUAL_SECRET = "TCM_CHAP_MUTUAL_SECRET"  # noqa: S105 - the same
 
-_LUN = re.compile(r"(?:(?P<index>\d{1,9})=)?(?P<spec>.*)", re.DOTALL)
+_LUN = re.compile(r"(?:(?P<index>[^=:,]*)=)?(?P<spec>.*)", re.DOTALL)
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_NOT_BESIDE_CONFIG = (
+    *("portals", "target", "luns", "filters"),
+    *("chap", "chap_secret_file", "chap_mutual", "chap_mutual_secret_file", "chap_discovery"),
+)
 
 
 @dataclass(frozen=True)
@@ -99,19 +104,28 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
     return replace(_Builder(arguments, plugins).configuration(fabrics), mode_directory=_mode_directory(arguments))
 
 
+def _state_directory(arguments: Arguments) -> str:
+    if arguments.state_dir == "":
+        raise ConfigError("--state-dir: empty; write --state-dir DIR with a folder of yours, or leave it out")
+    return arguments.state_dir or default_directory()
+
+
 def _mode_directory(arguments: Arguments) -> str | None:
     try:
-        return os.path.join(os.path.abspath(arguments.state_dir or default_directory()), "mode")
+        return os.path.join(os.path.abspath(_state_directory(arguments)), "mode")
     except ConfigError:
         # a --config is served without a home directory too; its initiators cannot save mode parameters then
         return None
 
 
 def _refuse_beside_config(arguments: Arguments) -> None:
-    for name in ("portals", "target", "luns", "filters", "chap", "chap_mutual"):
-        if getattr(arguments, name):
+    for name in _NOT_BESIDE_CONFIG:
+        if getattr(arguments, name) not in (None, (), False):
             flag = f"--{name.removesuffix('s').replace('_', '-')}"
             raise ConfigError(f"{flag}: cannot be given beside --config; write it into {arguments.config}")
+    for variable in (CHAP_SECRET, CHAP_MUTUAL_SECRET):
+        if os.environ.pop(variable, ""):
+            log.warning("%s is not used: the secrets are those in %s", variable, arguments.config)
 
 
 class _Builder:
@@ -120,7 +134,7 @@ class _Builder:
     def __init__(self, arguments: Arguments, plugins: PluginManager) -> None:
         self._arguments = arguments
         self._plugins = plugins
-        self._state = State(arguments.state_dir or default_directory())
+        self._state = State(_state_directory(arguments))
 
     def configuration(self, fabrics: dict[str, dict[str, Any]]) -> Configuration:
         luns = self._luns()
@@ -172,6 +186,10 @@ class _Builder:
             if match is None or match["index"] is None:
                 free.append(text)
                 continue
+            if not _NUMBER.fullmatch(match["index"]):
+                raise ConfigError(
+                    f"--lun {match['index']}=: not a LUN's number; write --lun [N=]TYPE[:key=value,...], for example 0=..."
+                )
             index = int(match["index"])
             if index > MAXIMUM_LUN:
                 raise ConfigError(f"--lun {index}: out of range; write 0 to {MAXIMUM_LUN}")
@@ -223,13 +241,15 @@ class _Builder:
     def _serial(self, index: int, name: str, options: Any) -> str:
         """The same for the same thing after a restart: state directory, LUN, type and path."""
         paths = [str(getattr(options, each.name)) for each in options_of(type(options)).values() if each.kind == "path"]
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, "|".join(["tcm", self._state.unique, str(index), name, *paths])))
+        text = "|".join(["tcm", self._state.unique, str(index), name, *paths])
+        # a path may have bytes that are no UTF-8
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, os.fsencode(text).decode(errors="backslashreplace")))
 
     # targets
 
     def _target(self, fabric: FabricType, luns: tuple[LunConfig, ...], authentication: Authentication) -> TargetConfig:
         given = self._arguments.target
-        name = named("--target", fabric.check_name, given) if given else self._state.target_name(fabric)
+        name = self._state.target_name(fabric) if given is None else named("--target", fabric.check_name, given)
         known = options_of(fabric.tpg_attributes)
         if authentication.userid and "authentication" not in known:
             raise ConfigError(f"--chap: fabric {fabric.name} has no authentication; leave it out")
@@ -273,8 +293,12 @@ def _secret(flag: str, user: str | None, file: str | None, variable: str) -> tup
     if user is None:
         if file is not None:
             raise ConfigError(f"{flag}-secret-file: whose secret? write {flag} USER as well")
+        if from_environment:
+            log.warning("%s is not used, because there is no %s; write %s USER to ask for it", variable, flag, flag)
         return "", ""
-    if "%" in user or not user:
+    if not user:
+        raise ConfigError(f"{flag}: empty; write the user's name")
+    if "%" in user:
         raise ConfigError(
             f"{flag}: write only the user's name: a secret on the command line can be read by everybody on this machine;"
             f" put it into a file ({flag}-secret-file FILE) or into {variable}"

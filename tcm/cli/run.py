@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -14,28 +15,39 @@ PROGRAM = "tcm-run"
 _EPILOG = """\b
 Examples:
   tcm-run --fabric iscsi
-  tcm-run --fabric iscsi --portal '[::]:3260' --chap alice --chap-secret-file secret
-  tcm-run --fabric iscsi --lun ramdisk:size=64M --lun 1=fileio:path=disk.img,size=1G,removable=yes
-  tcm-run --fabric iscsi --lun ramdisk:size=64M --filter 0=log --filter 0=delay:read=10
+  tcm-run --fabric iscsi --portal '[::]:3260' \\
+      --chap alice --chap-secret-file secret
+  tcm-run --fabric iscsi --lun ramdisk:size=64M \\
+      --lun 1=fileio:path=disk.img,size=1G,removable=yes
+  tcm-run --fabric iscsi --lun ramdisk:size=64M \\
+      --filter 0=log --filter 0=delay:read=0.01
   tcm-run --config /etc/target/saveconfig.json
   tcm-run --dump-plugin fileio
 
 \b
-Options of a fabric, LUN or filter are key=value pairs separated by commas. Keys are written
-with - or _; sizes in bytes or with a binary unit (64M, 1G); yes/no as yes, on, true or 1 and
-no, off, false or 0; a comma inside a value as \\,.
+Options of a fabric, LUN or filter are key=value pairs separated by commas.
+Keys are written with - or _; sizes in bytes or with a binary unit (64M, 1G);
+yes/no as yes, on, true or 1 and no, off, false or 0; a comma inside a value
+as \\,.
 
 \b
 Environment:
   TCM_CHAP_SECRET         the secret of --chap
   TCM_CHAP_MUTUAL_SECRET  the secret of --chap-mutual
   TCM_EVENT_LOOP          the same as --event-loop
-  XDG_STATE_HOME          where the state directory is, unless --state-dir says
+  XDG_STATE_HOME          where the state directory is, without --state-dir
+  NO_COLOR                if set, the log is never coloured
 
 \b
-Signals: SIGINT or SIGTERM asks initiators to log out, flushes, and ends; a second one ends at once.
-Exit codes: 0 ended by a signal, 1 failed at run time, 2 bad usage or configuration.
+Signals: SIGINT, SIGTERM or SIGHUP asks initiators to log out, flushes, and
+ends; a second one ends at once. With nohup, SIGHUP does nothing.
+Exit codes: 0 ended by a signal, 1 failed at run time, 2 bad usage or
+configuration.
 """
+
+
+class _Seconds(click.FloatRange):
+    name = "number of seconds"
 
 
 @click.command(PROGRAM, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -74,7 +86,7 @@ Exit codes: 0 ended by a signal, 1 failed at run time, 2 bad usage or configurat
 )
 @click.option(
     "--drain-timeout",
-    type=click.FloatRange(0, 3600),
+    type=_Seconds(0, 3600),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -133,7 +145,18 @@ def command(
 
 def main() -> None:
     """The entry point: runs the command and ends the process with its exit code."""
+    open_standard_streams()
     sys.exit(run_command(sys.argv[1:]))
+
+
+def open_standard_streams() -> None:
+    """Whoever started us may have closed some (``>&-``): no socket may get their numbers, and printing must not fail."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
 def run_command(arguments: list[str]) -> int:
@@ -147,7 +170,7 @@ def run_command(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        errors.complain(PROGRAM, f"{error.format_message()} Run {PROGRAM} --help for all options.")
+        errors.complain(PROGRAM, f"{error.format_message().rstrip('.')}. Run {PROGRAM} --help for all options.")
         return errors.USAGE
     except KeyboardInterrupt:
         return errors.OK

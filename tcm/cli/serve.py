@@ -33,7 +33,7 @@ ONE_SIGNAL = 0.2
 
 
 def run(configuration: Configuration, plugins: PluginManager, *, drain_timeout: float, event_loop: str) -> None:
-    """Serves until SIGINT or SIGTERM. Raises what :meth:`Runtime.serve` raises."""
+    """Serves until SIGINT, SIGTERM or SIGHUP. Raises what :meth:`Runtime.serve` raises."""
     backend, backend_options = backend_of(event_loop)
     for sentence in configuration.exposed():
         log.warning("WARNING: %s; give it --chap, or node ACLs in a --config file, or listen at 127.0.0.1", sentence)
@@ -69,7 +69,11 @@ async def _serve(runtime: Runtime) -> None:
 async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
     """First signal: end in good order. Second signal: at once."""
     first: float | None = None
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # the terminal is gone, and nobody said nohup
+        numbers.append(signal.SIGHUP)
+    with anyio.open_signal_receiver(*numbers) as received:
         task_status.started()
         async for number in received:
             name = signal.Signals(number).name

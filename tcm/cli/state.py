@@ -22,7 +22,8 @@ def default_directory() -> str:
     """``$XDG_STATE_HOME/tcm``, else ``~/.local/state/tcm``. Raises :class:`ConfigError` if there is no home."""
     base = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(base):
-        home = os.path.expanduser("~")
+        # an empty HOME is none: it would lead to /.local
+        home = os.path.expanduser("~") if os.environ.get("HOME", "x") else ""
         if not os.path.isabs(home):
             raise ConfigError("--state-dir: this user has no home directory to keep state in; write --state-dir DIR")
         base = os.path.join(home, ".local", "state")
@@ -49,6 +50,10 @@ class State:
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             self._identity = self._read() or self._create({"unique": secrets.token_hex(6), "targets": {}})
+        except FileExistsError as error:
+            raise ConfigError(
+                f"--state-dir: {error.filename}: not a folder; write --state-dir DIR with a folder of yours"
+            ) from None
         except OSError as error:
             where = error.filename or self.directory
             raise ConfigError(f"--state-dir: {where}: {error.strerror}; write --state-dir DIR with a folder of yours") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 
@@ -18,6 +19,17 @@ RAM = (*SERVE, "--lun", "ramdisk:size=1M")
     [
         ((), "nothing to serve; write --fabric NAME or --config FILE (fabrics installed: "),
         (("--bogus",), "No such option"),
+        (("iscsi",), "Got unexpected extra argument (iscsi). Run tcm-run --help for all options."),
+        (("--drain-timeout", "x"), "'x' is not a valid number of seconds. Run"),
+        (("--config", ""), "--config: empty; write the path of a saveconfig.json"),
+        (("--config", "x.json", "--chap-secret-file", "y"), "--chap-secret-file: cannot be given beside --config"),
+        (("--config", "x.json", "--chap-discovery"), "--chap-discovery: cannot be given beside --config"),
+        ((*SERVE, "--state-dir", ""), "--state-dir: empty; write --state-dir DIR"),
+        ((*RAM, "--target", ""), "--target: "),
+        ((*RAM, "--chap", ""), "--chap: empty; write the user's name"),
+        ((*SERVE, "--lun", "x=null:size=1G"), "--lun x=: not a LUN's number; write --lun [N=]TYPE[:key=value,...]"),
+        ((*SERVE, "--lun", "-1=null:size=1G"), "--lun -1=: not a LUN's number"),
+        ((*SERVE, "--lun", "ramdisk:64M"), "--lun 0=ramdisk: '64M' is not key=value; write for example removable=yes"),
         (("--log-level", "loud"), "'loud' is not one of 'debug', 'info', 'warning', 'error'"),
         (("--drain-timeout", "-1"), "--drain-timeout"),
         (("--fabric", "iscis"), "--fabric: there is no fabric 'iscis' (did you mean 'iscsi'?); installed: "),
@@ -76,6 +88,9 @@ def test_one_line(tcm_run, arguments, what):
         ("127.0.0.1:iscsi", "'iscsi' is not a port; write an address and a port such as 127.0.0.1:3260 or [::]:3260"),
         ("127.0.0.1:", "'' is not a port"),
         ("::1", "an IPv6 address stands in brackets; write [::1]:3260"),
+        ("::1:3261", "an IPv6 address stands in brackets; write [::1]:3261"),
+        ("2001:db8::7", "an IPv6 address stands in brackets; write [2001:db8::7]:3260"),
+        (":::0", "an IPv6 address stands in brackets; write [::]:0"),
         ("[::1:3260", "is not a portal"),
         ("[::1]3260", "is not a portal"),
         ("example.org:3260", "'example.org' is not an IP address"),
@@ -94,7 +109,7 @@ def test_a_portal_twice(tcm_run):
     assert error.startswith("--portal: portal ")
 
 
-@pytest.mark.parametrize("text", ["alice%hunter2hunter2", "", "%"])
+@pytest.mark.parametrize("text", ["alice%hunter2hunter2", "%"])
 def test_a_secret_on_the_command_line_is_refused_and_not_repeated(tcm_run, text):
     error = tcm_run(*RAM, "--chap", text).error
     assert "can be read by everybody on this machine" in error
@@ -119,15 +134,28 @@ def test_secrets_that_cannot_work(tcm_run, tmp_path, monkeypatch):
     assert "TCM_CHAP_SECRET" not in os.environ
 
 
+def test_a_secret_that_nobody_asks_for_is_a_warning(tcm_run, monkeypatch):
+    monkeypatch.setenv("TCM_CHAP_SECRET", "hunter2hunter2")
+    result = tcm_run(*RAM, "--target", "nonsense")
+    assert "TCM_CHAP_SECRET is not used, because there is no --chap; write --chap USER to ask for it" in result.err
+    monkeypatch.setenv("TCM_CHAP_SECRET", "hunter2hunter2")
+    configured = tcm_run("--config", "/nonexistent.json")
+    assert "TCM_CHAP_SECRET is not used: the secrets are those in /nonexistent.json" in configured.err
+    assert "hunter2" not in result.err + configured.err
+    assert "TCM_CHAP_SECRET" not in os.environ
+
+
 def test_state_directories_that_cannot_be(tcm_run, tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
     assert tcm_run(*RAM, "--state-dir", str(file / "x")).error.startswith(f"--state-dir: {file}")
+    assert tcm_run(*RAM, "--state-dir", str(file)).error.startswith(f"--state-dir: {file}: not a folder; write --state-dir DIR")
     (tmp_path / "identity.json").write_text("{")
     assert "is damaged; delete it (" in tcm_run(*RAM, "--state-dir", str(tmp_path)).error
     monkeypatch.setenv("XDG_STATE_HOME", "")
-    monkeypatch.setenv("HOME", "nowhere")
-    assert tcm_run(*RAM).error == "--state-dir: this user has no home directory to keep state in; write --state-dir DIR"
+    for home in ("nowhere", ""):
+        monkeypatch.setenv("HOME", home)
+        assert tcm_run(*RAM).error == "--state-dir: this user has no home directory to keep state in; write --state-dir DIR"
 
 
 def test_the_state_directory_is_private(tcm_run, tmp_path):
@@ -179,4 +207,5 @@ def test_errors_do_not_need_a_reader(monkeypatch, capfd):
             raise BrokenPipeError
 
     monkeypatch.setattr("sys.stderr", Closed())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert run_command(["--bogus"]) == 2

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tcm.cli.logs import JsonFormatter, TextFormatter, set_up
+from tcm.cli.logs import FloodFilter, JsonFormatter, TextFormatter, set_up
 
 
 def record(level: int = logging.WARNING, message: str = "a %s", *arguments: object, failure: Exception | None = None):
@@ -55,6 +55,40 @@ def test_colour_only_on_a_terminal(root, stream, colour):
     logging.getLogger("tcm.test").info("not shown")
     assert ("\x1b[" in stream.getvalue()) is colour
     assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_no_colour_if_the_environment_says_so(root, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    stream = Terminal()
+    set_up("warning", "text", stream)
+    logging.getLogger("tcm.test").warning("careful")
+    assert "\x1b[" not in stream.getvalue()
+
+
+def test_who_retries_for_ever_does_not_fill_the_log():
+    now = [0.0]
+    flood = FloodFilter(lambda: now[0])
+
+    def refused(port: int, initiator: str = "a") -> str:
+        made = record(logging.WARNING, "%s: login of %s refused", f"127.0.0.1:{port}", initiator)
+        return made.getMessage() if flood.filter(made) else ""
+
+    shown = [line for line in (refused(port) for port in range(1000, 2000)) if line]
+    assert len(shown) == 5 + 3
+    assert shown[4] == "127.0.0.1:1004: login of a refused"
+    assert shown[-1] == "127.0.0.1:1999: login of a refused (1000 like this within a minute; most are not shown)"
+    now[0] = 60.0
+    assert refused(1) == "127.0.0.1:1: login of a refused"
+    assert refused(1, "b") == "127.0.0.1:1: login of b refused"
+
+
+def test_a_flood_of_different_lines_is_one_too():
+    flood = FloodFilter(lambda: 0.0)
+    shown = sum(flood.filter(record(logging.ERROR, "LBA %d failed", lba)) for lba in range(1000))
+    assert shown == FloodFilter.OF_ONE_KIND + 2
+    assert all(flood.filter(record(logging.INFO, "the same")) for _ in range(1000))
+    assert flood.filter(record(logging.WARNING, "another message"))
 
 
 def test_set_up_twice_logs_once(root):

@@ -46,6 +46,70 @@ def test_loopback_stays_up_until_a_signal(tmp_path, loop, number):
         assert "Traceback" not in tcm.err
 
 
+@pytest.fixture
+def hang_up():
+    """Children get SIGHUP's default, also where these tests run under nohup; the fixture's value changes what they get."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield lambda action: signal.signal(signal.SIGHUP, action)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_goes_away_ends_it_in_good_order(tmp_path, hang_up):
+    with TcmProcess(tmp_path, "--fabric", "loopback", *DISK) as tcm:
+        tcm.serving().signal(signal.SIGHUP)
+        assert tcm.exit_code() == 0
+        assert re.findall(r"tcm\.filter\.log: (open|flush|close)", tcm.err) == ["open", "flush", "close"]
+
+
+def test_with_nohup_it_stays(tmp_path, hang_up):
+    hang_up(signal.SIG_IGN)
+    with TcmProcess(tmp_path, "--fabric", "loopback", *RAM) as tcm:
+        tcm.serving().signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert tcm.stop() == 0
+        assert "SIGHUP" not in tcm.err
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_place_for_sockets(tmp_path, closed):
+    image = tmp_path / "disk.img"
+    arguments = f"--fabric iscsi --portal 127.0.0.1:0 --lun fileio:path={image},size=1M --state-dir {tmp_path}/state"
+    script = f"exec {sys.executable} -c 'from tcm.cli.run import main; main()' {arguments} {closed}"
+    with subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        end = time.monotonic() + 20
+        listening: list[str] = []
+        while not listening:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+            descriptors = [os.readlink(each) for each in Path(f"/proc/{process.pid}/fd").iterdir() if each.exists()]
+            listening = [each for each in descriptors if image.exists() and each.startswith("socket:")]
+        for number in range(3):
+            assert not os.readlink(f"/proc/{process.pid}/fd/{number}").startswith(("socket:", "anon_inode:", str(image)))
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_a_path_in_bytes_that_are_no_text(tmp_path):
+    path = os.fsdecode(bytes(tmp_path) + b"/\xff.img")
+    with TcmProcess(tmp_path, "--fabric", "loopback", "--lun", f"fileio:path={path},size=1M", "--log-format", "json") as tcm:
+        tcm.serving()
+        assert os.path.getsize(path) == 1 << 20
+        assert tcm.stop() == 0
+        assert all(json.loads(line) for line in tcm.err.splitlines())
+
+
+def test_with_chap_it_says_where_initiators_take_the_secret_from(tmp_path):
+    environment = {"TCM_CHAP_SECRET": "a secret that is long enough", "TCM_CHAP_MUTUAL_SECRET": "another one, also long"}
+    arguments = ("--fabric", "iscsi", "--portal", "127.0.0.1:0", *RAM, "--chap", "al ice", "--chap-mutual", "bob")
+    with TcmProcess(tmp_path, *arguments, **environment) as tcm:
+        hint = next(line for line in tcm.serving().out.splitlines() if "CHAP first" in line)
+        assert "LIBISCSI_CHAP_USERNAME='al ice' LIBISCSI_CHAP_PASSWORD=\"$(head -n 1 SECRET-FILE)\"" in hint
+        assert "LIBISCSI_CHAP_TARGET_USERNAME=bob LIBISCSI_CHAP_TARGET_PASSWORD=" in hint
+        assert tcm.stop() == 0
+        assert "long" not in tcm.out + tcm.err
+
+
 def test_the_default_target_is_the_same_after_a_restart(tmp_path):
     found = []
     for _ in range(2):

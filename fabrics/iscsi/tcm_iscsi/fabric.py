@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import ConfigError
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from tcm.target.device import TargetDevice
+    from tcm.target.device import TargetDevice, TargetPortalGroup
 
 LOGOUT_SECONDS = 5
 DEFAULT_PORT = 3260
+_PASSWORD = 'LIBISCSI_CHAP_{}PASSWORD="$(head -n 1 {})"'  # noqa: S105 - libiscsi's variable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,7 @@ class IscsiFabric(Fabric):
                 for number in sorted(group.luns):
                     url = f"iscsi://{portal}/{name}/{number}"
                     hints = (
+                        *_chap_hints(group),
                         f"libiscsi:    iscsi-inq {url}",
                         f"qemu:        qemu-img info {url}",
                         (
@@ -94,6 +97,21 @@ class IscsiFabric(Fabric):
     def targets(self) -> Sequence[TargetDevice]:
         """As configured."""
         return self._targets
+
+
+def _chap_hints(group: TargetPortalGroup) -> tuple[str, ...]:
+    """How initiators get the secrets without one standing on a command line; nothing if they need none."""
+    if not group.attributes.authentication:
+        return ()
+    known = group.authentication
+    variables = [f"LIBISCSI_CHAP_USERNAME={shlex.quote(known.userid or 'USER')}", _PASSWORD.format("", "SECRET-FILE")]
+    if known.userid_mutual:
+        variables.append(f"LIBISCSI_CHAP_TARGET_USERNAME={shlex.quote(known.userid_mutual)}")
+        variables.append(_PASSWORD.format("TARGET_", "MUTUAL-SECRET-FILE"))
+    return (
+        f"CHAP first:  export {' '.join(variables)}    (libiscsi, qemu)",
+        "             node.session.auth.authmethod, .username and .password in /etc/iscsi/iscsid.conf    (open-iscsi)",
+    )
 
 
 def make(targets: Sequence[TargetDevice], options: Any) -> IscsiFabric:

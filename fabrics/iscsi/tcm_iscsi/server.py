@@ -80,7 +80,8 @@ class Server:
                 errno.EADDRINUSE: "the port is taken; stop the other server, or write another port (port 0 takes any free one)",
                 errno.EACCES: "ports below 1024 need root; write one above, such as 3260",
                 errno.EADDRNOTAVAIL: "this machine has no such address; `ip address` lists those it has",
-            }.get(getattr(e, "errno", None) or 0, str(e))
+                errno.EINVAL: "a link-local address needs its interface: write [fe80::1%eth0]:3260, say, or another address",
+            }.get(getattr(e, "errno", None) or 0, getattr(e, "strerror", None) or str(e))
             msg = f"--portal {shown}: {why}"
             raise ConfigError(msg) from e
         binding.port = sock.getsockname()[1]

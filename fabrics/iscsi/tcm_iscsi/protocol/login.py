@@ -230,7 +230,9 @@ class LoginPhase:
         if stage == LoginStage.SECURITY_NEGOTIATION:
             return answers + self._secure(pairs)
         if self._credentials is not None and (self._chap is None or self._chap.authenticated_name is None):
-            raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "the initiator skips security negotiation")
+            raise LoginError(
+                LoginStatus.AUTHENTICATION_FAILURE, "the initiator offers no CHAP; give it the user and the secret"
+            )
         negotiator = self._negotiator
         answers += negotiator.receive(pairs, Stage.OPERATIONAL) + negotiator.declare()
         if not self._target.login_keys_workaround:
