@@ -234,9 +234,10 @@ class ITNexus:
         return itl
 
     def remove_lun(self, itl: ITLNexus) -> None:
-        """Unmap a logical unit: the nexus's tasks there are aborted."""
+        """Unmap a logical unit: the nexus's tasks there are aborted, by somebody else than the initiator (SAM-5 5.6.4: TAS)."""
         lu = itl.logical_unit
-        router.abort(lu.tasks_of(itl), respond=lambda _: False, then=lambda: None)
+        tells = lu.mode_parameters.task_aborted_status
+        router.abort(lu.tasks_of(itl), respond=lambda _: tells, then=lambda: None)
         del self.luns[itl.lun]
         lu.detach(itl)
         itl.update_express()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.scsi import FIRST, SECOND, make_lu, pattern
+from support.scsi import FIRST, SECOND, make_lu, make_target, pattern
+from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import LogicalUnitNotSupported, WriteProtected
+from tcm.scsi.sense import LogicalUnitNotSupported, Status, WriteProtected
 from tcm.target import unit_attention
 from tcm.target.device import Authentication, NexusRefused, TargetDevice, TargetPortalGroup
 from tcm.target.nexus import ITNexus
@@ -230,3 +231,18 @@ def test_secrets_do_not_show() -> None:
     assert not Authentication("alice", "s3cret").authenticate_target
     assert "s3cret" not in repr(authentication)
     assert "m0re" not in repr(authentication)
+
+
+@pytest.mark.parametrize("tas", [False, True])
+async def test_tasks_of_a_lun_that_is_removed(tas: bool) -> None:
+    """SAM-5 5.6.4: with TAS the initiator is told, and does not wait for what has no logical unit any more."""
+    async with make_lu(emulate_tas=tas) as unit:
+        port = make_target(unit)
+        client = ApplicationClient(port.connect(FIRST))
+        await client.identify()
+        command = client.initiator.start(0, cdb.write(10, 0, 1), bytes(512), withheld=True)
+        await command.requested.wait()
+        port.target_portal_group.remove_lun(0)
+        assert command.done
+        assert (command.result.status if command.result else None) is (Status.TASK_ABORTED if tas else None)
+        client.initiator.disconnect()
