@@ -155,6 +155,8 @@ def random_pdu(rng: random.Random, cmd_sn: int) -> bytes:
     pdu[5:8] = len(data).to_bytes(3, "big")
     if rng.random() < 0.05:
         pdu[rng.randrange(48)] = rng.getrandbits(8)
+    if pdu[0] & 0x3F == 0x02 and pdu[1] & 0x7F == 7:  # by chance: a cold reset ends every session, rightly
+        pdu[1] ^= 1
     return bytes(pdu) + data + PAD[len(data) & 3]
 
 
