@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from anyio.lowlevel import checkpoint
@@ -25,7 +26,7 @@ from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
     from anyio.abc import TaskGroup
 
@@ -255,17 +256,17 @@ class LogicalUnit:
         self.ready = self.started and self.medium_loaded and not self.failed
         self.update_express()
 
-    async def empty_cache(self) -> None:
-        """Flush for good, because WCE or SWP is about to change: nothing is cached any more until the change takes effect."""
-        medium = self.medium
-        medium.write_cache = False
+    @asynccontextmanager
+    async def emptied_cache(self) -> AsyncGenerator[None]:
+        """Flush, and keep everything out of the write cache until the ``with`` block, whose business it is, has ended."""
+        self.medium.written_through += 1
         self.update_express()
         try:
-            await medium.flush()
-        except BaseException:
-            medium.write_cache = self.mode_parameters.write_cache
+            await self.medium.flush()
+            yield
+        finally:
+            self.medium.written_through -= 1
             self.update_express()
-            raise
 
     def check_reservation(self, task: Task) -> None:
         """Raises :class:`ReservationConflict` if another I_T nexus holds a reservation that the command conflicts with.

@@ -44,6 +44,8 @@ class Medium:
         self._flushes = capabilities.flush is Support.NATIVE
         self._native_fua = capabilities.fua is Support.NATIVE
         self._write_cache = write_cache
+        self.written_through = 0
+        """How many want writes to be durable as if there were no write cache."""
         self._flush_failure: CommandTerminated | None = None
         """Of a flush in the background: the next one reports it."""
         self._flushing_soon = False
@@ -66,11 +68,11 @@ class Medium:
     @property
     def inline_writes(self) -> bool:
         """An ordinary write is good enough as soon as ``write_nowait`` has taken it."""
-        return self.nowait and (self._write_cache or not self._flushes)
+        return self.nowait and not self.durable(False)
 
     def durable(self, fua: bool) -> bool:
         """Whether a write has to do more than be taken: FUA, or no write cache, and the backstore has one."""
-        return self._flushes and (fua or not self._write_cache)
+        return self._flushes and (fua or not self._write_cache or self.written_through > 0)
 
     def read_now(self, buffers: Sequence[memoryview], lba: int) -> bool:
         """Fill ``buffers`` at once and return True; or return False."""

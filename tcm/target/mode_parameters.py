@@ -108,9 +108,11 @@ class ModeParameters:
         """Make pages from :func:`tcm.scsi.mode_data.parse_mode_select` current; returns whether that changed anything."""
         before = self.values.current
         self.values.current = {**before, **pages}
+        if self.values.current == before:
+            return False
         self._take_effect()
         self._logical_unit.update_express()
-        return self.values.current != before
+        return True
 
     async def save(self) -> None:
         """All current values become the saved ones (SP). Raises INTERNAL TARGET FAILURE if they cannot be kept."""

@@ -10,7 +10,7 @@ import pytest
 from support.memory import GatedMemory
 from support.scsi import FIRST, SECOND, make_lu, make_target, one_initiator, pattern
 from tcm_loopback import cdb
-from tcm_loopback.commands import ApplicationClient
+from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.scsi.sense import (
     InitializingCommandRequired,
@@ -286,3 +286,21 @@ async def test_read_only_mapped_lun(write_protect: bool) -> None:
         assert not (await other.mode_sense(6, 0x3F))[2] & 0x80
         mapped.initiator.disconnect()
         other.initiator.disconnect()
+
+
+async def test_eject_leaves_nothing_in_the_cache() -> None:
+    """SBC-4 5.28: what is written while the cache is being emptied is durable, too, before the medium can be taken out."""
+    store = GatedMemory()
+    async with one_initiator(store, removable=True) as disk:
+        store.shut()
+        eject = disk.initiator.start(0, cdb.start_stop_unit(loej=True))
+        await store.until_waiting(1)
+        late = disk.initiator.start(0, cdb.write(10, 0, 1), bytes(512))
+        await store.until_waiting(2)
+        assert ("write fua", 0, 512) in store.waiting
+        store.release()
+        check(await eject.wait(), Status.GOOD)
+        check(await late.wait(), Status.GOOD)
+        await disk.start_stop_unit(loej=True, start=True)
+        await disk.write(10, 0, bytes(512))
+        assert store.log[-1] == ("write", 0, 512)

@@ -53,10 +53,10 @@ def _start_stop_unit(task: Task) -> Coroutine[Any, Any, None] | None:
 
 
 async def _flush_and_switch(lu: LogicalUnit, itl: ITLNexus, flags: int) -> None:
-    await lu.medium.flush()
-    if flags & LOEJ and lu.prevented:
-        raise MediumRemovalPrevented
-    _switch(lu, itl, flags)
+    async with lu.emptied_cache():
+        if flags & LOEJ and lu.prevented:
+            raise MediumRemovalPrevented
+        _switch(lu, itl, flags)
 
 
 def _switch(lu: LogicalUnit, itl: ITLNexus, flags: int) -> None:

@@ -117,8 +117,10 @@ def _change(itl: ITLNexus, pages: dict[Key, bytes]) -> None:
 async def _change_later(itl: ITLNexus, pages: dict[Key, bytes], *, flush: bool, save: bool) -> None:
     lu = itl.logical_unit
     if flush:
-        await lu.empty_cache()
-    _change(itl, pages)
+        async with lu.emptied_cache():
+            _change(itl, pages)
+    else:
+        _change(itl, pages)
     if save:
         await lu.mode_parameters.save()
 
