@@ -467,6 +467,21 @@ async def test_garbage_does_not_disturb_others() -> None:
         await apart(work)
 
 
+async def test_wildcards_of_both_families_share_a_port() -> None:
+    """0.0.0.0 and [::] on one port, in either order; [::] alone takes IPv4 as well."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    for portals in ((NetworkPortal("::", port), NetworkPortal("0.0.0.0", port)), (NetworkPortal("::", port),)):
+        async with served(portals=portals) as t:
+            for host in ("127.0.0.1", "::1"):
+
+                def work(host: str = host) -> int:
+                    with Initiator(host, port).login(NAME).ready() as i:
+                        return i.read(0, 1).status
+
+                assert await apart(work) == 0
+
+
 async def test_port_taken_says_what_to_write() -> None:
     """A portal that cannot be had is a configuration error in one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

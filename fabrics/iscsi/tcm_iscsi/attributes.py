@@ -150,9 +150,9 @@ class AclAttributes:
     """``attrib/`` of a node ACL; defaults are LIO's."""
 
     dataout_timeout: int = 3
-    """Seconds without Data-Out before it is asked for again (ERL 1), 2 to 60."""
+    """Seconds without Data-Out before it is asked for again, 2 to 60."""
     dataout_timeout_retries: int = 5
-    """1 to 15."""
+    """How often that, 1 to 15; then the connection is dropped. At ERL 0, which cannot ask again, after as long a time."""
     default_erl: int = 0
     nopin_timeout: int = 15
     """Seconds of silence before the initiator is pinged: 0 for never, or 3 to 60."""

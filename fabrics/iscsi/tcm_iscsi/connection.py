@@ -197,13 +197,14 @@ class Connection:
     # time and end
 
     def handle_timer(self, now: float) -> None:
-        """Login timeout, keep-alive, and rights that were taken away. Raises ConnectionFailed."""
+        """Login timeout, keep-alive, Data-Out that does not come, rights that were taken away. Raises ConnectionFailed."""
         if self.phase is not None:
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
                 raise ConnectionFailed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
             self.phase.handle_timer(now, nopin, response)
+            self.phase.check_data_out(now, self.registry.data_out_timeout(self.phase.session))
         elif self.login is not None and now >= self.login.deadline:
             self.login.handle_timer(now)
             event = self.login.next_event()

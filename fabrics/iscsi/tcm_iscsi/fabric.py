@@ -58,7 +58,7 @@ class IscsiFabric(Fabric):
                     binding.groups.append(group)
         self.registry.bindings = list(shared.values())
         try:
-            for binding in self.registry.bindings:
+            for binding in sorted(self.registry.bindings, key=lambda b: ":" in b.address):
                 self.server.bind(binding)
             await self.server.run(task_status.started)
         finally:

@@ -70,7 +70,9 @@ class Server:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
+                # [::] takes IPv4 too, unless a portal of its own does
+                shared = address == "::" and not any(b.address == "0.0.0.0" and b.port == port for _, b in self.listeners)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not shared)
             sock.bind((address, port))
             sock.listen(1024)
         except (OSError, OverflowError) as e:

@@ -264,6 +264,12 @@ class Registry:
         attributes = acl.attributes if acl is not None else None
         return (attributes.nopin_timeout, attributes.nopin_response_timeout) if attributes is not None else (15, 30)
 
+    def data_out_timeout(self, session: Session) -> float:
+        """Seconds that a command waits for the next of its Data-Out: at ERL 0 it cannot be asked for again."""
+        acl = node_acl(session)
+        attributes = acl.attributes if acl is not None and acl.attributes is not None else AclAttributes()
+        return float(attributes.dataout_timeout * attributes.dataout_timeout_retries)
+
     def new_tsih(self) -> int:
         """RFC 7143 11.13.3: 1 to 65535."""
         for _ in range(0xFFFF):

@@ -92,7 +92,7 @@ class FullFeaturePhase:
 
     __slots__ = (
         "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "grant_queue", "granted", "header_digest",
-        "history", "last_received", "logout", "max_segment", "out", "out_size", "parameters", "payload", "payload_bhs",
+        "history", "last_received", "logout", "max_segment", "out", "out_size", "owed", "parameters", "payload", "payload_bhs",
         "payload_filled", "peer", "pending_read", "ping", "send_limit", "session", "stat_sn", "text", "wake",
     )  # fmt: skip
 
@@ -133,6 +133,8 @@ class FullFeaturePhase:
         self.payload_filled = 0
         self.last_received = now
         self.ping = 0
+        self.owed: dict[ScsiCommand, tuple[object, float]] = {}
+        """Commands whose Data-Out has yet to come: how far each was when it was looked at, and since when."""
         self.closing = False
         self.closed = False
         self.logout: int | None = None
@@ -570,6 +572,23 @@ class FullFeaturePhase:
             )  # fmt: skip
             self.wake()
 
+    def check_data_out(self, now: float, timeout: float) -> None:
+        """Drop an initiator that keeps a command waiting for Data-Out: others may wait for that command (ORDERED).
+
+        :raises ConnectionFailed: nothing has come for one of the commands for ``timeout`` seconds.
+        """
+        before, self.owed = self.owed, {}
+        for command in self.session.commands.values():
+            if command.sequences and command.connection is self:
+                progress = tuple((ttt, sequence.offset) for ttt, sequence in command.sequences.items())
+                seen, since = before.get(command, (None, now))
+                if seen != progress:
+                    since = now
+                elif now - since >= timeout:
+                    msg = f"no Data-Out for {now - since:.0f} s"
+                    raise ConnectionFailed(msg)
+                self.owed[command] = progress, since
+
     def close(self) -> None:
         """The connection is gone: nothing more is sent on it."""
         self.closed = self.closing = True
@@ -577,6 +596,7 @@ class FullFeaturePhase:
         self.out_size = 0
         self.payload = None
         self.grant_queue.clear()
+        self.owed.clear()
         connections = self.session.connections
         if connections.get(self.cid) is self:  # not so if it has been reinstated
             del connections[self.cid]
