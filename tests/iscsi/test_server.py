@@ -472,7 +472,7 @@ async def test_wildcards_of_both_families_share_a_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     for portals in ((NetworkPortal("::", port), NetworkPortal("0.0.0.0", port)), (NetworkPortal("::", port),)):
-        async with served(portals=portals) as t:
+        async with served(portals=portals):
             for host in ("127.0.0.1", "::1"):
 
                 def work(host: str = host) -> int:
