@@ -296,6 +296,34 @@ async def test_silent_initiator_is_dropped() -> None:
         i.phase.handle_timer(1000.0, 0, 30)
 
 
+@pytest.mark.parametrize("solicited", [True, False])
+async def test_data_out_that_does_not_come(solicited: bool) -> None:
+    """The connection is dropped, whatever else the initiator does: all of the logical unit may wait for an ORDERED command."""
+    limits = {"initial_r2t": solicited, "immediate_data": False, "max_burst_length": 1024}
+    async with connected(session=limits) as i:
+        answers = i.feed(i.command(write10(0, 4), itt=1, write=2048, final=solicited))
+        ttt = answers[0].word(20) if solicited else RESERVED_TAG
+        i.phase.check_data_out(0.0, 15)
+        i.feed(i.data_out(1, ttt, 0, bytes(512), final=False))
+        i.phase.check_data_out(14.0, 15)
+        i.phase.check_data_out(28.9, 15)
+        assert [a.itt for a in i.feed(i.command(TEST_UNIT_READY, itt=2))] == [2]
+        with pytest.raises(ConnectionFailed, match="no Data-Out for 15 s"):
+            i.phase.check_data_out(29.0, 15)
+
+
+async def test_data_out_that_comes_slowly() -> None:
+    """Each piece gives the command its whole time again; nothing is owed when all is there."""
+    async with connected(session={"initial_r2t": True, "immediate_data": False, "max_burst_length": 512}) as i:
+        answers = i.feed(i.command(write10(0, 3), itt=1, write=1536))
+        for n in range(3):
+            i.phase.check_data_out(14.0 * n, 15)
+            answers = i.feed(i.data_out(1, answers[0].word(20), 512 * n, bytes(512)))
+        assert answers[0].opcode == 0x21
+        i.phase.check_data_out(1000.0, 15)
+        assert not i.phase.owed
+
+
 @pytest.mark.parametrize("opcode", [0x07, 0x1F, 0x20, 0x3E])
 async def test_unknown_opcode_is_rejected(opcode: int) -> None:
     """RFC 7143 11.17.1: command not supported, with the header that was wrong."""

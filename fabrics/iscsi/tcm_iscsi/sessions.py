@@ -12,6 +12,7 @@ from tcm.scsi.transport_id import TransportId
 from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
+from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
