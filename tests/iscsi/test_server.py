@@ -284,6 +284,27 @@ async def test_silent_initiator_is_pinged_then_dropped() -> None:
                 await anyio.sleep(0.01)
 
 
+async def test_an_ordered_write_without_its_data_does_not_hold_others_up_for_ever() -> None:
+    """SAM-5 8.6 makes all of the logical unit wait for it; dataout_timeout times its retries end that."""
+    async with served(parameters={"ImmediateData": False}) as t:
+        other = await apart(t.login)
+        stalls = await apart(t.login)
+        pdu = stalls.command_pdu(struct.pack(">BBIBHB", 0x2A, 0, 0, 0, 8, 0), write=4096, attribute=2)
+        await apart(stalls.send, pdu)
+        assert (await apart(stalls.receive)).opcode == raw_iscsi.R2T
+        tag = await apart(other.start, bytes(6))
+        offset = 0.0
+        clock = t.fabric.server.clock
+        t.fabric.server.clock = lambda: clock() + offset
+        await anyio.sleep(1.2)  # a tick has seen it
+        assert await apart(stalls.ping)
+        offset = 14.0
+        assert (await apart(other.finish, tag)).status == 0
+        assert len(t.group.nexuses) == 1
+        stalls.close()
+        other.close()
+
+
 async def test_commands_in_progress_end_with_their_connection() -> None:
     """RFC 7143 7.1.4 at ERL 0: the connection's death is the nexus's loss; its tasks are aborted."""
     memory = GatedMemory(1 << 20)
