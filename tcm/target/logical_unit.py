@@ -354,7 +354,7 @@ class LogicalUnit:
         self.release()
         cached = self.mode_parameters.write_cache
         self.mode_parameters.reset()
-        if cached and not self.mode_parameters.write_cache and self.ready and not self.read_only:
+        if cached and not (self.mode_parameters.write_cache or self.failed or self.read_only):
             self.medium.flush_soon(self.running.spawn_alone)
         self.establish_attention(attention)
         self.update_express()

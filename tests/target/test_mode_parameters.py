@@ -193,6 +193,17 @@ async def test_nothing_stays_in_the_cache_when_it_is_switched_off():
         assert ("flush", 0, 0) in memory.log[written:]
 
 
+async def test_a_stopped_unit_empties_its_cache_too():
+    """NO_FLUSH leaves the cache as it is; when WCE becomes zero nothing may be left."""
+    memory = GatedMemory()
+    async with make_lu(memory) as unit:
+        client = await connect(unit)
+        await client.start_stop_unit(no_flush=True)
+        memory.log.clear()
+        await client.mode_select(6, parameters(unit, CACHING, wce=0))
+        assert memory.log == [("flush", 0, 0)]
+
+
 @pytest.mark.parametrize("abort", [False, True])
 async def test_a_cache_that_cannot_be_emptied_stays_on(abort):
     memory = GatedMemory()

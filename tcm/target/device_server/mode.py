@@ -106,7 +106,7 @@ def _empties_cache(lu: LogicalUnit, pages: dict[Key, bytes]) -> bool:
     control = pages.get(CONTROL)
     stops = caching is not None and now.write_cache and not definitions[CACHING].layout.unpack(caching)["wce"]
     protects = control is not None and not now.software_write_protect and definitions[CONTROL].layout.unpack(control)["swp"]
-    return bool(stops or protects) and lu.ready and not lu.read_only
+    return bool(stops or protects) and not (lu.failed or lu.read_only)  # stopped: NO_FLUSH may have left something
 
 
 def _change(itl: ITLNexus, pages: dict[Key, bytes]) -> None:
