@@ -170,7 +170,9 @@ def run_command(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        errors.complain(PROGRAM, f"{error.format_message().rstrip('.')}. Run {PROGRAM} --help for all options.")
+        text = error.format_message()
+        stop = "" if text.endswith((".", "?", "?)")) else "."
+        errors.complain(PROGRAM, f"{text}{stop} Run {PROGRAM} --help for all options.")
         return errors.USAGE
     except KeyboardInterrupt:
         return errors.OK

@@ -15,7 +15,7 @@ import anyio
 
 from tcm.backstore import ConfigError
 from tcm.cli.errors import FAILED
-from tcm.options import size_text
+from tcm.options import options_of, size_text
 from tcm.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -113,10 +113,12 @@ def announce(runtime: Runtime) -> None:
             lines.append(endpoint.url)
             hints = hints or endpoint.hints
         lines.extend(f"    {hint}" for hint in hints)
-    for unit in runtime.logical_units.values():
-        log.info(
-            "%s: %s, blocks of %d, serial %s", unit.name, size_text(unit.blocks * unit.block_size), unit.block_size, unit.serial
-        )
+    for config in runtime.configuration.storage_objects:
+        unit = runtime.logical_units[config.path]
+        kinds = options_of(type(config.options)).values()
+        what = " ".join([config.type, *(str(getattr(config.options, each.name)) for each in kinds if each.kind == "path")])
+        size = size_text(unit.blocks * unit.block_size)
+        log.info("%s: %s, %s, blocks of %d, serial %s", unit.name, what, size, unit.block_size, unit.serial)
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()

@@ -120,6 +120,7 @@ def test_the_default_target_is_the_same_after_a_restart(tmp_path):
             assert match, url
             serial = re.search(r"serial ([0-9a-f-]{36})", tcm.err)
             assert serial
+            assert f" lun0: fileio {tmp_path}/state/tcm/lun0.img, 1G, blocks of 512, " in tcm.err
             found.append((match[2], serial[1]))
             assert all(line.startswith("    ") for line in tcm.out.splitlines()[1:])
             assert f"iscsi-inq {url}" in tcm.out
