@@ -715,3 +715,12 @@ def test_frame_builds_what_the_framer_reads() -> None:
     pdu = framer.next_pdu()
     assert pdu is not None
     assert pdu.data == b"abcde"
+
+
+def test_what_is_no_iscsi_is_called_that() -> None:
+    """An HTTP probe at the portal: the log says what came, not that its segment is long."""
+    login = LoginPhase(Policy(), deadline=15.0)
+    login.receive_data(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:3260\r\nUser-Agent: probe/1.0\r\n\r\n")
+    event = login.next_event()
+    assert isinstance(event, LoginFailed)
+    assert event.reason == "this is no iSCSI login: it begins with 47 45 54 20 2f 20 48 54"

@@ -236,7 +236,8 @@ class Connection:
                 if phase.closed
                 else "closed by the initiator"
             )
-            log.info("%s: %s", self, self.reason or usual)
+            if not self.reason:  # otherwise it has been said
+                log.info("%s: %s", self, usual)
             phase.close()
             self.registry.connection_closed(session)
         self.login = None

@@ -142,7 +142,10 @@ class LoginPhase:
             except FramingError as e:
                 if e.bhs[0] & OPCODE_MASK == Opcode.LOGIN_REQUEST:
                     self._last = LoginRequestBhs._make(LOGIN_REQUEST.unpack(e.bhs))
-                self._fail(LoginError(LoginStatus.INITIATOR_ERROR, str(e)))
+                    self._fail(LoginError(LoginStatus.INITIATOR_ERROR, str(e)))
+                else:
+                    reason = f"this is no iSCSI login: it begins with {e.bhs[:8].hex(' ')}"
+                    self._fail(LoginError(LoginStatus.INITIATOR_ERROR, reason))
             except (TextError, NegotiationError) as e:
                 self._fail(LoginError(LoginStatus.INITIATOR_ERROR, str(e)))
             except LoginError as e:
