@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import inspect
 import io
+import itertools
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tcm.backstore import ConfigError
 from tcm.cli.arguments import LunOptions
@@ -75,10 +78,32 @@ def _options(head: str, cls: type[object]) -> str:
     options = [each for each in options_of(cls).values() if each.settable]
     if not options:
         return f"\n{head.partition('[:')[0]}\n  (takes no options)\n"
-    rows = table(("KEY", "VALUE", "DEFAULT", "MEANING"), [_row(each) for each in options])
+    explained = field_docstrings(cls)
+    rows = table(("KEY", "VALUE", "DEFAULT", "MEANING"), [_row(each, explained) for each in options])
     return f"\n{head}\n" + "".join(f"  {line}\n" for line in rows.splitlines())
 
 
-def _row(option: Option) -> tuple[str, ...]:
+def _row(option: Option, explained: dict[str, str]) -> tuple[str, ...]:
     repeatable = " (repeatable)" if option.many else ""
-    return (option.key, option.type_text + repeatable, option.default_text, option.help)
+    meaning = option.help or explained.get(option.key.replace("-", "_"), "")
+    return (option.key, option.type_text + repeatable, option.default_text, meaning)
+
+
+def field_docstrings(cls: type[object]) -> dict[str, str]:
+    """What stands in the source below each field of a dataclass, in one line without markup; empty if there is no source."""
+    try:
+        tree = ast.parse(inspect.getsource(cls))
+    except (OSError, TypeError):
+        return {}
+    found = {}
+    body = cast("ast.ClassDef", tree.body[0]).body
+    for field, text in itertools.pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            words = " ".join(str(text.value.value).replace("``", "").split())
+            found[field.target.id] = words.replace(" None:", " Left out:")
+    return found

@@ -74,10 +74,13 @@ class DeviceAttributes:
     hw_max_sectors: int = 0
     """MAXIMUM TRANSFER LENGTH in logical blocks; 0: 8 MiB."""
     max_unmap_lba_count: int = 0
+    """Logical blocks that one UNMAP takes; 0: 1,048,576."""
     max_unmap_block_desc_count: int = 0
+    """Block descriptors that one UNMAP takes; 0: 256."""
     unmap_granularity: int = 0
-    """Logical blocks."""
+    """OPTIMAL UNMAP GRANULARITY, logical blocks; 0: what the backstore says."""
     unmap_granularity_alignment: int = 0
+    """LBA of the first block that such a run may begin with."""
     unmap_zeroes_data: bool | None = None
     """LBPRZ. ``None``: what the backstore says."""
     max_write_same_len: int = 0

@@ -45,6 +45,10 @@ def test_dump_plugin_shows_every_option(tcm_run):
     assert "--lun [N=]fileio[:key=value,...]" in result.out
     path = next(line.split() for line in result.out.splitlines() if line.startswith("  path "))
     assert path[:3] == ["path", "path", "required"]
+    device = result.out.partition("LIO's device attributes:\n")[2].splitlines()
+    column = device[0].index("MEANING")
+    assert len(device) > 15
+    assert all(line[column:].strip() for line in device), "an attribute without a docstring"
 
 
 def test_dump_of_a_fabric_and_a_filter(tcm_run):
