@@ -311,6 +311,7 @@ def commands() -> list[str]:
         Feature.UNMAP: "thin provisioning, `emulate_tpu`",
         Feature.COMPARE_AND_WRITE: "`emulate_caw`",
         Feature.ATOMIC_WRITE: "",
+        Feature.BLOCK_ERASE: "thin provisioning",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
     }
@@ -319,8 +320,10 @@ def commands() -> list[str]:
         code = f"{command.operation_code:02X}h"
         if command.service_action is not None:
             code += f"/{command.service_action:02X}h"
-        rows.append((command.name, code, command.reservation.name.lower(), needs[command.feature]))
-    return table(("command", "code", "under another nexus's SPC-2 reservation", "offered with"), rows)
+        erasing = command.while_erasing.value
+        rows.append((command.name, code, command.reservation.name.lower(), erasing, needs[command.feature]))
+    heads = ("command", "code", "under another nexus's SPC-2 reservation", "while the medium is erased", "offered with")
+    return table(heads, rows)
 
 
 def page_code(code: int, subpage: int = 0) -> str:

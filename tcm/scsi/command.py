@@ -52,6 +52,17 @@ class Readiness(enum.Enum):
     READY = "ready"
 
 
+class WhileErasing(enum.Enum):
+    """What becomes of the command while SANITIZE or FORMAT UNIT is under way, or has failed (SBC-4 4.11, 5.3)."""
+
+    REFUSED = "refused"
+    ALLOWED = "allowed"
+    SANITIZES = "after a failure"
+    """Refused while one is under way, taken after a failure: the way out of it."""
+    FORMATS = "after a failed format"
+    """Likewise, but not after SANITIZE has failed."""
+
+
 class Feature(enum.Enum):
     """What a logical unit may lack: a command that needs it is then neither executed nor reported as supported."""
 
@@ -62,6 +73,8 @@ class Feature(enum.Enum):
     ATOMIC_WRITE = "atomic-write"
     RESERVE = "reserve"
     """SPC-2 reservations (LIO: ``emulate_pr``)."""
+    BLOCK_ERASE = "block-erase"
+    """SANITIZE BLOCK ERASE: thin provisioning."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
 
@@ -101,6 +114,7 @@ class Command:
     attention: Attention = Attention.REPORT
     readiness: Readiness = Readiness.ANY
     extent: Extent = Extent.NONE
+    while_erasing: WhileErasing = WhileErasing.REFUSED
     feature: Feature | None = None
     """What the logical unit needs to have for this command to exist; ``None``: every one has it."""
     timeout: int = 30

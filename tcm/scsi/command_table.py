@@ -20,14 +20,16 @@ from tcm.scsi.command import (
     Feature,
     Readiness,
     Reservation,
+    WhileErasing,
 )
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 NONE, IN, OUT = Direction.NONE, Direction.DATA_IN, Direction.DATA_OUT
+OPEN = WhileErasing.ALLOWED
 ALLOWED, CONFLICT = Reservation.ALLOWED, Reservation.CONFLICT
 
-SHORT, MEDIUM, LONG = 30, 60, 600
-"""Recommended timeouts, seconds: no medium access; as much of it as one transfer; as much as all of it."""
+SHORT, MEDIUM, LONG, WHOLE = 30, 60, 600, 86400
+"""Recommended timeouts, seconds: no medium access; as much of it as one transfer; as much as all of it; all of it written."""
 
 # What CDBs of one shape have in common: obsolete FUA_NV and SYNC_NV, and the GROUP NUMBER field. GROUP NUMBER only asks for
 # statistics to be collected (SBC-4 4.26), so without the grouping function it is ignored, not refused.
@@ -58,6 +60,7 @@ def _row(
     attention: Attention = Attention.REPORT,
     readiness: Readiness = Readiness.ANY,
     extent: Extent = Extent.NONE,
+    while_erasing: WhileErasing = WhileErasing.REFUSED,
     feature: Feature | None = None,
     timeout: int = SHORT,
 ) -> Command:
@@ -76,6 +79,7 @@ def _row(
         attention=attention,
         readiness=readiness,
         extent=extent,
+        while_erasing=while_erasing,
         feature=feature,
         timeout=timeout,
     )
@@ -92,6 +96,7 @@ def _medium(
     action: bool = False,
     ignored: str = "",
     reservation: Reservation = CONFLICT,
+    while_erasing: WhileErasing = WhileErasing.REFUSED,
     feature: Feature | None = None,
     timeout: int = MEDIUM,
 ) -> Command:
@@ -106,6 +111,7 @@ def _medium(
         action=action,
         ignored=ignored,
         reservation=reservation,
+        while_erasing=while_erasing,
         feature=feature,
         timeout=timeout,
         readiness=Readiness.READY,
@@ -139,20 +145,21 @@ ALONE = Extent.EXCLUSIVE
 COMMANDS: tuple[Command, ...] = (
     # -- SPC-5: what the unit is ---------------------------------------------------------------------------------------------
     _medium("TEST UNIT READY", "00 00 00 00 00 00", "test_unit_ready", timeout=SHORT),
-    _row("REQUEST SENSE", "03 01 00 00 ff 00", "request_sense", IN, reservation=ALLOWED, attention=Attention.SENSE_DATA),
-    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE),
+    _row("REQUEST SENSE", "03 01 00 00 ff 00", "request_sense", IN, reservation=ALLOWED, attention=Attention.SENSE_DATA,
+         while_erasing=OPEN),
+    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN),
     _row("REPORT LUNS", "a0 00 ff 00 00 00 ff ff ff ff 00 00", "report_luns", IN,
-         reservation=ALLOWED, attention=Attention.IGNORE),
+         reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN),
     _row("REPORT SUPPORTED OPERATION CODES", "a3 0c 87 ff ff ff ff ff ff ff 00 00", "report_supported_operation_codes", IN,
-         action=True, reservation=ALLOWED, feature=Feature.REPORT_SUPPORTED),
+         action=True, reservation=ALLOWED, while_erasing=OPEN, feature=Feature.REPORT_SUPPORTED),
     _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "a3 0d 80 00 00 00 ff ff ff ff 00 00",
-         "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED),
+         "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED, while_erasing=OPEN),
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
     _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),
     _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN),
     _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN),
-    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED),
+    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN),
     _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN),
     _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
     # -- SPC-2: reservations (third-party and extent reservations are refused as reserved bits, SPC-2 7.21) --------------------
@@ -201,6 +208,13 @@ COMMANDS: tuple[Command, ...] = (
     _write("WRITE SAME (16)", "93 09 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_same", ignored=GROUP_16, extent=ALONE,
            timeout=LONG),
     _write("UNMAP", "42 00 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
+    # -- SBC-4: the whole medium (CRYPTOGRAPHIC ERASE is an unknown service action: nothing here encrypts) ---------------------
+    _medium("SANITIZE OVERWRITE", "48 a1 00 00 00 00 00 ff ff 00", "sanitize_overwrite", OUT, access=Access.WRITE, action=True,
+            while_erasing=WhileErasing.SANITIZES, timeout=WHOLE),
+    _medium("SANITIZE BLOCK ERASE", "48 a2 00 00 00 00 00 00 00 00", "sanitize_block_erase", access=Access.WRITE, action=True,
+            while_erasing=WhileErasing.SANITIZES, feature=Feature.BLOCK_ERASE, timeout=WHOLE),
+    _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", action=True,
+            ignored="00 a0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
 )
 # fmt: on
 

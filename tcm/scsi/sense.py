@@ -263,6 +263,36 @@ class MediumNotPresent(CheckCondition):
     key, asc, ascq = SenseKey.NOT_READY, 0x3A, 0x00
 
 
+class FormatInProgress(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT READY, FORMAT IN PROGRESS."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x04
+
+
+class SanitizeInProgress(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x1B
+
+
+class MediumFormatCorrupted(CheckCondition):
+    """MEDIUM ERROR, MEDIUM FORMAT CORRUPTED."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x31, 0x00
+
+
+class FormatCommandFailed(CheckCondition):
+    """MEDIUM ERROR, FORMAT COMMAND FAILED."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x31, 0x01
+
+
+class SanitizeCommandFailed(CheckCondition):
+    """MEDIUM ERROR, SANITIZE COMMAND FAILED."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x31, 0x03
+
+
 class MediumRemovalPrevented(CheckCondition):
     """ILLEGAL REQUEST, MEDIUM REMOVAL PREVENTED."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
-from tcm.scsi.command import Feature
+from tcm.scsi.command import Feature, Readiness
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     MediumNotPresent,
@@ -18,6 +18,7 @@ from tcm.scsi.sense import (
 )
 from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
+from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from tcm.scsi.command import Command
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
 
@@ -89,7 +91,7 @@ class LogicalUnit:
         self.started = True
         self.medium_loaded = True
         self.ready = False
-        """Started, medium present, not failed: what :meth:`check_ready` finds out."""
+        """Started, medium present, not failed, not being erased: what :meth:`check_ready` finds out."""
         self.prevented: set[ITLNexus] = set()
         """Who has asked for PREVENT MEDIUM REMOVAL."""
         self.reservation_holder: ITLNexus | None = None
@@ -103,6 +105,9 @@ class LogicalUnit:
         """Why nobody may use the express lane at the moment; empty if they may."""
         self.running = Running(name, self.report_unexpected)
         """What executes in the task group."""
+        self._can_run = False
+        self.eraser = Eraser(self)
+        """SANITIZE and FORMAT UNIT."""
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
@@ -115,6 +120,8 @@ class LogicalUnit:
     def start(self, task_group: TaskGroup) -> None:
         """Say where commands that take their time run. Call before the first command."""
         self.running.start(task_group)
+        self._can_run = True
+        self._resume()
 
     async def open(self) -> None:
         """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`."""
@@ -139,18 +146,25 @@ class LogicalUnit:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
+        self.eraser.load()
         self.failed = False
-        self._update_ready()
+        self.update_ready()
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._can_run and not self.failed:
+            self.eraser.resume()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+        self.eraser.stop()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):
                 await self.medium.flush()
         finally:
             self.failed = True
-            self._update_ready()
+            self.update_ready()
             await self.backstore.aclose()
 
     def check_size(self) -> bool:
@@ -171,6 +185,7 @@ class LogicalUnit:
             Feature.UNMAP: self.provisioned and attributes.emulate_tpu is not False,
             Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
             Feature.ATOMIC_WRITE: True,
+            Feature.BLOCK_ERASE: self.provisioned,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
         }
@@ -229,8 +244,11 @@ class LogicalUnit:
 
     # state
 
-    def check_ready(self) -> None:
-        """Raises NOT READY sense if the medium cannot be accessed."""
+    def check_ready(self, command: Command | None = None) -> None:
+        """Raises the sense for why the medium cannot be accessed, or ``command`` not be executed."""
+        self.eraser.check(command)
+        if command is not None and command.readiness is Readiness.ANY:
+            return
         if self.failed:
             raise NotReady
         if not self.medium_loaded:
@@ -241,19 +259,20 @@ class LogicalUnit:
     def set_started(self, started: bool) -> None:
         """START STOP UNIT with and without START."""
         self.started = started
-        self._update_ready()
+        self.update_ready()
 
     def set_medium_loaded(self, loaded: bool, by: ITLNexus | None = None) -> None:
         """Load or eject the medium; everybody but ``by`` hears of a loaded one."""
         if loaded is self.medium_loaded:
             return
         self.medium_loaded = loaded
-        self._update_ready()
+        self.update_ready()
         if loaded:
             self.establish_attention(MEDIUM_CHANGED, except_for=by)
 
-    def _update_ready(self) -> None:
-        self.ready = self.started and self.medium_loaded and not self.failed
+    def update_ready(self) -> None:
+        """Settle :attr:`ready`, after a change of what it is made of."""
+        self.ready = self.started and self.medium_loaded and not self.failed and self.eraser.erasure is None
         self.update_express()
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ from anyio import to_thread
 from tcm.backstore import Support
 from tcm.scsi.mode_pages import CACHING, CONTROL, Key, ModePageValues
 from tcm.scsi.sense import InternalTargetFailure
+from tcm.target import durable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,19 +65,7 @@ class ModeFile:
 
     def save(self, fields: Mapping[str, Mapping[str, int]]) -> None:
         """See :meth:`ModeStore.save`."""
-        directory = os.path.dirname(self.path) or "."
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        temporary = self.path + ".new"
-        with open(temporary, "w", encoding="ascii") as file:
-            json.dump(fields, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        durable.replace(self.path, json.dumps(fields, indent=1))
 
 
 class ModeParameters:

@@ -14,7 +14,7 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Readiness
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention
 from tcm.scsi.command_table import check_reserved, lookup
 from tcm.scsi.sense import (
     CheckCondition,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REPORT = Attention.REPORT
-_READY = Readiness.READY
 _WRITE = Access.WRITE
 _AWAITING_DATA_OUT = TaskState.AWAITING_DATA_OUT
 _ENABLED = TaskState.ENABLED
@@ -86,8 +85,8 @@ def begin(task: Task) -> None:
         if command.feature is not None and command.feature not in lu.features:
             raise _unsupported(command)
         check_reserved(command, cdb)
-        if command.readiness is _READY and not lu.ready:
-            lu.check_ready()
+        if not lu.ready:
+            lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
         handler = HANDLERS[command.handler]
@@ -141,8 +140,8 @@ def execute(task: Task) -> None:
     assert itl is not None
     task.state = _ENABLED
     try:
-        if command.readiness is _READY and not lu.ready:
-            lu.check_ready()
+        if not lu.ready:
+            lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
         coroutine = HANDLERS[command.handler].execute(task)

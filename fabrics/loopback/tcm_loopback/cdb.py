@@ -153,6 +153,19 @@ def prevent_allow_medium_removal(prevent: int) -> bytes:
     return bytes((0x1E, 0, 0, 0, prevent, 0))
 
 
+def sanitize(
+    action: int, parameter_list_length: int = 0, *, immed: bool = False, ause: bool = False, znr: bool = False
+) -> bytes:
+    """SANITIZE: 1 OVERWRITE, 2 BLOCK ERASE, 3 CRYPTOGRAPHIC ERASE, 31 EXIT FAILURE MODE."""
+    flags = immed << 7 | znr << 6 | ause << 5 | action
+    return bytes((0x48, flags, 0, 0, 0, 0, 0)) + parameter_list_length.to_bytes(2, "big") + b"\0"
+
+
+def overwrite_parameters(pattern: bytes, count: int = 1, *, invert: bool = False, test: int = 0) -> bytes:
+    """Parameter list of SANITIZE OVERWRITE."""
+    return bytes((invert << 7 | test << 5 | count, 0)) + len(pattern).to_bytes(2, "big") + pattern
+
+
 # Primary commands
 
 
