@@ -10,7 +10,7 @@ import anyio
 from anyio import to_thread
 
 from tcm.backstore import Support
-from tcm.scsi.command import WhileErasing
+from tcm.scsi.command import Readiness, WhileErasing
 from tcm.scsi.sense import (
     CheckCondition,
     CommandTerminated,
@@ -102,6 +102,8 @@ class Eraser:
         if column is WhileErasing.ALLOWED or (erasure.failed and column in kind.way_out):
             return
         if erasure.failed:
+            if kind is _FORMAT and command is not None and command.readiness is Readiness.ANY:
+                return  # only the medium is out of order (SBC-4 5.3)
             raise kind.failed
         error = kind.running
         progress = b"\x80" + self.progress.to_bytes(2, "big")

@@ -444,3 +444,37 @@ async def test_sanitize_state_cannot_be_kept(tmp_path: Path) -> None:
         unit.eraser.store = ErasureFile(str(tmp_path / "file" / "unit.erasure"))
         await disk.execute(cdb.sanitize(BLOCK_ERASE), expect=InternalTargetFailure)
         assert (await disk.read(10, 0, 1)).data_in == pattern(512)
+
+
+@pytest.mark.parametrize("runs_first", [False, True])
+async def test_sanitize_restart_when_opened(tmp_path: Path, runs_first: bool) -> None:
+    """SBC-4 4.11: a unit that finds the file when it is opened goes on by itself, and is not ready before it is done."""
+    store = ErasureFile.of(str(tmp_path), "serial/1")
+    store.save(Erasure(kind="overwrite", block=b"\x55" * 512, lba=2048))
+    memory = GatedMemory(SIZE)
+    unit = LogicalUnit("disk", memory, serial="11111111-2222-3333-4444-555555555555")
+    unit.eraser.store = store
+    async with anyio.create_task_group() as task_group:
+        if runs_first:
+            unit.start(task_group)
+        await unit.open()
+        assert not unit.ready
+        if not runs_first:
+            unit.start(task_group)
+        with anyio.fail_after(5):
+            while not unit.ready:
+                await anyio.sleep(0.005)
+        assert memory.data == bytes(1 << 20) + b"\x55" * (SIZE - (1 << 20))
+        assert store.load() is None
+        await unit.aclose()
+
+
+async def test_sanitize_restart_cannot_go_on(tmp_path: Path) -> None:
+    """SBC-4 4.11: a unit that is write protected meanwhile, or has other blocks, counts as one whose sanitizing failed."""
+    for read_only, size in ((True, 512), (False, 4096)):
+        path = tmp_path / "unit.erasure"
+        ErasureFile(str(path)).save(Erasure(kind="overwrite", block=bytes(size)))
+        async with make_lu(read_only=read_only) as unit:
+            stored(unit, path)
+            disk = await connected(unit)
+            await disk.read(10, 0, 1, expect=SanitizeCommandFailed)

@@ -166,6 +166,19 @@ def overwrite_parameters(pattern: bytes, count: int = 1, *, invert: bool = False
     return bytes((invert << 7 | test << 5 | count, 0)) + len(pattern).to_bytes(2, "big") + pattern
 
 
+def format_unit(
+    *,
+    fmtpinfo: int = 0,
+    longlist: bool = False,
+    fmtdata: bool = False,
+    cmplst: bool = False,
+    defect_list_format: int = 0,
+    ffmt: int = 0,
+) -> bytes:
+    """FORMAT UNIT."""
+    return bytes((0x04, fmtpinfo << 6 | longlist << 5 | fmtdata << 4 | cmplst << 3 | defect_list_format, 0, 0, ffmt, 0))
+
+
 # Primary commands
 
 
