@@ -313,6 +313,7 @@ def commands() -> list[str]:
         Feature.ATOMIC_WRITE: "",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
+        Feature.IDENTIFYING_INFORMATION: "a state directory",
     }
     rows = []
     for command in COMMANDS:

@@ -19,6 +19,7 @@ from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
+from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.mode_parameters import ModeFile
 
@@ -101,6 +102,8 @@ class Runtime:
             unit.unhandled_error = self.plugins.unhandled_error
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
+            if self.configuration.information_directory is not None:
+                unit.information_store = InformationFile.of(self.configuration.information_directory, each.serial)
         for config in self.configuration.targets:
             self.targets.append(self._target(config))
         for fabric in self.configuration.fabrics:

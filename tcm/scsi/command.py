@@ -64,6 +64,8 @@ class Feature(enum.Enum):
     """SPC-2 reservations (LIO: ``emulate_pr``)."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
+    IDENTIFYING_INFORMATION = "identifying-information"
+    """A place to keep it."""
 
 
 class Extent(enum.Enum):

@@ -147,6 +147,11 @@ COMMANDS: tuple[Command, ...] = (
          action=True, reservation=ALLOWED, feature=Feature.REPORT_SUPPORTED),
     _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "a3 0d 80 00 00 00 ff ff ff ff 00 00",
          "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED),
+    # -- SPC-5: what it is called --------------------------------------------------------------------------------------------
+    _row("REPORT IDENTIFYING INFORMATION", "a3 05 00 00 00 00 ff ff ff ff fe 00", "report_identifying_information", IN,
+         action=True, reservation=ALLOWED, feature=Feature.IDENTIFYING_INFORMATION),
+    _row("SET IDENTIFYING INFORMATION", "a4 06 00 00 00 00 ff ff ff ff fe 00", "set_identifying_information", OUT,
+         action=True, feature=Feature.IDENTIFYING_INFORMATION),
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
     _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),

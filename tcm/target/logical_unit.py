@@ -19,6 +19,7 @@ from tcm.scsi.sense import (
 from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.extents import ExtentLocks
+from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.running import Running
@@ -71,6 +72,8 @@ class LogicalUnit:
         """By configuration, or (after :meth:`open`) because the backstore is."""
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
+        self.information_store: InformationStore | None = None
+        """Where identifying information is kept; ``None``: it cannot be set."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         # set by open()
@@ -84,6 +87,8 @@ class LogicalUnit:
         # state
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
+        self.identifying_information: IdentifyingInformation | None = None
+        """Made by :meth:`open` if there is a store for it."""
         self.failed = True
         """The backstore is not open: not yet, it could not be, or not any more."""
         self.started = True
@@ -139,6 +144,8 @@ class LogicalUnit:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
+        if self.information_store is not None:
+            self.identifying_information = IdentifyingInformation(self.information_store)
         self.failed = False
         self._update_ready()
 
@@ -173,6 +180,7 @@ class LogicalUnit:
             Feature.ATOMIC_WRITE: True,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+            Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
         }
         return frozenset(feature for feature, there in offered.items() if there)
 

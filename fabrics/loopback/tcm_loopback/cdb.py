@@ -251,3 +251,13 @@ def send_diagnostic(
 def receive_diagnostic_results(page: int | None = None, allocation_length: int = 4096) -> bytes:
     """RECEIVE DIAGNOSTIC RESULTS."""
     return bytes((0x1C, page is not None, page or 0)) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def report_identifying_information(kind: int = 0, allocation_length: int = 4096) -> bytes:
+    """REPORT IDENTIFYING INFORMATION."""
+    return bytes((0xA3, 0x05, 0, 0, 0, 0)) + allocation_length.to_bytes(4, "big") + bytes((kind << 1, 0))
+
+
+def set_identifying_information(parameter_list_length: int, kind: int = 0) -> bytes:
+    """SET IDENTIFYING INFORMATION."""
+    return bytes((0xA4, 0x06, 0, 0, 0, 0)) + parameter_list_length.to_bytes(4, "big") + bytes((kind << 1, 0))
