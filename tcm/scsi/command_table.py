@@ -152,6 +152,8 @@ COMMANDS: tuple[Command, ...] = (
          action=True, reservation=ALLOWED, feature=Feature.IDENTIFYING_INFORMATION),
     _row("SET IDENTIFYING INFORMATION", "a4 06 00 00 00 00 ff ff ff ff fe 00", "set_identifying_information", OUT,
          action=True, feature=Feature.IDENTIFYING_INFORMATION),
+    _row("REPORT TIMESTAMP", "a3 0f 00 00 00 00 ff ff ff ff 00 00", "report_timestamp", IN, action=True, reservation=ALLOWED),
+    _row("SET TIMESTAMP", "a4 0f 00 00 00 00 ff ff ff ff 00 00", "set_timestamp", OUT, action=True),
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
     _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),

@@ -18,6 +18,7 @@ from tcm.scsi.sense import (
 )
 from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
+from tcm.target.device_clock import DeviceClock
 from tcm.target.extents import ExtentLocks
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.medium import Medium
@@ -76,6 +77,7 @@ class LogicalUnit:
         """Where identifying information is kept; ``None``: it cannot be set."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
+        self.clock = DeviceClock()
         # set by open()
         self.capabilities = Capabilities()
         self.block_size = 512

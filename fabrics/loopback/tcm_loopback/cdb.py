@@ -261,3 +261,18 @@ def report_identifying_information(kind: int = 0, allocation_length: int = 4096)
 def set_identifying_information(parameter_list_length: int, kind: int = 0) -> bytes:
     """SET IDENTIFYING INFORMATION."""
     return bytes((0xA4, 0x06, 0, 0, 0, 0)) + parameter_list_length.to_bytes(4, "big") + bytes((kind << 1, 0))
+
+
+def report_timestamp(allocation_length: int = 12) -> bytes:
+    """REPORT TIMESTAMP."""
+    return bytes((0xA3, 0x0F, 0, 0, 0, 0)) + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def set_timestamp(parameter_list_length: int = 12) -> bytes:
+    """SET TIMESTAMP; see :func:`set_timestamp_parameters`."""
+    return bytes((0xA4, 0x0F, 0, 0, 0, 0)) + parameter_list_length.to_bytes(4, "big") + bytes(2)
+
+
+def set_timestamp_parameters(timestamp: int) -> bytes:
+    """SET TIMESTAMP's parameter list, of milliseconds since 1970."""
+    return bytes(4) + timestamp.to_bytes(6, "big") + bytes(2)
