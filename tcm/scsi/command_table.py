@@ -154,6 +154,10 @@ COMMANDS: tuple[Command, ...] = (
          action=True, feature=Feature.IDENTIFYING_INFORMATION),
     _row("REPORT TIMESTAMP", "a3 0f 00 00 00 00 ff ff ff ff 00 00", "report_timestamp", IN, action=True, reservation=ALLOWED),
     _row("SET TIMESTAMP", "a4 0f 00 00 00 00 ff ff ff ff 00 00", "set_timestamp", OUT, action=True),
+    # -- SPC-5: buffers, security ----------------------------------------------------------------------------------------------
+    _row("READ BUFFER (10)", "3c 1f ff ff ff ff ff ff ff 00", "read_buffer", IN),
+    _row("WRITE BUFFER", "3b 1f ff ff ff ff ff ff ff 00", "write_buffer", OUT),
+    _row("SECURITY PROTOCOL IN", "a2 ff ff ff 80 00 ff ff ff ff 00 00", "security_protocol_in", IN),
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
     _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),

@@ -18,6 +18,7 @@ from tcm.scsi.sense import (
 )
 from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
+from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.device_clock import DeviceClock
 from tcm.target.extents import ExtentLocks
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
@@ -110,6 +111,8 @@ class LogicalUnit:
         """Why nobody may use the express lane at the moment; empty if they may."""
         self.running = Running(name, self.report_unexpected)
         """What executes in the task group."""
+        self.data_buffer = DataBuffer()
+        self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
@@ -342,6 +345,7 @@ class LogicalUnit:
     def nexus_loss(self, itl: ITLNexus) -> None:
         """I_T nexus loss (SAM-5 6.3.4): its SPC-2 reservation and its PREVENT go with it (SPC-2 5.5.1, SBC-4 5.15)."""
         self.prevented.discard(itl)
+        self.echo_buffer.forget(itl)
         self.release(itl)
 
     def remember_loss(self, port: tuple[object, ...]) -> None:
@@ -361,6 +365,7 @@ class LogicalUnit:
         """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager has aborted."""
         self.resets += 1
         self.prevented.clear()
+        self.echo_buffer.clear()
         self.release()
         cached = self.mode_parameters.write_cache
         self.mode_parameters.reset()

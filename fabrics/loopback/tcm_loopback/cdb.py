@@ -276,3 +276,21 @@ def set_timestamp(parameter_list_length: int = 12) -> bytes:
 def set_timestamp_parameters(timestamp: int) -> bytes:
     """SET TIMESTAMP's parameter list, of milliseconds since 1970."""
     return bytes(4) + timestamp.to_bytes(6, "big") + bytes(2)
+
+
+def read_buffer(mode: int, allocation_length: int = 4096, *, offset: int = 0, buffer_id: int = 0, specific: int = 0) -> bytes:
+    """READ BUFFER (10)."""
+    start = bytes((0x3C, specific << 5 | mode, buffer_id))
+    return start + offset.to_bytes(3, "big") + allocation_length.to_bytes(3, "big") + b"\0"
+
+
+def write_buffer(mode: int, parameter_list_length: int, *, offset: int = 0, buffer_id: int = 0, specific: int = 0) -> bytes:
+    """WRITE BUFFER."""
+    start = bytes((0x3B, specific << 5 | mode, buffer_id))
+    return start + offset.to_bytes(3, "big") + parameter_list_length.to_bytes(3, "big") + b"\0"
+
+
+def security_protocol_in(protocol: int = 0, specific: int = 0, allocation_length: int = 512, *, inc_512: bool = False) -> bytes:
+    """SECURITY PROTOCOL IN."""
+    start = bytes((0xA2, protocol)) + specific.to_bytes(2, "big") + bytes((inc_512 << 7, 0))
+    return start + allocation_length.to_bytes(4, "big") + bytes(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.target.device_server import (
+    buffers,
     cache,
     capacity,
     compare_and_write,
@@ -17,6 +18,7 @@ from tcm.target.device_server import (
     read_write,
     report_supported,
     reserve,
+    security_protocol,
     spc,
     timestamp,
     unmap,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from tcm.target.device_server.handler import Handler
 
 _MODULES = (
+    buffers,
     cache,
     capacity,
     compare_and_write,
@@ -40,6 +43,7 @@ _MODULES = (
     read_write,
     report_supported,
     reserve,
+    security_protocol,
     spc,
     timestamp,
     unmap,
