@@ -277,6 +277,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Unit attentions pending for one I_T_L nexus", "tcm.target.unit_attention:MAXIMUM_PENDING", "count"),
     ("Initiator ports whose loss a logical unit remembers", "tcm.target.logical_unit:LOST_PORTS_KEPT", "count"),
     ("What one step of VERIFY, WRITE SAME and other long commands holds in memory", "tcm.target.medium:CHUNK", "bytes"),
+    ("Data buffer of a logical unit (WRITE BUFFER), once it is written", "tcm.target.buffers:DATA_BUFFER_CAPACITY", "bytes"),
+    ("Echo buffer of a logical unit", "tcm.target.buffers:ECHO_BUFFER_CAPACITY", "bytes"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
@@ -314,6 +316,7 @@ def commands() -> list[str]:
         Feature.BLOCK_ERASE: "thin provisioning",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
+        Feature.IDENTIFYING_INFORMATION: "a state directory",
     }
     rows = []
     for command in COMMANDS:

@@ -77,6 +77,8 @@ class Feature(enum.Enum):
     """SANITIZE BLOCK ERASE: thin provisioning."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
+    IDENTIFYING_INFORMATION = "identifying-information"
+    """A place to keep it."""
 
 
 class Extent(enum.Enum):

@@ -154,6 +154,17 @@ COMMANDS: tuple[Command, ...] = (
          action=True, reservation=ALLOWED, while_erasing=OPEN, feature=Feature.REPORT_SUPPORTED),
     _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "a3 0d 80 00 00 00 ff ff ff ff 00 00",
          "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED, while_erasing=OPEN),
+    # -- SPC-5: what it is called --------------------------------------------------------------------------------------------
+    _row("REPORT IDENTIFYING INFORMATION", "a3 05 00 00 00 00 ff ff ff ff fe 00", "report_identifying_information", IN,
+         action=True, reservation=ALLOWED, feature=Feature.IDENTIFYING_INFORMATION),
+    _row("SET IDENTIFYING INFORMATION", "a4 06 00 00 00 00 ff ff ff ff fe 00", "set_identifying_information", OUT,
+         action=True, feature=Feature.IDENTIFYING_INFORMATION),
+    _row("REPORT TIMESTAMP", "a3 0f 00 00 00 00 ff ff ff ff 00 00", "report_timestamp", IN, action=True, reservation=ALLOWED),
+    _row("SET TIMESTAMP", "a4 0f 00 00 00 00 ff ff ff ff 00 00", "set_timestamp", OUT, action=True),
+    # -- SPC-5: buffers, security ----------------------------------------------------------------------------------------------
+    _row("READ BUFFER (10)", "3c 1f ff ff ff ff ff ff ff 00", "read_buffer", IN),
+    _row("WRITE BUFFER", "3b 1f ff ff ff ff ff ff ff 00", "write_buffer", OUT),
+    _row("SECURITY PROTOCOL IN", "a2 ff ff ff 80 00 ff ff ff ff 00 00", "security_protocol_in", IN),
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
     _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),

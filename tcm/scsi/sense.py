@@ -203,6 +203,18 @@ class InvalidFieldInCommandInformationUnit(CheckCondition):
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x0E, 0x03
 
 
+class CommandSequenceError(CheckCondition):
+    """ILLEGAL REQUEST, COMMAND SEQUENCE ERROR."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x2C, 0x00
+
+
+class EchoBufferOverwritten(CheckCondition):
+    """ABORTED COMMAND, ECHO BUFFER OVERWRITTEN."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x3F, 0x0F
+
+
 class SavingParametersNotSupported(CheckCondition):
     """ILLEGAL REQUEST, SAVING PARAMETERS NOT SUPPORTED."""
 

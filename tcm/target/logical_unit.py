@@ -18,8 +18,11 @@ from tcm.scsi.sense import (
 )
 from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
+from tcm.target.buffers import DataBuffer, EchoBuffer
+from tcm.target.device_clock import DeviceClock
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
+from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.running import Running
@@ -73,8 +76,11 @@ class LogicalUnit:
         """By configuration, or (after :meth:`open`) because the backstore is."""
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
+        self.information_store: InformationStore | None = None
+        """Where identifying information is kept; ``None``: it cannot be set."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
+        self.clock = DeviceClock()
         # set by open()
         self.capabilities = Capabilities()
         self.block_size = 512
@@ -86,6 +92,8 @@ class LogicalUnit:
         # state
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
+        self.identifying_information: IdentifyingInformation | None = None
+        """Made by :meth:`open` if there is a store for it."""
         self.failed = True
         """The backstore is not open: not yet, it could not be, or not any more."""
         self.started = True
@@ -108,6 +116,8 @@ class LogicalUnit:
         self._can_run = False
         self.eraser = Eraser(self)
         """SANITIZE and FORMAT UNIT."""
+        self.data_buffer = DataBuffer()
+        self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
@@ -147,6 +157,8 @@ class LogicalUnit:
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
         self.eraser.load()
+        if self.information_store is not None:
+            self.identifying_information = IdentifyingInformation(self.information_store)
         self.failed = False
         self.update_ready()
         self._resume()
@@ -188,6 +200,7 @@ class LogicalUnit:
             Feature.BLOCK_ERASE: self.provisioned,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+            Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
         }
         return frozenset(feature for feature, there in offered.items() if there)
 
@@ -351,6 +364,7 @@ class LogicalUnit:
     def nexus_loss(self, itl: ITLNexus) -> None:
         """I_T nexus loss (SAM-5 6.3.4): its SPC-2 reservation and its PREVENT go with it (SPC-2 5.5.1, SBC-4 5.15)."""
         self.prevented.discard(itl)
+        self.echo_buffer.forget(itl)
         self.release(itl)
 
     def remember_loss(self, port: tuple[object, ...]) -> None:
@@ -370,6 +384,7 @@ class LogicalUnit:
         """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager has aborted."""
         self.resets += 1
         self.prevented.clear()
+        self.echo_buffer.clear()
         self.release()
         cached = self.mode_parameters.write_cache
         self.mode_parameters.reset()

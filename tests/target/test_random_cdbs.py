@@ -51,16 +51,16 @@ async def outcome_is_known(client: ApplicationClient, cdb: bytes, chance: random
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-async def test_any_bits(command):
+async def test_any_bits(command, tmp_path):
     chance = random.Random(command.name)
-    async with one_initiator(removable=True) as client:
+    async with one_initiator(removable=True, directory=tmp_path) as client:
         for _ in range(ROUNDS):
             await outcome_is_known(client, random_cdb(command, chance), chance)
 
 
-async def test_any_bytes_one_after_the_other():
+async def test_any_bytes_one_after_the_other(tmp_path):
     chance = random.Random(7)
-    async with one_initiator(removable=True) as client:
+    async with one_initiator(removable=True, directory=tmp_path) as client:
         for _ in range(400):
             command = chance.choice(COMMANDS)
             await outcome_is_known(client, random_cdb(command, chance), chance)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.target.device_server import (
+    buffers,
     cache,
     capacity,
     compare_and_write,
     defects,
     diagnostic,
     format_unit,
+    identifying_information,
     log,
     medium,
     mode,
@@ -18,7 +20,9 @@ from tcm.target.device_server import (
     report_supported,
     reserve,
     sanitize,
+    security_protocol,
     spc,
+    timestamp,
     unmap,
     verify,
     write_same,
@@ -28,12 +32,14 @@ if TYPE_CHECKING:
     from tcm.target.device_server.handler import Handler
 
 _MODULES = (
+    buffers,
     cache,
     capacity,
     compare_and_write,
     defects,
     diagnostic,
     format_unit,
+    identifying_information,
     log,
     medium,
     mode,
@@ -41,7 +47,9 @@ _MODULES = (
     report_supported,
     reserve,
     sanitize,
+    security_protocol,
     spc,
+    timestamp,
     unmap,
     verify,
     write_same,
