@@ -25,7 +25,7 @@ EXPECTED = cu_suite.expectations(Path(__file__).with_name("cu_expected.txt"))
 LUNS = ("thin", "removable", "read-only")
 WORKERS = 2
 SIZE = "100M"  # 204800 blocks: READ(6) reaches the end, WRITE SAME and WRITE of 65536 blocks fit
-NOT_YET = ("Prin", "Prout", "ExtendedCopy.", "ReceiveCopyResults.", "Sanitize.")
+NOT_YET = ("ExtendedCopy.", "ReceiveCopyResults.", "Sanitize.")
 WRONG = {
     # suite test: the one assertion that fails, for any target
     "iSCSITMF.LUNResetSimpleAsync": "CU_ASSERT_EQUAL(reconnect_succeeded,1)",

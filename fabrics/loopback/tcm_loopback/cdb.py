@@ -251,3 +251,13 @@ def send_diagnostic(
 def receive_diagnostic_results(page: int | None = None, allocation_length: int = 4096) -> bytes:
     """RECEIVE DIAGNOSTIC RESULTS."""
     return bytes((0x1C, page is not None, page or 0)) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def persistent_reserve_in(action: int, allocation_length: int = 65535) -> bytes:
+    """PERSISTENT RESERVE IN (SPC-5 6.15)."""
+    return bytes((0x5E, action)) + bytes(5) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def persistent_reserve_out(action: int, kind: int = 0, length: int = 24, *, scope: int = 0) -> bytes:
+    """PERSISTENT RESERVE OUT (SPC-5 6.16)."""
+    return bytes((0x5F, action, scope << 4 | kind, 0, 0)) + length.to_bytes(4, "big") + b"\0"
