@@ -21,6 +21,7 @@ from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.mode_parameters import ModeFile
+from tcm.target.reservation_store import ReservationFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -99,6 +100,9 @@ class Runtime:
                 identity=each.identity,
             )
             unit.unhandled_error = self.plugins.unhandled_error
+            if self.configuration.reservation_directory is not None:
+                store = ReservationFile.of(self.configuration.reservation_directory, each.serial)
+                unit.persistent_reservations.store = store
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
         for config in self.configuration.targets:

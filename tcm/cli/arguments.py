@@ -97,11 +97,11 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
     if arguments.config is not None:
         _refuse_beside_config(arguments)
         loaded = saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
-        return replace(loaded, mode_directory=_mode_directory(arguments))
+        return _with_state(loaded, arguments)
     if not fabrics:
         there = ", ".join(plugins.names("fabric")) or "none; pip install tcm-target-iscsi"
         raise ConfigError(f"nothing to serve; write --fabric NAME or --config FILE (fabrics installed: {there})")
-    return replace(_Builder(arguments, plugins).configuration(fabrics), mode_directory=_mode_directory(arguments))
+    return _with_state(_Builder(arguments, plugins).configuration(fabrics), arguments)
 
 
 def _state_directory(arguments: Arguments) -> str:
@@ -110,11 +110,16 @@ def _state_directory(arguments: Arguments) -> str:
     return arguments.state_dir or default_directory()
 
 
-def _mode_directory(arguments: Arguments) -> str | None:
+def _with_state(configuration: Configuration, arguments: Arguments) -> Configuration:
+    """Where what must survive a restart is kept."""
+    return replace(configuration, mode_directory=_kept(arguments, "mode"), reservation_directory=_kept(arguments, "pr"))
+
+
+def _kept(arguments: Arguments, kind: str) -> str | None:
     try:
-        return os.path.join(os.path.abspath(_state_directory(arguments)), "mode")
+        return os.path.join(os.path.abspath(_state_directory(arguments)), kind)
     except ConfigError:
-        # a --config is served without a home directory too; its initiators cannot save mode parameters then
+        # a --config is served without a home directory too; its initiators can neither save mode parameters nor have APTPL then
         return None
 
 

@@ -21,7 +21,7 @@ from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttribu
 from tcm.target.extents import ExtentLocks
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
-from tcm.target.persistent_reservations import PersistentReservations
+from tcm.target.reservation_state import PersistentReservations
 from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
@@ -144,7 +144,9 @@ class LogicalUnit:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
+        await self.persistent_reservations.load()
         self.failed = False
+        self.update_reserved()
         self._update_ready()
 
     async def aclose(self) -> None:

@@ -9,25 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import anyio
-
 from tcm.scsi.persistent_reservations import OutAction, OutParameters, ReservationType
 from tcm.scsi.sense import (
     InsufficientRegistrationResources,
-    InvalidFieldInCdb,
     InvalidFieldInParameterList,
     InvalidReleaseOfPersistentReservation,
-    PersistentReservationInformationLost,
     ReservationConflict,
 )
 from tcm.target.unit_attention import REGISTRATIONS_PREEMPTED, RESERVATIONS_PREEMPTED, RESERVATIONS_RELEASED, UnitAttention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from tcm.target.nexus import ITNexus
-    from tcm.target.reservation_store import ReservationStore
-    from tcm.target.task import Task
 
 MAXIMUM_REGISTRATIONS = 10_000
 """I_T nexuses registered with one logical unit; then INSUFFICIENT REGISTRATION RESOURCES."""
@@ -263,60 +255,3 @@ _ACTIONS: dict[OutAction, Callable[[State, Request], Change]] = {
     OutAction.REGISTER_AND_MOVE: _move,
     OutAction.REPLACE_LOST_RESERVATION: _replace_lost,
 }
-
-
-class PersistentReservations:
-    """The persistent reservations of one logical unit.
-
-    :param enforce_isids: iSCSI: an initiator's sessions with different ISIDs register separately (LIO: ``enforce_pr_isids``).
-    """
-
-    def __init__(self, *, enforce_isids: bool = True) -> None:
-        self.state = State()
-        self.enforce_isids = enforce_isids
-        self.lost = False
-        """What had been kept could not be read back: nothing is let through until REPLACE LOST RESERVATION."""
-        self.store: ReservationStore | None = None
-        """Where APTPL is kept; ``None``: APTPL is refused."""
-        self.changing = anyio.Lock()
-        """Held while a change waits for the store."""
-
-    async def keep(self, state: State) -> None:
-        """Make a state durable if it has to be, before it takes effect. Raises ``OSError``."""
-
-    @property
-    def matters(self) -> bool:
-        """:meth:`check` has to be asked."""
-        return self.lost or self.state.kind is not None
-
-    def name_of(self, nexus: ITNexus) -> NexusName:
-        """Under which name a nexus is registered."""
-        port, group = nexus.initiator_port, nexus.target_portal_group
-        return NexusName(port.name, port.isid if self.enforce_isids else None, group.target.name, group.tag)
-
-    def admits(self, nexus: ITNexus) -> tuple[bool, bool]:
-        """Whether a nexus may read, and whether it may write."""
-        if self.lost:
-            return False, False
-        kind = self.state.kind
-        if kind is None or self.state.has_part(self.name_of(nexus)):
-            return True, True
-        return not kind.exclusive_access, False
-
-    def check(self, task: Task) -> None:
-        """Raises :class:`ReservationConflict`, or :class:`PersistentReservationInformationLost`."""
-        command, cdb = task.command, task.cdb
-        if self.lost and (command is None or command.conflicts_persistently(cdb, exclusive_access=True)):
-            raise PersistentReservationInformationLost
-        kind = self.state.kind
-        if kind is None or self.state.has_part(self.name_of(task.nexus)):
-            return
-        if command is None or command.conflicts_persistently(cdb, exclusive_access=kind.exclusive_access):
-            raise ReservationConflict
-
-    def check_replacement(self, action: OutAction) -> None:
-        """REPLACE LOST RESERVATION is for what was lost, and then nothing else is. Raises ``CheckCondition``."""
-        if self.lost and action is not OutAction.REPLACE_LOST_RESERVATION:
-            raise PersistentReservationInformationLost
-        if not self.lost and action is OutAction.REPLACE_LOST_RESERVATION:
-            raise InvalidFieldInCdb.at(1, 4)

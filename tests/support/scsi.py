@@ -19,6 +19,7 @@ from tcm.backstore import Backstore, BlockingBackstore
 from tcm.target.attributes import DeviceAttributes
 from tcm.target.device import TargetDevice
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.reservation_store import ReservationStore
 
 FIRST = "naa.5001405000000001"
 SECOND = "naa.5001405000000002"
@@ -42,6 +43,7 @@ async def make_lu(
     serial: str = "11111111-2222-3333-4444-555555555555",
     removable: bool = False,
     read_only: bool = False,
+    reservations: ReservationStore | None = None,
     **attributes: Any,
 ) -> AsyncIterator[LogicalUnit]:
     """An open logical unit; a 2 MiB thin ramdisk of 512-byte blocks unless a backstore is given.
@@ -56,6 +58,7 @@ async def make_lu(
         removable=removable,
         read_only=read_only,
     )
+    unit.persistent_reservations.store = reservations
     failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
         await unit.open()

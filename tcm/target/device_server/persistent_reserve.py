@@ -240,6 +240,9 @@ def _isids(lu: LogicalUnit, transport_id: TransportId, offset: int) -> list[byte
 def _check_initiator(group: TargetPortalGroup, transport_id: TransportId, offset: int, *, admitted: bool) -> None:
     """The protocol is the target port's, and the initiator is one that may log in there."""
     iscsi = transport_id.protocol is ProtocolIdentifier.ISCSI
+    text = transport_id.name
+    if not text.isprintable() or " " in text:
+        raise InvalidFieldInParameterList.at(offset)
     if iscsi is not (group.target.fabric_name == "iscsi") or not admitted:
         raise InvalidFieldInParameterList.at(offset)
 
