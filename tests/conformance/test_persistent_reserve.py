@@ -12,6 +12,7 @@ from support.scsi import FIRST, SECOND, logical_unit, make_lu, one_initiator, pa
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 from tcm_loopback.fabric import LoopbackPort
+from tcm_loopback.initiator import LoopbackInitiator
 
 from tcm.scsi.command import PersistentReservation
 from tcm.scsi.command_table import COMMANDS, lookup
@@ -28,7 +29,7 @@ from tcm.scsi.sense import (
 )
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target import persistent_reservations
-from tcm.target.device import AccessControl, TargetDevice
+from tcm.target.device import AccessControl, InitiatorPort, TargetDevice
 from tcm.target.task_management import TaskManagementFunction
 from tcm.target.unit_attention import (
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR,
@@ -651,6 +652,33 @@ async def test_persistent_reserve_absent_preempted(three: Three) -> None:
     one.initiator.reconnect()
     await two.read(10, 0, 1)
     assert await keys(two) == [B]
+
+
+@pytest.mark.parametrize("enforce", [True, False])
+async def test_persistent_reserve_isids(enforce: bool) -> None:
+    """SPC-5 7.6.4.6, LIO's enforce_pr_isids: an iSCSI initiator's sessions register by ISID, or all as one."""
+    async with make_lu(enforce_pr_isids=enforce) as unit:
+        device = TargetDevice("iqn.2026-01.example:target", "iscsi")
+        group = device.add_portal_group(1)
+        group.access = AccessControl(generate_node_acls=True, demo_mode_write_protect=False)
+        group.add_lun(0, unit)
+        name = "iqn.2026-01.example:a"
+        clients = []
+        for isid in (b"\x02\0\0\0\0\1", b"\x02\0\0\0\0\2"):
+            port = InitiatorPort(name, isid, TransportId(ProtocolIdentifier.ISCSI, name, isid).pack())
+            initiator = LoopbackInitiator(name, lambda services, port=port: group.establish_nexus(port, services))
+            clients.append(ApplicationClient(initiator))
+            await clients[-1].identify()
+        one, two = clients
+        await register(one, A)
+        await out(one, OutAction.RESERVE, A, kind=Kind.WRITE_EXCLUSIVE)
+        await two.write(10, 0, pattern(512), expect=CONFLICT if enforce else GOOD)
+        await register(one, 0, A)
+        both = TransportId(ProtocolIdentifier.ISCSI, name).pack()
+        await register(one, B, flags=8, more=len(both).to_bytes(4, "big") + both)
+        assert await keys(two) == ([B, B] if enforce else [B])
+        for client in clients:
+            client.initiator.disconnect()
 
 
 def test_persistent_reserve_errors_are_check_conditions() -> None:

@@ -251,7 +251,7 @@ def _move_target(lu: LogicalUnit, here: TargetPortalGroup, parameters: OutParame
     found = [port for port in lu.ports if port.relative_target_port_identifier == parameters.relative_port]
     if not found:
         raise InvalidFieldInParameterList.at(_RELATIVE_PORT)
-    (group,) = found
+    group = found[0]  # it may export the unit under several LUNs
     (transport_id,), (offset,) = parameters.transport_ids, parameters.offsets
     enforced = lu.persistent_reservations.enforce_isids
     if transport_id.protocol is ProtocolIdentifier.ISCSI and enforced and transport_id.isid is None:
