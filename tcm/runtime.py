@@ -23,6 +23,7 @@ from tcm.target.erasure_store import ErasureFile
 from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.mode_parameters import ModeFile
+from tcm.target.reservation_store import ReservationFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -113,6 +114,9 @@ class Runtime:
                 identity=each.identity,
             )
             unit.unhandled_error = self.plugins.unhandled_error
+            if self.configuration.reservation_directory is not None:
+                store = ReservationFile.of(self.configuration.reservation_directory, each.serial)
+                unit.persistent_reservations.store = store
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
                 unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)

@@ -151,6 +151,12 @@ class InternalTargetFailure(CheckCondition):
     """HARDWARE ERROR, INTERNAL TARGET FAILURE."""
 
 
+class PersistentReservationInformationLost(CheckCondition):
+    """HARDWARE ERROR, PERSISTENT RESERVATION INFORMATION LOST."""
+
+    key, asc, ascq = SenseKey.HARDWARE_ERROR, 0x44, 0x01
+
+
 class InvalidOpcode(CheckCondition):
     """ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE."""
 
@@ -237,6 +243,18 @@ class SpaceAllocationFailed(CheckCondition):
     """DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT."""
 
     key, asc, ascq = SenseKey.DATA_PROTECT, 0x27, 0x07
+
+
+class InvalidReleaseOfPersistentReservation(CheckCondition):
+    """ILLEGAL REQUEST, INVALID RELEASE OF PERSISTENT RESERVATION."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x04
+
+
+class InsufficientRegistrationResources(CheckCondition):
+    """ILLEGAL REQUEST, INSUFFICIENT REGISTRATION RESOURCES."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x55, 0x04
 
 
 class MiscompareDuringVerify(CheckCondition):

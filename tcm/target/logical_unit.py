@@ -25,6 +25,7 @@ from tcm.target.extents import ExtentLocks
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.reservation_state import PersistentReservations
 from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from tcm.scsi.command import Command
+    from tcm.target.device import TargetPortalGroup
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
 
@@ -106,6 +108,9 @@ class LogicalUnit:
         """SPC-2 RESERVE."""
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
+        self.persistent_reservations = PersistentReservations(enforce_isids=self.attributes.enforce_pr_isids)
+        self.ports: list[TargetPortalGroup] = []
+        """The target ports that export the logical unit, each as often as it does."""
         self.task_set = TaskSet(self.attributes.queue_depth, self._ordering)
         self.extents = ExtentLocks(self._exclusive)
         self.itl_nexuses: set[ITLNexus] = set()
@@ -159,7 +164,9 @@ class LogicalUnit:
         self.eraser.load()
         if self.information_store is not None:
             self.identifying_information = IdentifyingInformation(self.information_store)
+        await self.persistent_reservations.load()
         self.failed = False
+        self.update_reserved()
         self.update_ready()
         self._resume()
 
@@ -301,10 +308,12 @@ class LogicalUnit:
             self.update_express()
 
     def check_reservation(self, task: Task) -> None:
-        """Raises :class:`ReservationConflict` if another I_T nexus holds a reservation that the command conflicts with.
+        """Raises :class:`ReservationConflict` if the command conflicts with a reservation, SPC-2's or a persistent one.
 
         Called only while :attr:`reserved`; ``task.command`` is ``None`` for an operation code that is not known.
         """
+        if self.persistent_reservations.matters:
+            self.persistent_reservations.check(task)
         holder = self.reservation_holder
         if holder is None or holder is task.itl:
             return
@@ -316,16 +325,17 @@ class LogicalUnit:
         if self.reservation_holder not in {None, itl}:
             raise ReservationConflict
         self.reservation_holder = itl
-        self._update_reserved()
+        self.update_reserved()
 
     def release(self, itl: ITLNexus | None = None) -> None:
         """SPC-2 RELEASE: nothing happens if another nexus holds the reservation; ``None`` releases anybody's."""
         if self.reservation_holder is not None and itl in {None, self.reservation_holder}:
             self.reservation_holder = None
-            self._update_reserved()
+            self.update_reserved()
 
-    def _update_reserved(self) -> None:
-        self.reserved = self.reservation_holder is not None
+    def update_reserved(self) -> None:
+        """Somebody reserves or releases the unit, or what is persistent has changed."""
+        self.reserved = self.reservation_holder is not None or self.persistent_reservations.matters
         self.update_express()
 
     def update_express(self) -> None:

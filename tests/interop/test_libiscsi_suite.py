@@ -25,7 +25,7 @@ EXPECTED = cu_suite.expectations(Path(__file__).with_name("cu_expected.txt"))
 LUNS = ("thin", "removable", "read-only")
 WORKERS = 2
 SIZE = "100M"  # 204800 blocks: READ(6) reaches the end, WRITE SAME and WRITE of 65536 blocks fit
-NOT_YET = ("Prin", "Prout", "ExtendedCopy.", "ReceiveCopyResults.")
+NOT_YET = ("ExtendedCopy.", "ReceiveCopyResults.")
 # skipped, or one of three parts is
 NO_CRYPTOGRAPHIC_ERASE = ("Sanitize.CryptoErase", "Sanitize.Readonly", "Sanitize.Reservations")
 SLOW = 3

@@ -21,6 +21,7 @@ from tcm.target.attributes import DeviceAttributes
 from tcm.target.device import TargetDevice
 from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.reservation_store import ReservationStore
 
 FIRST = "naa.5001405000000001"
 SECOND = "naa.5001405000000002"
@@ -45,6 +46,7 @@ async def make_lu(
     removable: bool = False,
     read_only: bool = False,
     directory: Path | None = None,
+    reservations: ReservationStore | None = None,
     **attributes: Any,
 ) -> AsyncIterator[LogicalUnit]:
     """An open logical unit; a 2 MiB thin ramdisk of 512-byte blocks unless a backstore is given.
@@ -63,6 +65,7 @@ async def make_lu(
     )
     if directory is not None:
         unit.information_store = InformationFile.of(str(directory), serial)
+    unit.persistent_reservations.store = reservations
     failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
         await unit.open()

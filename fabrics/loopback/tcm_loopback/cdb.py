@@ -320,3 +320,13 @@ def security_protocol_in(protocol: int = 0, specific: int = 0, allocation_length
     """SECURITY PROTOCOL IN."""
     start = bytes((0xA2, protocol)) + specific.to_bytes(2, "big") + bytes((inc_512 << 7, 0))
     return start + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def persistent_reserve_in(action: int, allocation_length: int = 65535) -> bytes:
+    """PERSISTENT RESERVE IN (SPC-5 6.15)."""
+    return bytes((0x5E, action)) + bytes(5) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def persistent_reserve_out(action: int, kind: int = 0, length: int = 24, *, scope: int = 0) -> bytes:
+    """PERSISTENT RESERVE OUT (SPC-5 6.16)."""
+    return bytes((0x5F, action, scope << 4 | kind, 0, 0)) + length.to_bytes(4, "big") + b"\0"
