@@ -276,7 +276,13 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Time that initiators get to log out when the daemon stops", "tcm.runtime:DRAIN_TIMEOUT", "seconds"),
     ("Unit attentions pending for one I_T_L nexus", "tcm.target.unit_attention:MAXIMUM_PENDING", "count"),
     ("Initiator ports whose loss a logical unit remembers", "tcm.target.logical_unit:LOST_PORTS_KEPT", "count"),
+    ("I_T nexuses with persistent reservation keys, per logical unit; then INSUFFICIENT REGISTRATION RESOURCES",
+     "tcm.target.persistent_reservations:MAXIMUM_REGISTRATIONS", "count"),
+    ("Parameter list of PERSISTENT RESERVE OUT",
+     "tcm.scsi.persistent_reservations:MAXIMUM_PARAMETER_LIST_LENGTH", "bytes"),
     ("What one step of VERIFY, WRITE SAME and other long commands holds in memory", "tcm.target.medium:CHUNK", "bytes"),
+    ("Data buffer of a logical unit (WRITE BUFFER), once it is written", "tcm.target.buffers:DATA_BUFFER_CAPACITY", "bytes"),
+    ("Echo buffer of a logical unit", "tcm.target.buffers:ECHO_BUFFER_CAPACITY", "bytes"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
@@ -311,16 +317,21 @@ def commands() -> list[str]:
         Feature.UNMAP: "thin provisioning, `emulate_tpu`",
         Feature.COMPARE_AND_WRITE: "`emulate_caw`",
         Feature.ATOMIC_WRITE: "",
+        Feature.BLOCK_ERASE: "thin provisioning",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
+        Feature.IDENTIFYING_INFORMATION: "a state directory",
     }
     rows = []
     for command in COMMANDS:
         code = f"{command.operation_code:02X}h"
         if command.service_action is not None:
             code += f"/{command.service_action:02X}h"
-        rows.append((command.name, code, command.reservation.name.lower(), needs[command.feature]))
-    return table(("command", "code", "under another nexus's SPC-2 reservation", "offered with"), rows)
+        persistent = command.persistent_reservation.value
+        erasing = command.while_erasing.value
+        rows.append((command.name, code, command.reservation.name.lower(), persistent, erasing, needs[command.feature]))
+    heads = ("command", "code", "under another nexus's SPC-2 reservation", "under a persistent reservation it has no part in")
+    return table((*heads, "while the medium is erased", "offered with"), rows)
 
 
 def page_code(code: int, subpage: int = 0) -> str:

@@ -151,7 +151,7 @@ class Backstore(ABC):
 
     @abstractmethod
     def size(self) -> int:
-        """The medium's size in bytes, now. The core asks after :meth:`open` and when told of a resize."""
+        """The medium's size in bytes, now. The core asks after :meth:`open` and every few seconds: must not block."""
 
     @abstractmethod
     async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:

@@ -155,6 +155,10 @@ class Configuration:
     targets: tuple[TargetConfig, ...]
     mode_directory: str | None = None
     """Where logical units keep saved mode parameters, made when needed; ``None``: they cannot save any."""
+    information_directory: str | None = None
+    """The same for identifying information."""
+    reservation_directory: str | None = None
+    """Where persistent reservations are kept through a loss of power (APTPL), likewise."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in."""

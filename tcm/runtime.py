@@ -19,8 +19,11 @@ from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
+from tcm.target.erasure_store import ErasureFile
+from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.mode_parameters import ModeFile
+from tcm.target.reservation_store import ReservationFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -36,6 +39,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+SIZE_INTERVAL = 5.0
+"""Seconds after which a medium that was resized is noticed at the latest."""
 DRAIN_TIMEOUT = 5.0
 """Seconds that initiators get to log out."""
 
@@ -44,12 +49,21 @@ class Runtime:
     """A configuration, alive.
 
     :param drain_timeout: seconds to wait for initiators to leave when stopping.
+    :param size_interval: seconds between two looks at the sizes of the media.
     """
 
-    def __init__(self, configuration: Configuration, plugins: PluginManager, *, drain_timeout: float = DRAIN_TIMEOUT) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        plugins: PluginManager,
+        *,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        size_interval: float = SIZE_INTERVAL,
+    ) -> None:
         self.configuration = configuration
         self.plugins = plugins
         self.drain_timeout = drain_timeout
+        self.size_interval = size_interval
         self.logical_units: dict[str, LogicalUnit] = {}
         """By the storage object's path."""
         self.targets: list[TargetDevice] = []
@@ -71,6 +85,7 @@ class Runtime:
         try:
             async with anyio.create_task_group() as unit_tasks:
                 await self._open(unit_tasks, opened)
+                unit_tasks.start_soon(self._watch_sizes)
                 async with anyio.create_task_group() as fabric_tasks:
                     await self._start_fabrics(fabric_tasks)
                     task_status.started()
@@ -99,8 +114,14 @@ class Runtime:
                 identity=each.identity,
             )
             unit.unhandled_error = self.plugins.unhandled_error
+            if self.configuration.reservation_directory is not None:
+                store = ReservationFile.of(self.configuration.reservation_directory, each.serial)
+                unit.persistent_reservations.store = store
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
+                unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)
+            if self.configuration.information_directory is not None:
+                unit.information_store = InformationFile.of(self.configuration.information_directory, each.serial)
         for config in self.configuration.targets:
             self.targets.append(self._target(config))
         for fabric in self.configuration.fabrics:
@@ -185,6 +206,19 @@ class Runtime:
             await tasks.start(run, name)
 
         await _all(start, self.fabrics)
+
+    async def _watch_sizes(self) -> None:
+        """Initiators hear of a resize without asking."""
+        told: set[str] = set()
+        while True:
+            await anyio.sleep(self.size_interval)
+            for path, unit in self.logical_units.items():
+                try:
+                    unit.check_size()
+                except Exception as error:  # noqa: BLE001  # a plug-in's; the next look may find it well again
+                    if path not in told:
+                        log.warning("%s does not tell its size: %s", path, one_line(error))
+                        told.add(path)
 
     # stopping
 

@@ -97,11 +97,11 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
     if arguments.config is not None:
         _refuse_beside_config(arguments)
         loaded = saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
-        return replace(loaded, mode_directory=_mode_directory(arguments))
+        return _keeping(loaded, arguments)
     if not fabrics:
         there = ", ".join(plugins.names("fabric")) or "none; pip install tcm-target-iscsi"
         raise ConfigError(f"nothing to serve; write --fabric NAME or --config FILE (fabrics installed: {there})")
-    return replace(_Builder(arguments, plugins).configuration(fabrics), mode_directory=_mode_directory(arguments))
+    return _keeping(_Builder(arguments, plugins).configuration(fabrics), arguments)
 
 
 def _state_directory(arguments: Arguments) -> str:
@@ -110,12 +110,19 @@ def _state_directory(arguments: Arguments) -> str:
     return arguments.state_dir or default_directory()
 
 
-def _mode_directory(arguments: Arguments) -> str | None:
+def _keeping(configuration: Configuration, arguments: Arguments) -> Configuration:
+    """With the directories where logical units keep what has to survive a restart."""
     try:
-        return os.path.join(os.path.abspath(_state_directory(arguments)), "mode")
+        directory = os.path.abspath(_state_directory(arguments))
     except ConfigError:
-        # a --config is served without a home directory too; its initiators cannot save mode parameters then
-        return None
+        # a --config is served without a home directory too; its initiators cannot have anything kept then
+        return configuration
+    return replace(
+        configuration,
+        mode_directory=os.path.join(directory, "mode"),
+        information_directory=os.path.join(directory, "information"),
+        reservation_directory=os.path.join(directory, "pr"),
+    )
 
 
 def _refuse_beside_config(arguments: Arguments) -> None:

@@ -34,6 +34,20 @@ class Reservation(enum.Enum):
     CONFLICT = "conflict"
 
 
+class PersistentReservation(enum.Enum):
+    """What happens to a command of an I_T nexus that has no part in a persistent reservation (SPC-5 table 66, SBC-4 4.17).
+
+    Holders conflict with nothing; nor do registered I_T nexuses with registrants only and all registrants types.
+    """
+
+    ALLOWED = "allowed"
+    WRITE_EXCLUSIVE = "conflict with Exclusive Access"
+    """Goes through the Write Exclusive types: it only reads."""
+    CONFLICT = "conflict"
+    OWN_RULES = "by its own rules"
+    """The handler looks at keys and holders (PERSISTENT RESERVE OUT; RESERVE and RELEASE: SPC-4 5.12.3)."""
+
+
 class Attention(enum.Enum):
     """What a pending unit attention condition does to the command (SAM-5 5.14.2)."""
 
@@ -52,6 +66,17 @@ class Readiness(enum.Enum):
     READY = "ready"
 
 
+class WhileErasing(enum.Enum):
+    """What becomes of the command while SANITIZE or FORMAT UNIT is under way, or has failed (SBC-4 4.11, 5.3)."""
+
+    REFUSED = "refused"
+    ALLOWED = "allowed"
+    SANITIZES = "after a failure"
+    """Refused while one is under way, taken after a failure: the way out of it."""
+    FORMATS = "after a failed format"
+    """Likewise, but not after SANITIZE has failed."""
+
+
 class Feature(enum.Enum):
     """What a logical unit may lack: a command that needs it is then neither executed nor reported as supported."""
 
@@ -61,9 +86,13 @@ class Feature(enum.Enum):
     """LIO: ``emulate_caw``."""
     ATOMIC_WRITE = "atomic-write"
     RESERVE = "reserve"
-    """SPC-2 reservations (LIO: ``emulate_pr``)."""
+    """Reservations, SPC-2's and persistent ones (LIO: ``emulate_pr``)."""
+    BLOCK_ERASE = "block-erase"
+    """SANITIZE BLOCK ERASE: thin provisioning."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
+    IDENTIFYING_INFORMATION = "identifying-information"
+    """A place to keep it."""
 
 
 class Extent(enum.Enum):
@@ -96,11 +125,14 @@ class Command:
     access: Access = Access.NONE
     reservation: Reservation = Reservation.CONFLICT
     """Read it through :meth:`conflicts`."""
+    persistent_reservation: PersistentReservation = PersistentReservation.CONFLICT
+    """Read it through :meth:`conflicts_persistently`."""
     harmless: tuple[int, int, int] | None = None
     """(byte, mask, value): a CDB with that value there does not conflict with a reservation (START, ALLOW)."""
     attention: Attention = Attention.REPORT
     readiness: Readiness = Readiness.ANY
     extent: Extent = Extent.NONE
+    while_erasing: WhileErasing = WhileErasing.REFUSED
     feature: Feature | None = None
     """What the logical unit needs to have for this command to exist; ``None``: every one has it."""
     timeout: int = 30
@@ -124,7 +156,20 @@ class Command:
         """Whether another I_T nexus's SPC-2 reservation makes this CDB end in RESERVATION CONFLICT."""
         if self.reservation is Reservation.ALLOWED:
             return False
+        return not self._is_harmless(cdb)
+
+    def conflicts_persistently(self, cdb: bytes, *, exclusive_access: bool) -> bool:
+        """Whether a persistent reservation that the sender has no part in makes this CDB end in RESERVATION CONFLICT.
+
+        :param exclusive_access: the type is one of the Exclusive Access types, not of the Write Exclusive ones.
+        """
+        rule = self.persistent_reservation
+        if rule is PersistentReservation.CONFLICT:
+            return not self._is_harmless(cdb)
+        return exclusive_access and rule is PersistentReservation.WRITE_EXCLUSIVE
+
+    def _is_harmless(self, cdb: bytes) -> bool:
         if self.harmless is None:
-            return True
+            return False
         byte, mask, value = self.harmless
-        return cdb[byte] & mask != value
+        return cdb[byte] & mask == value

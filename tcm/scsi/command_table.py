@@ -18,16 +18,20 @@ from tcm.scsi.command import (
     Direction,
     Extent,
     Feature,
+    PersistentReservation,
     Readiness,
     Reservation,
+    WhileErasing,
 )
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 NONE, IN, OUT = Direction.NONE, Direction.DATA_IN, Direction.DATA_OUT
+OPEN = WhileErasing.ALLOWED
 ALLOWED, CONFLICT = Reservation.ALLOWED, Reservation.CONFLICT
+READS, OWN, PASSES = PersistentReservation.WRITE_EXCLUSIVE, PersistentReservation.OWN_RULES, PersistentReservation.ALLOWED
 
-SHORT, MEDIUM, LONG = 30, 60, 600
-"""Recommended timeouts, seconds: no medium access; as much of it as one transfer; as much as all of it."""
+SHORT, MEDIUM, LONG, WHOLE = 30, 60, 600, 86400
+"""Recommended timeouts, seconds: no medium access; as much of it as one transfer; as much as all of it; all of it written."""
 
 # What CDBs of one shape have in common: obsolete FUA_NV and SYNC_NV, and the GROUP NUMBER field. GROUP NUMBER only asks for
 # statistics to be collected (SBC-4 4.26), so without the grouping function it is ignored, not refused.
@@ -54,10 +58,12 @@ def _row(
     ignored: str = "",
     access: Access = Access.NONE,
     reservation: Reservation = CONFLICT,
+    persistent: PersistentReservation | None = None,
     harmless: tuple[int, int, int] | None = None,
     attention: Attention = Attention.REPORT,
     readiness: Readiness = Readiness.ANY,
     extent: Extent = Extent.NONE,
+    while_erasing: WhileErasing = WhileErasing.REFUSED,
     feature: Feature | None = None,
     timeout: int = SHORT,
 ) -> Command:
@@ -72,10 +78,12 @@ def _row(
         handler=handler,
         access=access,
         reservation=reservation,
+        persistent_reservation=persistent or (PASSES if reservation is ALLOWED else PersistentReservation.CONFLICT),
         harmless=harmless,
         attention=attention,
         readiness=readiness,
         extent=extent,
+        while_erasing=while_erasing,
         feature=feature,
         timeout=timeout,
     )
@@ -92,6 +100,8 @@ def _medium(
     action: bool = False,
     ignored: str = "",
     reservation: Reservation = CONFLICT,
+    while_erasing: WhileErasing = WhileErasing.REFUSED,
+    persistent: PersistentReservation | None = None,
     feature: Feature | None = None,
     timeout: int = MEDIUM,
 ) -> Command:
@@ -106,6 +116,8 @@ def _medium(
         action=action,
         ignored=ignored,
         reservation=reservation,
+        while_erasing=while_erasing,
+        persistent=persistent,
         feature=feature,
         timeout=timeout,
         readiness=Readiness.READY,
@@ -114,7 +126,7 @@ def _medium(
 
 def _read(name: str, usage: str, handler: str, direction: Direction = NONE, *, ignored: str = "") -> Command:
     """A row of a command that reads logical blocks."""
-    return _medium(name, usage, handler, direction, access=Access.READ, extent=Extent.SHARED, ignored=ignored)
+    return _medium(name, usage, handler, direction, access=Access.READ, extent=Extent.SHARED, ignored=ignored, persistent=READS)
 
 
 def _write(
@@ -138,28 +150,56 @@ ALONE = Extent.EXCLUSIVE
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
     # -- SPC-5: what the unit is ---------------------------------------------------------------------------------------------
-    _medium("TEST UNIT READY", "00 00 00 00 00 00", "test_unit_ready", timeout=SHORT),
-    _row("REQUEST SENSE", "03 01 00 00 ff 00", "request_sense", IN, reservation=ALLOWED, attention=Attention.SENSE_DATA),
-    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE),
+    _medium("TEST UNIT READY", "00 00 00 00 00 00", "test_unit_ready", persistent=PASSES, timeout=SHORT),
+    _row("REQUEST SENSE", "03 01 00 00 ff 00", "request_sense", IN, reservation=ALLOWED, attention=Attention.SENSE_DATA,
+         while_erasing=OPEN),
+    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN),
     _row("REPORT LUNS", "a0 00 ff 00 00 00 ff ff ff ff 00 00", "report_luns", IN,
-         reservation=ALLOWED, attention=Attention.IGNORE),
+         reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN),
     _row("REPORT SUPPORTED OPERATION CODES", "a3 0c 87 ff ff ff ff ff ff ff 00 00", "report_supported_operation_codes", IN,
-         action=True, reservation=ALLOWED, feature=Feature.REPORT_SUPPORTED),
+         action=True, reservation=ALLOWED, persistent=READS, while_erasing=OPEN,
+         feature=Feature.REPORT_SUPPORTED),
     _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "a3 0d 80 00 00 00 ff ff ff ff 00 00",
-         "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED),
+         "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED, persistent=READS,
+         while_erasing=OPEN),
+    # -- SPC-5: what it is called --------------------------------------------------------------------------------------------
+    _row("REPORT IDENTIFYING INFORMATION", "a3 05 00 00 00 00 ff ff ff ff fe 00", "report_identifying_information", IN,
+         action=True, reservation=ALLOWED, persistent=READS, feature=Feature.IDENTIFYING_INFORMATION),
+    _row("SET IDENTIFYING INFORMATION", "a4 06 00 00 00 00 ff ff ff ff fe 00", "set_identifying_information", OUT,
+         action=True, feature=Feature.IDENTIFYING_INFORMATION),
+    _row("REPORT TIMESTAMP", "a3 0f 00 00 00 00 ff ff ff ff 00 00", "report_timestamp", IN, action=True,
+         reservation=ALLOWED, persistent=READS),
+    _row("SET TIMESTAMP", "a4 0f 00 00 00 00 ff ff ff ff 00 00", "set_timestamp", OUT, action=True),
+    # -- SPC-5: buffers, security ----------------------------------------------------------------------------------------------
+    _row("READ BUFFER (10)", "3c 1f ff ff ff ff ff ff ff 00", "read_buffer", IN, persistent=READS),
+    _row("WRITE BUFFER", "3b 1f ff ff ff ff ff ff ff 00", "write_buffer", OUT),
+    _row("SECURITY PROTOCOL IN", "a2 ff ff ff 80 00 ff ff ff ff 00 00", "security_protocol_in", IN,
+         persistent=READS),
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
     _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),
-    _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN),
-    _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN),
-    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED),
-    _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN),
+    _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN, persistent=READS),
+    _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN, persistent=READS),
+    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN),
+    _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN, persistent=READS),
     _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
     # -- SPC-2: reservations (third-party and extent reservations are refused as reserved bits, SPC-2 7.21) --------------------
-    _row("RESERVE (6)", "16 00 00 00 00 00", "reserve", feature=Feature.RESERVE),
-    _row("RELEASE (6)", "17 00 00 00 00 00", "release", reservation=ALLOWED, feature=Feature.RESERVE),
-    _row("RESERVE (10)", "56 00 00 00 00 00 00 00 00 00", "reserve", feature=Feature.RESERVE),
-    _row("RELEASE (10)", "57 00 00 00 00 00 00 00 00 00", "release", reservation=ALLOWED, feature=Feature.RESERVE),
+    _row("RESERVE (6)", "16 00 00 00 00 00", "reserve", persistent=OWN, feature=Feature.RESERVE),
+    _row("RELEASE (6)", "17 00 00 00 00 00", "release", reservation=ALLOWED, persistent=OWN, feature=Feature.RESERVE),
+    _row("RESERVE (10)", "56 00 00 00 00 00 00 00 00 00", "reserve", persistent=OWN, feature=Feature.RESERVE),
+    _row("RELEASE (10)", "57 00 00 00 00 00 00 00 00 00", "release", reservation=ALLOWED, persistent=OWN,
+         feature=Feature.RESERVE),
+    # -- SPC-5: persistent reservations (SCOPE and TYPE are ignored by REGISTER, REGISTER AND MOVE and CLEAR) ---------------
+    *(_row(f"PERSISTENT RESERVE IN, {name}", f"5e {code:02x} 00 00 00 00 00 ff ff 00", f"prin_{name.lower().replace(' ', '_')}",
+           IN, action=True, persistent=PASSES, feature=Feature.RESERVE)
+      for code, name in enumerate(("READ KEYS", "READ RESERVATION", "REPORT CAPABILITIES", "READ FULL STATUS"))),
+    *(_row(f"PERSISTENT RESERVE OUT, {name}", f"5f {code:02x} {'ff' if typed else '00'} 00 00 ff ff ff ff 00",
+           "persistent_reserve_out", OUT, action=True, ignored="" if typed else "00 00 ff 00 00 00 00 00 00 00", persistent=OWN,
+           feature=Feature.RESERVE)
+      for code, (name, typed) in enumerate((
+          ("REGISTER", False), ("RESERVE", True), ("RELEASE", True), ("CLEAR", False), ("PREEMPT", True),
+          ("PREEMPT AND ABORT", True), ("REGISTER AND IGNORE EXISTING KEY", False), ("REGISTER AND MOVE", False),
+          ("REPLACE LOST RESERVATION", True)))),
     # -- SBC-4: the medium ---------------------------------------------------------------------------------------------------
     _row("START STOP UNIT", "1b 01 00 0f f7 00", "start_stop_unit", harmless=(4, 0xF1, 0x01), timeout=LONG),
     _row("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 00 00 03 00", "prevent_allow_medium_removal", harmless=(4, 0x03, 0x00)),
@@ -167,9 +207,10 @@ COMMANDS: tuple[Command, ...] = (
             reservation=ALLOWED, timeout=SHORT),
     _medium("READ CAPACITY (16)", "9e 10 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "read_capacity_16", IN, action=True,
             ignored=PMI_16, reservation=ALLOWED, timeout=SHORT),
-    _medium("GET LBA STATUS (16)", "9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "get_lba_status", IN, action=True),
-    _medium("READ DEFECT DATA (10)", "37 00 1f 00 00 00 00 ff ff 00", "read_defect_data", IN),
-    _medium("READ DEFECT DATA (12)", "b7 1f ff ff ff ff ff ff ff ff 00 00", "read_defect_data", IN),
+    _medium("GET LBA STATUS (16)", "9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "get_lba_status", IN, action=True,
+            persistent=READS),
+    _medium("READ DEFECT DATA (10)", "37 00 1f 00 00 00 00 ff ff 00", "read_defect_data", IN, persistent=READS),
+    _medium("READ DEFECT DATA (12)", "b7 1f ff ff ff ff ff ff ff ff 00 00", "read_defect_data", IN, persistent=READS),
     _medium("SYNCHRONIZE CACHE (10)", "35 02 ff ff ff ff 00 ff ff 00", "synchronize_cache", ignored=SYNC_NV_10, timeout=LONG),
     _medium("SYNCHRONIZE CACHE (16)", "91 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "synchronize_cache",
             ignored=SYNC_NV_16, timeout=LONG),
@@ -201,6 +242,15 @@ COMMANDS: tuple[Command, ...] = (
     _write("WRITE SAME (16)", "93 09 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_same", ignored=GROUP_16, extent=ALONE,
            timeout=LONG),
     _write("UNMAP", "42 00 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
+    # -- SBC-4: the whole medium (CRYPTOGRAPHIC ERASE is an unknown service action: nothing here encrypts) ---------------------
+    _medium("SANITIZE OVERWRITE", "48 a1 00 00 00 00 00 ff ff 00", "sanitize_overwrite", OUT, access=Access.WRITE, action=True,
+            while_erasing=WhileErasing.SANITIZES, timeout=WHOLE),
+    _medium("SANITIZE BLOCK ERASE", "48 a2 00 00 00 00 00 00 00 00", "sanitize_block_erase", access=Access.WRITE, action=True,
+            while_erasing=WhileErasing.SANITIZES, feature=Feature.BLOCK_ERASE, timeout=WHOLE),
+    _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", action=True,
+            ignored="00 a0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
+    _medium("FORMAT UNIT", "04 3f 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",
+            while_erasing=WhileErasing.FORMATS, timeout=WHOLE),
 )
 # fmt: on
 

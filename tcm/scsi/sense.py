@@ -151,6 +151,12 @@ class InternalTargetFailure(CheckCondition):
     """HARDWARE ERROR, INTERNAL TARGET FAILURE."""
 
 
+class PersistentReservationInformationLost(CheckCondition):
+    """HARDWARE ERROR, PERSISTENT RESERVATION INFORMATION LOST."""
+
+    key, asc, ascq = SenseKey.HARDWARE_ERROR, 0x44, 0x01
+
+
 class InvalidOpcode(CheckCondition):
     """ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE."""
 
@@ -203,6 +209,18 @@ class InvalidFieldInCommandInformationUnit(CheckCondition):
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x0E, 0x03
 
 
+class CommandSequenceError(CheckCondition):
+    """ILLEGAL REQUEST, COMMAND SEQUENCE ERROR."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x2C, 0x00
+
+
+class EchoBufferOverwritten(CheckCondition):
+    """ABORTED COMMAND, ECHO BUFFER OVERWRITTEN."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x3F, 0x0F
+
+
 class SavingParametersNotSupported(CheckCondition):
     """ILLEGAL REQUEST, SAVING PARAMETERS NOT SUPPORTED."""
 
@@ -225,6 +243,18 @@ class SpaceAllocationFailed(CheckCondition):
     """DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT."""
 
     key, asc, ascq = SenseKey.DATA_PROTECT, 0x27, 0x07
+
+
+class InvalidReleaseOfPersistentReservation(CheckCondition):
+    """ILLEGAL REQUEST, INVALID RELEASE OF PERSISTENT RESERVATION."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x04
+
+
+class InsufficientRegistrationResources(CheckCondition):
+    """ILLEGAL REQUEST, INSUFFICIENT REGISTRATION RESOURCES."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x55, 0x04
 
 
 class MiscompareDuringVerify(CheckCondition):
@@ -261,6 +291,36 @@ class MediumNotPresent(CheckCondition):
     """NOT READY, MEDIUM NOT PRESENT."""
 
     key, asc, ascq = SenseKey.NOT_READY, 0x3A, 0x00
+
+
+class FormatInProgress(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT READY, FORMAT IN PROGRESS."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x04
+
+
+class SanitizeInProgress(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x1B
+
+
+class MediumFormatCorrupted(CheckCondition):
+    """MEDIUM ERROR, MEDIUM FORMAT CORRUPTED."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x31, 0x00
+
+
+class FormatCommandFailed(CheckCondition):
+    """MEDIUM ERROR, FORMAT COMMAND FAILED."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x31, 0x01
+
+
+class SanitizeCommandFailed(CheckCondition):
+    """MEDIUM ERROR, SANITIZE COMMAND FAILED."""
+
+    key, asc, ascq = SenseKey.MEDIUM_ERROR, 0x31, 0x03
 
 
 class MediumRemovalPrevented(CheckCondition):

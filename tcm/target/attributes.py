@@ -67,6 +67,10 @@ class DeviceAttributes:
     """REPORT SUPPORTED OPERATION CODES is offered."""
     emulate_pr: bool = True
     """Reservations are offered."""
+    enforce_pr_isids: bool = True
+    """iSCSI: persistent reservations tell an initiator's sessions apart by their ISIDs."""
+    force_pr_aptpl: bool = False
+    """Every registration is kept through a loss of power, as if APTPL were one, if there is a place to keep it."""
     is_nonrot: bool | None = None
     """MEDIUM ROTATION RATE: non-rotating medium. ``None``: what the backstore says."""
     optimal_sectors: int = 0

@@ -137,6 +137,7 @@ class TargetPortalGroup:
         if number in self.luns:
             raise ValueError(f"LUN {number} of {self.target.name} is taken by {self.luns[number].logical_unit.name}")
         lun = self.luns[number] = Lun(number, logical_unit, alias)
+        logical_unit.ports.append(self)
         for acl in self.node_acls.values():
             if acl.dynamic:
                 self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)
@@ -145,6 +146,7 @@ class TargetPortalGroup:
     def remove_lun(self, number: int) -> None:
         """Take a LUN away from every initiator; their tasks there are aborted. Raises :class:`KeyError`."""
         lun = self.luns.pop(number)
+        lun.logical_unit.ports.remove(self)
         for acl in self.node_acls.values():
             for mapped in [mapped for mapped in acl.mapped_luns.values() if mapped.lun is lun]:
                 self.unmap_lun(acl, mapped.number)

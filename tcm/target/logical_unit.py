@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
-from tcm.scsi.command import Feature
+from tcm.scsi.command import Feature, Readiness
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     MediumNotPresent,
@@ -18,9 +18,14 @@ from tcm.scsi.sense import (
 )
 from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
+from tcm.target.buffers import DataBuffer, EchoBuffer
+from tcm.target.device_clock import DeviceClock
+from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
+from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.reservation_state import PersistentReservations
 from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from tcm.scsi.command import Command
+    from tcm.target.device import TargetPortalGroup
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
 
@@ -71,8 +78,11 @@ class LogicalUnit:
         """By configuration, or (after :meth:`open`) because the backstore is."""
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
+        self.information_store: InformationStore | None = None
+        """Where identifying information is kept; ``None``: it cannot be set."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
+        self.clock = DeviceClock()
         # set by open()
         self.capabilities = Capabilities()
         self.block_size = 512
@@ -84,18 +94,23 @@ class LogicalUnit:
         # state
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
+        self.identifying_information: IdentifyingInformation | None = None
+        """Made by :meth:`open` if there is a store for it."""
         self.failed = True
         """The backstore is not open: not yet, it could not be, or not any more."""
         self.started = True
         self.medium_loaded = True
         self.ready = False
-        """Started, medium present, not failed: what :meth:`check_ready` finds out."""
+        """Started, medium present, not failed, not being erased: what :meth:`check_ready` finds out."""
         self.prevented: set[ITLNexus] = set()
         """Who has asked for PREVENT MEDIUM REMOVAL."""
         self.reservation_holder: ITLNexus | None = None
         """SPC-2 RESERVE."""
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
+        self.persistent_reservations = PersistentReservations(enforce_isids=self.attributes.enforce_pr_isids)
+        self.ports: list[TargetPortalGroup] = []
+        """The target ports that export the logical unit, each as often as it does."""
         self.task_set = TaskSet(self.attributes.queue_depth, self._ordering)
         self.extents = ExtentLocks(self._exclusive)
         self.itl_nexuses: set[ITLNexus] = set()
@@ -103,6 +118,11 @@ class LogicalUnit:
         """Why nobody may use the express lane at the moment; empty if they may."""
         self.running = Running(name, self.report_unexpected)
         """What executes in the task group."""
+        self._can_run = False
+        self.eraser = Eraser(self)
+        """SANITIZE and FORMAT UNIT."""
+        self.data_buffer = DataBuffer()
+        self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
@@ -115,6 +135,8 @@ class LogicalUnit:
     def start(self, task_group: TaskGroup) -> None:
         """Say where commands that take their time run. Call before the first command."""
         self.running.start(task_group)
+        self._can_run = True
+        self._resume()
 
     async def open(self) -> None:
         """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`."""
@@ -139,18 +161,29 @@ class LogicalUnit:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
+        self.eraser.load()
+        if self.information_store is not None:
+            self.identifying_information = IdentifyingInformation(self.information_store)
+        await self.persistent_reservations.load()
         self.failed = False
-        self._update_ready()
+        self.update_reserved()
+        self.update_ready()
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._can_run and not self.failed:
+            self.eraser.resume()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+        self.eraser.stop()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):
                 await self.medium.flush()
         finally:
             self.failed = True
-            self._update_ready()
+            self.update_ready()
             await self.backstore.aclose()
 
     def check_size(self) -> bool:
@@ -171,8 +204,10 @@ class LogicalUnit:
             Feature.UNMAP: self.provisioned and attributes.emulate_tpu is not False,
             Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
             Feature.ATOMIC_WRITE: True,
+            Feature.BLOCK_ERASE: self.provisioned,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+            Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
         }
         return frozenset(feature for feature, there in offered.items() if there)
 
@@ -229,8 +264,11 @@ class LogicalUnit:
 
     # state
 
-    def check_ready(self) -> None:
-        """Raises NOT READY sense if the medium cannot be accessed."""
+    def check_ready(self, command: Command | None = None) -> None:
+        """Raises the sense for why the medium cannot be accessed, or ``command`` not be executed."""
+        self.eraser.check(command)
+        if command is not None and command.readiness is Readiness.ANY:
+            return
         if self.failed:
             raise NotReady
         if not self.medium_loaded:
@@ -241,19 +279,20 @@ class LogicalUnit:
     def set_started(self, started: bool) -> None:
         """START STOP UNIT with and without START."""
         self.started = started
-        self._update_ready()
+        self.update_ready()
 
     def set_medium_loaded(self, loaded: bool, by: ITLNexus | None = None) -> None:
         """Load or eject the medium; everybody but ``by`` hears of a loaded one."""
         if loaded is self.medium_loaded:
             return
         self.medium_loaded = loaded
-        self._update_ready()
+        self.update_ready()
         if loaded:
             self.establish_attention(MEDIUM_CHANGED, except_for=by)
 
-    def _update_ready(self) -> None:
-        self.ready = self.started and self.medium_loaded and not self.failed
+    def update_ready(self) -> None:
+        """Settle :attr:`ready`, after a change of what it is made of."""
+        self.ready = self.started and self.medium_loaded and not self.failed and self.eraser.erasure is None
         self.update_express()
 
     @asynccontextmanager
@@ -269,10 +308,12 @@ class LogicalUnit:
             self.update_express()
 
     def check_reservation(self, task: Task) -> None:
-        """Raises :class:`ReservationConflict` if another I_T nexus holds a reservation that the command conflicts with.
+        """Raises :class:`ReservationConflict` if the command conflicts with a reservation, SPC-2's or a persistent one.
 
         Called only while :attr:`reserved`; ``task.command`` is ``None`` for an operation code that is not known.
         """
+        if self.persistent_reservations.matters:
+            self.persistent_reservations.check(task)
         holder = self.reservation_holder
         if holder is None or holder is task.itl:
             return
@@ -284,16 +325,17 @@ class LogicalUnit:
         if self.reservation_holder not in {None, itl}:
             raise ReservationConflict
         self.reservation_holder = itl
-        self._update_reserved()
+        self.update_reserved()
 
     def release(self, itl: ITLNexus | None = None) -> None:
         """SPC-2 RELEASE: nothing happens if another nexus holds the reservation; ``None`` releases anybody's."""
         if self.reservation_holder is not None and itl in {None, self.reservation_holder}:
             self.reservation_holder = None
-            self._update_reserved()
+            self.update_reserved()
 
-    def _update_reserved(self) -> None:
-        self.reserved = self.reservation_holder is not None
+    def update_reserved(self) -> None:
+        """Somebody reserves or releases the unit, or what is persistent has changed."""
+        self.reserved = self.reservation_holder is not None or self.persistent_reservations.matters
         self.update_express()
 
     def update_express(self) -> None:
@@ -332,6 +374,7 @@ class LogicalUnit:
     def nexus_loss(self, itl: ITLNexus) -> None:
         """I_T nexus loss (SAM-5 6.3.4): its SPC-2 reservation and its PREVENT go with it (SPC-2 5.5.1, SBC-4 5.15)."""
         self.prevented.discard(itl)
+        self.echo_buffer.forget(itl)
         self.release(itl)
 
     def remember_loss(self, port: tuple[object, ...]) -> None:
@@ -351,6 +394,7 @@ class LogicalUnit:
         """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager has aborted."""
         self.resets += 1
         self.prevented.clear()
+        self.echo_buffer.clear()
         self.release()
         cached = self.mode_parameters.write_cache
         self.mode_parameters.reset()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
 
 import anyio
 from anyio import to_thread
@@ -14,6 +12,7 @@ from anyio import to_thread
 from tcm.backstore import Support
 from tcm.scsi.mode_pages import CACHING, CONTROL, Key, ModePageValues
 from tcm.scsi.sense import InternalTargetFailure
+from tcm.target.state_file import replace_json, state_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +44,7 @@ class ModeFile:
     @classmethod
     def of(cls, directory: str, serial: str) -> ModeFile:
         """The file of the logical unit with that unit serial number; :meth:`save` makes the directory."""
-        return cls(os.path.join(directory, f"{quote(serial, safe='')}.json"))
+        return cls(state_path(directory, serial))
 
     def load(self) -> Mapping[str, Mapping[str, int]]:
         """See :meth:`ModeStore.load`."""
@@ -64,19 +63,7 @@ class ModeFile:
 
     def save(self, fields: Mapping[str, Mapping[str, int]]) -> None:
         """See :meth:`ModeStore.save`."""
-        directory = os.path.dirname(self.path) or "."
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        temporary = self.path + ".new"
-        with open(temporary, "w", encoding="ascii") as file:
-            json.dump(fields, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        replace_json(self.path, fields)
 
 
 class ModeParameters:

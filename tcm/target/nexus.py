@@ -129,13 +129,14 @@ class ITLNexus:
             self.attentions
             or not lu.ready
             or not lu.medium.nowait
-            or (lu.reserved and lu.reservation_holder is not self)
+            or lu.reservation_holder not in {None, self}
             or self not in lu.itl_nexuses
         ):
             self.express_read = self.express_write = None
             return
-        self.express_read = self._express_read
-        self.express_write = self._express_write if lu.medium.inline_writes and not self.protected else None
+        reads, writes = lu.persistent_reservations.admits(self.nexus) if lu.reserved else (True, True)
+        self.express_read = self._express_read if reads else None
+        self.express_write = self._express_write if writes and lu.medium.inline_writes and not self.protected else None
 
 
 class ITNexus:

@@ -14,8 +14,8 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Readiness
-from tcm.scsi.command_table import check_reserved, lookup
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention
+from tcm.scsi.command_table import check_reserved, lookup, rows
 from tcm.scsi.sense import (
     CheckCondition,
     CommandTerminated,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REPORT = Attention.REPORT
-_READY = Readiness.READY
 _WRITE = Access.WRITE
 _AWAITING_DATA_OUT = TaskState.AWAITING_DATA_OUT
 _ENABLED = TaskState.ENABLED
@@ -84,10 +83,10 @@ def begin(task: Task) -> None:
         if itl.attentions or lu.reserved:
             _check_state(task, itl, lu, command)
         if command.feature is not None and command.feature not in lu.features:
-            raise _unsupported(command)
+            raise _unsupported(command, lu)
         check_reserved(command, cdb)
-        if command.readiness is _READY and not lu.ready:
-            lu.check_ready()
+        if not lu.ready:
+            lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
         handler = HANDLERS[command.handler]
@@ -141,8 +140,8 @@ def execute(task: Task) -> None:
     assert itl is not None
     task.state = _ENABLED
     try:
-        if command.readiness is _READY and not lu.ready:
-            lu.check_ready()
+        if not lu.ready:
+            lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
         coroutine = HANDLERS[command.handler].execute(task)
@@ -278,9 +277,11 @@ def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | 
         raise itl.report_attention()
 
 
-def _unsupported(command: Command) -> CheckCondition:
+def _unsupported(command: Command, lu: LogicalUnit) -> CheckCondition:
     """The sense of an operation code or a service action that this logical unit does not have."""
-    return InvalidOpcode() if command.service_action is None else InvalidFieldInCdb.at(SERVICE_ACTION_BYTE, 4)
+    if any(row.feature is None or row.feature in lu.features for row in rows(command.operation_code)):
+        return InvalidFieldInCdb.at(SERVICE_ACTION_BYTE, 4)
+    return InvalidOpcode()
 
 
 def _terminate(task: Task, error: CommandTerminated) -> None:

@@ -62,6 +62,14 @@ class Running:
         """Call ``then`` once a task that is in here has ended."""
         self._waiting[task].append(then)
 
+    async def until_tasks_end(self, *, but: Task | None) -> None:
+        """Return when every command that runs now, except one, has ended."""
+        for task in [each for each in self._waiting if isinstance(each, Task) and each is not but]:
+            if task in self._waiting:
+                ended = anyio.Event()
+                self._waiting[task].append(ended.set)
+                await ended.wait()
+
     async def until_idle(self) -> None:
         """Return when nothing runs any more."""
         while self._waiting:

@@ -24,9 +24,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 async def disk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ApplicationClient]:
-    """A thin 2 MiB disk of 4096 blocks of 512 bytes."""
+    """A thin 2 MiB disk of 4096 blocks of 512 bytes, with a place for what it keeps."""
     store = FileBackstore(str(tmp_path / "disk"), scsi.SIZE) if getattr(request, "param", "") == "fileio" else None
-    async with scsi.one_initiator(store) as client:
+    async with scsi.one_initiator(store, directory=tmp_path / "state") as client:
         yield client
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from support.memory import GatedMemory
-from support.scsi import SIZE, one_initiator, pattern, ramdisk
+from support.scsi import SIZE, one_initiator, pattern, ramdisk, two_initiators
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.null import NullBackstore
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi.sense import InvalidFieldInCdb, LbaOutOfRange
+from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED
 
 pytestmark = pytest.mark.anyio
 
@@ -177,3 +178,21 @@ async def test_read_capacity16_reserved_address(disk: ApplicationClient) -> None
         assert (result.sense.asc, result.sense.ascq) == (InvalidFieldInCdb.asc, InvalidFieldInCdb.ascq)
     else:
         assert result.data_in[:8] == (disk.blocks - 1).to_bytes(8, "big")
+
+
+@pytest.mark.parametrize("length", [10, 16])
+async def test_read_capacity_resized(length: int) -> None:
+    """SBC-4 4.10, SPC-5 table 54: a resize is in the next READ CAPACITY, and every nexus hears of it."""
+    store = GatedMemory(1 << 20)
+    command = cdb.read_capacity10() if length == 10 else cdb.read_capacity16()
+    end = 4 if length == 10 else 8
+    async with two_initiators(store) as clients:
+        for size in (2 << 20, 1 << 19):
+            store.data[:] = bytes(size)
+            data = (await clients[0].execute(command, read_length=32)).data_in
+            assert int.from_bytes(data[:end], "big") == size // 512 - 1
+            for client in clients:
+                await client.test_unit_ready(expect=CAPACITY_DATA_HAS_CHANGED)
+                await client.read(10, size // 512 - 1, 1)
+                await client.write(10, size // 512, bytes(512), expect=LbaOutOfRange)
+        assert len(store.data) == 1 << 19

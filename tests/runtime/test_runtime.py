@@ -132,3 +132,30 @@ async def test_a_medium_that_cannot_be_opened(tmp_path):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
     assert all(unit.failed for unit in runtime.logical_units.values())
+
+
+@pytest.mark.anyio
+async def test_a_resize_is_noticed(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "disk.img"
+    runtime = make(tmp_path, None, f"fileio:path={path},size=1M", "ramdisk:size=1M")
+    runtime.size_interval = 0.02
+
+    async def use(fabric: LoopbackFabric) -> None:
+        initiator = fabric.port().connect()
+        await initiator.execute(0, bytes(6))
+        file, memory = runtime.logical_units.values()
+        monkeypatch.setattr(memory.backstore, "size", lambda: 1 // 0)
+        with path.open("r+b") as opened:
+            opened.truncate(2 << 20)
+        while file.blocks != 4096:
+            await anyio.sleep(0.01)
+        result = await initiator.execute(0, bytes(6))
+        assert result.sense is not None
+        assert (result.sense.asc, result.sense.ascq) == (0x2A, 0x09)
+        assert memory.blocks == 2048
+        while "does not tell its size" not in caplog.text:
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.1)
+        assert caplog.text.count("does not tell its size") == 1
+
+    await while_serving(runtime, use)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcm.scsi.command import Access, Attention, Command, Direction, Extent, Readiness
+from tcm.scsi.command import Access, Attention, Command, Direction, Extent, Readiness, WhileErasing
 from tcm.scsi.command_table import COMMANDS, check_reserved, lookup, rows
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
@@ -60,7 +60,7 @@ def test_columns_agree(command):
     if command.extent is not Extent.NONE:
         assert command.readiness is Readiness.READY
     if command.access is Access.WRITE:
-        assert command.direction is Direction.DATA_OUT
+        assert command.direction is Direction.DATA_OUT or command.while_erasing is not WhileErasing.REFUSED
     if command.attention is not Attention.REPORT:
         assert command.readiness is Readiness.ANY
     assert command.timeout > 0

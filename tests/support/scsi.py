@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,7 +19,9 @@ from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore
 from tcm.target.attributes import DeviceAttributes
 from tcm.target.device import TargetDevice
+from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.reservation_store import ReservationStore
 
 FIRST = "naa.5001405000000001"
 SECOND = "naa.5001405000000002"
@@ -42,11 +45,15 @@ async def make_lu(
     serial: str = "11111111-2222-3333-4444-555555555555",
     removable: bool = False,
     read_only: bool = False,
+    directory: Path | None = None,
+    reservations: ReservationStore | None = None,
     **attributes: Any,
 ) -> AsyncIterator[LogicalUnit]:
     """An open logical unit; a 2 MiB thin ramdisk of 512-byte blocks unless a backstore is given.
 
     ``attributes`` are those of :class:`DeviceAttributes`.
+
+    :param directory: where identifying information is kept; ``None``: it cannot be.
     """
     unit = LogicalUnit(
         name,
@@ -56,6 +63,9 @@ async def make_lu(
         removable=removable,
         read_only=read_only,
     )
+    if directory is not None:
+        unit.information_store = InformationFile.of(str(directory), serial)
+    unit.persistent_reservations.store = reservations
     failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
         await unit.open()

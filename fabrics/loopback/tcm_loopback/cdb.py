@@ -153,6 +153,32 @@ def prevent_allow_medium_removal(prevent: int) -> bytes:
     return bytes((0x1E, 0, 0, 0, prevent, 0))
 
 
+def sanitize(
+    action: int, parameter_list_length: int = 0, *, immed: bool = False, ause: bool = False, znr: bool = False
+) -> bytes:
+    """SANITIZE: 1 OVERWRITE, 2 BLOCK ERASE, 3 CRYPTOGRAPHIC ERASE, 31 EXIT FAILURE MODE."""
+    flags = immed << 7 | znr << 6 | ause << 5 | action
+    return bytes((0x48, flags, 0, 0, 0, 0, 0)) + parameter_list_length.to_bytes(2, "big") + b"\0"
+
+
+def overwrite_parameters(pattern: bytes, count: int = 1, *, invert: bool = False, test: int = 0) -> bytes:
+    """Parameter list of SANITIZE OVERWRITE."""
+    return bytes((invert << 7 | test << 5 | count, 0)) + len(pattern).to_bytes(2, "big") + pattern
+
+
+def format_unit(
+    *,
+    fmtpinfo: int = 0,
+    longlist: bool = False,
+    fmtdata: bool = False,
+    cmplst: bool = False,
+    defect_list_format: int = 0,
+    ffmt: int = 0,
+) -> bytes:
+    """FORMAT UNIT."""
+    return bytes((0x04, fmtpinfo << 6 | longlist << 5 | fmtdata << 4 | cmplst << 3 | defect_list_format, 0, 0, ffmt, 0))
+
+
 # Primary commands
 
 
@@ -251,3 +277,56 @@ def send_diagnostic(
 def receive_diagnostic_results(page: int | None = None, allocation_length: int = 4096) -> bytes:
     """RECEIVE DIAGNOSTIC RESULTS."""
     return bytes((0x1C, page is not None, page or 0)) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def report_identifying_information(kind: int = 0, allocation_length: int = 4096) -> bytes:
+    """REPORT IDENTIFYING INFORMATION."""
+    return bytes((0xA3, 0x05, 0, 0, 0, 0)) + allocation_length.to_bytes(4, "big") + bytes((kind << 1, 0))
+
+
+def set_identifying_information(parameter_list_length: int, kind: int = 0) -> bytes:
+    """SET IDENTIFYING INFORMATION."""
+    return bytes((0xA4, 0x06, 0, 0, 0, 0)) + parameter_list_length.to_bytes(4, "big") + bytes((kind << 1, 0))
+
+
+def report_timestamp(allocation_length: int = 12) -> bytes:
+    """REPORT TIMESTAMP."""
+    return bytes((0xA3, 0x0F, 0, 0, 0, 0)) + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def set_timestamp(parameter_list_length: int = 12) -> bytes:
+    """SET TIMESTAMP; see :func:`set_timestamp_parameters`."""
+    return bytes((0xA4, 0x0F, 0, 0, 0, 0)) + parameter_list_length.to_bytes(4, "big") + bytes(2)
+
+
+def set_timestamp_parameters(timestamp: int) -> bytes:
+    """SET TIMESTAMP's parameter list, of milliseconds since 1970."""
+    return bytes(4) + timestamp.to_bytes(6, "big") + bytes(2)
+
+
+def read_buffer(mode: int, allocation_length: int = 4096, *, offset: int = 0, buffer_id: int = 0, specific: int = 0) -> bytes:
+    """READ BUFFER (10)."""
+    start = bytes((0x3C, specific << 5 | mode, buffer_id))
+    return start + offset.to_bytes(3, "big") + allocation_length.to_bytes(3, "big") + b"\0"
+
+
+def write_buffer(mode: int, parameter_list_length: int, *, offset: int = 0, buffer_id: int = 0, specific: int = 0) -> bytes:
+    """WRITE BUFFER."""
+    start = bytes((0x3B, specific << 5 | mode, buffer_id))
+    return start + offset.to_bytes(3, "big") + parameter_list_length.to_bytes(3, "big") + b"\0"
+
+
+def security_protocol_in(protocol: int = 0, specific: int = 0, allocation_length: int = 512, *, inc_512: bool = False) -> bytes:
+    """SECURITY PROTOCOL IN."""
+    start = bytes((0xA2, protocol)) + specific.to_bytes(2, "big") + bytes((inc_512 << 7, 0))
+    return start + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def persistent_reserve_in(action: int, allocation_length: int = 65535) -> bytes:
+    """PERSISTENT RESERVE IN (SPC-5 6.15)."""
+    return bytes((0x5E, action)) + bytes(5) + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def persistent_reserve_out(action: int, kind: int = 0, length: int = 24, *, scope: int = 0) -> bytes:
+    """PERSISTENT RESERVE OUT (SPC-5 6.16)."""
+    return bytes((0x5F, action, scope << 4 | kind, 0, 0)) + length.to_bytes(4, "big") + b"\0"

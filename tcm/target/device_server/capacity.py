@@ -1,4 +1,4 @@
-"""READ CAPACITY (10) and (16) (SBC-4 5.19, 5.20)."""
+"""READ CAPACITY (10) and (16) (SBC-4 5.19, 5.20): whoever asks makes the logical unit look at its size."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 def _read_capacity_10(task: Task) -> None:
     lu = task.logical_unit
     assert lu is not None
+    lu.check_size()
     task.data_in = [read_capacity_10_data(lu.blocks, lu.block_size)]
 
 
 def _read_capacity_16(task: Task) -> None:
     lu = task.logical_unit
     assert lu is not None
+    lu.check_size()
     data = read_capacity_16_data(
         lu.blocks,
         lu.block_size,

@@ -79,7 +79,8 @@ def _extended_inquiry_data(lu: LogicalUnit) -> bytes:
 def _block_device_characteristics(lu: LogicalUnit) -> bytes:
     solid = not lu.capabilities.rotational if lu.attributes.is_nonrot is None else lu.attributes.is_nonrot
     return vpd.block_device_characteristics(
-        rotation_rate=vpd.RotationRate.NON_ROTATING if solid else vpd.RotationRate.NOT_REPORTED
+        rotation_rate=vpd.RotationRate.NON_ROTATING if solid else vpd.RotationRate.NOT_REPORTED,
+        block_erase=Feature.BLOCK_ERASE in lu.features,
     )
 
 

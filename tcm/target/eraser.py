@@ -1,0 +1,254 @@
+"""SANITIZE and FORMAT UNIT under way: what erases a whole medium in the background (SBC-4 4.11, 5.3)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+from anyio import to_thread
+
+from tcm.backstore import Support
+from tcm.scsi.command import Readiness, WhileErasing
+from tcm.scsi.sense import (
+    CheckCondition,
+    CommandTerminated,
+    FormatCommandFailed,
+    FormatInProgress,
+    InternalTargetFailure,
+    MediumFormatCorrupted,
+    SanitizeCommandFailed,
+    SanitizeInProgress,
+    Sense,
+    WriteProtected,
+)
+from tcm.target.erasure_store import BLOCK_ERASE, FORMAT, OVERWRITE, Erasure, ErasureStore
+from tcm.target.medium import CHUNK
+
+if TYPE_CHECKING:
+    from tcm.scsi.command import Command
+    from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.task import Task
+
+log = logging.getLogger(__name__)
+
+STRIDE = 16 << 20
+"""Bytes that one step unmaps or zeroes."""
+CHECKPOINT = 1 << 30
+"""Bytes after which it is written down how far it is."""
+_FULL_SCALE = 1 << 16
+_COMPLEMENT = bytes(255 - byte for byte in range(256))
+
+
+class _Kind(NamedTuple):
+    running: type[CheckCondition]
+    """Sense of whatever is refused meanwhile."""
+    failure: type[CheckCondition]
+    """Sense of the command itself."""
+    failed: type[CheckCondition]
+    """Sense of whatever is refused after a failure."""
+    way_out: frozenset[WhileErasing]
+    """Which commands are taken then."""
+
+
+_SANITIZE = _Kind(
+    SanitizeInProgress, SanitizeCommandFailed, SanitizeCommandFailed, frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES})
+)
+_FORMAT = _Kind(
+    FormatInProgress,
+    FormatCommandFailed,
+    MediumFormatCorrupted,
+    frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES, WhileErasing.FORMATS}),
+)
+_KINDS = {OVERWRITE: _SANITIZE, BLOCK_ERASE: _SANITIZE, FORMAT: _FORMAT}
+
+
+class Run:
+    """An erasure that a command has begun."""
+
+    def __init__(self) -> None:
+        self.started = anyio.Event()
+        """It is written down that it began, or :attr:`error` says why it could not."""
+        self.begun = False
+        self.ended = anyio.Event()
+        self.error: CommandTerminated | None = None
+
+
+class Eraser:
+    """What erases one logical unit's medium; at most one thing at a time.
+
+    Nothing but its own end stops it: no task management function, no reset, no loss of a nexus.
+    """
+
+    def __init__(self, logical_unit: LogicalUnit) -> None:
+        self._logical_unit = logical_unit
+        self.store: ErasureStore | None = None
+        """``None``: a restart forgets it."""
+        self.erasure: Erasure | None = None
+        """Under way, or failed and not yet done with; ``None``: the medium is accessible."""
+        self._stopping = False
+        self._since_checkpoint = 0
+
+    # what others ask
+
+    def check(self, command: Command | None) -> None:
+        """Raises the sense that keeps ``command`` (``None``: any) from being executed now."""
+        erasure = self.erasure
+        if erasure is None:
+            return
+        kind = _KINDS[erasure.kind]
+        column = WhileErasing.REFUSED if command is None else command.while_erasing
+        if column is WhileErasing.ALLOWED or (erasure.failed and column in kind.way_out):
+            return
+        if erasure.failed:
+            if kind is _FORMAT and command is not None and command.readiness is Readiness.ANY:
+                return  # only the medium is out of order (SBC-4 5.3)
+            raise kind.failed
+        error = kind.running
+        progress = b"\x80" + self.progress.to_bytes(2, "big")
+        raise error(sense=Sense(key=error.key, asc=error.asc, ascq=error.ascq, sense_key_specific=progress))
+
+    @property
+    def progress(self) -> int:
+        """PROGRESS INDICATION: how much is done, in 65536ths (SPC-5 4.5.2.4.4)."""
+        erasure, blocks = self.erasure, self._logical_unit.blocks
+        if erasure is None:
+            return _FULL_SCALE - 1
+        done = erasure.done * blocks + min(erasure.lba, blocks)
+        return min(_FULL_SCALE - 1, done * _FULL_SCALE // (erasure.passes * blocks))
+
+    # life cycle
+
+    def load(self) -> None:
+        """Take up what the last process has left, once the backstore is open."""
+        self.erasure = erasure = self.store.load() if self.store is not None else None
+        if erasure is None or erasure.failed:
+            return
+        lu = self._logical_unit
+        fits = erasure.kind != OVERWRITE or len(erasure.block) == lu.block_size
+        if lu.read_only or not fits:
+            log.error("%s: cannot go on with %s", lu.name, erasure.kind)
+            self.erasure = replace(erasure, failed=True)
+
+    def resume(self) -> None:
+        """Go on with what :meth:`load` found, once there is something to run it in."""
+        if self.erasure is not None and not self.erasure.failed:
+            log.info("%s: going on with %s", self._logical_unit.name, self.erasure.kind)
+            self._logical_unit.running.spawn_alone(self._run(Run(), None, None))
+
+    def stop(self) -> None:
+        """The process is about to end: stop at the next step, to go on after the restart."""
+        self._stopping = True
+
+    # what commands do
+
+    def begin(self, task: Task, erasure: Erasure) -> Run:
+        """Close the medium to everybody and erase it once the other commands that execute have ended."""
+        run, before = Run(), self.erasure
+        self.erasure = erasure
+        self._logical_unit.update_ready()
+        self._logical_unit.running.spawn_alone(self._run(run, task, before))
+        return run
+
+    async def leave_failure(self) -> None:
+        """EXIT FAILURE MODE: the medium becomes accessible, whatever is on it. Raises INTERNAL TARGET FAILURE."""
+        try:
+            await self._save(None)
+        except OSError as error:
+            raise InternalTargetFailure from error
+        self._become(None)
+
+    # in the background
+
+    async def _run(self, run: Run, task: Task | None, before: Erasure | None) -> None:
+        lu = self._logical_unit
+        assert self.erasure is not None
+        kind = _KINDS[self.erasure.kind]
+        try:
+            try:
+                await self._save(self.erasure)
+            except OSError as error:
+                log.error("%s: not begun, it cannot be written down: %s", lu.name, error)
+                run.error = InternalTargetFailure()
+                self._become(before if task is not None else replace(self.erasure, failed=True))
+                return
+            run.begun = True
+            run.started.set()
+            await lu.running.until_tasks_end(but=task)
+            try:
+                if await self._erase():
+                    await self._save(None)
+                    self._become(None)
+                else:
+                    run.error = kind.running()
+            except Exception as error:
+                log.error("%s: %s failed: %s", lu.name, self.erasure.kind, error.__cause__ or error)
+                run.error = kind.failure()
+                await self._fail()
+                if not isinstance(error, (CommandTerminated, OSError)):
+                    raise
+        finally:
+            run.started.set()
+            run.ended.set()
+
+    async def _fail(self) -> None:
+        assert self.erasure is not None
+        self._become(replace(self.erasure, failed=True))
+        try:
+            await self._save(self.erasure)
+        except OSError as error:  # what is written down is that it runs: a restart tries again
+            log.error("%s: the failure cannot be written down: %s", self._logical_unit.name, error)
+
+    async def _erase(self) -> bool:
+        """True when all passes are done and durable; False if it has to go on after a restart."""
+        lu = self._logical_unit
+        if lu.read_only:
+            raise WriteProtected
+        while (erasure := self.erasure) is not None and erasure.done < erasure.passes:
+            if self._stopping:
+                await self._checkpoint()
+                if self.store is None:
+                    log.warning("%s: stopped before the end of %s, which a restart forgets", lu.name, erasure.kind)
+                return False
+            left = lu.blocks - erasure.lba
+            if left > 0:
+                blocks = min(left, (CHUNK if erasure.kind == OVERWRITE else STRIDE) >> lu.block_shift)
+                await self._step(erasure, blocks)
+                self.erasure = replace(erasure, lba=erasure.lba + blocks)
+                self._since_checkpoint += blocks << lu.block_shift
+                if self._since_checkpoint >= CHECKPOINT:
+                    await self._checkpoint()
+            else:
+                await lu.medium.flush(write=True)  # a pass that only the cache has seen is none
+                self.erasure = replace(erasure, done=erasure.done + 1, lba=0)
+            await lu.breathe()
+        return True
+
+    async def _step(self, erasure: Erasure, blocks: int) -> None:
+        lu = self._logical_unit
+        medium = lu.medium
+        if erasure.kind == OVERWRITE:
+            block = erasure.block
+            if erasure.invert and erasure.done % 2:
+                block = block.translate(_COMPLEMENT)
+            await medium.write_uncommitted([block * blocks], erasure.lba)
+            return
+        unmaps = medium.capabilities.unmap is Support.NATIVE and lu.provisioned
+        await medium.write_zeroes(erasure.lba, blocks, may_unmap=unmaps)  # unmapping alone may leave what was there
+        if unmaps:
+            await medium.unmap(erasure.lba, blocks)
+
+    async def _checkpoint(self) -> None:
+        self._since_checkpoint = 0
+        await self._logical_unit.medium.flush(write=True)
+        await self._save(self.erasure)
+
+    async def _save(self, erasure: Erasure | None) -> None:
+        if self.store is not None:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self.store.save, erasure)
+
+    def _become(self, erasure: Erasure | None) -> None:
+        self.erasure = erasure
+        self._logical_unit.update_ready()

@@ -1,0 +1,257 @@
+"""Persistent reservations of a logical unit (SPC-5 5.14): what is registered, who holds what, and how a command changes it.
+
+A state never changes: a service action makes a new one, which takes effect as a whole once it is kept where it has to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from tcm.scsi.persistent_reservations import OutAction, OutParameters, ReservationType
+from tcm.scsi.sense import (
+    InsufficientRegistrationResources,
+    InvalidFieldInParameterList,
+    InvalidReleaseOfPersistentReservation,
+    ReservationConflict,
+)
+from tcm.target.unit_attention import REGISTRATIONS_PREEMPTED, RESERVATIONS_PREEMPTED, RESERVATIONS_RELEASED, UnitAttention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MAXIMUM_REGISTRATIONS = 10_000
+"""I_T nexuses registered with one logical unit; then INSUFFICIENT REGISTRATION RESOURCES."""
+
+_NEW_KEY = 8
+_UNREG_OF_SELF = 24
+
+
+class NexusName(NamedTuple):
+    """An I_T nexus, whether it is there now or not."""
+
+    initiator: str
+    isid: bytes | None
+    """iSCSI, unless ``enforce_pr_isids`` is off."""
+    target: str
+    tag: int
+    """Target portal group: with the target's name, the target port, also after a restart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What is known of a registered I_T nexus."""
+
+    key: int
+    fabric: str
+    transport_id: bytes
+    relative_port: int
+    lun: int = 0
+    """The number that the target port exports the logical unit under."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Registrations and reservation at one moment."""
+
+    registrations: Mapping[NexusName, Registration] = field(default_factory=dict)
+    kind: ReservationType | None = None
+    """The reservation's type; ``None``: there is no reservation."""
+    holder: NexusName | None = None
+    """Who holds it; ``None`` if nobody or every registered I_T nexus does."""
+    generation: int = 0
+    """PRGENERATION."""
+    aptpl: bool = False
+    """To be kept through a loss of power."""
+
+    def holds(self, name: NexusName) -> bool:
+        """Whether that I_T nexus is a persistent reservation holder."""
+        if self.kind is None:
+            return False
+        return name in self.registrations if self.kind.all_registrants else name == self.holder
+
+    def has_part(self, name: NexusName) -> bool:
+        """Whether the reservation, if there is one, lets that I_T nexus do everything."""
+        kind = self.kind
+        if kind is None:
+            return True
+        return name in self.registrations if kind.for_registrants else name == self.holder
+
+    @property
+    def reservation(self) -> tuple[int, ReservationType] | None:
+        """Key (zero for all registrants types) and type, as READ RESERVATION tells."""
+        if self.kind is None:
+            return None
+        return (self.registrations[self.holder].key if self.holder else 0), self.kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A PERSISTENT RESERVE OUT command."""
+
+    action: OutAction
+    kind: ReservationType | None
+    """TYPE; ``None`` where it is ignored."""
+    parameters: OutParameters
+    sender: NexusName
+    others: Mapping[NexusName, Registration]
+    """What REGISTER would register, the sender and others; whom REGISTER AND MOVE moves to; with the new key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What comes of a request."""
+
+    state: State
+    attentions: Mapping[NexusName, UnitAttention] = field(default_factory=dict)
+    preempted: tuple[NexusName, ...] = ()
+    """Whose tasks PREEMPT AND ABORT aborts."""
+
+
+def change(state: State, request: Request) -> Change:
+    """Carry a service action out. Raises :class:`ReservationConflict`, :class:`tcm.scsi.sense.CheckCondition`."""
+    action, sender = request.action, request.sender
+    own = state.registrations.get(sender)
+    if action is not OutAction.REGISTER_AND_IGNORE_EXISTING_KEY:
+        unregistered = action in {OutAction.REGISTER, OutAction.REPLACE_LOST_RESERVATION} and own is None
+        if request.parameters.key != (0 if unregistered else own.key if own else None):
+            raise ReservationConflict
+    done = _ACTIONS[action](state, request)
+    if len(done.state.registrations) > MAXIMUM_REGISTRATIONS:
+        raise InsufficientRegistrationResources
+    return done
+
+
+def _next(generation: int) -> int:
+    return (generation + 1) & 0xFFFFFFFF
+
+
+def _others(state: State, *but: NexusName) -> list[NexusName]:
+    return [name for name in state.registrations if name not in but]
+
+
+def _without(state: State, names: Iterable[NexusName]) -> State:
+    """The registrations are gone, and the reservation if nobody is left who holds it."""
+    gone = set(names)
+    left = {name: each for name, each in state.registrations.items() if name not in gone}
+    if state.holder in gone or not left:
+        return replace(state, registrations=left, kind=None, holder=None)
+    return replace(state, registrations=left)
+
+
+def _reserved(state: State, kind: ReservationType, holder: NexusName) -> State:
+    return replace(state, kind=kind, holder=None if kind.all_registrants else holder)
+
+
+def _register(state: State, request: Request) -> Change:
+    """SPC-5 tables 60 and 61."""
+    parameters, sender = request.parameters, request.sender
+    registered = sender in state.registrations
+    if parameters.spec_i_pt and (registered or not parameters.new_key):
+        raise InvalidFieldInParameterList.at(20, 3)
+    if not registered and not parameters.new_key:
+        return Change(state=state)
+    after = replace(state, generation=_next(state.generation), aptpl=parameters.aptpl)
+    if parameters.new_key:
+        # SPEC_I_PT leaves those alone that are registered; a change of key with ALL_TG_PT is for all ports of the initiator
+        made = {
+            name: each for name, each in request.others.items() if name not in state.registrations or name[:2] == sender[:2]
+        }
+        return Change(state=replace(after, registrations={**state.registrations, **made}))
+    gone = [name for name in request.others if name in state.registrations]
+    after = _without(after, gone)
+    released = state.kind is not None and after.kind is None and state.kind.for_registrants
+    return Change(state=after, attentions=dict.fromkeys(after.registrations if released else (), RESERVATIONS_RELEASED))
+
+
+def _reserve(state: State, request: Request) -> Change:
+    assert request.kind is not None
+    if state.kind is None:
+        return Change(state=_reserved(state, request.kind, request.sender))
+    if state.holds(request.sender) and state.kind is request.kind:
+        return Change(state=state)
+    raise ReservationConflict
+
+
+def _release(state: State, request: Request) -> Change:
+    if not state.holds(request.sender):
+        return Change(state=state)
+    if state.kind is not request.kind:
+        raise InvalidReleaseOfPersistentReservation
+    told = _others(state, request.sender) if request.kind is not None and request.kind.for_registrants else ()
+    return Change(state=replace(state, kind=None, holder=None), attentions=dict.fromkeys(told, RESERVATIONS_RELEASED))
+
+
+def _clear(state: State, request: Request) -> Change:
+    after = replace(state, registrations={}, kind=None, holder=None, generation=_next(state.generation))
+    return Change(state=after, attentions=dict.fromkeys(_others(state, request.sender), RESERVATIONS_PREEMPTED))
+
+
+def _preempt(state: State, request: Request) -> Change:
+    """SPC-5 5.14.11.2: of the reservation if the key is its holder's, else of registrations only."""
+    assert request.kind is not None
+    key, sender = request.parameters.new_key, request.sender
+    everybody = state.kind is not None and state.kind.all_registrants
+    if not key and not everybody:
+        raise InvalidFieldInParameterList.at(_NEW_KEY)
+    named = [name for name, each in state.registrations.items() if each.key == key]
+    after = replace(state, generation=_next(state.generation))
+    holder_named = state.holder is not None and state.registrations[state.holder].key == key
+    if holder_named or not key:
+        gone = [name for name in named if name != sender] if key else _others(state, sender)
+        after = _reserved(_without(after, gone), request.kind, sender)
+        attentions = dict.fromkeys(_others(after, sender) if state.kind is not request.kind else (), RESERVATIONS_RELEASED)
+        preempted = tuple(named) if key else tuple(gone)
+    elif named:
+        gone = named
+        after = _without(after, gone)
+        attentions, preempted = {}, tuple(named)
+    else:
+        raise ReservationConflict
+    attentions |= dict.fromkeys((name for name in gone if name != sender), REGISTRATIONS_PREEMPTED)
+    return Change(state=after, attentions=attentions, preempted=preempted)
+
+
+def _move(state: State, request: Request) -> Change:
+    parameters, sender = request.parameters, request.sender
+    if state.kind is None or state.kind.all_registrants or state.holder != sender:
+        raise ReservationConflict
+    if not parameters.new_key:
+        raise InvalidFieldInParameterList.at(_NEW_KEY)
+    (target,) = request.others
+    if target == sender:
+        raise InvalidFieldInParameterList.at(_UNREG_OF_SELF)
+    registrations = {**state.registrations, **request.others}
+    if parameters.unreg:
+        del registrations[sender]
+    after = replace(
+        state,
+        registrations=registrations,
+        holder=target,
+        generation=_next(state.generation),
+        aptpl=parameters.aptpl,
+    )
+    return Change(state=after)
+
+
+def _replace_lost(state: State, request: Request) -> Change:
+    """Everything is forgotten but the new reservation (SPC-5 5.14.11.5); that something was lost, the caller has checked."""
+    assert request.kind is not None
+    if not request.parameters.new_key:
+        raise InvalidFieldInParameterList.at(_NEW_KEY)
+    after = State(registrations=request.others, generation=_next(state.generation), aptpl=request.parameters.aptpl)
+    return Change(state=_reserved(after, request.kind, request.sender))
+
+
+_ACTIONS: dict[OutAction, Callable[[State, Request], Change]] = {
+    OutAction.REGISTER: _register,
+    OutAction.RESERVE: _reserve,
+    OutAction.RELEASE: _release,
+    OutAction.CLEAR: _clear,
+    OutAction.PREEMPT: _preempt,
+    OutAction.PREEMPT_AND_ABORT: _preempt,
+    OutAction.REGISTER_AND_IGNORE_EXISTING_KEY: _register,
+    OutAction.REGISTER_AND_MOVE: _move,
+    OutAction.REPLACE_LOST_RESERVATION: _replace_lost,
+}

@@ -1,0 +1,197 @@
+"""Persistent reservations through a loss of power: SPC-5 5.14.5, LIO's aptpl file."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.scsi import FIRST, SECOND, make_lu, make_target, pattern
+from tcm_loopback import cdb
+from tcm_loopback.commands import ApplicationClient
+
+from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType, parse_out
+from tcm.scsi.sense import (
+    InternalTargetFailure,
+    InvalidFieldInParameterList,
+    ParameterListLengthError,
+    PersistentReservationInformationLost,
+    Status,
+)
+from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
+from tcm.target import aptpl
+from tcm.target.persistent_reservations import NexusName, Registration, State
+from tcm.target.reservation_store import ReservationFile, RevisionMismatch
+
+anyio_test = pytest.mark.anyio
+A, B = 0xA1, 0xB2
+CONFLICT = Status.RESERVATION_CONFLICT
+
+
+@asynccontextmanager
+async def powered(path, **attributes):
+    """Two initiators on a unit with its file; leaving is a loss of power."""
+    async with make_lu(reservations=ReservationFile(str(path)), **attributes) as unit:
+        port = make_target(unit)
+        clients = [ApplicationClient(port.connect(name)) for name in (FIRST, SECOND)]
+        for client in clients:
+            for _ in range(3):
+                await client.request_sense()
+        try:
+            yield clients
+        finally:
+            for client in clients:
+                client.initiator.disconnect()
+
+
+async def out(client, action, key=0, new=0, kind=0, *, aptpl=False, expect=Status.GOOD):
+    data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes(4) + bytes((aptpl, 0, 0, 0))
+    await client.execute(cdb.persistent_reserve_out(action, kind), data, expect=expect)
+
+
+async def read_in(client, action):
+    return (await client.execute(cdb.persistent_reserve_in(action), read_length=65535)).data_in
+
+
+@anyio_test
+@pytest.mark.parametrize("kind", list(ReservationType))
+async def test_persistent_reserve_aptpl_survives(tmp_path: Path, kind: ReservationType) -> None:
+    """SPC-5 5.14.5: keys and reservation are there after a loss of power; PRGENERATION is zero; PTPL_A says it."""
+    path = tmp_path / "pr" / "aptpl_serial"
+    async with powered(path) as (one, two):
+        await out(one, OutAction.REGISTER, 0, A, aptpl=True)
+        await out(two, OutAction.REGISTER, 0, B, aptpl=True)
+        await out(one, OutAction.RESERVE, A, kind=kind)
+        before = await read_in(one, InAction.READ_FULL_STATUS)
+        assert path.read_text().count("PR_REG_END") == 2
+    async with powered(path) as (one, two):
+        after = await read_in(two, InAction.READ_FULL_STATUS)
+        assert after[:4] == bytes(4)
+        zeroed = [data[4:8] + data[8:26] + data[28:] for data in (before, after)]  # the port's number is this process's
+        assert zeroed[0][:40] == zeroed[1][:40]
+        assert (await read_in(one, InAction.REPORT_CAPABILITIES))[2:4] == bytes.fromhex("9db1")
+        await one.write(10, 0, pattern(512))
+        await two.write(10, 0, pattern(512), expect=Status.GOOD if kind.for_registrants else CONFLICT)
+        await out(one, OutAction.CLEAR, A)
+    assert path.read_text() == aptpl.NOTHING
+
+
+@anyio_test
+async def test_persistent_reserve_aptpl_zero(tmp_path: Path) -> None:
+    """SPC-5 5.14.5: the last REGISTER decides; without APTPL nothing outlives the power."""
+    path = tmp_path / "aptpl"
+    async with powered(path) as (one, _):
+        await out(one, OutAction.REGISTER, 0, A)
+        assert not path.exists()
+        await out(one, OutAction.REGISTER, A, B, aptpl=True)
+        await out(one, OutAction.REGISTER, B, A)
+    async with powered(path) as (one, _):
+        assert await read_in(one, InAction.READ_KEYS) == bytes(8)
+
+
+@anyio_test
+async def test_persistent_reserve_force_pr_aptpl(tmp_path: Path) -> None:
+    """LIO's force_pr_aptpl: every registration is kept."""
+    path = tmp_path / "aptpl"
+    async with powered(path, force_pr_aptpl=True) as (one, _):
+        await out(one, OutAction.REGISTER, 0, A)
+    assert f"sa_res_key={A}\n" in path.read_text()
+
+
+@anyio_test
+async def test_persistent_reserve_aptpl_cannot_be_kept(tmp_path: Path) -> None:
+    """SPC-5 5.14.5: what cannot be kept does not take effect."""
+    (tmp_path / "file").write_text("")
+    async with powered(tmp_path / "pr" / "aptpl") as (one, _):
+        (tmp_path / "pr").write_text("in the way")
+        await out(one, OutAction.REGISTER, 0, A, aptpl=True, expect=InternalTargetFailure)
+        assert await read_in(one, InAction.READ_KEYS) == bytes(8)
+        (tmp_path / "pr").unlink()
+        await out(one, OutAction.REGISTER, 0, A, aptpl=True)
+
+
+@anyio_test
+@pytest.mark.parametrize("text", ["", "PR_REG_START: 0\n", "nonsense\n", "No Registrations"])
+async def test_persistent_reserve_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """SPC-5 5.14.11.5: what cannot be read back is reported, not forgotten, until REPLACE LOST RESERVATION."""
+    path = tmp_path / "aptpl"
+    path.write_text(text)
+    with caplog.at_level(logging.ERROR):
+        async with powered(path) as (one, two):
+            assert "persistent reservations are lost: line 1: " in caplog.text
+            lost = PersistentReservationInformationLost
+            await one.read(10, 0, 1, expect=lost)
+            await one.write(10, 0, pattern(512), expect=lost)
+            await one.inquiry()
+            await one.execute(cdb.persistent_reserve_in(InAction.READ_KEYS), read_length=8, expect=lost)
+            await out(one, OutAction.REGISTER, 0, A, expect=lost)
+            replace = OutAction.REPLACE_LOST_RESERVATION
+            await out(one, replace, 0, 0, 1, expect=InvalidFieldInParameterList)
+            await out(one, replace, B, A, 1, expect=CONFLICT)
+            assert path.read_text() == text
+            await out(one, replace, 0, A, ReservationType.WRITE_EXCLUSIVE, aptpl=True)
+            await one.write(10, 0, pattern(512))
+            await two.write(10, 0, pattern(512), expect=CONFLICT)
+    async with powered(path) as (one, two):
+        await two.write(10, 0, pattern(512), expect=CONFLICT)
+
+
+def sample() -> State:
+    iscsi = NexusName("iqn.2026-01.example:a", bytes.fromhex("00023d000001"), "iqn.2026-01.example:t", 1)
+    transport_id = TransportId(ProtocolIdentifier.ISCSI, iscsi.initiator, iscsi.isid).pack()
+    return State(
+        registrations={
+            iscsi: Registration(key=A, fabric="iscsi", transport_id=transport_id, relative_port=1),
+            iscsi._replace(tag=2): Registration(key=B, fabric="iscsi", transport_id=transport_id, relative_port=2, lun=3),
+        },
+        kind=ReservationType.EXCLUSIVE_ACCESS,
+        holder=iscsi,
+        aptpl=True,
+    )
+
+
+def test_text_comes_back_as_the_same_state() -> None:
+    assert aptpl.from_text(aptpl.to_text(sample())) == sample()
+    assert aptpl.from_text(aptpl.NOTHING) == State()
+
+
+def test_every_damaged_line_is_named() -> None:
+    lines = aptpl.to_text(sample()).splitlines(keepends=True)
+    for at in range(len(lines)):
+        for broken in ([*lines[:at], "x\n", *lines[at + 1 :]], [*lines[:at], lines[at].rstrip("\n")]):
+            with pytest.raises(aptpl.Damaged) as damaged:
+                aptpl.from_text("".join(broken))
+            assert 1 <= damaged.value.line <= at + 1
+
+
+def test_a_stale_revision_is_refused(tmp_path: Path) -> None:
+    store = ReservationFile(str(tmp_path / "aptpl"))
+    assert store.get() == (None, 0)
+    assert store.put("a", 0) == 1
+    with pytest.raises(RevisionMismatch):
+        store.put("b", 0)
+    assert store.get() == ("a", 1)
+
+
+SAS = TransportId(ProtocolIdentifier.SAS, "5001405000000001").pack()
+
+
+@given(
+    st.sampled_from(list(OutAction)),
+    st.one_of(
+        st.binary(max_size=120),
+        st.tuples(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), st.binary(max_size=60)).map(b"".join),
+        st.integers(0, 300).map(lambda size: (bytes(20) + b"\x08\0\0\0" + (96).to_bytes(4, "big") + SAS * 4)[:size]),
+    ),
+)
+def test_any_parameter_list_is_parsed_or_refused(action: OutAction, data: bytes) -> None:
+    try:
+        found = parse_out(action, data)
+    except (InvalidFieldInParameterList, ParameterListLengthError):
+        pass
+    else:
+        assert found.key == int.from_bytes(data[:8], "big")
+        assert len(found.offsets) == len(found.transport_ids)
