@@ -52,7 +52,7 @@ def lun_options(directory: Path) -> list[str]:
 
 
 def blank(daemon: Daemon) -> None:
-    """Zeroes on every LUN: what ran there before is chance, and MultipathIO.CompareAndWrite compares a block it has not zeroed."""
+    """Zeroes on every LUN: what ran there before is chance, and CompareAndWrite tests compare a block they have not zeroed."""
     for image in daemon.directory.glob("*.img"):
         with image.open("r+b") as file:
             assert fallocate.punch_hole(file.fileno(), 0, image.stat().st_size), "this file system cannot punch holes"
