@@ -66,10 +66,6 @@ class Disk:
         fields = Path(f"/sys/block/{self.name}/stat").read_text().split()
         return int(fields[0]), int(fields[4])
 
-    def attribute(self, name: str) -> str:
-        """A file of the SCSI device in sysfs."""
-        return Path(f"/sys/block/{self.name}/device/{name}").read_text().strip()
-
 
 class Session:
     """One I_T nexus: the initiator port of this name, logged in to one portal."""

@@ -1,0 +1,56 @@
+"""LIO in the guest itself, by configfs: the same target, with units of the same serial numbers, for comparison."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stories.machine import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIGFS = Path("/sys/kernel/config/target")
+PORTS = (3260, 3261)
+"""Of portal group 1 and 2, on the guest's loopback address."""
+ATTRIBUTES = {"emulate_tpu": 1, "emulate_tpws": 1}
+
+
+def serve(target: str, serials: Mapping[int, str], size: int) -> None:
+    """A target with two portal groups that have the same units, open to everybody.
+
+    :param serials: unit serial number of each LUN.
+    :param size: of each unit, in bytes.
+    """
+    for folder in ("/var/target/pr", "/var/target/alua", "/etc/target/pr", "/etc/target/alua", "/lio"):
+        os.makedirs(folder, exist_ok=True)
+    run("mount", "-t", "tmpfs", "lio", "/lio")
+    run("modprobe", "-a", "target_core_mod", "target_core_file", "iscsi_target_mod")
+    devices = [_unit(lun, serial, size) for lun, serial in serials.items()]
+    for tag, port in enumerate(PORTS, start=1):
+        group = CONFIGFS / "iscsi" / target / f"tpgt_{tag}"
+        os.makedirs(group)
+        for name, value in {"authentication": 0, "generate_node_acls": 1, "demo_mode_write_protect": 0}.items():
+            (group / "attrib" / name).write_text(str(value))
+        (group / "attrib/cache_dynamic_acls").write_text("1")
+        (group / "np" / f"127.0.0.1:{port}").mkdir()
+        for lun, device in zip(serials, devices, strict=True):
+            place = group / "lun" / f"lun_{lun}"
+            place.mkdir()
+            os.symlink(device, place / "unit")
+        (group / "enable").write_text("1")
+
+
+def _unit(lun: int, serial: str, size: int) -> Path:
+    path = Path(f"/lio/{lun}.img")
+    path.touch()
+    os.truncate(path, size)
+    device = CONFIGFS / "core/fileio_0" / f"unit{lun}"
+    os.makedirs(device)
+    (device / "control").write_text(f"fd_dev_name={path},fd_dev_size={size},fd_buffered_io=1")
+    (device / "wwn/vpd_unit_serial").write_text(serial)
+    (device / "enable").write_text("1")
+    for name, value in ATTRIBUTES.items():
+        (device / "attrib" / name).write_text(str(value))
+    return device
