@@ -17,10 +17,10 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.initiator import LoopbackInitiator
 from tcm_loopback.transport import CommandAborted, LoopbackCommand, LoopbackTransport
 
-from tcm.scsi.sense import Status
+from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, Status
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import Task, TaskAttribute, TaskState
-from tcm.target.task_management import TaskManagementFunction
+from tcm.target.task_management import TaskManagementFunction, TaskManagementResponse
 
 pytestmark = pytest.mark.anyio
 SIMPLE, ORDERED, HEAD = TaskAttribute.SIMPLE, TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE
@@ -111,15 +111,21 @@ class Program:
             await initiator.task_management(TaskManagementFunction.ABORT_TASK, 0, TAGS + number)
             self.compare()
 
+    async def end(self, sent: list[LoopbackCommand]) -> None:
+        """Let all that was started come to its end."""
+        while not all(each.done for each in sent):
+            await self.step(sent)
+
     async def run(self, attributes: list[TaskAttribute]) -> list[Status | None]:
         sent: list[LoopbackCommand] = []
         for number, attribute in enumerate(attributes):
             sent.append(self.start(number, attribute))
             self.compare()
             await self.step(sent)
+            if self.chance.random() < 0.1:
+                await self.end(sent)
+        await self.end(sent)
         outcomes: list[Status | None] = []
-        while not all(each.done for each in sent):
-            await self.step(sent)
         for each in sent:
             try:
                 outcomes.append((await each.wait()).status)
@@ -139,7 +145,7 @@ async def test_task_set_follows_the_model(mix: str, nexuses: int) -> None:
         store = Watched(delayed(RamdiskBackstore(TASKS * SLOT), fickle=seed % 2 == 1, seed=seed), model)
         async with make_lu(store) as unit:
             port = make_target(unit)
-            initiators = [port.connect(f"naa.500140500000000{i}", express=seed % 3 == 2) for i in range(1, nexuses + 1)]
+            initiators = [port.connect(f"naa.500140500000000{i}", express=seed % 2 == 1) for i in range(1, nexuses + 1)]
             for initiator in initiators:
                 await ApplicationClient(initiator).identify()
                 initiator.transport = Watching(model)
@@ -151,5 +157,54 @@ async def test_task_set_follows_the_model(mix: str, nexuses: int) -> None:
             assert outcomes.count(Status.GOOD) > TASKS // 2
             assert set(outcomes) <= {Status.GOOD, None}
             assert not model.tasks
+            assert not model.faults
             for initiator in initiators:
                 initiator.disconnect()
+
+
+async def test_mode_sense_says_how_tasks_are_ordered(disk: ApplicationClient) -> None:
+    """SPC-5 7.5.10: one task set (TST 000b), unrestricted reordering of SIMPLE tasks (QUEUE ALGORITHM MODIFIER 0001b); both
+    are refused if MODE SELECT would have them otherwise, with a pointer."""
+    page = bytearray(await disk.mode_sense(10, 0x0A, dbd=True))[8:]
+    assert page[2] >> 5 == 0
+    assert page[3] >> 4 == 1
+    for byte, value in ((3, 0x00), (2, 0x20)):
+        wrong = bytearray(page)
+        wrong[0] &= 0x7F
+        wrong[byte] = wrong[byte] & 0x0F | value
+        result = await disk.mode_select(10, bytes(8) + bytes(wrong), expect=InvalidFieldInParameterList)
+        assert result.sense is not None
+        assert result.sense.sense_key_specific is not None
+        assert result.sense.sense_key_specific[1:] == bytes((0, 8 + byte))
+    assert (await disk.mode_sense(10, 0x0A, dbd=True))[8:] == bytes(page)
+
+
+async def test_ordered_write_has_the_last_word() -> None:
+    """SAM-5 8.6.3: SIMPLE writes of two nexuses over one another, an ORDERED one over them, and a read: it sees the ORDERED
+    one, whole."""
+    blocks = 16
+    async with make_lu(delayed(RamdiskBackstore(blocks * 512), seed=3)) as unit:
+        port = make_target(unit)
+        clients = [ApplicationClient(port.connect(f"naa.500140500000000{i}")) for i in (1, 2)]
+        for client in clients:
+            await client.identify()
+        for value in range(1, 30):
+            sent = [
+                clients[i % 2].initiator.start(0, cdb.write(10, 0, blocks), bytes((value + i,)) * 512 * blocks, attribute=kind)
+                for i, kind in enumerate((SIMPLE, SIMPLE, SIMPLE, ORDERED))
+            ]
+            reader = clients[value % 2].initiator.start(0, cdb.read(10, 0, blocks), read_length=512 * blocks)
+            with anyio.fail_after(5):
+                assert (await reader.wait()).data_in == bytes((value + 3,)) * 512 * blocks
+            assert all(each.done for each in sent)
+        for client in clients:
+            client.initiator.disconnect()
+
+
+async def test_naca_is_refused(disk: ApplicationClient) -> None:
+    """SAM-5 5.2: NACA set where NORMACA is zero: INVALID FIELD IN CDB with a pointer at the bit; there is no ACA."""
+    assert not (await disk.inquiry())[3] & 0x20
+    result = await disk.execute(bytes((0, 0, 0, 0, 0, 0x04)), expect=InvalidFieldInCdb)
+    assert result.sense is not None
+    assert result.sense.sense_key_specific == b"\xca\0\x05"
+    assert await disk.initiator.task_management(TaskManagementFunction.CLEAR_ACA) is TaskManagementResponse.NOT_SUPPORTED

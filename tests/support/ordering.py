@@ -23,7 +23,6 @@ class Entry:
     number: int
     attribute: TaskAttribute
     enabled: bool = False
-    started: bool = False
 
 
 class OrderModel:
@@ -31,8 +30,8 @@ class OrderModel:
 
     def __init__(self) -> None:
         self.tasks: list[Entry] = []
-        self.order: list[int] = []
-        """Numbers of tasks, as they got to the medium."""
+        self.faults: list[str] = []
+        """What was wrong. Not raised: what a backstore raises is answered with sense data, or tried again."""
 
     def accept(self, number: int, attribute: TaskAttribute) -> None:
         self.tasks.append(Entry(number, attribute))
@@ -41,11 +40,12 @@ class OrderModel:
     def touch(self, number: int) -> None:
         """The backstore is asked for something on behalf of a task."""
         entry = self._find(number)
-        assert entry is not None, f"task {number} gets to the medium, and is not in the task set"
-        assert entry.enabled, f"{entry.attribute.name} task {number} gets to the medium before {self._before(entry)} have ended"
-        if not entry.started:
-            self.order.append(number)
-        entry.started = True
+        if entry is None:
+            self.faults.append(f"task {number} gets to the medium, and is not in the task set")
+        elif not entry.enabled:
+            self.faults.append(
+                f"{entry.attribute.name} task {number} gets to the medium before {self._before(entry)} have ended"
+            )
 
     def leave(self, number: int) -> None:
         """A task has ended or was aborted."""
