@@ -9,7 +9,7 @@ import pytest
 from support.scsi import one_initiator
 from tcm_loopback.commands import ApplicationClient
 
-from tcm.scsi.command import Command
+from tcm.scsi.command import VARIABLE_LENGTH, Command
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import SenseKey, Status
 
@@ -34,7 +34,9 @@ def random_cdb(command: Command, chance: random.Random) -> bytes:
             if (allowed >> bit & 1 or chance.random() < 0.002) and chance.random() < density:
                 cdb[index] |= 1 << bit
     cdb[0] = command.operation_code
-    if command.service_action is not None:
+    if command.operation_code == VARIABLE_LENGTH:
+        cdb[7:10] = command.usage[7:10]
+    elif command.service_action is not None:
         cdb[1] = cdb[1] & 0xE0 | command.service_action
     return bytes(cdb)
 
