@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.commands import bare
 from support.memory import GatedMemory
 from support.scsi import logical_unit, one_initiator
 from tcm_loopback import cdb
@@ -22,17 +23,6 @@ OPCODES = {command.operation_code for command in COMMANDS}
 WITH_ACTION = {command.operation_code for command in COMMANDS if command.service_action is not None} - {VARIABLE_LENGTH}
 
 ANCHOR = {"WRITE SAME (10)": 0x10, "WRITE SAME (16)": 0x10, "UNMAP": 0x01}
-
-
-def bare(command: Command) -> bytearray:
-    """The command's CDB with zeroes in all its fields."""
-    data = bytearray(command.length)
-    data[0] = command.operation_code
-    if command.operation_code == VARIABLE_LENGTH:
-        data[7:10] = command.usage[7:10]
-    elif command.service_action is not None:
-        data[1] = command.service_action
-    return data
 
 
 @EVERY

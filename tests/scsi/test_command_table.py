@@ -3,25 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.commands import bare
 
-from tcm.scsi.command import VARIABLE_LENGTH, Access, Attention, Command, Direction, Extent, Readiness, WhileErasing
+from tcm.scsi.command import VARIABLE_LENGTH, Access, Attention, Direction, Extent, Readiness, WhileErasing
 from tcm.scsi.command_table import COMMANDS, check_reserved, lookup, rows
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 GROUP_CODE_LENGTHS = {0: 6, 1: 10, 2: 10, 3: 32, 4: 16, 5: 12}
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-
-
-def plain_cdb(command: Command) -> bytes:
-    """The command with every field zero."""
-    cdb = bytearray(command.length)
-    cdb[0] = command.operation_code
-    if command.operation_code == VARIABLE_LENGTH:
-        assert command.service_action is not None
-        cdb[7], cdb[8:10] = command.length - 8, command.service_action.to_bytes(2)
-    elif command.service_action is not None:
-        cdb[1] = command.service_action
-    return bytes(cdb)
 
 
 def pointer(error: InvalidFieldInCdb) -> tuple[int, int | None]:
@@ -74,7 +63,7 @@ def test_columns_agree(command):
 
 @each_command
 def test_lookup_finds_the_row_also_when_padded(command):
-    cdb = plain_cdb(command)
+    cdb = bytes(bare(command))
     longer = max(16, len(cdb) + 4)
     assert lookup(cdb) is command
     assert lookup(cdb.ljust(longer, b"\0")) is command
@@ -84,7 +73,7 @@ def test_lookup_finds_the_row_also_when_padded(command):
 
 @each_command
 def test_each_reserved_bit_is_refused_with_its_pointer(command):
-    base = plain_cdb(command)
+    base = bytes(bare(command))
     allowed = list(command.usage)
     for index, ignored in enumerate(command.ignored):
         allowed[index] |= ignored

@@ -6,10 +6,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from support.commands import identify
 from support.scsi import one_initiator
 from tcm_loopback.commands import ApplicationClient
 
-from tcm.scsi.command import VARIABLE_LENGTH, Command
+from tcm.scsi.command import Command
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import SenseKey, Status
 
@@ -33,11 +34,7 @@ def random_cdb(command: Command, chance: random.Random) -> bytes:
         for bit in range(8):
             if (allowed >> bit & 1 or chance.random() < 0.002) and chance.random() < density:
                 cdb[index] |= 1 << bit
-    cdb[0] = command.operation_code
-    if command.operation_code == VARIABLE_LENGTH:
-        cdb[7:10] = command.usage[7:10]
-    elif command.service_action is not None:
-        cdb[1] = cdb[1] & 0xE0 | command.service_action
+    identify(command, cdb)
     return bytes(cdb)
 
 
