@@ -20,7 +20,7 @@ from tcm.backstore import Backstore
 from tcm.scsi.persistent_reservations import OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
 from tcm.scsi.sense import SenseKey, Status
-from tcm.target.reservation_store import ReservationFile
+from tcm.target.directory_store import DirectoryStore
 
 pytestmark = pytest.mark.anyio
 GOOD, CONFLICT = Status.GOOD, Status.RESERVATION_CONFLICT
@@ -151,9 +151,9 @@ async def test_reserve_one_of_64_wins(fickle: bool) -> None:
 async def test_persistent_reserve_out_reserve_one_of_64_wins(tmp_path: Path, kind: Kind, flags: int) -> None:
     """SPC-5 5.14.9: of 64 registered initiators one gets the reservation; no write sent after its GOOD is executed."""
     winners: list[int] = []
-    kept = ReservationFile(str(tmp_path / "aptpl"))
+    kept = DirectoryStore(str(tmp_path))
     memory = RamdiskBackstore(BLOCKS * 512)
-    async with crowd(delayed(memory, fickle=True), reservations=kept) as clients:
+    async with crowd(delayed(memory, fickle=True), store=kept) as clients:
 
         async def register(number: int) -> None:
             assert (await out(clients[number], OutAction.REGISTER, 0, number + 1, flags=flags)).status is GOOD
@@ -174,8 +174,8 @@ async def test_persistent_reserve_out_reserve_one_of_64_wins(tmp_path: Path, kin
         assert len(winners) == 1
         writers.check()
     if flags:
-        text, _ = kept.get()
-        assert text is not None
+        (file,) = (tmp_path / "pr").glob("aptpl_*")
+        text = file.read_text()
         assert text.count("PR_REG_START") == INITIATORS
         assert text.count("res_holder=1") == 1
 
@@ -187,9 +187,9 @@ async def test_persistent_reserve_out_preempt_and_abort_one_of_64_wins(tmp_path:
 
     Four times, each time the winner of the time before is the victim, while everybody writes.
     """
-    kept = ReservationFile(str(tmp_path / "aptpl"))
+    kept = DirectoryStore(str(tmp_path))
     memory = RamdiskBackstore(BLOCKS * 512)
-    async with crowd(delayed(memory, fickle=True), reservations=kept) as clients:
+    async with crowd(delayed(memory, fickle=True), store=kept) as clients:
         for number in range(INITIATORS):
             assert (await out(clients[number], OutAction.REGISTER, 0, number + 1, flags=flags)).status is GOOD
         holder = 0

@@ -22,7 +22,7 @@ from tcm_loopback.transport import CommandAborted, Result
 from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency
 from tcm.filter import BackstoreFilter
-from tcm.target.reservation_store import ReservationStore
+from tcm.target.store import Store
 from tcm.target.task_management import TaskManagementFunction
 
 BLOCKS = 256
@@ -93,17 +93,13 @@ does so half of the time, so that the express lane opens and closes between them
 
 @asynccontextmanager
 async def crowd(
-    store: Backstore | BlockingBackstore,
-    count: int = INITIATORS,
-    *,
-    reservations: ReservationStore | None = None,
-    **attributes: Any,
+    backstore: Backstore | BlockingBackstore, count: int = INITIATORS, *, store: Store | None = None, **attributes: Any
 ) -> AsyncIterator[list[ApplicationClient]]:
     """``count`` initiators over two target ports of one logical unit, every other one with the express lane.
 
     Whatever is done with them has to be over within a minute.
     """
-    async with make_lu(store, reservations=reservations, queue_depth=4 * count, **attributes) as unit:
+    async with make_lu(backstore, store=store, queue_depth=4 * count, **attributes) as unit:
         ports = [make_target(unit, name=f"naa.500140500000001{i}") for i in range(2)]
         clients = [
             ApplicationClient(ports[i % 2].connect(f"naa.50014050{i + 1:08x}", express=bool(i & 2))) for i in range(count)
