@@ -80,8 +80,7 @@ class Writers:
             self.refusals += status is CONFLICT
             if forbidden:
                 assert status is not GOOD, f"write {value} of initiator {number} was sent after the reservation and is GOOD"
-            for _ in range(chance.randrange(8)):
-                await checkpoint()
+            await anyio.sleep(chance.choice((0, 0, 0, 0.0005)) if status is GOOD else 0.0005)  # leaves the worker threads time
 
     def on_medium(self) -> list[tuple[int, ...]]:
         """What is in everybody's blocks now."""
@@ -190,8 +189,9 @@ async def test_persistent_reserve_out_preempt_and_abort_one_of_64_wins(tmp_path:
     kept = DirectoryStore(str(tmp_path))
     memory = RamdiskBackstore(BLOCKS * 512)
     async with crowd(delayed(memory, fickle=True), store=kept) as clients:
-        for number in range(INITIATORS):
-            assert (await out(clients[number], OutAction.REGISTER, 0, number + 1, flags=flags)).status is GOOD
+        for number in range(INITIATORS):  # what the last one says of APTPL is what counts
+            last = flags if number == INITIATORS - 1 else 0
+            assert (await out(clients[number], OutAction.REGISTER, 0, number + 1, flags=last)).status is GOOD
         holder = 0
         assert (await out(clients[holder], OutAction.RESERVE, 1, kind=kind)).status is GOOD
         at_preemption: dict[int, tuple[int, ...]] = {}
@@ -216,5 +216,5 @@ async def test_persistent_reserve_out_preempt_and_abort_one_of_64_wins(tmp_path:
                 if kind is Kind.EXCLUSIVE_ACCESS:
                     writers.refused[holder] = None
         writers.check()
-        last = writers.on_medium()
-        assert {number: last[number] for number in at_preemption} == at_preemption
+        final = writers.on_medium()
+        assert {number: final[number] for number in at_preemption} == at_preemption
