@@ -157,6 +157,8 @@ class Configuration:
     """Where logical units keep saved mode parameters, made when needed; ``None``: they cannot save any."""
     information_directory: str | None = None
     """The same for identifying information."""
+    log_directory: str | None = None
+    """The same for log parameters."""
     reservation_directory: str | None = None
     """Where persistent reservations are kept through a loss of power (APTPL), likewise."""
 

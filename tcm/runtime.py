@@ -21,6 +21,7 @@ from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.erasure_store import ErasureFile
 from tcm.target.identifying_information import InformationFile
+from tcm.target.log_store import LogFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.mode_parameters import ModeFile
 from tcm.target.reservation_store import ReservationFile
@@ -120,6 +121,8 @@ class Runtime:
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
                 unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)
+            if self.configuration.log_directory is not None:
+                unit.log_parameters.store = LogFile.of(self.configuration.log_directory, each.serial)
             if self.configuration.information_directory is not None:
                 unit.information_store = InformationFile.of(self.configuration.information_directory, each.serial)
         for config in self.configuration.targets:

@@ -20,6 +20,7 @@ from tcm.backstore import Backstore, BlockingBackstore
 from tcm.target.attributes import DeviceAttributes
 from tcm.target.device import TargetDevice
 from tcm.target.identifying_information import InformationFile
+from tcm.target.log_store import LogFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.reservation_store import ReservationStore
 
@@ -53,7 +54,7 @@ async def make_lu(
 
     ``attributes`` are those of :class:`DeviceAttributes`.
 
-    :param directory: where identifying information is kept; ``None``: it cannot be.
+    :param directory: where identifying information and log parameters are kept; ``None``: they cannot be.
     """
     unit = LogicalUnit(
         name,
@@ -65,6 +66,7 @@ async def make_lu(
     )
     if directory is not None:
         unit.information_store = InformationFile.of(str(directory), serial)
+        unit.log_parameters.store = LogFile.of(str(directory / "log"), serial)
     unit.persistent_reservations.store = reservations
     failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
