@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio import to_thread
 
 from tcm.scsi.command import Access
+from tcm.scsi.log_pages import GENERAL_USAGE_LENGTH, GENERAL_USAGE_PARAMETERS
 from tcm.scsi.sense import CheckCondition, InternalTargetFailure, SenseKey
 from tcm.target.counters import COUNTERS
+from tcm.target.store import ABSENT, RevisionMismatch, key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
     from tcm.scsi.command import Command
     from tcm.scsi.log_pages import Key
     from tcm.scsi.sense import CommandTerminated, Sense
-    from tcm.target.log_store import LogStore
     from tcm.target.logical_unit import LogicalUnit
+
+log = logging.getLogger(__name__)
 
 SELF_TESTS_KEPT = 20
 """Results in the Self-Test Results log page."""
@@ -51,8 +55,6 @@ class LogParameters:
         self._logical_unit = logical_unit
         self._clock = clock
         self._opened = clock()
-        self.store: LogStore | None = None
-        """Where saved parameters are kept; ``None``: LOG SELECT cannot save."""
         self.events: Counter[str] = Counter()
         self._before: dict[Key, Counter[str]] = {}
         self.self_tests: deque[SelfTestResult] = deque(maxlen=SELF_TESTS_KEPT)
@@ -60,12 +62,26 @@ class LogParameters:
         self.application: dict[int, bytes] = {}
         """General usage parameters that have been written, by code."""
         self._saved: Mapping[int, bytes] = {}
+        self._revision = ABSENT
         self._saving = anyio.Lock()
+        self._key = key("log", logical_unit.serial)
 
-    def load(self) -> None:
-        """Take up what was saved, once the backstore is open."""
+    @property
+    def savable(self) -> bool:
+        """There is a place for them."""
+        return self._logical_unit.store is not None
+
+    async def load(self) -> None:
+        """Take up what was saved, once the backstore is open; what cannot be read is as if it had never been."""
         self._opened = self._clock()
-        self._saved = self.store.load() if self.store is not None else {}
+        store = self._logical_unit.store
+        if store is None:
+            return
+        try:
+            text, self._revision = await store.get(self._key)
+            self._saved = parse_saved(text or "{}")
+        except (OSError, ValueError, RecursionError) as error:
+            log.warning("%s: saved log parameters are ignored: %s", self._logical_unit.name, error)
         self.application = dict(self._saved)
 
     @property
@@ -83,9 +99,9 @@ class LogParameters:
         else:
             self.events[NON_MEDIUM_ERRORS] += 1
 
-    def count(self, key: Key, name: str) -> int:
-        """An event, or one of the nexuses' counters, as page ``key`` shows it."""
-        return self._total(name) - self._before.get(key, Counter())[name]
+    def count(self, page: Key, name: str) -> int:
+        """An event, or one of the nexuses' counters, as ``page`` shows it."""
+        return self._total(name) - self._before.get(page, Counter())[name]
 
     def _total(self, name: str) -> int:
         return self._logical_unit.total(name) if name in COUNTERS else self.events[name]
@@ -111,12 +127,16 @@ class LogParameters:
 
         Raises INTERNAL TARGET FAILURE if they cannot be kept; nothing has changed then.
         """
-        if self.store is None:
-            return
-        async with self._saving:  # there is one file for all nexuses
+        store = self._logical_unit.store
+        assert store is not None
+        async with self._saving:  # one after the other, each with the revision that the one before has made
             wanted = self._with(values)
+            text = json.dumps({str(code): value.hex() for code, value in sorted(wanted.items())}, indent=1)
             try:
-                await to_thread.run_sync(self.store.save, wanted)
+                try:
+                    self._revision = await store.put(self._key, text, self._revision)
+                except RevisionMismatch:  # another node has saved, or what was there could not be read: the last one wins
+                    self._revision = await store.put(self._key, text, (await store.get(self._key)).revision)
             except OSError as error:
                 raise InternalTargetFailure from error
             self._saved = wanted
@@ -124,3 +144,15 @@ class LogParameters:
     def _with(self, values: Mapping[int, bytes]) -> dict[int, bytes]:
         """Parameters that are all zero are as if they had never been written."""
         return {code: value for code, value in {**self.application, **values}.items() if any(value)}
+
+
+def parse_saved(text: str) -> dict[int, bytes]:
+    """General usage parameters by code, as :meth:`LogParameters.save` wrote them. Raises ``ValueError``."""
+    content = json.loads(text)
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise ValueError("not a table of parameters")
+    parameters = {int(code): bytes.fromhex(value) for code, value in content.items()}
+    for code, value in parameters.items():
+        if not 0 <= code < GENERAL_USAGE_PARAMETERS or len(value) != GENERAL_USAGE_LENGTH:
+            raise ValueError(f"parameter {code} with {len(value)} bytes")
+    return parameters

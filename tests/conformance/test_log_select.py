@@ -22,6 +22,7 @@ from tcm.scsi.sense import (
     ParameterListLengthError,
     Status,
 )
+from tcm.target.directory_store import DirectoryStore
 from tcm.target.task_management import TaskManagementFunction
 from tcm.target.unit_attention import LOG_PARAMETERS_CHANGED
 
@@ -93,23 +94,23 @@ async def test_log_select_all_parameters(disk: ApplicationClient) -> None:
 async def test_log_select_saves(tmp_path: Path) -> None:
     """SPC-5 6.10: with SP the parameters outlive a loss of power and a logical unit reset; without they do not."""
     one, two = pattern(252, 1), pattern(252, 2)
-    async with one_initiator(directory=tmp_path) as disk:
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
         await select(disk, written(p1=one), sp=True)
         await select(disk, written(p1=two, p2=two))
         await disk.initiator.task_management(TaskManagementFunction.LOGICAL_UNIT_RESET, 0)
         await disk.identify()
         assert await stored(disk) == {1: one}
         await select(disk, written(p2=two))
-    async with one_initiator(directory=tmp_path) as disk:
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
         assert await stored(disk) == {1: one}
 
 
 async def test_log_select_disable_save(tmp_path: Path) -> None:
     """SPC-5 7.3.2: a page with DS is set, and not saved."""
-    async with one_initiator(directory=tmp_path) as disk:
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
         await select(disk, listed({0: pattern(252)}, ds=True), sp=True)
         assert await stored(disk) == {0: pattern(252)}
-    async with one_initiator(directory=tmp_path) as disk:
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
         assert await stored(disk) == {}
 
 
@@ -125,19 +126,28 @@ async def test_log_select_without_a_place_to_save() -> None:
 async def test_log_select_that_cannot_be_saved(disk: ApplicationClient) -> None:
     """A file that cannot be written is INTERNAL TARGET FAILURE, and nothing has changed."""
 
-    class Full:
-        def load(self) -> Mapping[int, bytes]:
-            return {}
-
-        def save(self, parameters: Mapping[int, bytes]) -> None:
+    class Full(DirectoryStore):
+        async def put(self, key: str, value: str | None, revision: str) -> str:
             raise OSError(errno.ENOSPC, "no space left on device")
 
-    logical_unit(disk).log_parameters.store = Full()
+    logical_unit(disk).store = Full("unused")
     await disk.read(16, 0, 1)
     await select(disk, written(p0=pattern(252)), sp=True, expect=InternalTargetFailure)
     await disk.execute(cdb.log_select(pcr=True, sp=True), expect=InternalTargetFailure)
     assert await stored(disk) == {}
     assert await reads(disk) == 1
+
+
+async def test_log_select_beside_another_node(tmp_path: Path) -> None:
+    """A value that somebody else has saved meanwhile is replaced: the last one wins."""
+    async with (
+        one_initiator(store=DirectoryStore(str(tmp_path))) as disk,
+        one_initiator(store=DirectoryStore(str(tmp_path))) as other,
+    ):
+        await select(disk, written(p0=pattern(252)), sp=True)
+        await select(other, written(p1=pattern(252)), sp=True)
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
+        assert await stored(disk) == {1: pattern(252)}
 
 
 async def test_log_select_attention() -> None:
@@ -193,14 +203,14 @@ async def test_log_select_parameter_code_reset(disk: ApplicationClient) -> None:
 
 async def test_log_select_reset_is_saved(tmp_path: Path) -> None:
     """SPC-5 6.10: PCR with SP resets what has been saved, too; SP alone saves what is current."""
-    async with one_initiator(directory=tmp_path) as disk:
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
         await select(disk, written(p0=pattern(252)))
         await disk.execute(cdb.log_select(sp=True))
         assert await stored(disk) == {0: pattern(252)}
-    async with one_initiator(directory=tmp_path) as disk:
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
         assert await stored(disk) == {0: pattern(252)}
         await disk.execute(cdb.log_select(sp=True, pcr=True))
-    async with one_initiator(directory=tmp_path) as disk:
+    async with one_initiator(store=DirectoryStore(str(tmp_path))) as disk:
         assert await stored(disk) == {}
         await disk.execute(cdb.log_select(sp=True, page=STATISTICS), expect=InvalidFieldInCdb)
 

@@ -23,6 +23,8 @@ from tcm.scsi.sense import (
     UnrecoveredReadError,
     WriteError,
 )
+from tcm.target.directory_store import DirectoryStore
+from tcm.target.store import key
 from tcm.target.task_management import TaskManagementFunction
 
 pytestmark = pytest.mark.anyio
@@ -163,8 +165,9 @@ async def test_log_sense_save(disk: ApplicationClient) -> None:
     lu = logical_unit(disk)
     lu.log_parameters.set({3: b"x" * 252})
     await disk.execute(cdb.log_sense(0x19, sp=True), read_length=512)
-    assert lu.log_parameters.store is not None
-    assert lu.log_parameters.store.load() == {3: b"x" * 252}
+    lu.log_parameters.set({3: bytes(252)})
+    lu.log_parameters.reset(())
+    assert lu.log_parameters.application == {3: b"x" * 252}
 
 
 async def test_log_sense_save_without_a_place() -> None:
@@ -257,14 +260,16 @@ async def test_log_sense_reserved(pair: Pair) -> None:
     await other.execute(cdb.log_select(), expect=Status.RESERVATION_CONFLICT)
 
 
-async def test_log_sense_without_a_file(tmp_path: Path) -> None:
-    """A file of saved parameters that cannot be understood is ignored."""
-    (tmp_path / "log").mkdir()
-    path = tmp_path / "log" / "00000000-2222-3333-4444-555555555555.json"
-    for text in ("{", "[]", '{"a": ""}', '{"0": "00"}', f'{{"64": "{"00" * 252}"}}', '{"0": 1}', '"\xff"'):
-        path.write_text(text, encoding="latin-1")
-        async with one_initiator(NullBackstore(SIZE), directory=tmp_path) as disk:
+async def test_log_sense_damaged(tmp_path: Path) -> None:
+    """Saved parameters that cannot be understood are ignored, and replaced by the next that are saved."""
+    store = DirectoryStore(str(tmp_path))
+    saved = key("log", "00000000-2222-3333-4444-555555555555")
+    for text in ("{", "[]", '{"a": ""}', '{"0": "00"}', f'{{"64": "{"00" * 252}"}}', '{"0": 1}', '"\udcff"', "[" * 100_000):
+        await store.put(saved, text, (await store.get(saved)).revision)
+        async with one_initiator(NullBackstore(SIZE), store=store) as disk:
             assert set((await parameters(disk, 0x0F)).values()) == {bytes(252)}
+            await disk.execute(cdb.log_sense(0, sp=True), read_length=512)
+            assert (await store.get(saved)).value == "{}"
 
 
 async def test_log_sense_two_nexuses() -> None:

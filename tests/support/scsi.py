@@ -20,9 +20,8 @@ from tcm.backstore import Backstore, BlockingBackstore
 from tcm.target.attributes import DeviceAttributes
 from tcm.target.device import TargetDevice
 from tcm.target.identifying_information import InformationFile
-from tcm.target.log_store import LogFile
 from tcm.target.logical_unit import LogicalUnit
-from tcm.target.reservation_store import ReservationStore
+from tcm.target.store import Store
 
 FIRST = "naa.5001405000000001"
 SECOND = "naa.5001405000000002"
@@ -47,14 +46,15 @@ async def make_lu(
     removable: bool = False,
     read_only: bool = False,
     directory: Path | None = None,
-    reservations: ReservationStore | None = None,
+    store: Store | None = None,
     **attributes: Any,
 ) -> AsyncIterator[LogicalUnit]:
     """An open logical unit; a 2 MiB thin ramdisk of 512-byte blocks unless a backstore is given.
 
     ``attributes`` are those of :class:`DeviceAttributes`.
 
-    :param directory: where identifying information and log parameters are kept; ``None``: they cannot be.
+    :param directory: where identifying information is kept; ``None``: it cannot be.
+    :param store: where everything else is.
     """
     unit = LogicalUnit(
         name,
@@ -63,11 +63,10 @@ async def make_lu(
         attributes=DeviceAttributes(**attributes),
         removable=removable,
         read_only=read_only,
+        store=store,
     )
     if directory is not None:
         unit.information_store = InformationFile.of(str(directory), serial)
-        unit.log_parameters.store = LogFile.of(str(directory / "log"), serial)
-    unit.persistent_reservations.store = reservations
     failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
         await unit.open()

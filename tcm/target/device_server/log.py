@@ -50,7 +50,7 @@ def _page(lu: LogicalUnit, key: Key, control: PageControl, pointer: int) -> byte
         if pointer > parameters[-1].code:
             raise InvalidFieldInCdb.at(5)
         body = b"".join(parameter.pack(control) for parameter in parameters if parameter.code >= pointer)
-        return page(key, body, saves=definition.savable and lu.log_parameters.store is not None)
+        return page(key, body, saves=definition.savable and lu.log_parameters.savable)
     keys = listed_pages()
     if key not in keys:
         raise InvalidFieldInCdb.at(3) if any(key[0] == code for code, _ in keys) else InvalidFieldInCdb.at(2, 5)
@@ -60,7 +60,7 @@ def _page(lu: LogicalUnit, key: Key, control: PageControl, pointer: int) -> byte
 
 
 def _check_save(lu: LogicalUnit, cdb: bytes) -> None:
-    if cdb[1] & _SP and lu.log_parameters.store is None:
+    if cdb[1] & _SP and not lu.log_parameters.savable:
         raise InvalidFieldInCdb.at(1, 0)
 
 
