@@ -228,7 +228,8 @@ COMMANDS: tuple[Command, ...] = (
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),
     _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN, persistent=READS),
     _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN, persistent=READS),
-    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN),
+    _row("LOG SELECT", "4c 03 ff ff 00 00 00 ff ff 00", "log_select", OUT),
+    _row("LOG SENSE", "4d 01 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN),
     _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN, persistent=READS),
     _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
     # -- SPC-2: reservations (third-party and extent reservations are refused as reserved bits, SPC-2 7.21) --------------------
