@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 from stories.machine import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 CONFIGFS = Path("/sys/kernel/config/target")
 PORTS = (3260, 3261)
 """Of portal group 1 and 2, on the guest's loopback address."""
-ATTRIBUTES = {"emulate_tpu": 1, "emulate_tpws": 1}
+ATTRIBUTES = {"emulate_tpu": 1, "emulate_tpws": 1, "unmap_zeroes_data": 1}
 
 
-def serve(target: str, serials: Mapping[int, str], size: int) -> None:
-    """A target with two portal groups that have the same units, open to everybody.
+def serve(target: str, serials: Mapping[int, str], size: int, initiators: Sequence[str]) -> None:
+    """A target with two portal groups that have the same units.
 
     :param serials: unit serial number of each LUN.
     :param size: of each unit, in bytes.
+    :param initiators: who may log in; SPEC_I_PT and REGISTER AND MOVE name only such as have a node ACL.
     """
     for folder in ("/var/target/pr", "/var/target/alua", "/etc/target/pr", "/etc/target/alua", "/lio"):
         os.makedirs(folder, exist_ok=True)
@@ -31,14 +32,18 @@ def serve(target: str, serials: Mapping[int, str], size: int) -> None:
     for tag, port in enumerate(PORTS, start=1):
         group = CONFIGFS / "iscsi" / target / f"tpgt_{tag}"
         os.makedirs(group)
-        for name, value in {"authentication": 0, "generate_node_acls": 1, "demo_mode_write_protect": 0}.items():
-            (group / "attrib" / name).write_text(str(value))
-        (group / "attrib/cache_dynamic_acls").write_text("1")
+        (group / "attrib/authentication").write_text("0")
         (group / "np" / f"127.0.0.1:{port}").mkdir()
         for lun, device in zip(serials, devices, strict=True):
             place = group / "lun" / f"lun_{lun}"
             place.mkdir()
             os.symlink(device, place / "unit")
+        for initiator in initiators:
+            for lun in serials:
+                mapped = group / "acls" / initiator / f"lun_{lun}"
+                os.makedirs(mapped)
+                os.symlink(group / "lun" / f"lun_{lun}", mapped / "unit")
+                (mapped / "write_protect").write_text("0")
         (group / "enable").write_text("1")
 
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 A, B = "a", "b"
 KEY_A, KEY_B, KEY_C = 0xA11CE, 0xB0B, 0xC0FFEE
+ISIDS = {A: b"ISID-OF-A...", B: b"ISID-OF-B..."}
+"""What stands for a session's ISID (12 hexadecimal digits), which is not the same with tcm and with LIO."""
+NAMES = {A: b"iqn.2025-01.test.vm:node-a", B: b"iqn.2025-01.test.vm:node-b"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,25 @@ def prout(
     data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes(4) + bytes((flags, 0, 0, 0)) + more
     count = len(data) if length is None else length
     return Ask(nexus, bytes((0x5F, action, kind, 0, 0)) + count.to_bytes(4, "big") + b"\0", data)
+
+
+def transport_id(nexus: str, *, isid: bytes | None = None, kind: int = 0x45) -> bytes:
+    """An iSCSI TransportID: of an initiator port (kind 45h) or of an initiator node (05h)."""
+    name = NAMES[nexus] + (b",i,0x" + (isid or ISIDS[nexus]) if kind & 0x40 else b"")
+    padded = name + bytes(4 - len(name) % 4)
+    return bytes((kind, 0)) + len(padded).to_bytes(2, "big") + padded
+
+
+def list_of(*transport_ids: bytes) -> bytes:
+    """Additional parameter data with TransportIDs."""
+    return sum(map(len, transport_ids)).to_bytes(4, "big") + b"".join(transport_ids)
+
+
+def move(key: int, new: int, port: int, name: bytes, flags: int = 0) -> Ask:
+    """REGISTER AND MOVE by A."""
+    data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes((0, flags)) + port.to_bytes(2, "big")
+    data += len(name).to_bytes(4, "big") + name
+    return Ask(A, bytes((0x5F, 7, 0, 0, 0)) + len(data).to_bytes(4, "big") + b"\0", data)
 
 
 REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE, REGISTER_AND_MOVE, REPLACE_LOST = range(9)
@@ -214,6 +236,28 @@ PERSISTENT = {
     "REGISTER, reserved bits of byte 20": (prout(A, REGISTER, new=KEY_A, flags=0xF2), keys()),
     "REGISTER, SPEC_I_PT with no TransportIDs": (prout(A, REGISTER, new=KEY_A, flags=8, more=bytes(4)), keys()),
     "REGISTER, SPEC_I_PT and a length that lies": (prout(A, REGISTER, new=KEY_A, flags=8, more=b"\0\0\0\x18"), keys()),
+    "REGISTER, SPEC_I_PT": (
+        prout(A, REGISTER, new=KEY_A, flags=8, more=list_of(transport_id(B))),
+        full_status(),
+    ),
+    "REGISTER, SPEC_I_PT, twice the same": (
+        prout(A, REGISTER, new=KEY_A, flags=8, more=list_of(transport_id(B), transport_id(B))),
+        keys(),
+    ),
+    "REGISTER, SPEC_I_PT, of oneself": (prout(A, REGISTER, new=KEY_A, flags=8, more=list_of(transport_id(A))), keys()),
+    "REGISTER, SPEC_I_PT while registered": (
+        prout(A, REGISTER, new=KEY_A),
+        prout(A, REGISTER, KEY_A, KEY_C, flags=8, more=list_of(transport_id(B))),
+        keys(),
+    ),
+    "REGISTER, SPEC_I_PT, a TransportID of another protocol": (
+        prout(A, REGISTER, new=KEY_A, flags=8, more=list_of(bytes((6,)) + bytes(23))),
+        keys(),
+    ),
+    "REGISTER AND IGNORE, SPEC_I_PT": (
+        prout(A, REGISTER_AND_IGNORE, new=KEY_A, flags=8, more=list_of(transport_id(B))),
+        keys(),
+    ),
     "REGISTER, a list of 23 bytes": (prout(A, REGISTER, new=KEY_A, length=23), keys()),
     "REGISTER, a list of 25 bytes": (prout(A, REGISTER, new=KEY_A, more=b"\0"), keys()),
     "RESERVE, unregistered": (prout(A, RESERVE, KEY_A, kind=5), reservation()),
@@ -246,6 +290,14 @@ PERSISTENT = {
     "PREEMPT, one of all registrants": (*held(7), prout(B, PREEMPT, KEY_B, KEY_A, 7), READY_A, full_status(B)),
     "PREEMPT, unregistered": (prout(A, REGISTER, new=KEY_A), prout(B, PREEMPT, KEY_B, KEY_A, 5), keys()),
     "REGISTER AND MOVE, nothing is reserved": (*BOTH, prout(A, REGISTER_AND_MOVE, KEY_A, KEY_C, length=24)),
+    "REGISTER AND MOVE": (*held(5), move(KEY_A, KEY_C, 2, transport_id(B)), full_status(), reservation()),
+    "REGISTER AND MOVE, UNREG": (*held(5), move(KEY_A, KEY_C, 2, transport_id(B), flags=2), full_status(), reservation(B)),
+    "REGISTER AND MOVE, the wrong key": (*held(5), move(KEY_B, KEY_C, 2, transport_id(B)), reservation()),
+    "REGISTER AND MOVE, to key zero": (*held(5), move(KEY_A, 0, 2, transport_id(B)), reservation()),
+    "REGISTER AND MOVE, to a port that is not there": (*held(5), move(KEY_A, KEY_C, 99, transport_id(B)), reservation()),
+    "REGISTER AND MOVE, to oneself": (*held(5), move(KEY_A, KEY_C, 1, transport_id(A)), reservation()),
+    "REGISTER AND MOVE, of all registrants": (*held(7), move(KEY_A, KEY_C, 2, transport_id(B)), reservation()),
+    "REGISTER AND MOVE, a reserved bit": (*held(5), move(KEY_A, KEY_C, 2, transport_id(B), flags=0x80), reservation()),
     "REPLACE LOST RESERVATION, nothing was lost": (prout(A, REPLACE_LOST, 0, KEY_A, 5), keys()),
     "a conflict: write exclusive": (prout(A, REGISTER, new=KEY_A), prout(A, RESERVE, KEY_A, kind=1), READ_B, WRITE_B, READY_B),
     "a conflict: exclusive access": (prout(A, REGISTER, new=KEY_A), prout(A, RESERVE, KEY_A, kind=3), READ_B, WRITE_B, READY_B),
@@ -275,4 +327,31 @@ CONFLICTS = {
     for name, command in _OTHER_COMMANDS.items()
 }
 
-QUESTIONS: Mapping[str, tuple[Ask, ...]] = INQUIRY | PRIMARY | BLOCK | SPC_2 | PERSISTENT | CONFLICTS
+COPY = {
+    "RECEIVE COPY RESULTS, OPERATING PARAMETERS": (ask("84 03 00 00 00 00 00 00 00 00 00 00 02 00 00 00", 512),),
+    "RECEIVE COPY RESULTS, COPY STATUS of a copy that never was": (
+        ask("84 00 77 00 00 00 00 00 00 00 00 00 02 00 00 00", 512),
+    ),
+    "EXTENDED COPY, no parameter list": (ask("83 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"),),
+    "EXTENDED COPY, a list that ends early": (ask("83 00 00 00 00 00 00 00 00 00 00 00 00 08 00 00", data=bytes(8)),),
+    "EXTENDED COPY, no descriptors": (ask("83 00 00 00 00 00 00 00 00 00 00 00 00 10 00 00", data=bytes(16)),),
+    "EXTENDED COPY, lengths that lie": (
+        ask("83 00 00 00 00 00 00 00 00 00 00 00 00 10 00 00", data=b"\1\0\0\x20" + bytes(12)),
+    ),
+}
+
+ACCESS = {
+    "REPORT TARGET PORT GROUPS": (ask("a3 0a 00 00 00 00 00 00 00 80 00 00", 128),),
+    "REPORT TARGET PORT GROUPS, extended header": (ask("a3 2a 00 00 00 00 00 00 00 80 00 00", 128),),
+    "REPORT TARGET PORT GROUPS, ALLOCATION LENGTH of 3": (ask("a3 0a 00 00 00 00 00 00 00 03 00 00", 3),),
+    "REPORT TARGET PORT GROUPS, a reserved data format": (ask("a3 4a 00 00 00 00 00 00 00 80 00 00", 128),),
+    "SET TARGET PORT GROUPS, nothing": (ask("a4 0a 00 00 00 00 00 00 00 00 00 00"),),
+    "SET TARGET PORT GROUPS, a list that ends early": (ask("a4 0a 00 00 00 00 00 00 00 06 00 00", data=bytes(6)),),
+    "SET TARGET PORT GROUPS, a reserved state": (ask("a4 0a 00 00 00 00 00 00 00 08 00 00", data=bytes(4) + b"\x09\0\0\0"),),
+    "SET TARGET PORT GROUPS, a group that is not there": (
+        ask("a4 0a 00 00 00 00 00 00 00 08 00 00", data=bytes(4) + b"\0\0\x77\x77"),
+    ),
+    "REPORT REFERRALS": (ask("9e 13 00 00 00 00 00 00 00 00 00 00 00 20 00 00", 32),),
+}
+
+QUESTIONS: Mapping[str, tuple[Ask, ...]] = INQUIRY | PRIMARY | BLOCK | SPC_2 | PERSISTENT | CONFLICTS | COPY | ACCESS
