@@ -82,9 +82,10 @@ async def test_persistent_reserve_in_read_keys(three: Three) -> None:
     assert short.data_in == bytes.fromhex("00000002 00000010 00000000")
 
 
-async def test_persistent_reserve_in_report_capabilities(disk: ApplicationClient) -> None:
+async def test_persistent_reserve_in_report_capabilities() -> None:
     """SPC-5 6.15.4: RLR_C, CRH, SIP_C and ATP_C; no PTPL_C without a place to keep anything; all six types."""
-    assert await read_in(disk, InAction.REPORT_CAPABILITIES) == bytes.fromhex("0008 9c c0 ea01 0000")
+    async with one_initiator() as disk:
+        assert await read_in(disk, InAction.REPORT_CAPABILITIES) == bytes.fromhex("0008 9c c0 ea01 0000")
 
 
 async def test_persistent_reserve_in_read_full_status(three: Three) -> None:
@@ -208,10 +209,11 @@ async def test_persistent_reserve_out_all_tg_pt() -> None:
             client.initiator.disconnect()
 
 
-async def test_persistent_reserve_out_aptpl_refused(disk: ApplicationClient) -> None:
+async def test_persistent_reserve_out_aptpl_refused() -> None:
     """SPC-5 5.14.5: APTPL is refused where PTPL_C is zero."""
-    await register(disk, A, flags=1, expect=InvalidFieldInParameterList)
-    assert await keys(disk) == []
+    async with one_initiator() as disk:
+        await register(disk, A, flags=1, expect=InvalidFieldInParameterList)
+        assert await keys(disk) == []
 
 
 async def test_persistent_reserve_out_resources(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
