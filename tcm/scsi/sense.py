@@ -152,9 +152,9 @@ class InternalTargetFailure(CheckCondition):
 
 
 class PersistentReservationInformationLost(CheckCondition):
-    """HARDWARE ERROR, PERSISTENT RESERVATION INFORMATION LOST."""
+    """DATA PROTECT, PERSISTENT RESERVATION INFORMATION LOST (SPC-4 5.13.5.3.2: recoverable)."""
 
-    key, asc, ascq = SenseKey.HARDWARE_ERROR, 0x44, 0x01
+    key, asc, ascq = SenseKey.DATA_PROTECT, 0x44, 0x01
 
 
 class InvalidOpcode(CheckCondition):
@@ -213,6 +213,36 @@ class CommandSequenceError(CheckCondition):
     """ILLEGAL REQUEST, COMMAND SEQUENCE ERROR."""
 
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x2C, 0x00
+
+
+class TooManyTargetDescriptors(CheckCondition):
+    """ILLEGAL REQUEST, TOO MANY TARGET DESCRIPTORS (CSCD descriptors, that is)."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x06
+
+
+class UnsupportedTargetDescriptorTypeCode(InvalidFieldInParameterList):
+    """ILLEGAL REQUEST, UNSUPPORTED TARGET DESCRIPTOR TYPE CODE."""
+
+    asc, ascq = 0x26, 0x07
+
+
+class TooManySegmentDescriptors(CheckCondition):
+    """ILLEGAL REQUEST, TOO MANY SEGMENT DESCRIPTORS."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x08
+
+
+class UnsupportedSegmentDescriptorTypeCode(InvalidFieldInParameterList):
+    """ILLEGAL REQUEST, UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE."""
+
+    asc, ascq = 0x26, 0x09
+
+
+class InlineDataLengthExceeded(CheckCondition):
+    """ILLEGAL REQUEST, INLINE DATA LENGTH EXCEEDED."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x0B
 
 
 class OperationInProgress(CheckCondition):
