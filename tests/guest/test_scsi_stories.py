@@ -12,7 +12,7 @@ from support.guest import Guest
 
 pytestmark = [pytest.mark.interop, pytest.mark.guest]
 
-STORIES = ("reservations", "fencing", "utilities")
+STORIES = ("reservations", "fencing", "utilities", "copying", "comparison")
 """Modules of ``stories``, in this order; each has the logical unit of its name."""
 
 
