@@ -22,6 +22,7 @@ from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.erasure_store import ErasureFile
 from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.logical_unit_group import LogicalUnitGroups
 from tcm.target.mode_parameters import ModeFile
 from tcm.target.reservation_store import ReservationFile
 
@@ -66,6 +67,7 @@ class Runtime:
         self.size_interval = size_interval
         self.logical_units: dict[str, LogicalUnit] = {}
         """By the storage object's path."""
+        self.logical_unit_groups = LogicalUnitGroups()
         self.targets: list[TargetDevice] = []
         self.fabrics: dict[str, Fabric] = {}
         self._stop = anyio.Event()
@@ -103,6 +105,8 @@ class Runtime:
 
     def _build(self) -> None:
         """Makes all objects; touches no medium and no network."""
+        for group in self.configuration.logical_unit_groups:
+            self.logical_unit_groups.add(group.name, group.identifier)
         for each in self.configuration.storage_objects:
             unit = self.logical_units[each.path] = LogicalUnit(
                 each.name,
@@ -114,6 +118,7 @@ class Runtime:
                 identity=each.identity,
             )
             unit.unhandled_error = self.plugins.unhandled_error
+            self._fill_access(unit, each)
             if self.configuration.reservation_directory is not None:
                 store = ReservationFile.of(self.configuration.reservation_directory, each.serial)
                 unit.persistent_reservations.store = store
@@ -127,6 +132,21 @@ class Runtime:
         for fabric in self.configuration.fabrics:
             served = [target for target in self.targets if target.fabric_name == fabric.name]
             self.fabrics[fabric.name] = self.plugins.fabric(fabric.name).factory(served, fabric.options)
+
+    def _fill_access(self, unit: LogicalUnit, config: StorageObject) -> None:
+        """Target port groups, LU group and LBA map."""
+        groups = self.logical_unit_groups
+        groups.assign(unit, groups.groups[config.logical_unit_group] if config.logical_unit_group else groups.default)
+        access = unit.asymmetric_access
+        for each in config.target_port_groups:
+            if each.name == access.default.name:
+                group = access.default
+                group.attributes = each.attributes
+            else:
+                group = access.add_group(each.name, each.identifier, each.attributes)
+            group.state, group.status = each.state, each.status
+        if config.lba_map is not None:
+            access.set_lba_map(config.lba_map)
 
     def _backstore(self, config: StorageObject) -> Backstore:
         backstore = adapt(self.plugins.backstore(config.type).factory(config.options))
@@ -158,7 +178,11 @@ class Runtime:
         group.access = config.access
         group.portals.extend(config.portals)
         for lun in config.luns:
-            group.add_lun(lun.index, self.logical_units[lun.storage_object.path], lun.alias)
+            unit = self.logical_units[lun.storage_object.path]
+            exported = group.add_lun(lun.index, unit, lun.alias)
+            if lun.target_port_group is not None:
+                unit.asymmetric_access.move(exported, unit.asymmetric_access.groups[lun.target_port_group])
+            exported.offline, exported.alua_tg_pt_write_md = lun.offline, lun.write_metadata
         for each in config.node_acls:
             acl = group.add_node_acl(each.initiator_name)
             acl.attributes = each.attributes

@@ -45,6 +45,7 @@ def standard_data(itl: ITLNexus) -> bytes:
         revision=lu.identity.revision,
         removable=lu.removable,
         multiple_ports=ports > 1,
+        tpgs=itl.exported.target_port_group.attributes.access_type,
         versions=version_descriptors(protocol_of(itl.nexus)),
     )
 
@@ -64,16 +65,19 @@ def port_designators(nexus: ITNexus) -> list[designators.Designator]:
 
 def _device_identification(itl: ITLNexus) -> bytes:
     lu = itl.logical_unit
+    lu_group = lu.asymmetric_access.logical_unit_group
     found = [
         designators.naa_6(lu.serial, lu.identity.company_id),
         designators.t10_vendor_id(lu.identity.vendor, lu.identity.product, lu.serial),
+        designators.logical_unit_group(lu_group.identifier if lu_group is not None else 0),
+        designators.target_port_group(itl.exported.target_port_group.identifier, protocol_of(itl.nexus)),
         *port_designators(itl.nexus),
     ]
     return vpd.device_identification(found)
 
 
 def _extended_inquiry_data(lu: LogicalUnit) -> bytes:
-    return vpd.extended_inquiry_data(v_sup=lu.capabilities.flush is Support.NATIVE)
+    return vpd.extended_inquiry_data(v_sup=lu.capabilities.flush is Support.NATIVE, r_sup=Feature.REFERRALS in lu.features)
 
 
 def _block_device_characteristics(lu: LogicalUnit) -> bytes:
@@ -94,6 +98,13 @@ def _logical_block_provisioning(lu: LogicalUnit) -> bytes:
     )
 
 
+def _referrals(lu: LogicalUnit) -> bytes:
+    lba_map = lu.asymmetric_access.lba_map
+    if lba_map is None:
+        return vpd.referrals()
+    return vpd.referrals(segment_size=lba_map.segment_size, segment_multiplier=lba_map.segment_multiplier)
+
+
 VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
     vpd.VpdPage.SUPPORTED_PAGES: lambda _: vpd.supported_pages(VPD_PAGES),
     vpd.VpdPage.UNIT_SERIAL_NUMBER: lambda itl: vpd.unit_serial_number(itl.logical_unit.serial),
@@ -102,7 +113,7 @@ VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
     vpd.VpdPage.BLOCK_LIMITS: lambda itl: vpd.block_limits(**asdict(itl.logical_unit.limits)),
     vpd.VpdPage.BLOCK_DEVICE_CHARACTERISTICS: lambda itl: _block_device_characteristics(itl.logical_unit),
     vpd.VpdPage.LOGICAL_BLOCK_PROVISIONING: lambda itl: _logical_block_provisioning(itl.logical_unit),
-    vpd.VpdPage.REFERRALS: lambda _: vpd.referrals(),
+    vpd.VpdPage.REFERRALS: lambda itl: _referrals(itl.logical_unit),
 }
 
 _WELL_KNOWN = peripheral(PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)
