@@ -19,12 +19,12 @@ from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
+from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import ErasureFile
 from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
 from tcm.target.mode_parameters import ModeFile
-from tcm.target.reservation_store import ReservationFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -107,6 +107,8 @@ class Runtime:
         """Makes all objects; touches no medium and no network."""
         for group in self.configuration.logical_unit_groups:
             self.logical_unit_groups.add(group.name, group.identifier)
+        directory = self.configuration.state_directory
+        store = DirectoryStore(directory) if directory is not None else None
         for each in self.configuration.storage_objects:
             unit = self.logical_units[each.path] = LogicalUnit(
                 each.name,
@@ -116,12 +118,10 @@ class Runtime:
                 removable=each.removable,
                 read_only=each.read_only,
                 identity=each.identity,
+                store=store,
             )
             unit.unhandled_error = self.plugins.unhandled_error
             self._fill_access(unit, each)
-            if self.configuration.reservation_directory is not None:
-                store = ReservationFile.of(self.configuration.reservation_directory, each.serial)
-                unit.persistent_reservations.store = store
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
                 unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)

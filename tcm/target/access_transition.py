@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
-from tcm.target.access_store import group_text, lun_key, lun_text, store_key
+from tcm.target.access_metadata import group_key, group_text, lun_key, lun_text
 from tcm.target.unit_attention import (
     ASYMMETRIC_ACCESS_STATE_CHANGED,
     IMPLICIT_ASYMMETRIC_ACCESS_STATE_TRANSITION_FAILED,
@@ -21,7 +21,6 @@ from tcm.target.unit_attention import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tcm.target.access_store import AccessStore
     from tcm.target.device import Lun
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
@@ -145,28 +144,24 @@ def _update(groups: dict[TargetPortGroup, AccessState]) -> None:
 
 async def _keep(groups: dict[TargetPortGroup, AccessState], luns: dict[Lun, bool], status: AccessStatus) -> None:
     """Make the new states durable, those that are kept; if one cannot be, put back what the others were. Raises ``OSError``."""
-    done: list[tuple[AccessStore, str, str | None, TargetPortGroup | Lun]] = []
-    new: list[tuple[AccessStore | None, tuple[str, ...], str, TargetPortGroup | Lun]] = [
-        (group.logical_unit.asymmetric_access.store, group.key, group_text(group, state, status), group)
-        for group, state in groups.items()
-        if group.kept
+    texts: list[tuple[TargetPortGroup | Lun, str, str]] = [
+        (group, group_key(group), group_text(group, state, status)) for group, state in groups.items() if group.kept
     ]
-    new += [
-        (lun.logical_unit.asymmetric_access.store, lun_key(lun), lun_text(offline=offline, status=status), lun)
-        for lun, offline in luns.items()
-        if lun.alua_tg_pt_write_md
-    ]
+    texts += [(lun, lun_key(lun), lun_text(offline=offline, status=status)) for lun, offline in luns.items() if lun.kept]
+    done: list[tuple[TargetPortGroup | Lun, str, str | None]] = []
     try:
-        for store, parts, text, owner in new:
-            if store is not None:
-                key = store_key(*parts)
-                before = (await store.get(key)).value
-                owner.revision = await store.put(key, text, owner.revision)
-                done.append((store, key, before, owner))
+        for owner, key, text in texts:
+            store = owner.logical_unit.store
+            assert store is not None
+            before = await store.get(key)
+            owner.revision = await store.put(key, text, owner.revision)
+            done.append((owner, key, before.value))
     except OSError:
-        for store, key, before, owner in reversed(done):
+        for owner, key, value in reversed(done):
+            store = owner.logical_unit.store
+            assert store is not None
             try:
-                owner.revision = await store.put(key, before, owner.revision)
+                owner.revision = await store.put(key, value, owner.revision)
             except OSError as error:
                 log.error("%s: cannot be put back to what it was: %s", key, error)
         raise

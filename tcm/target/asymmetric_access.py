@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.scsi.asymmetric_access import AccessState
-from tcm.target.access_store import lun_key, parse_group_text, parse_lun_text, store_key
+from tcm.target.access_metadata import group_key, lun_key, parse_group_text, parse_lun_text
 from tcm.target.target_port_group import (
     DEFAULT_GROUP,
     MAXIMUM_IDENTIFIER,
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tcm.scsi.referrals import LbaMap
-    from tcm.target.access_store import AccessStore
     from tcm.target.device import Lun
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.logical_unit_group import LogicalUnitGroup
+    from tcm.target.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +41,6 @@ class AsymmetricAccess:
         """``None``: the default one, of a unit that nobody manages."""
         self.lba_map: LbaMap | None = None
         """Set by :meth:`set_lba_map`."""
-        self.store: AccessStore | None = None
-        """Where states are kept; ``None``: a restart forgets them."""
         self._changing = anyio.Lock()
 
     @property
@@ -161,34 +158,35 @@ class AsymmetricAccess:
 
     async def load(self) -> None:
         """Power on: states that were kept are in force again; what cannot be read is logged, and left as configured."""
-        if self.store is None:
+        store = self._logical_unit.store
+        if store is None:
             return
         for group in self.groups.values():
             if group.kept:
-                await self._load_group(self.store, group)
+                await self._load_group(store, group)
         for lun in self.luns():
-            if lun.alua_tg_pt_write_md:
-                await self._load_lun(self.store, lun)
+            if lun.kept:
+                await self._load_lun(store, lun)
 
-    async def _load_group(self, store: AccessStore, group: TargetPortGroup) -> None:
+    async def _load_group(self, store: Store, group: TargetPortGroup) -> None:
+        key = group_key(group)
         try:
-            text, group.revision = await store.get(store_key(*group.key))
+            text, group.revision = await store.get(key)
             if text is None:
                 return
             identifier, state, status = parse_group_text(text)
             if identifier != group.identifier:
                 raise ValueError(f"line 1: tg_pt_gp_id={identifier}, not {group.identifier}")
         except (OSError, ValueError) as error:
-            log.error("%s: the state of target port group %s is as configured: %s", "/".join(group.key), group.name, error)
+            log.error("%s: the state of target port group %s is as configured: %s", key, group.name, error)
             return
-        if state is not AccessState.TRANSITIONING:
-            group.state, group.status = state, status
+        group.state, group.status = state, status
 
-    async def _load_lun(self, store: AccessStore, lun: Lun) -> None:
+    async def _load_lun(self, store: Store, lun: Lun) -> None:
         key = lun_key(lun)
         try:
-            text, lun.revision = await store.get(store_key(*key))
+            text, lun.revision = await store.get(key)
             if text is not None:
                 lun.offline, lun.offline_status = parse_lun_text(text)
         except (OSError, ValueError) as error:
-            log.error("%s: the secondary state of LUN %d is as configured: %s", "/".join(key), lun.number, error)
+            log.error("%s: the secondary state of LUN %d is as configured: %s", key, lun.number, error)

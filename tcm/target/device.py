@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
-from tcm.target.access_store import FABRICS
+from tcm.target.access_metadata import FABRICS
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.nexus import ITNexus
+from tcm.target.store import ABSENT
 from tcm.target.target_port_group import TargetPortGroup
 from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 
@@ -94,7 +95,7 @@ class Lun:
     """Who brought that about (LIO: ``alua_tg_pt_status``)."""
     alua_tg_pt_write_md: bool = False
     """The secondary access state is kept through a restart."""
-    revision: str = ""
+    revision: str = ABSENT
     """Of what the store has of it."""
 
     def __post_init__(self) -> None:
@@ -114,6 +115,12 @@ class Lun:
     def restricted(self) -> bool:
         """Not every command is taken at once: an access state has to be asked for."""
         return bool(self.delay) or self.access_state not in _UNRESTRICTED
+
+    @property
+    def kept(self) -> bool:
+        """The secondary access state is kept in the store."""
+        store = self.logical_unit.store
+        return store is not None and (self.alua_tg_pt_write_md or store.shared)
 
     @property
     def path(self) -> str:

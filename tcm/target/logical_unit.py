@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature, Readiness
 from tcm.scsi.sense import (
     InitializingCommandRequired,
+    InternalTargetFailure,
     MediumNotPresent,
     NotReady,
     ReservationConflict,
@@ -20,10 +22,14 @@ from tcm.target import router
 from tcm.target.asymmetric_access import AsymmetricAccess
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
+from tcm.target.copy_manager import CopyManager, CopyOperation
+from tcm.target.counters import COUNTERS
 from tcm.target.device_clock import DeviceClock
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
+from tcm.target.log_page_table import LOG_PAGES
+from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.reservation_state import PersistentReservations
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from tcm.scsi.command import Command
     from tcm.target.device import TargetPortalGroup
     from tcm.target.nexus import ITLNexus
+    from tcm.target.store import Store
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
@@ -55,6 +62,7 @@ class LogicalUnit:
     :param serial: unit serial number, a UUID's text; the designators are made of it.
     :param removable: RMB: the medium can be ejected and loaded.
     :param read_only: write protected by configuration, whatever the backstore can do.
+    :param store: where it keeps what has to outlive the process; ``None``: it keeps nothing.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class LogicalUnit:
         identity: Identity | None = None,
         removable: bool = False,
         read_only: bool = False,
+        store: Store | None = None,
     ) -> None:
         # set by the configuration
         self.name: str = name
@@ -77,6 +86,7 @@ class LogicalUnit:
         self.removable: bool = removable
         self.read_only: bool = read_only
         """By configuration, or (after :meth:`open`) because the backstore is."""
+        self.store: Store | None = store
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
         self.information_store: InformationStore | None = None
@@ -109,7 +119,7 @@ class LogicalUnit:
         """SPC-2 RESERVE."""
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
-        self.persistent_reservations = PersistentReservations(enforce_isids=self.attributes.enforce_pr_isids)
+        self.persistent_reservations = PersistentReservations(self)
         self.asymmetric_access = AsymmetricAccess(self)
         self.ports: list[TargetPortalGroup] = []
         """The target ports that export the logical unit, each as often as it does."""
@@ -123,13 +133,16 @@ class LogicalUnit:
         self._can_run = False
         self.eraser = Eraser(self)
         """SANITIZE and FORMAT UNIT."""
+        self.log_parameters = LogParameters(self)
+        self.copies = CopyManager()
+        """Third-party copies."""
         self.data_buffer = DataBuffer()
         self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
         self.resets = 0
-        self._retired = [0, 0, 0]
+        self._retired: Counter[str] = Counter()
         self._dispatching = False
 
     # life cycle
@@ -164,6 +177,7 @@ class LogicalUnit:
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
         self.eraser.load()
+        await self.log_parameters.load()
         if self.information_store is not None:
             self.identifying_information = IdentifyingInformation(self.information_store)
         await self.persistent_reservations.load()
@@ -176,10 +190,14 @@ class LogicalUnit:
     def _resume(self) -> None:
         if self._can_run and not self.failed:
             self.eraser.resume()
+            self.persistent_reservations.watch()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
         self.eraser.stop()
+        self.copies.reset()
+        await self.copies.abort()
+        self.persistent_reservations.unwatch()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):
@@ -259,17 +277,22 @@ class LogicalUnit:
     @property
     def num_cmds(self) -> int:
         """Commands completed, by all I_T nexuses since the start."""
-        return self._retired[0] + sum(itl.num_cmds for itl in self.itl_nexuses)
+        return self.total("read_cmds") + self.total("write_cmds") + self.total("other_cmds")
 
     @property
     def read_bytes(self) -> int:
         """Bytes of Data-In, likewise."""
-        return self._retired[1] + sum(itl.read_bytes for itl in self.itl_nexuses)
+        return self.total("read_bytes")
 
     @property
     def write_bytes(self) -> int:
         """Bytes of Data-Out, likewise."""
-        return self._retired[2] + sum(itl.write_bytes for itl in self.itl_nexuses)
+        return self.total("write_bytes")
+
+    def total(self, counter: str) -> int:
+        """One of :data:`COUNTERS`, of all I_T_L nexuses since the start."""
+        counted: int = self._retired[counter] + sum(getattr(itl, counter) for itl in self.itl_nexuses)
+        return counted
 
     # state
 
@@ -375,15 +398,14 @@ class LogicalUnit:
     def detach(self, itl: ITLNexus) -> None:
         """An I_T_L nexus is gone."""
         self.itl_nexuses.discard(itl)
-        self._retired = [
-            total + more for total, more in zip(self._retired, (itl.num_cmds, itl.read_bytes, itl.write_bytes), strict=True)
-        ]
+        self._retired.update({counter: getattr(itl, counter) for counter in COUNTERS})
         self.nexus_loss(itl)
 
     def nexus_loss(self, itl: ITLNexus) -> None:
         """I_T nexus loss (SAM-5 6.3.4): its SPC-2 reservation and its PREVENT go with it (SPC-2 5.5.1, SBC-4 5.15)."""
         self.prevented.discard(itl)
         self.echo_buffer.forget(itl)
+        self.copies.forget(itl.nexus)
         self.release(itl)
 
     def remember_loss(self, port: tuple[object, ...]) -> None:
@@ -399,9 +421,13 @@ class LogicalUnit:
             if itl is not except_for:
                 itl.establish_attention(attention)
 
-    def reset(self, attention: UnitAttention) -> None:
-        """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager has aborted."""
+    def reset(self, attention: UnitAttention) -> list[CopyOperation]:
+        """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager aborts.
+
+        :returns: copy operations that have not ended yet.
+        """
         self.resets += 1
+        copies = self.copies.reset()
         self.prevented.clear()
         self.echo_buffer.clear()
         self.release()
@@ -409,8 +435,10 @@ class LogicalUnit:
         self.mode_parameters.reset()
         if cached and not (self.mode_parameters.write_cache or self.failed or self.read_only):
             self.medium.flush_soon(self.running.spawn_alone)
+        self.log_parameters.reset(LOG_PAGES)
         self.establish_attention(attention)
         self.update_express()
+        return copies
 
     # tasks
 
@@ -431,6 +459,7 @@ class LogicalUnit:
         """Log a programmer's mistake with its traceback, and tell :attr:`unhandled_error`."""
         where = f"{self.name}: {what}"
         log.error("%s failed unexpectedly", where, exc_info=error)
+        self.log_parameters.note_failure(None, InternalTargetFailure())
         if self.unhandled_error is not None:
             self.unhandled_error(where, error)
 

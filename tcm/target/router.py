@@ -14,7 +14,7 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Feature
 from tcm.scsi.command_table import check_reserved, lookup, rows
 from tcm.scsi.sense import (
     CheckCondition,
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 _REPORT = Attention.REPORT
 _WRITE = Access.WRITE
+_READ_COMMAND, _WRITE_COMMAND, _OTHER = Counted.READ, Counted.WRITE, Counted.OTHER
 _AWAITING_DATA_OUT = TaskState.AWAITING_DATA_OUT
 _ENABLED = TaskState.ENABLED
 _COMPLETED = TaskState.COMPLETED
@@ -109,7 +110,6 @@ def begin(task: Task, *, delayed: bool = False) -> None:
                 task.residual = given - wanted
         if wanted:
             task.data_out_wanted = wanted
-            itl.write_bytes += wanted
             if len(task.data_out) < wanted:
                 task.state = _AWAITING_DATA_OUT
                 task.nexus.services.receive_data_out(task)
@@ -214,13 +214,27 @@ def complete(task: Task) -> None:
     if itl is None or lu is None:
         nexus.services.send_command_complete(task)
         return
-    itl.num_cmds += 1
-    itl.read_bytes += produced
+    _count(task, itl, produced)
     task_set = lu.task_set
     task_set.remove(task)
     nexus.services.send_command_complete(task)
     if task_set.strict:
         lu.dispatch()
+
+
+def _count(task: Task, itl: ITLNexus, produced: int) -> None:
+    command = task.command
+    counted = command.counted if command is not None else _OTHER
+    if counted is _READ_COMMAND:
+        itl.read_cmds += 1
+    elif counted is _WRITE_COMMAND:
+        itl.write_cmds += 1
+    else:
+        itl.other_cmds += 1
+        itl.parameter_bytes_in += produced
+        itl.parameter_bytes_out += task.data_out_wanted
+    itl.read_bytes += produced
+    itl.write_bytes += task.data_out_wanted
 
 
 def terminate(task: Task, error: CommandTerminated) -> None:
@@ -298,8 +312,13 @@ def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | 
 
 
 def _unsupported(command: Command, lu: LogicalUnit) -> CheckCondition:
-    """The sense of an operation code or a service action that this logical unit does not have."""
-    if any(row.feature is None or row.feature in lu.features for row in rows(command.operation_code)):
+    """The sense of an operation code or a service action that this logical unit does not have.
+
+    That of the 32-byte reads and writes is laid down (SBC-4 4.21.2), although they are service actions.
+    """
+    if command.feature is not Feature.TYPE_2_PROTECTION and any(
+        row.feature is None or row.feature in lu.features for row in rows(command.operation_code)
+    ):
         return InvalidFieldInCdb.at(SERVICE_ACTION_BYTE, 4)
     return InvalidOpcode()
 
@@ -313,6 +332,8 @@ def _terminate(task: Task, error: CommandTerminated) -> None:
         task.sense = error.sense
     if isinstance(error.__cause__, (OSError, BackstoreError)):
         _log_failure(task, error, error.__cause__)
+        assert task.logical_unit is not None
+        task.logical_unit.log_parameters.note_failure(task.command, error)
     if not (task.data_out_wanted or task.overflow):
         task.residual = task.write_length
     lu, itl = task.logical_unit, task.itl

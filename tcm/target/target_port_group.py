@@ -13,6 +13,7 @@ from tcm.scsi.asymmetric_access import (
     AccessType,
     GroupDescriptor,
 )
+from tcm.target.store import ABSENT
 
 if TYPE_CHECKING:
     from tcm.target.device import Lun
@@ -102,18 +103,19 @@ class TargetPortGroup:
         """The primary state of every port in the group."""
         self.status = AccessStatus.NONE
         self.members: list[Lun] = []
-        self.revision = ""
+        self.revision = ABSENT
         """Of what the store has of this group."""
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """Where the state is kept, as LIO names the file."""
-        return "alua", f"tpgs_{self.logical_unit.serial}", self.name
-
-    @property
     def kept(self) -> bool:
-        """The state outlives a restart: configured so, or because nobody but initiators may change it (SPC-4 5.16.2.9)."""
-        return self.attributes.alua_write_metadata or self.attributes.access_type is AccessType.EXPLICIT
+        """The state is kept in the store: configured so, or other nodes have to know it, or initiators alone change it.
+
+        In the last case it has to outlive power on (SPC-4 5.16.2.9).
+        """
+        store, attributes = self.logical_unit.store, self.attributes
+        if store is None:
+            return False
+        return attributes.alua_write_metadata or attributes.access_type is AccessType.EXPLICIT or store.shared
 
     @property
     def delay(self) -> float:

@@ -1,11 +1,11 @@
-"""Asymmetric access states as text, in LIO's form, and where they are kept (lio-configfs 3.5; LIO's ``alua/`` directory)."""
+"""Asymmetric access states as text in LIO's form, and under which keys they are kept (lio-configfs 3.5: ``<dbroot>/alua``)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, TypeVar
 
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
+from tcm.target.store import key as store_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,30 +15,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_KEPT = {state.value: state for state in AccessState if state is not AccessState.TRANSITIONING}
+
 FABRICS = {"iscsi": "iSCSI", "fcoe": "fc"}
 """Our fabrics' names in LIO's spelling, where they differ."""
-
-
-class Entry(NamedTuple):
-    """What is under a key."""
-
-    value: str | None
-    revision: str
-
-
-class AccessStore(Protocol):
-    """Text by key; both methods raise ``OSError``."""
-
-    async def get(self, key: str) -> Entry:
-        """The value and its revision. Raises ``ValueError`` for one that is not text."""
-
-    async def put(self, key: str, value: str | None, revision: str) -> str:
-        """Replace a value that still has ``revision`` (``None``: remove it); durable when this returns the new revision."""
-
-
-def store_key(*parts: str) -> str:
-    """A key of these parts."""
-    return "/".join(quote(part, safe=" +,:@") for part in parts)
 
 
 def group_text(group: TargetPortGroup, state: AccessState, status: AccessStatus) -> str:
@@ -54,7 +34,7 @@ def lun_text(*, offline: bool, status: AccessStatus) -> str:
 def parse_group_text(text: str) -> tuple[int, AccessState, AccessStatus]:
     """Identifier, state and status. Raises ``ValueError``, which says in which line."""
     values = _values(text, ("tg_pt_gp_id", "alua_access_state", "alua_access_status"))
-    state = _one_of(values, "alua_access_state", {each.value: each for each in AccessState})
+    state = _one_of(values, "alua_access_state", _KEPT)
     return values["tg_pt_gp_id"][1], state, _status(values, "alua_access_status")
 
 
@@ -64,11 +44,16 @@ def parse_lun_text(text: str) -> tuple[bool, AccessStatus]:
     return _one_of(values, "alua_tg_pt_offline", {0: False, 1: True}), _status(values, "alua_tg_pt_status")
 
 
-def lun_key(lun: Lun) -> tuple[str, ...]:
+def group_key(group: TargetPortGroup) -> str:
+    """Where a group's primary state is kept."""
+    return store_key("alua", f"tpgs_{group.logical_unit.serial}", group.name)
+
+
+def lun_key(lun: Lun) -> str:
     """Where a LUN's secondary state is kept."""
     port = lun.port
     fabric = FABRICS.get(port.target.fabric_name, port.target.fabric_name)
-    return "alua", fabric, f"{port.target.name}+{port.tag}", f"lun_{lun.number}"
+    return store_key("alua", fabric, f"{port.target.name}+{port.tag}", f"lun_{lun.number}")
 
 
 _Values = dict[str, tuple[int, int]]
