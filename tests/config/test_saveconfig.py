@@ -193,7 +193,7 @@ BAD = [
     (
         "storage",
         [],
-        "storage: unknown key (did you mean 'storage_objects'?); keys are fabric_modules, storage_objects, targets",
+        "storage: unknown key (did you mean 'storage_objects'?); keys are alua_lu_gps, fabric_modules, storage_objects, ",
     ),
     ("storage_objects/0/plugin", ..., "storage_objects[0].plugin: missing; write a string"),
     (
