@@ -255,6 +255,7 @@ class LogicalUnit:
             Feature.BLOCK_ERASE: self.provisioned,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+            Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
             Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
             Feature.EXPLICIT_ACCESS: self.asymmetric_access.explicit,
             Feature.REFERRALS: self.asymmetric_access.lba_map is not None,
