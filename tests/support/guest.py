@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -63,6 +64,11 @@ class Guest:
         with self.process.stdout:
             for line in self.process.stdout:
                 self.output += line
+
+    def wait(self, seconds: float) -> None:
+        """For its end, but no longer than that."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
 
     def finish(self) -> str:
         code = self.process.wait()

@@ -13,11 +13,14 @@ KEPT = 16384
 
 
 class Relay:
-    """Listens on ``port`` and passes everything on to the given address, for the length of a ``with`` block."""
+    """Listens on ``port`` and passes everything on to the given address, for the length of a ``with`` block.
 
-    def __init__(self, host: str, port: int) -> None:
+    :param listen: the port to listen on; 0: any that is free.
+    """
+
+    def __init__(self, host: str, port: int, listen: int = 0) -> None:
         self.to = (host, port)
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(("127.0.0.1", listen))
         self.port: int = self.listener.getsockname()[1]
         self.from_target: list[bytearray] = []
         self.from_initiator: list[bytearray] = []

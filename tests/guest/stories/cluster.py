@@ -19,6 +19,8 @@ class Cluster:
 
     target: str
     portals: tuple[str, str]
+    relayed: str
+    """The first portal again, by a relay that the host cuts as long as there is a file ``/share/cut``."""
     luns: Mapping[str, int]
     a: Session
     b: Session
@@ -28,12 +30,13 @@ class Cluster:
 
     @classmethod
     def join(cls, description: Path) -> Cluster:
-        """Log both in. ``description`` is what the test has left: JSON of target, portals and luns."""
+        """Log both in. ``description`` is what the test has left: JSON of target, portals, relayed and luns."""
         told = json.loads(description.read_text())
         first, second = told["portals"]
         return cls(
             target=told["target"],
             portals=(first, second),
+            relayed=told["relayed"],
             luns=told["luns"],
             a=Session(told["target"], first, 1, "iqn.2025-01.test.vm:node-a").login(),
             b=Session(told["target"], second, 2, "iqn.2025-01.test.vm:node-b").login(),
