@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import struct
+
 from tcm.scsi.layout import Layout, bits, number
 from tcm.scsi.sense import Status
 
