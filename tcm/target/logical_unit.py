@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
+from tcm.filter import erases_key
 from tcm.scsi.command import Feature, Readiness
 from tcm.scsi.sense import (
     InitializingCommandRequired,
@@ -246,6 +247,7 @@ class LogicalUnit:
             Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
             Feature.ATOMIC_WRITE: True,
             Feature.BLOCK_ERASE: self.provisioned,
+            Feature.CRYPTOGRAPHIC_ERASE: erases_key(self.backstore),
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
             Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
