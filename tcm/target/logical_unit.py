@@ -26,6 +26,7 @@ from tcm.target.identifying_information import IdentifyingInformation, Informati
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.reservation_state import PersistentReservations
+from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
@@ -83,6 +84,8 @@ class LogicalUnit:
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
+        self.rod_tokens = ROD_TOKENS
+        """Where tokens of its data are made, and tokens of others' found."""
         # set by open()
         self.capabilities = Capabilities()
         self.block_size = 512
@@ -176,6 +179,7 @@ class LogicalUnit:
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+        self.rod_tokens.revoke(self)
         self.eraser.stop()
         await self.running.until_idle()
         try:
@@ -193,6 +197,7 @@ class LogicalUnit:
             return False
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
         self.blocks = blocks
+        self.rod_tokens.cancel(self)
         for itl in self.itl_nexuses:
             itl.rebuild_express()
         self.establish_attention(CAPACITY_DATA_HAS_CHANGED)
@@ -292,6 +297,8 @@ class LogicalUnit:
 
     def update_ready(self) -> None:
         """Settle :attr:`ready`, after a change of what it is made of."""
+        if not self.medium_loaded or self.eraser.erasure is not None:
+            self.rod_tokens.cancel(self)
         self.ready = self.started and self.medium_loaded and not self.failed and self.eraser.erasure is None
         self.update_express()
 
