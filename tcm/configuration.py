@@ -157,8 +157,8 @@ class Configuration:
     """Where logical units keep saved mode parameters, made when needed; ``None``: they cannot save any."""
     information_directory: str | None = None
     """The same for identifying information."""
-    reservation_directory: str | None = None
-    """Where persistent reservations are kept through a loss of power (APTPL), likewise."""
+    state_directory: str | None = None
+    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in."""

@@ -19,11 +19,11 @@ from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
+from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import ErasureFile
 from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.mode_parameters import ModeFile
-from tcm.target.reservation_store import ReservationFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -103,6 +103,8 @@ class Runtime:
 
     def _build(self) -> None:
         """Makes all objects; touches no medium and no network."""
+        directory = self.configuration.state_directory
+        store = DirectoryStore(directory) if directory is not None else None
         for each in self.configuration.storage_objects:
             unit = self.logical_units[each.path] = LogicalUnit(
                 each.name,
@@ -112,11 +114,9 @@ class Runtime:
                 removable=each.removable,
                 read_only=each.read_only,
                 identity=each.identity,
+                store=store,
             )
             unit.unhandled_error = self.plugins.unhandled_error
-            if self.configuration.reservation_directory is not None:
-                store = ReservationFile.of(self.configuration.reservation_directory, each.serial)
-                unit.persistent_reservations.store = store
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
                 unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)

@@ -121,7 +121,7 @@ def _keeping(configuration: Configuration, arguments: Arguments) -> Configuratio
         configuration,
         mode_directory=os.path.join(directory, "mode"),
         information_directory=os.path.join(directory, "information"),
-        reservation_directory=os.path.join(directory, "pr"),
+        state_directory=directory,
     )
 
 

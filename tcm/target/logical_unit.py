@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tcm.scsi.command import Command
     from tcm.target.device import TargetPortalGroup
     from tcm.target.nexus import ITLNexus
+    from tcm.target.store import Store
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class LogicalUnit:
     :param serial: unit serial number, a UUID's text; the designators are made of it.
     :param removable: RMB: the medium can be ejected and loaded.
     :param read_only: write protected by configuration, whatever the backstore can do.
+    :param store: where it keeps what has to outlive the process; ``None``: it keeps nothing.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class LogicalUnit:
         identity: Identity | None = None,
         removable: bool = False,
         read_only: bool = False,
+        store: Store | None = None,
     ) -> None:
         # set by the configuration
         self.name: str = name
@@ -77,6 +80,7 @@ class LogicalUnit:
         self.removable: bool = removable
         self.read_only: bool = read_only
         """By configuration, or (after :meth:`open`) because the backstore is."""
+        self.store: Store | None = store
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
         self.information_store: InformationStore | None = None
@@ -111,7 +115,7 @@ class LogicalUnit:
         """SPC-2 RESERVE."""
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
-        self.persistent_reservations = PersistentReservations(enforce_isids=self.attributes.enforce_pr_isids)
+        self.persistent_reservations = PersistentReservations(self)
         self.ports: list[TargetPortalGroup] = []
         """The target ports that export the logical unit, each as often as it does."""
         self.task_set = TaskSet(self.attributes.queue_depth, self._ordering)
@@ -176,11 +180,13 @@ class LogicalUnit:
     def _resume(self) -> None:
         if self._can_run and not self.failed:
             self.eraser.resume()
+            self.persistent_reservations.watch()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
         self.rod_tokens.revoke(self)
         self.eraser.stop()
+        self.persistent_reservations.unwatch()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):

@@ -123,7 +123,18 @@ def change(state: State, request: Request) -> Change:
     return done
 
 
-def _next(generation: int) -> int:
+def attentions_between(before: State, after: State) -> dict[NexusName, UnitAttention]:
+    """Whom a change that another node has made concerns, as far as the two states tell."""
+    preempted = REGISTRATIONS_PREEMPTED if after.registrations else RESERVATIONS_PREEMPTED
+    told = dict.fromkeys((name for name in before.registrations if name not in after.registrations), preempted)
+    kind = before.kind
+    if kind is not None and kind is not after.kind and (kind.for_registrants or after.kind is not None):
+        told |= dict.fromkeys((name for name in before.registrations if name in after.registrations), RESERVATIONS_RELEASED)
+    return told
+
+
+def next_generation(generation: int) -> int:
+    """PRGENERATION after a change."""
     return (generation + 1) & 0xFFFFFFFF
 
 
@@ -152,7 +163,7 @@ def _register(state: State, request: Request) -> Change:
         raise InvalidFieldInParameterList.at(20, 3)
     if not registered and not parameters.new_key:
         return Change(state=state)
-    after = replace(state, generation=_next(state.generation), aptpl=parameters.aptpl)
+    after = replace(state, generation=next_generation(state.generation), aptpl=parameters.aptpl)
     if parameters.new_key:
         # SPEC_I_PT leaves those alone that are registered; a change of key with ALL_TG_PT is for all ports of the initiator
         made = {
@@ -184,7 +195,7 @@ def _release(state: State, request: Request) -> Change:
 
 
 def _clear(state: State, request: Request) -> Change:
-    after = replace(state, registrations={}, kind=None, holder=None, generation=_next(state.generation))
+    after = replace(state, registrations={}, kind=None, holder=None, generation=next_generation(state.generation))
     return Change(state=after, attentions=dict.fromkeys(_others(state, request.sender), RESERVATIONS_PREEMPTED))
 
 
@@ -196,7 +207,7 @@ def _preempt(state: State, request: Request) -> Change:
     if not key and not everybody:
         raise InvalidFieldInParameterList.at(_NEW_KEY)
     named = [name for name, each in state.registrations.items() if each.key == key]
-    after = replace(state, generation=_next(state.generation))
+    after = replace(state, generation=next_generation(state.generation))
     holder_named = state.holder is not None and state.registrations[state.holder].key == key
     if holder_named or not key:
         gone = [name for name in named if name != sender] if key else _others(state, sender)
@@ -229,7 +240,7 @@ def _move(state: State, request: Request) -> Change:
         state,
         registrations=registrations,
         holder=target,
-        generation=_next(state.generation),
+        generation=next_generation(state.generation),
         aptpl=parameters.aptpl,
     )
     return Change(state=after)
@@ -240,7 +251,7 @@ def _replace_lost(state: State, request: Request) -> Change:
     assert request.kind is not None
     if not request.parameters.new_key:
         raise InvalidFieldInParameterList.at(_NEW_KEY)
-    after = State(registrations=request.others, generation=_next(state.generation), aptpl=request.parameters.aptpl)
+    after = State(registrations=request.others, generation=next_generation(state.generation), aptpl=request.parameters.aptpl)
     return Change(state=_reserved(after, request.kind, request.sender))
 
 

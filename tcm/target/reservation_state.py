@@ -3,57 +3,138 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
 from tcm.scsi.persistent_reservations import OutAction
 from tcm.scsi.sense import InvalidFieldInCdb, PersistentReservationInformationLost, ReservationConflict
 from tcm.target import aptpl
-from tcm.target.persistent_reservations import NexusName, State
+from tcm.target.persistent_reservations import NexusName, State, attentions_between, next_generation
+from tcm.target.store import ABSENT, RevisionMismatch, Store, key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITNexus
-    from tcm.target.reservation_store import ReservationStore
     from tcm.target.task import Task
+    from tcm.target.unit_attention import UnitAttention
 
 log = logging.getLogger(__name__)
 
 
 class PersistentReservations:
-    """The persistent reservations of one logical unit.
+    """The persistent reservations of one logical unit."""
 
-    :param enforce_isids: iSCSI: an initiator's sessions with different ISIDs register separately (LIO: ``enforce_pr_isids``).
-    """
-
-    def __init__(self, *, enforce_isids: bool = True) -> None:
+    def __init__(self, logical_unit: LogicalUnit) -> None:
+        self._logical_unit = logical_unit
         self.state = State()
-        self.enforce_isids = enforce_isids
+        self.enforce_isids = logical_unit.attributes.enforce_pr_isids
+        """iSCSI: an initiator's sessions with different ISIDs register separately (LIO: ``enforce_pr_isids``)."""
         self.lost = False
         """What had been kept could not be read back: nothing is let through until REPLACE LOST RESERVATION."""
-        self.store: ReservationStore | None = None
-        """Where APTPL is kept; ``None``: APTPL is refused."""
         self.changing = anyio.Lock()
         """Held while a change waits for the store."""
-        self._revision = 0
+        self._key = key("pr", f"aptpl_{logical_unit.serial}")
+        self._revision = ABSENT
+        self._unwatch: Callable[[], None] | None = None
 
-    async def keep(self, state: State) -> None:
-        """Make a state durable if it has to be, before it takes effect. Raises ``OSError``."""
-        if self.store is not None:
-            text = aptpl.to_text(state) if state.aptpl else aptpl.NOTHING
-            self._revision = await to_thread.run_sync(self.store.put, text, self._revision)
+    # what is kept
+
+    @property
+    def store(self) -> Store | None:
+        """Where APTPL is kept; ``None``: APTPL is refused."""
+        return self._logical_unit.store
+
+    @property
+    def keeps_all(self) -> bool:
+        """Registrations are kept without APTPL too: LIO's ``force_pr_aptpl``, or other nodes have to know them."""
+        return self.store is not None and (self.store.shared or self._logical_unit.attributes.force_pr_aptpl)
+
+    async def keep(self, state: State) -> bool:
+        """Make a state durable if it has to be, before it takes effect. Raises ``OSError``.
+
+        Returns False if another node was faster: what it has made of the state has taken effect instead.
+        """
+        if self.store is None:
+            return True
+        text = aptpl.to_text(state) if state.aptpl else aptpl.NOTHING
+        try:
+            with anyio.CancelScope(shield=True):  # what is kept takes effect, whoever wanted it
+                self._revision = await self.store.put(self._key, text, self._revision)
+        except RevisionMismatch:
+            await self._refresh(self.store)
+            return False
+        return True
 
     async def load(self) -> None:
         """Power on: what was kept is there again; if it cannot be read, that is said in the log and to every initiator."""
         if self.store is None:
             return
         try:
-            text, self._revision = await to_thread.run_sync(self.store.get)
-            self.state = State() if text is None else aptpl.from_text(text)
+            text, self._revision = await self.store.get(self._key)
+            self.state = _state(text)
         except (OSError, ValueError) as error:
-            self.lost = True
-            log.error("%s: persistent reservations are lost: %s", self.store, error)  # nobody's mistake here
+            self._lose(error)
+
+    def watch(self) -> None:
+        """From now on, take over what other nodes change."""
+        if self.store is not None and self._unwatch is None:
+            lu = self._logical_unit
+            self._unwatch = self.store.watch(self._key, lambda _: lu.running.spawn_alone(self._changed()))
+
+    def unwatch(self) -> None:
+        """The end of :meth:`watch`."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    async def _changed(self) -> None:
+        store = self.store
+        assert store is not None
+        async with self.changing:
+            try:
+                await self._refresh(store)
+            except OSError as error:  # the next change by this node will find it out again
+                log.error("%s: %s: what another node has changed cannot be read: %s", store, self._key, error)
+
+    async def _refresh(self, store: Store) -> None:
+        """Called with :attr:`changing` held. Raises ``OSError``."""
+        text, revision = await store.get(self._key)
+        if revision == self._revision:
+            return
+        self._revision = revision
+        before = self.state
+        try:
+            after = _state(text)
+        except ValueError as error:
+            self._lose(error)
+            self._logical_unit.update_reserved()
+            return
+        changed = after.registrations != before.registrations
+        generation = next_generation(before.generation) if changed else before.generation
+        self.take_effect(replace(after, generation=generation), attentions_between(before, after))
+
+    def _lose(self, error: Exception) -> None:
+        self.state, self.lost = State(), True
+        log.error("%s: %s: persistent reservations are lost: %s", self.store, self._key, error)
+
+    def take_effect(self, state: State, attentions: Mapping[NexusName, UnitAttention]) -> None:
+        """A new state, which is kept if it has to be, and what it means to the I_T nexuses."""
+        lu = self._logical_unit
+        self.state = state
+        self.lost = False
+        lu.update_reserved()
+        if not attentions:
+            return
+        for itl in tuple(lu.itl_nexuses):
+            attention = attentions.get(self.name_of(itl.nexus))
+            if attention is not None:
+                itl.establish_attention(attention)
+
+    # what it admits
 
     @property
     def matters(self) -> bool:
@@ -91,3 +172,7 @@ class PersistentReservations:
             raise PersistentReservationInformationLost
         if not self.lost and action is OutAction.REPLACE_LOST_RESERVATION:
             raise InvalidFieldInCdb.at(1, 4)
+
+
+def _state(text: str | None) -> State:
+    return State() if text is None else aptpl.from_text(text)

@@ -23,18 +23,19 @@ from tcm.scsi.sense import (
 )
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target import aptpl
+from tcm.target.directory_store import DirectoryStore
 from tcm.target.persistent_reservations import NexusName, Registration, State
-from tcm.target.reservation_store import ReservationFile, RevisionMismatch
 
 anyio_test = pytest.mark.anyio
 A, B = 0xA1, 0xB2
 CONFLICT = Status.RESERVATION_CONFLICT
+SERIAL = "11111111-2222-3333-4444-555555555555"
 
 
 @asynccontextmanager
-async def powered(path, **attributes):
-    """Two initiators on a unit with its file; leaving is a loss of power."""
-    async with make_lu(reservations=ReservationFile(str(path)), **attributes) as unit:
+async def powered(path: Path, **attributes):
+    """Two initiators on a unit that keeps its state in a directory; leaving is a loss of power."""
+    async with make_lu(store=DirectoryStore(str(path)), serial=SERIAL, **attributes) as unit:
         port = make_target(unit)
         clients = [ApplicationClient(port.connect(name)) for name in (FIRST, SECOND)]
         for client in clients:
@@ -45,6 +46,11 @@ async def powered(path, **attributes):
         finally:
             for client in clients:
                 client.initiator.disconnect()
+
+
+def file_in(directory: Path) -> Path:
+    """Where LIO has it."""
+    return directory / "pr" / f"aptpl_{SERIAL}"
 
 
 async def out(client, action, key=0, new=0, kind=0, *, aptpl=False, expect=Status.GOOD):
@@ -60,14 +66,14 @@ async def read_in(client, action):
 @pytest.mark.parametrize("kind", list(ReservationType))
 async def test_persistent_reserve_aptpl_survives(tmp_path: Path, kind: ReservationType) -> None:
     """SPC-5 5.14.5: keys and reservation are there after a loss of power; PRGENERATION is zero; PTPL_A says it."""
-    path = tmp_path / "pr" / "aptpl_serial"
-    async with powered(path) as (one, two):
+    path = file_in(tmp_path)
+    async with powered(tmp_path) as (one, two):
         await out(one, OutAction.REGISTER, 0, A, aptpl=True)
         await out(two, OutAction.REGISTER, 0, B, aptpl=True)
         await out(one, OutAction.RESERVE, A, kind=kind)
         before = await read_in(one, InAction.READ_FULL_STATUS)
         assert path.read_text().count("PR_REG_END") == 2
-    async with powered(path) as (one, two):
+    async with powered(tmp_path) as (one, two):
         after = await read_in(two, InAction.READ_FULL_STATUS)
         assert after[:4] == bytes(4)
         zeroed = [data[4:8] + data[8:26] + data[28:] for data in (before, after)]  # the port's number is this process's
@@ -82,21 +88,21 @@ async def test_persistent_reserve_aptpl_survives(tmp_path: Path, kind: Reservati
 @anyio_test
 async def test_persistent_reserve_aptpl_zero(tmp_path: Path) -> None:
     """SPC-5 5.14.5: the last REGISTER decides; without APTPL nothing outlives the power."""
-    path = tmp_path / "aptpl"
-    async with powered(path) as (one, _):
+    path = file_in(tmp_path)
+    async with powered(tmp_path) as (one, _):
         await out(one, OutAction.REGISTER, 0, A)
         assert not path.exists()
         await out(one, OutAction.REGISTER, A, B, aptpl=True)
         await out(one, OutAction.REGISTER, B, A)
-    async with powered(path) as (one, _):
+    async with powered(tmp_path) as (one, _):
         assert await read_in(one, InAction.READ_KEYS) == bytes(8)
 
 
 @anyio_test
 async def test_persistent_reserve_force_pr_aptpl(tmp_path: Path) -> None:
     """LIO's force_pr_aptpl: every registration is kept."""
-    path = tmp_path / "aptpl"
-    async with powered(path, force_pr_aptpl=True) as (one, _):
+    path = file_in(tmp_path)
+    async with powered(tmp_path, force_pr_aptpl=True) as (one, _):
         await out(one, OutAction.REGISTER, 0, A)
     assert f"sa_res_key={A}\n" in path.read_text()
 
@@ -104,8 +110,7 @@ async def test_persistent_reserve_force_pr_aptpl(tmp_path: Path) -> None:
 @anyio_test
 async def test_persistent_reserve_aptpl_cannot_be_kept(tmp_path: Path) -> None:
     """SPC-5 5.14.5: what cannot be kept does not take effect."""
-    (tmp_path / "file").write_text("")
-    async with powered(tmp_path / "pr" / "aptpl") as (one, _):
+    async with powered(tmp_path) as (one, _):
         (tmp_path / "pr").write_text("in the way")
         await out(one, OutAction.REGISTER, 0, A, aptpl=True, expect=InternalTargetFailure)
         assert await read_in(one, InAction.READ_KEYS) == bytes(8)
@@ -117,10 +122,11 @@ async def test_persistent_reserve_aptpl_cannot_be_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "PR_REG_START: 0\n", "nonsense\n", "No Registrations"])
 async def test_persistent_reserve_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
     """SPC-5 5.14.11.5: what cannot be read back is reported, not forgotten, until REPLACE LOST RESERVATION."""
-    path = tmp_path / "aptpl"
+    path = file_in(tmp_path)
+    path.parent.mkdir()
     path.write_text(text)
     with caplog.at_level(logging.ERROR):
-        async with powered(path) as (one, two):
+        async with powered(tmp_path) as (one, two):
             assert "persistent reservations are lost: line 1: " in caplog.text
             lost = PersistentReservationInformationLost
             await one.read(10, 0, 1, expect=lost)
@@ -135,7 +141,7 @@ async def test_persistent_reserve_lost(tmp_path: Path, caplog: pytest.LogCapture
             await out(one, replace, 0, A, ReservationType.WRITE_EXCLUSIVE, aptpl=True)
             await one.write(10, 0, pattern(512))
             await two.write(10, 0, pattern(512), expect=CONFLICT)
-    async with powered(path) as (one, two):
+    async with powered(tmp_path) as (one, two):
         await two.write(10, 0, pattern(512), expect=CONFLICT)
 
 
@@ -165,15 +171,6 @@ def test_every_damaged_line_is_named() -> None:
             with pytest.raises(aptpl.Damaged) as damaged:
                 aptpl.from_text("".join(broken))
             assert 1 <= damaged.value.line <= at + 1
-
-
-def test_a_stale_revision_is_refused(tmp_path: Path) -> None:
-    store = ReservationFile(str(tmp_path / "aptpl"))
-    assert store.get() == (None, 0)
-    assert store.put("a", 0) == 1
-    with pytest.raises(RevisionMismatch):
-        store.put("b", 0)
-    assert store.get() == ("a", 1)
 
 
 SAS = TransportId(ProtocolIdentifier.SAS, "5001405000000001").pack()

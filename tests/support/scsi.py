@@ -21,7 +21,7 @@ from tcm.target.attributes import DeviceAttributes
 from tcm.target.device import TargetDevice
 from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
-from tcm.target.reservation_store import ReservationStore
+from tcm.target.store import Store
 
 FIRST = "naa.5001405000000001"
 SECOND = "naa.5001405000000002"
@@ -46,7 +46,7 @@ async def make_lu(
     removable: bool = False,
     read_only: bool = False,
     directory: Path | None = None,
-    reservations: ReservationStore | None = None,
+    store: Store | None = None,
     **attributes: Any,
 ) -> AsyncIterator[LogicalUnit]:
     """An open logical unit; a 2 MiB thin ramdisk of 512-byte blocks unless a backstore is given.
@@ -54,6 +54,7 @@ async def make_lu(
     ``attributes`` are those of :class:`DeviceAttributes`.
 
     :param directory: where identifying information is kept; ``None``: it cannot be.
+    :param store: where everything else is.
     """
     unit = LogicalUnit(
         name,
@@ -62,10 +63,10 @@ async def make_lu(
         attributes=DeviceAttributes(**attributes),
         removable=removable,
         read_only=read_only,
+        store=store,
     )
     if directory is not None:
         unit.information_store = InformationFile.of(str(directory), serial)
-    unit.persistent_reservations.store = reservations
     failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
         await unit.open()

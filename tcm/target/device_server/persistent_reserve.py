@@ -32,7 +32,7 @@ from tcm.scsi.sense import (
 )
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler
-from tcm.target.persistent_reservations import Change, NexusName, Registration, Request, change
+from tcm.target.persistent_reservations import NexusName, Registration, Request, change
 from tcm.target.unit_attention import COMMANDS_CLEARED_BY_ANOTHER_INITIATOR
 
 if TYPE_CHECKING:
@@ -144,13 +144,13 @@ def _out(task: Task) -> Coroutine[Any, Any, None] | None:
     parameters = parse_out(action, bytes(task.data_out[: task.data_out_wanted]))
     if parameters.aptpl and action in _MAKE_APTPL and reservations.store is None:
         raise InvalidFieldInParameterList.at(_MAKE_APTPL[action], 0)
-    if lu.attributes.force_pr_aptpl and reservations.store is not None:
+    if reservations.keeps_all:
         parameters = replace(parameters, aptpl=True)
     kept = reservations.store is not None and (reservations.state.aptpl or parameters.aptpl or reservations.lost)
     if kept or reservations.changing.locked():
         return _out_later(itl, task, action, kind, parameters)
     done = change(reservations.state, _request(itl, action, kind, parameters))
-    _take_effect(itl, done)
+    reservations.take_effect(done.state, done.attentions)
     if action is OutAction.PREEMPT_AND_ABORT:
         return _abort(task, itl, done.preempted)
     return None
@@ -159,19 +159,21 @@ def _out(task: Task) -> Coroutine[Any, Any, None] | None:
 async def _out_later(
     itl: ITLNexus, task: Task, action: OutAction, kind: ReservationType | None, parameters: OutParameters
 ) -> None:
-    """One change at a time; it takes effect when it is kept."""
+    """One change at a time; it takes effect when it is kept, on top of what other nodes have changed meanwhile."""
     lu = itl.logical_unit
     reservations = lu.persistent_reservations
     async with reservations.changing:
-        reservations.check_replacement(action)
-        if lu.reservation_holder is not None:
-            raise ReservationConflict
-        done = change(reservations.state, _request(itl, action, kind, parameters))
-        try:
-            await reservations.keep(done.state)
-        except OSError as error:
-            raise InternalTargetFailure from error
-        _take_effect(itl, done)
+        while True:
+            reservations.check_replacement(action)
+            if lu.reservation_holder is not None:
+                raise ReservationConflict
+            done = change(reservations.state, _request(itl, action, kind, parameters))
+            try:
+                if await reservations.keep(done.state):
+                    break
+            except OSError as error:
+                raise InternalTargetFailure from error
+        reservations.take_effect(done.state, done.attentions)
     if action is OutAction.PREEMPT_AND_ABORT:
         await _abort(task, itl, done.preempted)
 
@@ -262,20 +264,6 @@ def _move_target(lu: LogicalUnit, here: TargetPortalGroup, parameters: OutParame
     isid = transport_id.isid if enforced else None
     name = NexusName(_name(transport_id), isid, group.target.name, group.tag)
     return {name: _registration(lu, group, transport_id.pack(), parameters.new_key)}
-
-
-def _take_effect(itl: ITLNexus, done: Change) -> None:
-    lu = itl.logical_unit
-    reservations = lu.persistent_reservations
-    reservations.state = done.state
-    reservations.lost = False
-    lu.update_reserved()
-    if not done.attentions:
-        return
-    for other in tuple(lu.itl_nexuses):
-        attention = done.attentions.get(reservations.name_of(other.nexus))
-        if attention is not None:
-            other.establish_attention(attention)
 
 
 async def _abort(task: Task, itl: ITLNexus, preempted: tuple[NexusName, ...]) -> None:
