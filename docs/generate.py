@@ -23,7 +23,7 @@ from tcm import hookspecs
 from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabilities
 from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
-from tcm.scsi.command import Feature
+from tcm.scsi.command import VARIABLE_LENGTH, Feature
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.log_pages import LOG_PAGES
 from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES
@@ -321,12 +321,13 @@ def commands() -> list[str]:
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
         Feature.IDENTIFYING_INFORMATION: "a state directory",
+        Feature.TYPE_2_PROTECTION: "type 2 protection",
     }
     rows = []
     for command in COMMANDS:
         code = f"{command.operation_code:02X}h"
         if command.service_action is not None:
-            code += f"/{command.service_action:02X}h"
+            code += f"/{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
         persistent = command.persistent_reservation.value
         erasing = command.while_erasing.value
         rows.append((command.name, code, command.reservation.name.lower(), persistent, erasing, needs[command.feature]))

@@ -85,6 +85,10 @@ class ThreadedBackstore(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self._run(self.blocking.extents, offset, length)
 
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
+        inner = source.blocking if isinstance(source, ThreadedBackstore) else source
+        return await self._run(self.blocking.copy_range, inner, source_offset, offset, length)
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return self.blocking.read_nowait(buffers, offset)
 

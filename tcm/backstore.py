@@ -108,6 +108,8 @@ class Capabilities:
     """EMULATE: zeroes are written through :meth:`Backstore.writev`."""
     extents: Support = Support.EMULATE
     """EMULATE: everything is reported as mapped."""
+    copy_range: Support = Support.NONE
+    """NATIVE: :meth:`Backstore.copy_range` is worth calling. Otherwise the core reads and writes."""
     rotational: bool = False
     """A rotating disk, for the Block Device Characteristics VPD page."""
     optimal_transfer: int = 0
@@ -131,6 +133,7 @@ def _capabilities_of(cls: type[Any], base: type[Any]) -> Capabilities:
         unmap=support("unmap", Support.NONE),
         write_zeroes=support("write_zeroes"),
         extents=support("extents"),
+        copy_range=support("copy_range", Support.NONE),
         nowait=overrides("read_nowait") or overrides("write_nowait"),
     )
 
@@ -198,6 +201,18 @@ class Backstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
+        """Copy from another backstore, or from another range of this one, without the data passing through the core.
+
+        :param source: as the core calls it: a filter is not the backstore that it wraps, and what it would have done to a
+            read must not be left out. A range of ``self`` does not overlap ``offset`` to ``offset + length``.
+        :returns: how many bytes were copied, from the first on; the core reads and writes the rest. 0 for what cannot be done
+            and for what failed: reading and writing meets the failure again, and tells which side it is on.
+
+        If omitted: the core reads and writes.
+        """
+        return 0
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill ``buffers`` at once, without sleeping, and return True; or touch nothing that matters and return False.
@@ -283,6 +298,15 @@ class BlockingBackstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    def copy_range(self, source: Backstore | BlockingBackstore, source_offset: int, offset: int, length: int) -> int:
+        """See :meth:`Backstore.copy_range`.
+
+        Called only if ``concurrency`` is PARALLEL. A blocking PARALLEL ``source`` is passed as itself.
+
+        If omitted: the core reads and writes.
+        """
+        return 0
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """See :meth:`Backstore.read_nowait`. Called in the event loop.

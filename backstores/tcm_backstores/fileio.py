@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import BlockingBackstore, Buffer, Capabilities, Concurrency, Extent, Support
+from tcm.backstore import Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency, Extent, Support
 from tcm.plugin_types import API_VERSION, BackstoreType, option
 from tcm_backstores import filesystem, opening
 from tcm_backstores.fallocate import punch_hole, zero_range
-from tcm_backstores.files import data_extents, read_all, total, write_all, write_zero_bytes
+from tcm_backstores.files import copy_all, data_extents, read_all, total, write_all, write_zero_bytes
 from tcm_backstores.pace import Pace
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class FileBackstore(BlockingBackstore):
             unmap_granularity=granularity,
             write_zeroes=Support.NATIVE,
             extents=Support.EMULATE if self._block_device else Support.NATIVE,
+            copy_range=Support.NONE if self._block_device else Support.NATIVE,
             rotational=self._block_device and bool(filesystem.queue_limit(self._fd, "rotational")),
             nowait=True,
         )
@@ -246,6 +247,15 @@ class FileBackstore(BlockingBackstore):
                 write_zero_bytes(self._fd, offset, length)
         if fua or not self._write_back:
             self.flush()
+
+    def copy_range(self, source: Backstore | BlockingBackstore, source_offset: int, offset: int, length: int) -> int:
+        if not isinstance(source, FileBackstore):
+            return 0
+        with self._holding_the_inode():
+            done = copy_all(source._fd, source_offset, self._fd, offset, length)
+        if done and not self._write_back:
+            self.flush()
+        return done
 
     def extents(self, offset: int, length: int) -> list[Extent]:
         return data_extents(self._fd, offset, length)

@@ -68,6 +68,23 @@ def write_zero_bytes(fd: int, offset: int, length: int) -> None:
         write_all(fd, (ZEROES[: offset + length - start],), start)
 
 
+def copy_all(source: int, source_offset: int, destination: int, offset: int, length: int) -> int:
+    """Copy between files in the kernel, by sharing the storage where the file system can.
+
+    :returns: bytes copied; fewer than ``length`` if the files or their systems cannot do it, or if it failed.
+    """
+    done = 0
+    while done < length:
+        try:
+            step = os.copy_file_range(source, destination, length - done, source_offset + done, offset + done)
+        except OSError:
+            break
+        if not step:
+            break
+        done += step
+    return done
+
+
 def data_extents(fd: int, offset: int, length: int) -> list[Extent]:
     """The range's runs of data and holes, by SEEK_DATA and SEEK_HOLE; at most ``MAX_EXTENTS``, so perhaps only a prefix.
 

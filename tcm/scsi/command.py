@@ -6,8 +6,13 @@ import enum
 from dataclasses import dataclass, field
 
 SERVICE_ACTION_BYTE = 1
-"""Byte of a CDB that holds the SERVICE ACTION field (SPC-5 4.2.2.4), bits 4 to 0, of all operation codes that we have."""
+"""Byte of a CDB that holds the SERVICE ACTION field (SPC-5 4.2.2.4), bits 4 to 0, of all operation codes but 7Fh."""
 SERVICE_ACTION_MASK = 0x1F
+VARIABLE_LENGTH = 0x7F
+"""The operation code of CDBs that say how long they are; their SERVICE ACTION has two bytes (SPC-5 4.2.3)."""
+ADDITIONAL_LENGTH_BYTE, VARIABLE_ACTION_BYTE = 7, 8
+ADDITIONAL_LENGTH_OFFSET = 8
+"""The ADDITIONAL CDB LENGTH does not count the bytes before the service action."""
 
 
 class Direction(enum.Enum):
@@ -93,6 +98,8 @@ class Feature(enum.Enum):
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
     IDENTIFYING_INFORMATION = "identifying-information"
     """A place to keep it."""
+    TYPE_2_PROTECTION = "type-2-protection"
+    """A medium formatted with type 2 protection: nothing else admits the 32-byte reads and writes (SBC-4 4.21.2)."""
 
 
 class Extent(enum.Enum):
@@ -138,12 +145,14 @@ class Command:
     timeout: int = 30
     """Recommended timeout, seconds, for the timeouts descriptor (SPC-5 6.29.4)."""
     reserved: int = field(init=False, repr=False)
-    """The reserved bits, as a big-endian number of ``length`` bytes; the service action's field is not among them."""
+    """The reserved bits, as a big-endian number of ``length`` bytes; what :func:`lookup` checks is not among them."""
 
     def __post_init__(self) -> None:
         allowed = int.from_bytes(self.usage) | int.from_bytes(self.ignored)
         known = 0xFF << 8 * (self.length - 1)
-        if self.service_action is not None:
+        if self.operation_code == VARIABLE_LENGTH:
+            known |= 0xFFFFFF << 8 * (self.length - 2 - VARIABLE_ACTION_BYTE)
+        elif self.service_action is not None:
             known |= SERVICE_ACTION_MASK << 8 * (self.length - 1 - SERVICE_ACTION_BYTE)
         object.__setattr__(self, "reserved", ~(allowed | known) & (1 << 8 * self.length) - 1)
 
@@ -151,6 +160,11 @@ class Command:
     def length(self) -> int:
         """Bytes of the CDB."""
         return len(self.usage)
+
+    @property
+    def control_byte(self) -> int:
+        """Where the CONTROL byte is: the last one, but for variable length CDBs (SPC-5 4.2.2, 4.2.3)."""
+        return 1 if self.operation_code == VARIABLE_LENGTH else self.length - 1
 
     def conflicts(self, cdb: bytes) -> bool:
         """Whether another I_T nexus's SPC-2 reservation makes this CDB end in RESERVATION CONFLICT."""

@@ -4,14 +4,18 @@ Reserved-bit checks, REPORT SUPPORTED OPERATION CODES, reservation conflicts, re
 these rows. Timeouts are for a disk that answers slowly, not for one that has gone.
 
 The usage data are written as the standard's CDB tables are read, byte 0 first. RDPROTECT, WRPROTECT, ORPROTECT and VRPROTECT
-are zero in them: a logical unit without protection information refuses the fields (SBC-4 4.21.2).
+are zero in them, but for 32-byte CDBs: a logical unit without protection information refuses the fields (SBC-4 4.21.2).
 """
 
 from __future__ import annotations
 
 from tcm.scsi.command import (
+    ADDITIONAL_LENGTH_BYTE,
+    ADDITIONAL_LENGTH_OFFSET,
     SERVICE_ACTION_BYTE,
     SERVICE_ACTION_MASK,
+    VARIABLE_ACTION_BYTE,
+    VARIABLE_LENGTH,
     Access,
     Attention,
     Command,
@@ -38,14 +42,27 @@ SHORT, MEDIUM, LONG, WHOLE = 30, 60, 600, 86400
 IGNORED_10 = "00 02 00 00 00 00 3f 00 00 00"
 IGNORED_12 = "00 02 00 00 00 00 00 00 00 00 3f 00"
 IGNORED_16 = "00 02 00 00 00 00 00 00 00 00 00 00 00 00 3f 00"
+IGNORED_32 = "00 00 00 00 00 00 3f 00 00 00 02" + 21 * " 00"
 GROUP_10 = "00 00 00 00 00 00 3f 00 00 00"
 GROUP_12 = "00 00 00 00 00 00 00 00 00 00 3f 00"
 GROUP_16 = "00 00 00 00 00 00 00 00 00 00 00 00 00 00 3f 00"
+GROUP_32 = "00 00 00 00 00 00 3f" + 25 * " 00"
 SYNC_NV_10 = "00 04 00 00 00 00 3f 00 00 00"
 SYNC_NV_16 = "00 04 00 00 00 00 00 00 00 00 00 00 00 00 3f 00"
 # READ CAPACITY's LOGICAL BLOCK ADDRESS and PMI are obsolete since SBC-3.
 PMI_10 = "00 00 ff ff ff ff 00 00 01 00"
 PMI_16 = "00 00 ff ff ff ff ff ff ff ff 00 00 00 00 01 00"
+
+
+def _cdb_32(action: int, flags: int) -> str:
+    """Usage data of a 32-byte block command: flags in byte 10, LBA, expected tags and their mask, length (SBC-4 5.19)."""
+    return f"7f 00 00 00 00 00 00 18 {action:04x} {flags:02x} 00" + 20 * " ff"
+
+
+def _service_action(cdb: bytes) -> int:
+    if cdb[0] == VARIABLE_LENGTH:
+        return int.from_bytes(cdb[VARIABLE_ACTION_BYTE : VARIABLE_ACTION_BYTE + 2])
+    return cdb[SERVICE_ACTION_BYTE] & SERVICE_ACTION_MASK
 
 
 def _row(
@@ -71,7 +88,7 @@ def _row(
     return Command(
         name=name,
         operation_code=data[0],
-        service_action=data[SERVICE_ACTION_BYTE] & SERVICE_ACTION_MASK if action else None,
+        service_action=_service_action(data) if action else None,
         usage=data,
         ignored=bytes.fromhex(ignored),
         direction=direction,
@@ -124,9 +141,29 @@ def _medium(
     )
 
 
-def _read(name: str, usage: str, handler: str, direction: Direction = NONE, *, ignored: str = "") -> Command:
+def _read(
+    name: str,
+    usage: str,
+    handler: str,
+    direction: Direction = NONE,
+    *,
+    action: bool = False,
+    ignored: str = "",
+    feature: Feature | None = None,
+) -> Command:
     """A row of a command that reads logical blocks."""
-    return _medium(name, usage, handler, direction, access=Access.READ, extent=Extent.SHARED, ignored=ignored, persistent=READS)
+    return _medium(
+        name,
+        usage,
+        handler,
+        direction,
+        access=Access.READ,
+        extent=Extent.SHARED,
+        action=action,
+        ignored=ignored,
+        persistent=READS,
+        feature=feature,
+    )
 
 
 def _write(
@@ -134,6 +171,7 @@ def _write(
     usage: str,
     handler: str,
     *,
+    action: bool = False,
     ignored: str = "",
     extent: Extent = Extent.SHARED,
     feature: Feature | None = None,
@@ -141,11 +179,21 @@ def _write(
 ) -> Command:
     """A row of a command that changes logical blocks."""
     return _medium(
-        name, usage, handler, OUT, access=Access.WRITE, extent=extent, ignored=ignored, feature=feature, timeout=timeout
+        name,
+        usage,
+        handler,
+        OUT,
+        access=Access.WRITE,
+        extent=extent,
+        action=action,
+        ignored=ignored,
+        feature=feature,
+        timeout=timeout,
     )
 
 
 ALONE = Extent.EXCLUSIVE
+TYPE_2 = Feature.TYPE_2_PROTECTION
 
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
@@ -209,6 +257,8 @@ COMMANDS: tuple[Command, ...] = (
             ignored=PMI_16, reservation=ALLOWED, timeout=SHORT),
     _medium("GET LBA STATUS (16)", "9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "get_lba_status", IN, action=True,
             persistent=READS),
+    _medium("GET LBA STATUS (32)", "7f 00 00 00 00 00 00 18 00 12 00 00" + 12 * " ff" + 4 * " 00" + 4 * " ff",
+            "get_lba_status_32", IN, action=True, persistent=READS),
     _medium("READ DEFECT DATA (10)", "37 00 1f 00 00 00 00 ff ff 00", "read_defect_data", IN, persistent=READS),
     _medium("READ DEFECT DATA (12)", "b7 1f ff ff ff ff ff ff ff ff 00 00", "read_defect_data", IN, persistent=READS),
     _medium("SYNCHRONIZE CACHE (10)", "35 02 ff ff ff ff 00 ff ff 00", "synchronize_cache", ignored=SYNC_NV_10, timeout=LONG),
@@ -219,27 +269,36 @@ COMMANDS: tuple[Command, ...] = (
     _read("READ (10)", "28 18 ff ff ff ff 00 ff ff 00", "read", IN, ignored=IGNORED_10),
     _read("READ (12)", "a8 18 ff ff ff ff ff ff ff ff 00 00", "read", IN, ignored=IGNORED_12),
     _read("READ (16)", "88 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "read", IN, ignored=IGNORED_16),
+    _read("READ (32)", _cdb_32(0x0009, 0xF8), "read", IN, action=True, ignored=IGNORED_32, feature=TYPE_2),
     _read("PRE-FETCH (10)", "34 02 ff ff ff ff 00 ff ff 00", "pre_fetch", ignored=GROUP_10),
     _read("PRE-FETCH (16)", "90 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "pre_fetch", ignored=GROUP_16),
     _read("VERIFY (10)", "2f 16 ff ff ff ff 00 ff ff 00", "verify", OUT, ignored=GROUP_10),
     _read("VERIFY (12)", "af 16 ff ff ff ff ff ff ff ff 00 00", "verify", OUT, ignored=GROUP_12),
     _read("VERIFY (16)", "8f 16 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "verify", OUT, ignored=GROUP_16),
+    _read("VERIFY (32)", _cdb_32(0x000A, 0xF6), "verify", OUT, action=True, ignored=GROUP_32, feature=TYPE_2),
     # -- SBC-4: writes (ANCHOR is refused as a reserved bit: ANC_SUP is zero) --------------------------------------------------
     _write("WRITE (6)", "0a 1f ff ff ff 00", "write"),
     _write("WRITE (10)", "2a 18 ff ff ff ff 00 ff ff 00", "write", ignored=IGNORED_10),
     _write("WRITE (12)", "aa 18 ff ff ff ff ff ff ff ff 00 00", "write", ignored=IGNORED_12),
     _write("WRITE (16)", "8a 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write", ignored=IGNORED_16),
+    _write("WRITE (32)", _cdb_32(0x000B, 0xF8), "write", action=True, ignored=IGNORED_32, feature=TYPE_2),
     _write("WRITE AND VERIFY (10)", "2e 16 ff ff ff ff 00 ff ff 00", "write_and_verify", ignored=GROUP_10, extent=ALONE),
     _write("WRITE AND VERIFY (12)", "ae 16 ff ff ff ff ff ff ff ff 00 00", "write_and_verify", ignored=GROUP_12, extent=ALONE),
     _write("WRITE AND VERIFY (16)", "8e 16 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_and_verify", ignored=GROUP_16,
            extent=ALONE),
+    _write("WRITE AND VERIFY (32)", _cdb_32(0x000C, 0xF6), "write_and_verify", action=True, ignored=GROUP_32, extent=ALONE,
+           feature=TYPE_2),
     _write("WRITE ATOMIC (16)", "9c 18 ff ff ff ff ff ff ff ff 00 00 ff ff 00 00", "write_atomic", ignored=GROUP_16,
            extent=ALONE, feature=Feature.ATOMIC_WRITE),
+    _write("WRITE ATOMIC (32)", _cdb_32(0x000F, 0xF8), "write_atomic", action=True, ignored=GROUP_32, extent=ALONE,
+           feature=TYPE_2),
     _write("ORWRITE (16)", "8b 18 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "orwrite", ignored=IGNORED_16, extent=ALONE),
     _write("COMPARE AND WRITE", "89 18 ff ff ff ff ff ff ff ff 00 00 00 ff 00 00", "compare_and_write", ignored=IGNORED_16,
            extent=ALONE, feature=Feature.COMPARE_AND_WRITE),
     _write("WRITE SAME (10)", "41 08 ff ff ff ff 00 ff ff 00", "write_same", ignored=GROUP_10, extent=ALONE, timeout=LONG),
     _write("WRITE SAME (16)", "93 09 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "write_same", ignored=GROUP_16, extent=ALONE,
+           timeout=LONG),
+    _write("WRITE SAME (32)", _cdb_32(0x000D, 0xE9), "write_same", action=True, ignored=GROUP_32, extent=ALONE, feature=TYPE_2,
            timeout=LONG),
     _write("UNMAP", "42 00 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
     # -- SBC-4: the whole medium (CRYPTOGRAPHIC ERASE is an unknown service action: nothing here encrypts) ---------------------
@@ -281,6 +340,8 @@ def lookup(cdb: bytes) -> Command:
     if entry is None:
         raise InvalidOpcode
     if isinstance(entry, dict):
+        if cdb[0] == VARIABLE_LENGTH:
+            return _lookup_variable(cdb, entry)
         if len(cdb) <= SERVICE_ACTION_BYTE:
             raise InvalidFieldInCdb.at(len(cdb))
         action = entry.get(cdb[SERVICE_ACTION_BYTE] & SERVICE_ACTION_MASK)
@@ -290,6 +351,20 @@ def lookup(cdb: bytes) -> Command:
     if len(cdb) < len(entry.usage):
         raise InvalidFieldInCdb.at(len(cdb))
     return entry
+
+
+def _lookup_variable(cdb: bytes, actions: dict[int, Command]) -> Command:
+    """The row for a variable length CDB; its service action comes with one length."""
+    if len(cdb) < VARIABLE_ACTION_BYTE + 2:
+        raise InvalidFieldInCdb.at(len(cdb))
+    command = actions.get(_service_action(cdb))
+    if command is None:
+        raise InvalidFieldInCdb.at(VARIABLE_ACTION_BYTE)
+    if cdb[ADDITIONAL_LENGTH_BYTE] != command.length - ADDITIONAL_LENGTH_OFFSET:
+        raise InvalidFieldInCdb.at(ADDITIONAL_LENGTH_BYTE)
+    if len(cdb) < command.length:
+        raise InvalidFieldInCdb.at(len(cdb))
+    return command
 
 
 def rows(operation_code: int) -> tuple[Command, ...]:

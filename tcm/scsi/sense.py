@@ -215,6 +215,18 @@ class CommandSequenceError(CheckCondition):
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x2C, 0x00
 
 
+class OperationInProgress(CheckCondition):
+    """ILLEGAL REQUEST, OPERATION IN PROGRESS: a list identifier that is in use."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x00, 0x16
+
+
+class CommandsClearedByDeviceServer(CheckCondition):
+    """COPY ABORTED, COMMANDS CLEARED BY DEVICE SERVER: COPY OPERATION ABORT."""
+
+    key, asc, ascq = SenseKey.COPY_ABORTED, 0x2F, 0x02
+
+
 class EchoBufferOverwritten(CheckCondition):
     """ABORTED COMMAND, ECHO BUFFER OVERWRITTEN."""
 

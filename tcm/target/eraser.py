@@ -176,6 +176,7 @@ class Eraser:
             run.begun = True
             run.started.set()
             await lu.running.until_tasks_end(but=task)
+            await lu.copies.abort()
             try:
                 if await self._erase():
                     await self._save(None)

@@ -19,6 +19,7 @@ from tcm.scsi.sense import (
 from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
+from tcm.target.copy_manager import CopyManager, CopyOperation
 from tcm.target.device_clock import DeviceClock
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
@@ -128,6 +129,8 @@ class LogicalUnit:
         self._can_run = False
         self.eraser = Eraser(self)
         """SANITIZE and FORMAT UNIT."""
+        self.copies = CopyManager()
+        """Third-party copies."""
         self.data_buffer = DataBuffer()
         self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
@@ -186,6 +189,8 @@ class LogicalUnit:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
         self.rod_tokens.revoke(self)
         self.eraser.stop()
+        self.copies.reset()
+        await self.copies.abort()
         self.persistent_reservations.unwatch()
         await self.running.until_idle()
         try:
@@ -388,6 +393,7 @@ class LogicalUnit:
         """I_T nexus loss (SAM-5 6.3.4): its SPC-2 reservation and its PREVENT go with it (SPC-2 5.5.1, SBC-4 5.15)."""
         self.prevented.discard(itl)
         self.echo_buffer.forget(itl)
+        self.copies.forget(itl.nexus)
         self.release(itl)
 
     def remember_loss(self, port: tuple[object, ...]) -> None:
@@ -403,9 +409,13 @@ class LogicalUnit:
             if itl is not except_for:
                 itl.establish_attention(attention)
 
-    def reset(self, attention: UnitAttention) -> None:
-        """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager has aborted."""
+    def reset(self, attention: UnitAttention) -> list[CopyOperation]:
+        """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager aborts.
+
+        :returns: copy operations that have not ended yet.
+        """
         self.resets += 1
+        copies = self.copies.reset()
         self.prevented.clear()
         self.echo_buffer.clear()
         self.release()
@@ -415,6 +425,7 @@ class LogicalUnit:
             self.medium.flush_soon(self.running.spawn_alone)
         self.establish_attention(attention)
         self.update_express()
+        return copies
 
     # tasks
 

@@ -152,6 +152,20 @@ class Medium:
                 raise self._failure(error, write=True) from error
         await self._shielded(self.backstore.writev(buffers, lba << self.shift))
 
+    async def copy_range(self, source: Medium, source_offset: int, offset: int, length: int) -> int:
+        """Have the backstores copy among themselves, as a step of a long write.
+
+        :returns: how many of the ``length`` bytes they have copied, from the first on; 0 if they cannot.
+        """
+        copied = 0
+        if self.capabilities.copy_range is Support.NATIVE:
+            try:
+                with anyio.CancelScope(shield=True):
+                    copied = await self.backstore.copy_range(source.backstore, source_offset, offset, length)
+            except Exception as error:
+                raise self._failure(error, write=True) from error
+        return copied
+
     async def unmap(self, lba: int, blocks: int) -> None:
         """Give the range back; the caller calls :meth:`settle` when all is done."""
         if self._watcher is not None:

@@ -14,7 +14,7 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Feature
 from tcm.scsi.command_table import check_reserved, lookup, rows
 from tcm.scsi.sense import (
     CheckCondition,
@@ -278,8 +278,13 @@ def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | 
 
 
 def _unsupported(command: Command, lu: LogicalUnit) -> CheckCondition:
-    """The sense of an operation code or a service action that this logical unit does not have."""
-    if any(row.feature is None or row.feature in lu.features for row in rows(command.operation_code)):
+    """The sense of an operation code or a service action that this logical unit does not have.
+
+    That of the 32-byte reads and writes is laid down (SBC-4 4.21.2), although they are service actions.
+    """
+    if command.feature is not Feature.TYPE_2_PROTECTION and any(
+        row.feature is None or row.feature in lu.features for row in rows(command.operation_code)
+    ):
         return InvalidFieldInCdb.at(SERVICE_ACTION_BYTE, 4)
     return InvalidOpcode()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from support.commands import bare
 from support.memory import GatedMemory
 from support.scsi import FIRST, SECOND, logical_unit, make_lu, one_initiator, pattern, target, two_initiators
 from tcm_loopback import cdb
@@ -507,7 +508,7 @@ HARMLESS = {"START STOP UNIT": cdb.start_stop_unit(start=True), "PREVENT ALLOW M
 
 def plain(name: str) -> bytes:
     command = next(each for each in COMMANDS if each.name == name)
-    line = bytearray((command.operation_code, command.service_action or 0)) + bytes(command.length - 2)
+    line = bare(command)
     line[4] = line[0] == 0x1E  # PREVENT
     return bytes(line)
 

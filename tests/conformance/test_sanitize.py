@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.commands import bare
 from support.memory import GatedMemory
 from support.scsi import logical_unit, make_lu, make_target, one_initiator, pattern, target, two_initiators
 from tcm_loopback import cdb
@@ -222,11 +223,8 @@ async def test_sanitize_commands_meanwhile() -> None:
             for command in COMMANDS:
                 if command.feature is not None and command.feature not in features:
                     continue
-                data = bytearray(command.length)
-                data[0] = command.operation_code
-                data[1] = command.service_action or 0
                 allowed = command.while_erasing is WhileErasing.ALLOWED
-                await client.execute(bytes(data), expect=None if allowed else SanitizeInProgress)
+                await client.execute(bytes(bare(command)), expect=None if allowed else SanitizeInProgress)
             await client.read(10, 0, 1, expect=SanitizeInProgress)
             await client.write(10, 0, bytes(512), expect=SanitizeInProgress)
             assert (await client.inquiry())[0] == 0

@@ -17,10 +17,12 @@ import anyio.lowlevel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from support.commands import identify
 from support.iscsi_session import LOGOUT_REQUEST, LUN_0, Initiator
 from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import TpgAttributes, TpgParameters
 from tcm_iscsi.connection import Connection
+from tcm_iscsi.protocol.ahs import AdditionalHeaders, encode_ahs
 from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER, ConnectionFailed, DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.pdu import (
     DATA_OUT,
@@ -113,7 +115,7 @@ def feed(connection: Connection, stream: bytes, rng: random.Random) -> None:
 
 def random_pdu(rng: random.Random, cmd_sn: int) -> bytes:
     """A PDU of full feature phase that is nearly right."""
-    itt, data = rng.choice((1, 2, 3, rng.getrandbits(32))), b""
+    itt, data, ahs = rng.choice((1, 2, 3, rng.getrandbits(32))), b"", b""
     kind = rng.randrange(8)
     sn = cmd_sn if rng.random() < 0.9 else rng.getrandbits(32)
     lun = LUN_0 if rng.random() < 0.9 else rng.randbytes(8)
@@ -121,12 +123,11 @@ def random_pdu(rng: random.Random, cmd_sn: int) -> bytes:
         command = rng.choice(COMMANDS)
         usage = command.usage
         cdb = bytearray(rng.getrandbits(8) & mask for mask in usage)
-        cdb[0] = command.operation_code
-        if command.service_action is not None:
-            cdb[1] = cdb[1] & ~0x1F | command.service_action
+        identify(command, cdb)
         if rng.random() < 0.7:
             for n in range(2, min(8, len(cdb))):
                 cdb[n] = 0
+        ahs = encode_ahs(AdditionalHeaders(bytes(cdb[16:])))
         data = rng.randbytes(rng.choice((0, 0, 24, 512, 1024)))
         flags = rng.choice((0x81, 0xC1, 0xA1, 0xA1, 0x21, rng.getrandbits(8)))
         length = rng.choice((0, len(data), 512, 4096, 1 << 20, rng.getrandbits(32)))
@@ -152,12 +153,12 @@ def random_pdu(rng: random.Random, cmd_sn: int) -> bytes:
         if rng.random() < 0.05:
             bhs = LOGOUT_REQUEST.pack(0x46, 0x80 | rng.getrandbits(2), 0, itt, 0, sn, 0)
     pdu = bytearray(bhs)
-    pdu[5:8] = len(data).to_bytes(3, "big")
+    pdu[4], pdu[5:8] = len(ahs) // 4, len(data).to_bytes(3, "big")
     if rng.random() < 0.05:
         pdu[rng.randrange(48)] = rng.getrandbits(8)
     if pdu[0] & 0x3F == 0x02 and pdu[1] & 0x7F == 7:  # by chance: a cold reset ends every session, rightly
         pdu[1] ^= 1
-    return bytes(pdu) + data + PAD[len(data) & 3]
+    return bytes(pdu) + ahs + data + PAD[len(data) & 3]
 
 
 def attack(target: Target, rng: random.Random) -> None:

@@ -19,6 +19,7 @@ from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 from tcm_iscsi.protocol.full_feature import HIGH_WATER
+from tcm_loopback import cdb
 
 from tcm.backstore import ConfigError
 from tcm.target.device import AccessControl, Authentication, NetworkPortal, TargetDevice, TargetPortalGroup
@@ -118,6 +119,28 @@ async def test_digests_over_the_wire() -> None:
                 assert i.header_digest
                 assert i.write(3, data).status == 0
                 assert i.read(3, 192).data == data
+
+        await apart(work)
+
+
+@pytest.mark.parametrize("digests", ["None", "CRC32C"])
+async def test_extended_cdb(digests: str) -> None:
+    """RFC 7143 11.2.2.3: a 32-byte CDB comes in two parts; without the second it is too short."""
+    async with served() as t:
+
+        def work() -> None:
+            with t.login(digests=digests) as i:
+                asked = cdb.get_lba_status_32(0, 64)
+                assert i.write(100, pattern(512 * 100)).status == 0
+                outcome = i.command(asked, read=64)
+                assert outcome.status == 0
+                assert outcome.data == i.command(cdb.get_lba_status(0, 64), read=64).data
+                assert (outcome.residual, outcome.overflow) == (64 - len(outcome.data), False)
+                refused = i.command(asked[:16], read=64)
+                assert (refused.status, refused.asc) == (2, (0x24, 0))
+                assert refused.sense[15:18] == b"\xc0\0\x10"
+                assert i.command(asked[:20], read=64).sense[15:18] == b"\xc0\0\x14"
+                assert i.read(100, 1).data == pattern(512 * 100)[:512]
 
         await apart(work)
 

@@ -3,22 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.commands import bare
 
-from tcm.scsi.command import Access, Attention, Command, Direction, Extent, Readiness, WhileErasing
+from tcm.scsi.command import VARIABLE_LENGTH, Access, Attention, Direction, Extent, Readiness, WhileErasing
 from tcm.scsi.command_table import COMMANDS, check_reserved, lookup, rows
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
-GROUP_CODE_LENGTHS = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}
+GROUP_CODE_LENGTHS = {0: 6, 1: 10, 2: 10, 3: 32, 4: 16, 5: 12}
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-
-
-def plain_cdb(command: Command) -> bytes:
-    """The command with every field zero."""
-    cdb = bytearray(command.length)
-    cdb[0] = command.operation_code
-    if command.service_action is not None:
-        cdb[1] = command.service_action
-    return bytes(cdb)
 
 
 def pointer(error: InvalidFieldInCdb) -> tuple[int, int | None]:
@@ -37,9 +29,12 @@ def test_usage_length_is_the_group_codes(command):
 @each_command
 def test_usage_starts_with_the_code_and_never_allows_control(command):
     assert command.usage[0] == command.operation_code
-    assert command.usage[-1] == 0, "NACA and the vendor's bits of CONTROL are not for us"
+    assert command.usage[command.control_byte] == 0, "NACA and the vendor's bits of CONTROL are not for us"
     assert not any(used & ignored for used, ignored in zip(command.usage, command.ignored, strict=False))
-    if command.service_action is not None:
+    if command.operation_code == VARIABLE_LENGTH:
+        assert command.usage[7] == command.length - 8
+        assert int.from_bytes(command.usage[8:10]) == command.service_action
+    elif command.service_action is not None:
         assert command.usage[1] & 0x1F == command.service_action
 
 
@@ -68,22 +63,25 @@ def test_columns_agree(command):
 
 @each_command
 def test_lookup_finds_the_row_also_when_padded(command):
-    cdb = plain_cdb(command)
+    cdb = bytes(bare(command))
+    longer = max(16, len(cdb) + 4)
     assert lookup(cdb) is command
-    assert lookup(cdb.ljust(16, b"\0")) is command
+    assert lookup(cdb.ljust(longer, b"\0")) is command
     assert command in rows(command.operation_code)
-    check_reserved(command, cdb.ljust(16, b"\xff"))
+    check_reserved(command, cdb.ljust(longer, b"\xff"))
 
 
 @each_command
 def test_each_reserved_bit_is_refused_with_its_pointer(command):
-    base = plain_cdb(command)
+    base = bytes(bare(command))
     allowed = list(command.usage)
     for index, ignored in enumerate(command.ignored):
         allowed[index] |= ignored
     for byte in range(1, command.length):
         for bit in range(8):
-            if command.service_action is not None and byte == 1 and bit < 5:
+            if command.operation_code == VARIABLE_LENGTH and byte in {7, 8, 9}:
+                continue
+            if command.service_action is not None and command.length != 32 and byte == 1 and bit < 5:
                 continue
             cdb = bytearray(base)
             cdb[byte] |= 1 << bit
@@ -97,7 +95,7 @@ def test_each_reserved_bit_is_refused_with_its_pointer(command):
 
 @each_command
 def test_everything_that_may_be_set_passes(command):
-    cdb = bytes(used | ignored for used, ignored in zip(command.usage, command.ignored or bytes(16), strict=False))
+    cdb = bytes(used | ignored for used, ignored in zip(command.usage, command.ignored or bytes(command.length), strict=True))
     check_reserved(command, cdb)
 
 
@@ -108,10 +106,30 @@ def test_first_reserved_bit_is_the_one_pointed_at():
     assert pointer(refused.value) == (1, 4)
 
 
-@pytest.mark.parametrize("cdb", ["", "ff", "7f" + "00" * 31, "a1" + "00" * 11, "01" + "00" * 5])
+@pytest.mark.parametrize("cdb", ["", "ff", "a1" + "00" * 11, "01" + "00" * 5])
 def test_lookup_of_an_unknown_code(cdb):
     with pytest.raises(InvalidOpcode):
         lookup(bytes.fromhex(cdb))
+
+
+@pytest.mark.parametrize(
+    ("cdb", "byte"),
+    [
+        ("7f", 1),
+        ("7f" + "00" * 8, 9),
+        ("7f" + "00" * 31, 8),
+        ("7f00000000000018ffff" + "00" * 22, 8),
+        ("7f0000000000001800080000" + "00" * 20, 8),
+        ("7f00000000000017000900" + "00" * 21, 7),
+        ("7f000000000000f8000900" + "00" * 21, 7),
+        ("7f000000000000180009000000000000", 16),
+        ("7f00000000000018000900" + "00" * 20, 31),
+    ],
+)
+def test_lookup_of_a_variable_length_cdb_that_is_none(cdb, byte):
+    with pytest.raises(InvalidFieldInCdb) as refused:
+        lookup(bytes.fromhex(cdb))
+    assert pointer(refused.value) == (byte, None)
 
 
 @pytest.mark.parametrize("code, length", [(0x9E, 16), (0xA3, 12)])

@@ -48,6 +48,12 @@ def lun_field(lun: int) -> bytes:
     return struct.pack(">H6x", lun if lun < 256 else 0x4000 | lun)
 
 
+def extended_cdb(cdb: bytes) -> bytes:
+    """The AHS with what of a CDB does not fit the header (RFC 7143 11.2.2.3); empty if all of it does."""
+    rest = cdb[16:]
+    return struct.pack(">HBB", len(rest) + 1, 1, 0) + rest + bytes(-len(rest) % 4) if rest else b""
+
+
 @dataclass
 class Pdu:
     """A received PDU."""
@@ -265,7 +271,7 @@ class Initiator:
         bhs[1] = (0x80 if final else 0) | (0x40 if read else 0) | (0x20 if write else 0) | attribute
         bhs[8:16] = lun_field(lun)
         struct.pack_into(">IIII", bhs, 16, self.next_tag(), read or write, self.cmd_sn, self.exp_stat_sn)
-        bhs[32 : 32 + len(cdb)] = cdb
+        bhs[32 : 32 + min(len(cdb), 16)] = cdb[:16]
         self.cmd_sn = (self.cmd_sn + 1) & 0xFFFFFFFF
         return bhs
 
@@ -276,7 +282,7 @@ class Initiator:
         immediate = min(self.max_send, first_burst) if self.keys.get("ImmediateData", "Yes") == "Yes" else 0
         unsolicited = first_burst if self.keys.get("InitialR2T", "Yes") == "No" else immediate
         bhs = self.command_pdu(cdb, lun, read=read, write=len(write), final=unsolicited <= immediate)
-        self.send(bhs, write[:immediate])
+        self.send(bhs, write[:immediate], extended_cdb(cdb))
         if unsolicited > immediate:
             self.data_out(self.tag, NO_TAG, immediate, unsolicited - immediate, write, lun)
         return self.tag

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from support.commands import identify
 from support.scsi import one_initiator
 from tcm_loopback.commands import ApplicationClient
 
@@ -33,9 +34,7 @@ def random_cdb(command: Command, chance: random.Random) -> bytes:
         for bit in range(8):
             if (allowed >> bit & 1 or chance.random() < 0.002) and chance.random() < density:
                 cdb[index] |= 1 << bit
-    cdb[0] = command.operation_code
-    if command.service_action is not None:
-        cdb[1] = cdb[1] & 0xE0 | command.service_action
+    identify(command, cdb)
     return bytes(cdb)
 
 

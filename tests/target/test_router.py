@@ -8,6 +8,7 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.commands import identify
 from support.scsi import logical_unit, one_initiator, pattern
 from tcm_loopback import cdb
 from tcm_loopback.commands import check
@@ -34,10 +35,9 @@ def commands(draw: st.DrawFn) -> tuple[bytes, int, bytes, TaskAttribute]:
     if draw(st.integers(0, 9)):
         # only bits that mean something, small numbers in them, so that most get past the first checks
         raw = bytearray(
-            a & b & c for a, b, c in zip(raw, command.usage, draw(st.binary(min_size=16, max_size=16)), strict=False)
+            a & b & c for a, b, c in zip(raw, command.usage, draw(st.binary(min_size=32, max_size=32)), strict=False)
         )
-        if command.service_action is not None:
-            raw[1] = raw[1] & 0xE0 | command.service_action
+        identify(command, raw)
     raw[0] = command.operation_code
     padded = bytes(raw).ljust(draw(st.sampled_from([0, 16])), b"\0")
     data_out = draw(st.one_of(st.just(b""), st.just(bytes(512)), st.just(pattern(4096)), st.binary(max_size=64)))

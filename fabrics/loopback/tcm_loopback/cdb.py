@@ -5,13 +5,53 @@ Commands that differ only in the length of their CDB are one function whose firs
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _FIELDS = {6: (1, 4, 4, 5), 10: (2, 6, 7, 9), 12: (2, 6, 6, 10), 16: (2, 10, 10, 14)}
 """CDB length to where the LBA and the TRANSFER LENGTH start and end."""
 _GROUP_NUMBER = {10: 6, 12: 10, 16: 14}
 
 
-def block_command(length: int, opcode: int, lba: int, blocks: int, flags: int = 0, group: int = 0) -> bytes:
-    """The layout that nearly all block commands share (SBC-4 5.2 ff.): flags in byte 1, LBA, length, group number."""
+def block_command_32(
+    action: int,
+    lba: int,
+    blocks: int,
+    flags: int = 0,
+    group: int = 0,
+    *,
+    reference: int = 0,
+    application: int = 0,
+    mask: int = 0,
+) -> bytes:
+    """The 32-byte form (SBC-4 5.19): a service action of 7Fh, flags in byte 10, and what the tags are expected to be.
+
+    :param reference: EXPECTED INITIAL LOGICAL BLOCK REFERENCE TAG.
+    :param application: EXPECTED LOGICAL BLOCK APPLICATION TAG.
+    :param mask: LOGICAL BLOCK APPLICATION TAG MASK.
+    """
+    head = bytes((0x7F, 0, 0, 0, 0, 0, group, 0x18)) + action.to_bytes(2, "big") + bytes((flags, 0)) + lba.to_bytes(8, "big")
+    return (
+        head
+        + reference.to_bytes(4, "big")
+        + application.to_bytes(2, "big")
+        + mask.to_bytes(2, "big")
+        + blocks.to_bytes(4, "big")
+    )
+
+
+def block_command(
+    length: int, opcode: int, lba: int, blocks: int, flags: int = 0, group: int = 0, tags: Mapping[str, int] | None = None
+) -> bytes:
+    """The layout that nearly all block commands share (SBC-4 5.2 ff.): flags in byte 1, LBA, length, group number.
+
+    :param opcode: with 32 bytes the service action.
+    :param tags: what :func:`block_command_32` alone has.
+    """
+    if length == 32:
+        return block_command_32(opcode, lba, blocks, flags, group, **(tags or {}))
     cdb = bytearray(length)
     cdb[0] = opcode
     lba_start, lba_end, blocks_start, blocks_end = _FIELDS[length]
@@ -31,39 +71,49 @@ def _access_flags(protect: int, dpo: bool, fua: bool) -> int:
 
 
 def read(
-    length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False, group: int = 0
+    length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False, group: int = 0, **tags: int
 ) -> bytes:
-    """READ (6), (10), (12), (16)."""
-    opcode = {6: 0x08, 10: 0x28, 12: 0xA8, 16: 0x88}[length]
-    return block_command(length, opcode, lba, blocks, _access_flags(protect, dpo, fua), group)
+    """READ (6), (10), (12), (16), (32)."""
+    opcode = {6: 0x08, 10: 0x28, 12: 0xA8, 16: 0x88, 32: 0x0009}[length]
+    return block_command(length, opcode, lba, blocks, _access_flags(protect, dpo, fua), group, tags)
 
 
 def write(
-    length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False, group: int = 0
+    length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False, group: int = 0, **tags: int
 ) -> bytes:
-    """WRITE (6), (10), (12), (16)."""
-    opcode = {6: 0x0A, 10: 0x2A, 12: 0xAA, 16: 0x8A}[length]
-    return block_command(length, opcode, lba, blocks, _access_flags(protect, dpo, fua), group)
+    """WRITE (6), (10), (12), (16), (32)."""
+    opcode = {6: 0x0A, 10: 0x2A, 12: 0xAA, 16: 0x8A, 32: 0x000B}[length]
+    return block_command(length, opcode, lba, blocks, _access_flags(protect, dpo, fua), group, tags)
 
 
-def write_and_verify(length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, bytchk: int = 0) -> bytes:
-    """WRITE AND VERIFY (10), (12), (16)."""
-    opcode = {10: 0x2E, 12: 0xAE, 16: 0x8E}[length]
-    return block_command(length, opcode, lba, blocks, protect << 5 | dpo << 4 | bytchk << 1)
+def write_and_verify(
+    length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, bytchk: int = 0, **tags: int
+) -> bytes:
+    """WRITE AND VERIFY (10), (12), (16), (32)."""
+    opcode = {10: 0x2E, 12: 0xAE, 16: 0x8E, 32: 0x000C}[length]
+    return block_command(length, opcode, lba, blocks, protect << 5 | dpo << 4 | bytchk << 1, 0, tags)
 
 
-def verify(length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, bytchk: int = 0) -> bytes:
-    """VERIFY (10), (12), (16)."""
-    opcode = {10: 0x2F, 12: 0xAF, 16: 0x8F}[length]
-    return block_command(length, opcode, lba, blocks, protect << 5 | dpo << 4 | bytchk << 1)
+def verify(length: int, lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, bytchk: int = 0, **tags: int) -> bytes:
+    """VERIFY (10), (12), (16), (32)."""
+    opcode = {10: 0x2F, 12: 0xAF, 16: 0x8F, 32: 0x000A}[length]
+    return block_command(length, opcode, lba, blocks, protect << 5 | dpo << 4 | bytchk << 1, 0, tags)
 
 
 def write_same(
-    length: int, lba: int, blocks: int, *, protect: int = 0, anchor: bool = False, unmap: bool = False, ndob: bool = False
+    length: int,
+    lba: int,
+    blocks: int,
+    *,
+    protect: int = 0,
+    anchor: bool = False,
+    unmap: bool = False,
+    ndob: bool = False,
+    **tags: int,
 ) -> bytes:
-    """WRITE SAME (10), (16)."""
-    opcode = {10: 0x41, 16: 0x93}[length]
-    return block_command(length, opcode, lba, blocks, protect << 5 | anchor << 4 | unmap << 3 | ndob)
+    """WRITE SAME (10), (16), (32)."""
+    opcode = {10: 0x41, 16: 0x93, 32: 0x000D}[length]
+    return block_command(length, opcode, lba, blocks, protect << 5 | anchor << 4 | unmap << 3 | ndob, 0, tags)
 
 
 def synchronize_cache(length: int, lba: int = 0, blocks: int = 0, *, immed: bool = False) -> bytes:
@@ -86,6 +136,11 @@ def compare_and_write(lba: int, blocks: int, *, protect: int = 0, dpo: bool = Fa
     cdb = bytearray(block_command(16, 0x89, lba, 0, _access_flags(protect, dpo, fua)))
     cdb[13] = blocks
     return bytes(cdb)
+
+
+def write_atomic_32(lba: int, blocks: int, *, protect: int = 0, dpo: bool = False, fua: bool = False, **tags: int) -> bytes:
+    """WRITE ATOMIC (32) without ATOMIC BOUNDARY."""
+    return block_command_32(0x000F, lba, blocks, _access_flags(protect, dpo, fua), **tags)
 
 
 def write_atomic(lba: int, blocks: int, *, boundary: int = 0, protect: int = 0, dpo: bool = False, fua: bool = False) -> bytes:
@@ -111,6 +166,14 @@ def get_lba_status(lba: int, allocation_length: int = 4096, *, report_type: int 
     """GET LBA STATUS (16)."""
     cdb = bytes((0x9E, 0x12)) + lba.to_bytes(8, "big") + allocation_length.to_bytes(4, "big")
     return cdb + bytes((report_type, 0))
+
+
+def get_lba_status_32(
+    lba: int, allocation_length: int = 4096, *, scan_length: int = 0, element: int = 0, report_type: int = 0
+) -> bytes:
+    """GET LBA STATUS (32)."""
+    head = bytes((0x7F, 0, 0, 0, 0, 0, 0, 0x18, 0x00, 0x12, report_type, 0)) + lba.to_bytes(8, "big")
+    return head + scan_length.to_bytes(4, "big") + element.to_bytes(4, "big") + allocation_length.to_bytes(4, "big")
 
 
 def read_capacity10(lba: int = 0, *, pmi: bool = False) -> bytes:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.command import VARIABLE_LENGTH
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, LbaOutOfRange
 
 if TYPE_CHECKING:
+    from tcm.backstore import Buffer
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
 
 LBA_BYTE = 2
-"""Where the LOGICAL BLOCK ADDRESS field starts in all CDBs but those of 6 bytes."""
-_LENGTH_FIELD = {0: 4, 1: 7, 2: 7, 5: 6, 4: 10}
-"""Group code (CDB bytes 6, 10, 10, 12, 16) to the first byte of the transfer length."""
+"""Where the LOGICAL BLOCK ADDRESS field starts in all CDBs but those of 6 and 32 bytes."""
+_LENGTH_FIELD = {0: 4, 1: 7, 2: 7, 3: 28, 5: 6, 4: 10}
+"""Group code (CDB bytes 6, 10, 10, 32, 12, 16) to the first byte of the transfer length."""
 
 FUA = 0x08
 DPO = 0x10
@@ -28,6 +30,8 @@ def lba_and_blocks(cdb: bytes) -> tuple[int, int]:
         return int.from_bytes(cdb[2:6]), cdb[7] << 8 | cdb[8]
     if group == 5:
         return int.from_bytes(cdb[2:6]), int.from_bytes(cdb[6:10])
+    if group == 3:
+        return int.from_bytes(cdb[12:20]), int.from_bytes(cdb[28:32])
     return (cdb[1] & 0x1F) << 16 | cdb[2] << 8 | cdb[3], cdb[4] or 256
 
 
@@ -52,11 +56,17 @@ def check_length(cdb: bytes, blocks: int, maximum: int) -> None:
         raise InvalidFieldInCdb.at(length_field(cdb))
 
 
+def flags_byte(cdb: Buffer) -> int:
+    """Where DPO, FUA, BYTCHK and the protect field of a CDB that is longer than 6 bytes are."""
+    return 10 if cdb[0] == VARIABLE_LENGTH else 1
+
+
 def check_fua(lu: LogicalUnit, cdb: bytes) -> bool:
-    """FUA of a CDB that has it in byte 1; FUA and DPO are refused by a unit that says DPOFUA zero."""
-    flags = cdb[1]
+    """FUA of a CDB that has it; FUA and DPO are refused by a unit that says DPOFUA zero."""
+    byte = flags_byte(cdb)
+    flags = cdb[byte]
     if flags & (FUA | DPO) and not lu.fua:
-        raise InvalidFieldInCdb.at(1, 4 if flags & DPO else 3)
+        raise InvalidFieldInCdb.at(byte, 4 if flags & DPO else 3)
     return bool(flags & FUA)
 
 
@@ -88,6 +98,7 @@ def _refuse(task: Task, wanted: int) -> None:
 
 
 def check_dpo(lu: LogicalUnit, cdb: bytes) -> None:
-    """Refuse DPO (byte 1, bit 4) if the unit says DPOFUA zero."""
-    if cdb[1] & DPO and not lu.fua:
-        raise InvalidFieldInCdb.at(1, 4)
+    """Refuse DPO if the unit says DPOFUA zero."""
+    byte = flags_byte(cdb)
+    if cdb[byte] & DPO and not lu.fua:
+        raise InvalidFieldInCdb.at(byte, 4)

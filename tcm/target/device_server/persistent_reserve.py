@@ -281,6 +281,7 @@ async def _abort(task: Task, itl: ITLNexus, preempted: tuple[NexusName, ...]) ->
     ended = anyio.Event()
     abort(doomed, respond=lambda each: tells and each.nexus is not itl.nexus, then=ended.set)
     await ended.wait()
+    await lu.copies.abort(lambda nexus: reservations.name_of(nexus) in names)
 
 
 HANDLERS = {

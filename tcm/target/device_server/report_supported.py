@@ -13,6 +13,7 @@ from tcm.scsi.report_supported import (
     task_management_functions,
 )
 from tcm.scsi.sense import InvalidFieldInCdb
+from tcm.target.device_server.blocks import flags_byte
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 
@@ -32,9 +33,9 @@ _DPO_FUA = {
     "verify": 0x10,
     "write_and_verify": 0x10,
 }
-"""Bits of byte 1 that a logical unit without DPOFUA refuses."""
+"""Bits of byte 1 (10 in 32-byte CDBs) that a logical unit without DPOFUA refuses."""
 _UNMAP = {"write_same": 0x08}
-"""Bits of byte 1 that one without LBPWS refuses."""
+"""Bits of the same byte that one without LBPWS refuses."""
 
 _FUNCTIONS = (
     TaskManagementSupport.ABORT_TASK
@@ -61,8 +62,9 @@ def _usage(lu: LogicalUnit, command: Command) -> bytes:
     refused = 0 if lu.fua else _DPO_FUA.get(handler, 0)
     if not lu.unmap_with_write_same:
         refused |= _UNMAP.get(handler, 0)
-    usage = command.usage
-    return usage[:1] + bytes((usage[1] & ~refused,)) + usage[2:]
+    usage = bytearray(command.usage)
+    usage[flags_byte(usage)] &= ~refused
+    return bytes(usage)
 
 
 def _operation_codes(task: Task) -> None:

@@ -72,34 +72,45 @@ def _prepare_get_lba_status(task: Task) -> int:
     cdb = task.cdb
     lba, allocation_length = int.from_bytes(cdb[2:10]), int.from_bytes(cdb[10:14])
     check_range(lu, lba, 0)
-    task.parameters = lba, allocation_length
+    task.parameters = lba, lu.blocks, allocation_length
+    return 0
+
+
+def _prepare_get_lba_status_32(task: Task) -> int:
+    """SCAN LENGTH (SBC-4 5.7) bounds what is looked at; the table refuses element identifiers: there are no elements."""
+    lu = task.logical_unit
+    assert lu is not None
+    cdb = task.cdb
+    lba, scan_length, allocation_length = int.from_bytes(cdb[12:20]), int.from_bytes(cdb[20:24]), int.from_bytes(cdb[28:32])
+    check_range(lu, lba, 0)
+    task.parameters = lba, min(lu.blocks, lba + (scan_length or lu.blocks)), allocation_length
     return 0
 
 
 def _get_lba_status(task: Task) -> Coroutine[Any, Any, None] | None:
     lu = task.logical_unit
     assert lu is not None
-    lba, allocation_length = task.parameters
+    lba, end, allocation_length = task.parameters
     room = (allocation_length - LBA_STATUS_HEADER) // LBA_STATUS_DESCRIPTOR
     wanted = max(1, min(room, MAXIMUM_DESCRIPTORS))
     if lu.provisioned and lu.capabilities.extents is Support.NATIVE:
-        return _status_from_extents(task, lu, lba, wanted, allocation_length)
-    _answer(task, _limited([(lba, lu.blocks - lba, MAPPED)], wanted), allocation_length)
+        return _status_from_extents(task, lu, lba, end, wanted, allocation_length)
+    _answer(task, _limited([(lba, end - lba, MAPPED)], wanted), allocation_length)
     return None
 
 
-async def _status_from_extents(task: Task, lu: LogicalUnit, lba: int, wanted: int, allocation_length: int) -> None:
+async def _status_from_extents(task: Task, lu: LogicalUnit, lba: int, end: int, wanted: int, allocation_length: int) -> None:
     """Ask on until there is one run more than fits: only then is the last that fits complete."""
     runs: list[Status] = []
     position = lba
-    while position < lu.blocks and len(runs) <= wanted:
-        extents = await lu.medium.extents(position, lu.blocks - position)
+    while position < end and len(runs) <= wanted:
+        extents = await lu.medium.extents(position, end - position)
         before = position
-        for run in block_runs(extents, position, lu.block_shift, lu.blocks):
+        for run in block_runs(extents, position, lu.block_shift, end):
             _append(runs, run)
             position = run[0] + run[1]
         if position == before:
-            _append(runs, (position, lu.blocks - position, MAPPED))
+            _append(runs, (position, end - position, MAPPED))
             break
         await lu.breathe()
     _answer(task, _limited(runs, wanted), allocation_length)
@@ -166,4 +177,5 @@ def _answer(task: Task, descriptors: list[Status], allocation_length: int) -> No
 HANDLERS = {
     "unmap": Handler(_prepare_unmap, _unmap),
     "get_lba_status": Handler(_prepare_get_lba_status, _get_lba_status),
+    "get_lba_status_32": Handler(_prepare_get_lba_status_32, _get_lba_status),
 }
