@@ -159,15 +159,13 @@ def _check_reserved(data: bytes, reserved: bytes, at: int) -> None:
         raise InvalidFieldInParameterList.at(at + byte, 7 - bit)
 
 
-def rod_token_information_data(status: bytes, tokens: Iterable[bytes]) -> bytes:
-    """RECEIVE ROD TOKEN INFORMATION: the header that it shares with RECEIVE COPY STATUS, and the tokens.
+def rod_token_descriptors(tokens: Iterable[bytes]) -> bytes:
+    """ROD token descriptors and their length: what RECEIVE ROD TOKEN INFORMATION returns beyond RECEIVE COPY STATUS (LID4).
 
-    :param status: the parameter data of RECEIVE COPY STATUS (LID4).
     :param tokens: those that the copy operation has made; none unless it has completed without errors.
     """
     descriptors = b"".join(bytes(2) + token for token in tokens)
-    body = status[4:] + len(descriptors).to_bytes(4) + descriptors
-    return len(body).to_bytes(4) + body
+    return len(descriptors).to_bytes(4) + descriptors
 
 
 def report_all_rod_tokens_data(tokens: Iterable[bytes]) -> bytes:

@@ -59,6 +59,18 @@ class InvalidTokenLength(InvalidTokenOperation):
     ascq = 0x0A
 
 
+class CopyTargetDeviceDataUnderrun(CheckCondition):
+    """COPY ABORTED, COPY TARGET DEVICE DATA UNDERRUN; INFORMATION is the transfer count, which is not zero."""
+
+    key, asc, ascq = SenseKey.COPY_ABORTED, 0x0D, 0x04
+
+
+class NothingTransferred(CheckCondition):
+    """ILLEGAL REQUEST, COPY TARGET DEVICE DATA UNDERRUN: the transfer count is zero."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x0D, 0x04
+
+
 class InsufficientResourcesToCreateRodToken(CheckCondition):
     """ILLEGAL REQUEST, INSUFFICIENT RESOURCES TO CREATE ROD TOKEN."""
 

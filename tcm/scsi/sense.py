@@ -347,12 +347,6 @@ class OverlappedCommandsAttempted(CheckCondition):
     key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x4E, 0x00
 
 
-class OperationInProgress(CheckCondition):
-    """ILLEGAL REQUEST, OPERATION IN PROGRESS: a list identifier that a copy operation is using."""
-
-    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x00, 0x16
-
-
 class TooManySegmentDescriptors(CheckCondition):
     """ILLEGAL REQUEST, TOO MANY SEGMENT DESCRIPTORS."""
 

@@ -223,6 +223,7 @@ class LogicalUnit:
             Feature.BLOCK_ERASE: self.provisioned,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+            Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
             Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
         }
         return frozenset(feature for feature, there in offered.items() if there)

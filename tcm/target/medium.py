@@ -159,6 +159,8 @@ class Medium:
         """
         copied = 0
         if self.capabilities.copy_range is Support.NATIVE:
+            if self._watcher is not None:
+                self._watcher(offset, length)
             try:
                 with anyio.CancelScope(shield=True):
                     copied = await self.backstore.copy_range(source.backstore, source_offset, offset, length)

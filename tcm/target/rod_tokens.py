@@ -101,6 +101,21 @@ class Rod:
             return True
         return index + 1 < len(self.extents) and self.extents[index + 1].lba < end
 
+    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Where ``length`` bytes of the data are, ``offset`` bytes from its start on: byte offset on the medium, and length.
+
+        Ends where the data ends.
+        """
+        shift = self.logical_unit.block_shift
+        for each in self.ranges:
+            size = each.blocks << shift
+            if offset < size and length:
+                step = min(length, size - offset)
+                yield (each.lba << shift) + offset, step
+                offset += step
+                length -= step
+            offset -= size
+
     def check(self) -> None:
         """Raises :class:`InvalidTokenOperation` if it has ended."""
         if self.ended is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.tokens import pointer, populate_data, write_data
 
 from tcm.scsi.designators import naa_6
 from tcm.scsi.rod_token_commands import (
@@ -14,7 +15,7 @@ from tcm.scsi.rod_token_commands import (
     parse_populate_token,
     parse_write_using_token,
     report_all_rod_tokens_data,
-    rod_token_information_data,
+    rod_token_descriptors,
 )
 from tcm.scsi.rod_token_limits import block_device_rod_limits, rod_token_features, supported_rod_types
 from tcm.scsi.rod_token_sense import InvalidTokenLength, UnsupportedTokenType
@@ -28,7 +29,6 @@ from tcm.scsi.rod_tokens import (
     zero_token,
 )
 from tcm.scsi.sense import (
-    CheckCondition,
     InvalidFieldInParameterList,
     LbaOutOfRange,
     ParameterListLengthError,
@@ -36,30 +36,6 @@ from tcm.scsi.sense import (
 )
 
 SERIAL = "11111111-2222-3333-4444-555555555555"
-
-
-def ranges_data(*ranges: tuple[int, int]) -> bytes:
-    return b"".join(lba.to_bytes(8) + blocks.to_bytes(4) + bytes(4) for lba, blocks in ranges)
-
-
-def populate_data(*ranges: tuple[int, int], flags: int = 0, timeout: int = 0, rod_type: int = 0) -> bytes:
-    found = ranges_data(*ranges)
-    head = (14 + len(found)).to_bytes(2) + bytes((flags, 0)) + timeout.to_bytes(4) + rod_type.to_bytes(4) + bytes(2)
-    return head + len(found).to_bytes(2) + found
-
-
-def write_data(token: bytes, *ranges: tuple[int, int], flags: int = 0, offset: int = 0) -> bytes:
-    found = ranges_data(*ranges)
-    head = (534 + len(found)).to_bytes(2) + bytes((flags,)) + bytes(5) + offset.to_bytes(8) + token + bytes(6)
-    return head + len(found).to_bytes(2) + found
-
-
-def pointer(error: CheckCondition) -> tuple[int, int | None]:
-    """Byte and bit of a field pointer into the parameter list."""
-    specific = error.sense.sense_key_specific
-    assert specific is not None
-    assert not specific[0] & 0x40
-    return int.from_bytes(specific[1:3]), specific[0] & 7 if specific[0] & 8 else None
 
 
 def token_fields(name: str = "iqn.2003-01.org.example:disk") -> TokenFields:
@@ -263,11 +239,9 @@ def test_ranges():
         assert pointer(caught.value) == (byte, None)
 
 
-def test_rod_token_information():
-    status = bytes(4) + bytes(range(4, 36))
-    data = rod_token_information_data(status, [b"t" * 512])
-    assert data == (546 + 4).to_bytes(4) + status[4:] + (514).to_bytes(4) + bytes(2) + b"t" * 512
-    assert rod_token_information_data(status, []) == (36).to_bytes(4) + status[4:] + bytes(4)
+def test_rod_token_descriptors():
+    assert rod_token_descriptors([b"t" * 512]) == (514).to_bytes(4) + bytes(2) + b"t" * 512
+    assert rod_token_descriptors([]) == bytes(4)
 
 
 def test_all_rod_tokens():

@@ -20,6 +20,7 @@ from tcm.target.device_server import (
     read_write,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -27,6 +28,7 @@ from tcm.target.device_server import (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ _MODULES = (
     read_write,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -55,6 +58,7 @@ _MODULES = (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 HANDLERS: dict[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
