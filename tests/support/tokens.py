@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import anyio
+from anyio.lowlevel import checkpoint
 from support.scsi import FIRST, SECOND, target
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
@@ -100,7 +101,7 @@ class TokenClient(ApplicationClient):
         """Ask until the operation is not under way any more."""
         with anyio.fail_after(5):
             while (found := await self.information(lid)).status in {CopyStatus.FOREGROUND, CopyStatus.BACKGROUND}:
-                await anyio.lowlevel.checkpoint()
+                await checkpoint()
         return found
 
     async def populate(self, *ranges: RangeFields, lid: int = 1, **fields: Any) -> bytes:
