@@ -345,9 +345,3 @@ class OverlappedCommandsAttempted(CheckCondition):
     """ABORTED COMMAND, OVERLAPPED COMMANDS ATTEMPTED."""
 
     key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x4E, 0x00
-
-
-class TooManySegmentDescriptors(CheckCondition):
-    """ILLEGAL REQUEST, TOO MANY SEGMENT DESCRIPTORS."""
-
-    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x08

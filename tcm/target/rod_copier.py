@@ -76,8 +76,9 @@ class RodCopier:
                 for at, run in self._rod.pieces(offset + start, size):
                     data[filled : filled + run] = await self._read(at, run)
                     filled += run
-                async with unit.extents.lock(operation, *place.span(start, size), exclusive=True):
-                    await unit.medium.write_uncommitted([data], place.lba(start))
+                lba, blocks = place.span(start, size)
+                async with unit.extents.lock(operation, lba, blocks, exclusive=True):
+                    await unit.medium.write_uncommitted([data], lba)
                     await unit.medium.settle()
                 operation.steps += 1
                 operation.transferred += size

@@ -24,6 +24,7 @@ from tcm.scsi.rod_token_sense import (
     TokenCorrupt,
     TokenDeleted,
     TokenUnknown,
+    TooManySegmentDescriptors,
     UnsupportedTokenType,
 )
 from tcm.scsi.rod_tokens import zero_token
@@ -34,7 +35,6 @@ from tcm.scsi.sense import (
     OperationInProgress,
     ParameterListLengthError,
     Status,
-    TooManySegmentDescriptors,
     WriteProtected,
 )
 from tcm.target import copier
