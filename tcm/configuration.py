@@ -158,7 +158,7 @@ class Configuration:
     information_directory: str | None = None
     """The same for identifying information."""
     state_directory: str | None = None
-    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL."""
+    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL, log parameters."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in."""

@@ -104,6 +104,16 @@ class Feature(enum.Enum):
     """A medium formatted with type 2 protection: nothing else admits the 32-byte reads and writes (SBC-4 4.21.2)."""
 
 
+class Counted(enum.Enum):
+    """What a command is to the statistics (SPC-5, General Statistics and Performance log pages)."""
+
+    READ = "read command"
+    """Logical blocks go to the initiator."""
+    WRITE = "write command"
+    """Logical blocks come from it."""
+    OTHER = "neither"
+
+
 class Extent(enum.Enum):
     """Which other commands must not overlap this one's logical blocks while it runs."""
 
@@ -146,10 +156,13 @@ class Command:
     """What the logical unit needs to have for this command to exist; ``None``: every one has it."""
     timeout: int = 30
     """Recommended timeout, seconds, for the timeouts descriptor (SPC-5 6.29.4)."""
+    counted: Counted = field(init=False, repr=False)
+    """Follows from the columns before."""
     reserved: int = field(init=False, repr=False)
     """The reserved bits, as a big-endian number of ``length`` bytes; what :func:`lookup` checks is not among them."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "counted", self._counted())
         allowed = int.from_bytes(self.usage) | int.from_bytes(self.ignored)
         known = 0xFF << 8 * (self.length - 1)
         if self.operation_code == VARIABLE_LENGTH:
@@ -157,6 +170,12 @@ class Command:
         elif self.service_action is not None:
             known |= SERVICE_ACTION_MASK << 8 * (self.length - 1 - SERVICE_ACTION_BYTE)
         object.__setattr__(self, "reserved", ~(allowed | known) & (1 << 8 * self.length) - 1)
+
+    def _counted(self) -> Counted:
+        if self.extent is Extent.NONE:
+            return Counted.OTHER
+        moves = {(Access.READ, Direction.DATA_IN): Counted.READ, (Access.WRITE, Direction.DATA_OUT): Counted.WRITE}
+        return moves.get((self.access, self.direction), Counted.OTHER)
 
     @property
     def length(self) -> int:

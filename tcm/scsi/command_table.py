@@ -212,11 +212,11 @@ COMMANDS: tuple[Command, ...] = (
          while_erasing=OPEN),
     # -- SPC-5: what it is called --------------------------------------------------------------------------------------------
     _row("REPORT IDENTIFYING INFORMATION", "a3 05 00 00 00 00 ff ff ff ff fe 00", "report_identifying_information", IN,
-         action=True, reservation=ALLOWED, persistent=READS, feature=Feature.IDENTIFYING_INFORMATION),
+         action=True, reservation=ALLOWED, feature=Feature.IDENTIFYING_INFORMATION),
     _row("SET IDENTIFYING INFORMATION", "a4 06 00 00 00 00 ff ff ff ff fe 00", "set_identifying_information", OUT,
          action=True, feature=Feature.IDENTIFYING_INFORMATION),
     _row("REPORT TIMESTAMP", "a3 0f 00 00 00 00 ff ff ff ff 00 00", "report_timestamp", IN, action=True,
-         reservation=ALLOWED, persistent=READS),
+         reservation=ALLOWED),
     _row("SET TIMESTAMP", "a4 0f 00 00 00 00 ff ff ff ff 00 00", "set_timestamp", OUT, action=True),
     # -- SPC-5: buffers, security ----------------------------------------------------------------------------------------------
     _row("READ BUFFER (10)", "3c 1f ff ff ff ff ff ff ff 00", "read_buffer", IN, persistent=READS),
@@ -228,7 +228,8 @@ COMMANDS: tuple[Command, ...] = (
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),
     _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN, persistent=READS),
     _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN, persistent=READS),
-    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN),
+    _row("LOG SELECT", "4c 03 ff ff 00 00 00 ff ff 00", "log_select", OUT),
+    _row("LOG SENSE", "4d 01 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN),
     _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN, persistent=READS),
     _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
     # -- SPC-2: reservations (third-party and extent reservations are refused as reserved bits, SPC-2 7.21) --------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature, Readiness
 from tcm.scsi.sense import (
     InitializingCommandRequired,
+    InternalTargetFailure,
     MediumNotPresent,
     NotReady,
     ReservationConflict,
@@ -20,10 +22,13 @@ from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.copy_manager import CopyManager, CopyOperation
+from tcm.target.counters import COUNTERS
 from tcm.target.device_clock import DeviceClock
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
+from tcm.target.log_page_table import LOG_PAGES
+from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.reservation_state import PersistentReservations
@@ -129,6 +134,7 @@ class LogicalUnit:
         self._can_run = False
         self.eraser = Eraser(self)
         """SANITIZE and FORMAT UNIT."""
+        self.log_parameters = LogParameters(self)
         self.copies = CopyManager()
         """Third-party copies."""
         self.data_buffer = DataBuffer()
@@ -137,7 +143,7 @@ class LogicalUnit:
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
         self.resets = 0
-        self._retired = [0, 0, 0]
+        self._retired: Counter[str] = Counter()
         self._dispatching = False
 
     # life cycle
@@ -172,6 +178,7 @@ class LogicalUnit:
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
         self.eraser.load()
+        await self.log_parameters.load()
         if self.information_store is not None:
             self.identifying_information = IdentifyingInformation(self.information_store)
         await self.persistent_reservations.load()
@@ -267,17 +274,22 @@ class LogicalUnit:
     @property
     def num_cmds(self) -> int:
         """Commands completed, by all I_T nexuses since the start."""
-        return self._retired[0] + sum(itl.num_cmds for itl in self.itl_nexuses)
+        return self.total("read_cmds") + self.total("write_cmds") + self.total("other_cmds")
 
     @property
     def read_bytes(self) -> int:
         """Bytes of Data-In, likewise."""
-        return self._retired[1] + sum(itl.read_bytes for itl in self.itl_nexuses)
+        return self.total("read_bytes")
 
     @property
     def write_bytes(self) -> int:
         """Bytes of Data-Out, likewise."""
-        return self._retired[2] + sum(itl.write_bytes for itl in self.itl_nexuses)
+        return self.total("write_bytes")
+
+    def total(self, counter: str) -> int:
+        """One of :data:`COUNTERS`, of all I_T_L nexuses since the start."""
+        counted: int = self._retired[counter] + sum(getattr(itl, counter) for itl in self.itl_nexuses)
+        return counted
 
     # state
 
@@ -385,9 +397,7 @@ class LogicalUnit:
     def detach(self, itl: ITLNexus) -> None:
         """An I_T_L nexus is gone."""
         self.itl_nexuses.discard(itl)
-        self._retired = [
-            total + more for total, more in zip(self._retired, (itl.num_cmds, itl.read_bytes, itl.write_bytes), strict=True)
-        ]
+        self._retired.update({counter: getattr(itl, counter) for counter in COUNTERS})
         self.nexus_loss(itl)
 
     def nexus_loss(self, itl: ITLNexus) -> None:
@@ -424,6 +434,7 @@ class LogicalUnit:
         self.mode_parameters.reset()
         if cached and not (self.mode_parameters.write_cache or self.failed or self.read_only):
             self.medium.flush_soon(self.running.spawn_alone)
+        self.log_parameters.reset(LOG_PAGES)
         self.establish_attention(attention)
         self.update_express()
         return copies
@@ -447,6 +458,7 @@ class LogicalUnit:
         """Log a programmer's mistake with its traceback, and tell :attr:`unhandled_error`."""
         where = f"{self.name}: {what}"
         log.error("%s failed unexpectedly", where, exc_info=error)
+        self.log_parameters.note_failure(None, InternalTargetFailure())
         if self.unhandled_error is not None:
             self.unhandled_error(where, error)
 

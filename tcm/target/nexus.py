@@ -55,10 +55,14 @@ class ITLNexus:
         "lun",
         "lun_number",
         "nexus",
-        "num_cmds",
+        "other_cmds",
+        "parameter_bytes_in",
+        "parameter_bytes_out",
         "protected",
         "read_bytes",
+        "read_cmds",
         "write_bytes",
+        "write_cmds",
         "write_protect",
     )
 
@@ -81,12 +85,24 @@ class ITLNexus:
         """By whatever: what :meth:`update_express` found last."""
         self.block_shift = logical_unit.block_shift
         self.attentions = AttentionQueue()
-        self.num_cmds = 0
+        self.read_cmds = 0
+        self.write_cmds = 0
+        self.other_cmds = 0
         self.read_bytes = 0
+        """Data-In, logical blocks or not."""
         self.write_bytes = 0
+        """Data-Out, likewise."""
+        self.parameter_bytes_in = 0
+        """Of it what is not logical blocks."""
+        self.parameter_bytes_out = 0
         self.express_read = self.express_write = None
         self._express_read: ExpressRead | None = None
         self._express_write: ExpressWrite | None = None
+
+    @property
+    def num_cmds(self) -> int:
+        """Commands completed."""
+        return self.read_cmds + self.write_cmds + self.other_cmds
 
     def establish_attention(self, attention: UnitAttention) -> None:
         """A unit attention condition for this I_T_L nexus; nothing happens if it is pending already."""

@@ -14,7 +14,7 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Feature
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Feature
 from tcm.scsi.command_table import check_reserved, lookup, rows
 from tcm.scsi.sense import (
     CheckCondition,
@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 _REPORT = Attention.REPORT
 _WRITE = Access.WRITE
+_READ_COMMAND, _WRITE_COMMAND, _OTHER = Counted.READ, Counted.WRITE, Counted.OTHER
 _AWAITING_DATA_OUT = TaskState.AWAITING_DATA_OUT
 _ENABLED = TaskState.ENABLED
 _COMPLETED = TaskState.COMPLETED
@@ -101,7 +102,6 @@ def begin(task: Task) -> None:
                 task.residual = given - wanted
         if wanted:
             task.data_out_wanted = wanted
-            itl.write_bytes += wanted
             if len(task.data_out) < wanted:
                 task.state = _AWAITING_DATA_OUT
                 task.nexus.services.receive_data_out(task)
@@ -196,13 +196,27 @@ def complete(task: Task) -> None:
     if itl is None or lu is None:
         nexus.services.send_command_complete(task)
         return
-    itl.num_cmds += 1
-    itl.read_bytes += produced
+    _count(task, itl, produced)
     task_set = lu.task_set
     task_set.remove(task)
     nexus.services.send_command_complete(task)
     if task_set.strict:
         lu.dispatch()
+
+
+def _count(task: Task, itl: ITLNexus, produced: int) -> None:
+    command = task.command
+    counted = command.counted if command is not None else _OTHER
+    if counted is _READ_COMMAND:
+        itl.read_cmds += 1
+    elif counted is _WRITE_COMMAND:
+        itl.write_cmds += 1
+    else:
+        itl.other_cmds += 1
+        itl.parameter_bytes_in += produced
+        itl.parameter_bytes_out += task.data_out_wanted
+    itl.read_bytes += produced
+    itl.write_bytes += task.data_out_wanted
 
 
 def terminate(task: Task, error: CommandTerminated) -> None:
@@ -298,6 +312,8 @@ def _terminate(task: Task, error: CommandTerminated) -> None:
         task.sense = error.sense
     if isinstance(error.__cause__, (OSError, BackstoreError)):
         _log_failure(task, error, error.__cause__)
+        assert task.logical_unit is not None
+        task.logical_unit.log_parameters.note_failure(task.command, error)
     if not (task.data_out_wanted or task.overflow):
         task.residual = task.write_length
     lu, itl = task.logical_unit, task.itl

@@ -294,10 +294,20 @@ def mode_select(length: int, parameter_list_length: int, *, pf: bool = True, sp:
     return bytes((0x55, flags, 0, 0, 0, 0, 0)) + parameter_list_length.to_bytes(2, "big") + b"\0"
 
 
-def log_sense(page: int, subpage: int = 0, *, control: int = 1, allocation_length: int = 4096, pointer: int = 0) -> bytes:
+def log_sense(
+    page: int, subpage: int = 0, *, control: int = 1, allocation_length: int = 4096, pointer: int = 0, sp: bool = False
+) -> bytes:
     """LOG SENSE. ``control`` is PC: 1 is cumulative values."""
-    cdb = bytes((0x4D, 0, control << 6 | page, subpage, 0)) + pointer.to_bytes(2, "big")
+    cdb = bytes((0x4D, sp, control << 6 | page, subpage, 0)) + pointer.to_bytes(2, "big")
     return cdb + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def log_select(
+    parameter_list_length: int = 0, *, pcr: bool = False, sp: bool = False, control: int = 1, page: int = 0, subpage: int = 0
+) -> bytes:
+    """LOG SELECT. ``control`` is PC."""
+    cdb = bytes((0x4C, pcr << 1 | sp, control << 6 | page, subpage, 0, 0, 0))
+    return cdb + parameter_list_length.to_bytes(2, "big") + b"\0"
 
 
 def report_supported_operation_codes(
