@@ -493,11 +493,12 @@ def expected_conflict(name: str, kind: Kind) -> bool:
     through_both = {
         "TEST UNIT READY", "REQUEST SENSE", "INQUIRY", "REPORT LUNS", "LOG SENSE", "READ CAPACITY (10)", "READ CAPACITY (16)",
         "PERSISTENT RESERVE IN", "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP",
+        "RECEIVE ROD TOKEN INFORMATION", "REPORT ALL ROD TOKENS",
     }  # fmt: skip
     through_write_exclusive = {
         "REPORT SUPPORTED OPERATION CODES", "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "MODE SENSE", "GET LBA STATUS",
         "RECEIVE DIAGNOSTIC RESULTS", "READ DEFECT DATA", "READ", "PRE-FETCH", "VERIFY",
-        "READ BUFFER", "SECURITY PROTOCOL IN",
+        "READ BUFFER", "SECURITY PROTOCOL IN", "POPULATE TOKEN",
     }  # fmt: skip
     stem = name.partition(" (")[0].partition(",")[0]
     if name in through_both or stem in through_both:
