@@ -6,9 +6,13 @@ import struct
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcm.scsi.rod_token_sense import TooManySegmentDescriptors
 from tcm.scsi.rod_tokens import CREATED, ROD_TOKEN_SIZE, RodType
-from tcm.scsi.sense import InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
+from tcm.scsi.sense import (
+    InvalidFieldInParameterList,
+    LbaOutOfRange,
+    ParameterListLengthError,
+    TooManySegmentDescriptors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -71,12 +71,6 @@ class NothingTransferred(CheckCondition):
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x0D, 0x04
 
 
-class TooManySegmentDescriptors(CheckCondition):
-    """ILLEGAL REQUEST, TOO MANY SEGMENT DESCRIPTORS: more block device range descriptors than there may be."""
-
-    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x08
-
-
 class InsufficientResourcesToCreateRodToken(CheckCondition):
     """ILLEGAL REQUEST, INSUFFICIENT RESOURCES TO CREATE ROD TOKEN."""
 

@@ -20,7 +20,6 @@ from tcm.scsi.rod_token_sense import (
     TokenExpired,
     TokenRevoked,
     TokenUnknown,
-    TooManySegmentDescriptors,
 )
 from tcm.scsi.rod_tokens import RodType
 from tcm.scsi.sense import (
@@ -32,6 +31,7 @@ from tcm.scsi.sense import (
     OperationInProgress,
     ParameterListLengthError,
     Status,
+    TooManySegmentDescriptors,
 )
 from tcm.target import rod_tokens
 from tcm.target.rod_tokens import RodTokens

@@ -10,10 +10,11 @@ from support.tokens import Bench, Information, bench, populate_data, write_data
 from tcm_loopback import cdb
 
 from tcm.scsi.copy_results import CopyStatus
+from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
 from tcm.scsi.rod_tokens import zero_token
-from tcm.scsi.sense import InvalidFieldInCdb, Status
+from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, Status
 from tcm.target.copy_manager import HOLD_TIME, CopyManager
-from tcm.target.rod_tokens import RodTokens
+from tcm.target.rod_tokens import MAXIMUM_BYTES, RodTokens
 from tcm.target.task_management import TaskManagementFunction
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +136,37 @@ async def test_receive_rod_token_information_reserved_unit(units: Bench) -> None
     assert len((await units.other_source.information(1)).tokens) == 1
     await units.other_source.execute(cdb.report_all_rod_tokens(), read_length=4096)
     await units.other_source.send_populate(populate_data((0, 8)), expect=Status.RESERVATION_CONFLICT)
+
+
+async def test_receive_rod_token_information_copy_status(units: Bench) -> None:
+    """SPC-5, Monitoring progress: RECEIVE COPY STATUS (LID4) tells the same of a token operation, without the token."""
+    await units.source.send_populate(populate_data((0, 8)))
+    command = bytes((0x84, 0x05)) + (1).to_bytes(4) + bytes(4) + (4096).to_bytes(4) + bytes(2)
+    status = (await units.source.execute(command, read_length=4096)).data_in
+    data = (await units.source.execute(cdb.receive_rod_token_information(1), read_length=4096)).data_in
+    assert status == (28).to_bytes(4) + data[4:32]
+
+
+async def test_receive_rod_token_information_vpd(units: Bench) -> None:
+    """SBC-4, Third-party Copy VPD page: what POPULATE TOKEN and WRITE USING TOKEN take, and where they end."""
+    page = await units.source.inquiry(0x8F)
+    found: dict[int, bytes] = {}
+    at = 4
+    while at < len(page):
+        length = int.from_bytes(page[at + 2 : at + 4])
+        found[int.from_bytes(page[at : at + 2])] = page[at + 4 : at + 4 + length]
+        at += 4 + length
+    assert list(found) == sorted(found)
+    limits, features, types = found[0x0000], found[0x0106], found[0x0108]
+    assert int.from_bytes(limits[6:8]) == MAXIMUM_RANGES
+    assert (int.from_bytes(limits[8:12]), int.from_bytes(limits[12:16])) == (600, 60)
+    assert int.from_bytes(limits[16:24]) * 512 == int.from_bytes(features[44 + 8 : 44 + 16]) == MAXIMUM_BYTES
+    assert int.from_bytes(limits[24:32]) * 512 == int.from_bytes(features[44 + 16 : 44 + 24])
+    assert int.from_bytes(types[2:4]) == len(types) - 4 == 4 * 64
+    commands = found[0x0001]
+    assert {0x10, 0x11} <= set(commands[3 : 3 + commands[2]])
+    await units.source.send_populate(populate_data((0, 1), timeout=600))
+    await units.source.send_populate(populate_data((0, 1), timeout=601), expect=InvalidFieldInParameterList)
 
 
 async def test_report_all_rod_tokens(units: Bench) -> None:

@@ -24,7 +24,6 @@ from tcm.scsi.rod_token_sense import (
     TokenCorrupt,
     TokenDeleted,
     TokenUnknown,
-    TooManySegmentDescriptors,
     UnsupportedTokenType,
 )
 from tcm.scsi.rod_tokens import zero_token
@@ -35,6 +34,7 @@ from tcm.scsi.sense import (
     OperationInProgress,
     ParameterListLengthError,
     Status,
+    TooManySegmentDescriptors,
     WriteProtected,
 )
 from tcm.target import copier
@@ -133,9 +133,8 @@ async def test_write_using_token_by_another_nexus(units: Bench) -> None:
 @pytest.mark.parametrize("sizes", [(512, 4096), (4096, 512)])
 async def test_write_using_token_between_block_sizes(sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """SBC-4, WRITE USING TOKEN: blocks are cut up and put together; what a last one is short of is zeroes."""
-    from tcm.target import rod_copier
-
-    monkeypatch.setattr(rod_copier, "CHUNK", 8192)
+    monkeypatch.setattr(copier, "WINDOW", 16384)
+    monkeypatch.setattr(copier, "CHUNK", 8192)
     memories = [GatedMemory(1 << 20, block_size=size) for size in sizes]
     async with bench(*memories) as units:
         memories[0].data[:] = data = pattern(1 << 20)

@@ -18,7 +18,7 @@ from tcm.scsi.rod_token_commands import (
     rod_token_descriptors,
 )
 from tcm.scsi.rod_token_limits import block_device_rod_limits, rod_token_features, supported_rod_types
-from tcm.scsi.rod_token_sense import InvalidTokenLength, TooManySegmentDescriptors, UnsupportedTokenType
+from tcm.scsi.rod_token_sense import InvalidTokenLength, UnsupportedTokenType
 from tcm.scsi.rod_tokens import (
     RodType,
     TokenFields,
@@ -32,6 +32,7 @@ from tcm.scsi.sense import (
     InvalidFieldInParameterList,
     LbaOutOfRange,
     ParameterListLengthError,
+    TooManySegmentDescriptors,
 )
 
 SERIAL = "11111111-2222-3333-4444-555555555555"

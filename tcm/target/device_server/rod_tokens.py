@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi import designators
-from tcm.scsi.copy_results import CopyStatus, CountUnits, copy_status_lid4
 from tcm.scsi.rod_token_commands import (
     MAXIMUM_LIST,
     POPULATE_HEADER,
@@ -17,11 +15,16 @@ from tcm.scsi.rod_token_commands import (
     rod_token_descriptors,
 )
 from tcm.scsi.rod_tokens import TokenFields, creator_descriptor, target_descriptor
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.device_server.capacity import capacity_data
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
-from tcm.target.device_server.identification import protocol_of
+from tcm.target.device_server.identification import protocol_of, unit_designators
+from tcm.target.device_server.receive_copy import (
+    POPULATE_TOKEN,
+    allocation_length,
+    find_operation,
+    status_data,
+)
 from tcm.target.rod_tokens import MAXIMUM_BYTES, MAXIMUM_INACTIVITY_TIMEOUT
 
 if TYPE_CHECKING:
@@ -29,12 +32,9 @@ if TYPE_CHECKING:
 
     from tcm.scsi.rod_token_commands import PopulateToken
     from tcm.target.copy_manager import CopyOperation
-    from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
 
-POPULATE_TOKEN, WRITE_USING_TOKEN = 0x10, 0x11
-"""Service actions."""
 _LIST_IDENTIFIER = slice(6, 10)
 
 
@@ -99,7 +99,7 @@ def _fields(itl: ITLNexus, asked: PopulateToken) -> TokenFields:
     return TokenFields(
         rod_type=asked.rod_type,
         identifier=0,
-        creator=creator_descriptor(designators.naa_6(lu.serial, lu.identity.company_id), lu.block_size),
+        creator=creator_descriptor(unit_designators(lu)[0], lu.block_size),
         represented=sum(each.blocks for each in asked.ranges) << lu.block_shift,
         device_data=capacity_data(lu)[8:],
         target=target_descriptor(nexus.target_portal_group.target.name, protocol_of(nexus)),
@@ -109,41 +109,20 @@ def _fields(itl: ITLNexus, asked: PopulateToken) -> TokenFields:
 def _receive_information(task: Task) -> None:
     lu = task.logical_unit
     assert lu is not None
-    operation = lu.copies.find(task.nexus, int.from_bytes(task.cdb[2:6]))
-    if operation is None:
-        raise InvalidFieldInCdb.at(2)
-    allocation_length = int.from_bytes(task.cdb[10:14])
-    data = _information(lu, operation)
-    give(task, data, allocation_length)
-    if len(data) <= min(allocation_length, task.read_length) or not allocation_length:
-        operation.result = None  # told once, or not wanted
-
-
-def _information(lu: LogicalUnit, operation: CopyOperation) -> bytes:
-    """A token operation that falls short is a partial use of a token, whatever the reason (SBC-4)."""
-    status = operation.status
-    token_operation = operation.service_action in {POPULATE_TOKEN, WRITE_USING_TOKEN}
-    if token_operation and status is CopyStatus.FAILED:
-        status = CopyStatus.PARTIAL_TOKEN
-    sense = operation.sense
-    return copy_status_lid4(
-        service_action=operation.service_action,
-        status=status,
-        completion=operation.completion,
-        sense=sense.pack(descriptor=lu.mode_parameters.descriptor_sense) if sense is not None else b"",
-        count=operation.transferred >> lu.block_shift if token_operation else operation.transferred,
-        units=CountUnits.BLOCKS if token_operation else CountUnits.BYTES,
-        segments=operation.segments,
-        operations=operation.steps,
-        more=rod_token_descriptors([operation.result] if operation.result is not None else []),
-    )
+    operation = find_operation(task, int.from_bytes(task.cdb[2:6]))
+    length = allocation_length(task.cdb)
+    tokens = [operation.result] if operation.result is not None else []
+    data = status_data(lu, operation, rod_token_descriptors(tokens))
+    give(task, data, length)
+    if not length or min(length, task.read_length) >= len(data):
+        operation.result = None  # not wanted, or told once
 
 
 def _report_all(task: Task) -> None:
     lu = task.logical_unit
     assert lu is not None
     data = report_all_rod_tokens_data(lu.rod_tokens.management_tokens(lu))
-    give(task, data, int.from_bytes(task.cdb[10:14]))
+    give(task, data, allocation_length(task.cdb))
 
 
 HANDLERS = {

@@ -16,8 +16,10 @@ from tcm.scsi.rod_token_sense import CopyTargetDeviceDataUnderrun, InvalidTokenO
 from tcm.scsi.rod_tokens import RodType, check_header
 from tcm.scsi.sense import CheckCondition, CommandTerminated, InvalidFieldInParameterList
 from tcm.target.copier import CopyFailed, Place, zero
+from tcm.target.copy_access import admit
 from tcm.target.device_server.handler import Handler
-from tcm.target.device_server.rod_tokens import WRITE_USING_TOKEN, originate, prepare_list
+from tcm.target.device_server.receive_copy import WRITE_USING_TOKEN
+from tcm.target.device_server.rod_tokens import originate, prepare_list
 from tcm.target.rod_copier import RodCopier
 from tcm.target.rod_tokens import MAXIMUM_BYTES
 
@@ -83,14 +85,15 @@ async def _write_zeroes(itl: ITLNexus, asked: WriteUsingToken, operation: CopyOp
     lu = itl.logical_unit
     for each in asked.ranges:
         if each.blocks:
-            await zero(operation, Place(lu, itl.nexus, each.lba << lu.block_shift), each.blocks << lu.block_shift)
+            place = Place(lu, itl.nexus, each.lba << lu.block_shift)
+            await zero(operation, place, each.blocks << lu.block_shift, admit=partial(admit, itl, write=True))
 
 
 async def _write_data(itl: ITLNexus, rod: Rod, asked: WriteUsingToken, operation: CopyOperation) -> None:
     lu = itl.logical_unit
     try:
         with lu.rod_tokens.using(rod):
-            await RodCopier(operation, rod, lu, itl.nexus).copy(asked.ranges, asked.offset << lu.block_shift)
+            await RodCopier(operation, rod, itl).copy(asked.ranges, asked.offset << lu.block_shift)
     finally:
         if asked.delete:
             lu.rod_tokens.delete(rod)
