@@ -327,10 +327,13 @@ def commands() -> list[str]:
         Feature.COMPARE_AND_WRITE: "`emulate_caw`",
         Feature.ATOMIC_WRITE: "",
         Feature.BLOCK_ERASE: "thin provisioning",
+        Feature.CRYPTOGRAPHIC_ERASE: "a backstore that encrypts",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
         Feature.THIRD_PARTY_COPY: "`emulate_3pc`",
         Feature.IDENTIFYING_INFORMATION: "a state directory",
+        Feature.EXPLICIT_ACCESS: "a group of access type explicit",
+        Feature.REFERRALS: "`lba_map`",
         Feature.TYPE_2_PROTECTION: "type 2 protection",
     }
     rows = []
@@ -340,9 +343,10 @@ def commands() -> list[str]:
             code += f"/{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
         persistent = command.persistent_reservation.value
         erasing = command.while_erasing.value
-        rows.append((command.name, code, command.reservation.name.lower(), persistent, erasing, needs[command.feature]))
+        states = command.access_states.value
+        rows.append((command.name, code, command.reservation.name.lower(), persistent, states, erasing, needs[command.feature]))
     heads = ("command", "code", "under another nexus's SPC-2 reservation", "under a persistent reservation it has no part in")
-    return table((*heads, "while the medium is erased", "offered with"), rows)
+    return table((*heads, "ALUA states", "while the medium is erased", "offered with"), rows)
 
 
 def page_code(code: int, subpage: int = 0) -> str:

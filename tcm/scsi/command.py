@@ -82,6 +82,17 @@ class WhileErasing(enum.Enum):
     """Likewise, but not after SANITIZE has failed."""
 
 
+class AccessStates(enum.Enum):
+    """Through target ports in which asymmetric access states the command is taken (SPC-4 5.16.2.4, 5.16.2.5)."""
+
+    ACTIVE = "active"
+    """Active/optimized, active/non-optimized, and logical block dependent as far as the blocks' own states let it."""
+    STANDBY = "active, standby"
+    SETTLED = "all but transitioning"
+    """SET TARGET PORT GROUPS: unavailable and offline too."""
+    ANY = "all"
+
+
 class Feature(enum.Enum):
     """What a logical unit may lack: a command that needs it is then neither executed nor reported as supported."""
 
@@ -94,12 +105,18 @@ class Feature(enum.Enum):
     """Reservations, SPC-2's and persistent ones (LIO: ``emulate_pr``)."""
     BLOCK_ERASE = "block-erase"
     """SANITIZE BLOCK ERASE: thin provisioning."""
+    CRYPTOGRAPHIC_ERASE = "cryptographic-erase"
+    """SANITIZE CRYPTOGRAPHIC ERASE: a backstore that encrypts and can throw away its key."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
     THIRD_PARTY_COPY = "third-party-copy"
     """EXTENDED COPY, tokens and what belongs to them (LIO: ``emulate_3pc``)."""
     IDENTIFYING_INFORMATION = "identifying-information"
     """A place to keep it."""
+    EXPLICIT_ACCESS = "explicit-access"
+    """SET TARGET PORT GROUPS: a target port group whose access type is explicit."""
+    REFERRALS = "referrals"
+    """An LBA map."""
     TYPE_2_PROTECTION = "type-2-protection"
     """A medium formatted with type 2 protection: nothing else admits the 32-byte reads and writes (SBC-4 4.21.2)."""
 
@@ -152,6 +169,7 @@ class Command:
     readiness: Readiness = Readiness.ANY
     extent: Extent = Extent.NONE
     while_erasing: WhileErasing = WhileErasing.REFUSED
+    access_states: AccessStates = AccessStates.ACTIVE
     feature: Feature | None = None
     """What the logical unit needs to have for this command to exist; ``None``: every one has it."""
     timeout: int = 30

@@ -20,6 +20,7 @@ from tcm.scsi.sense import (
     ReservationConflict,
 )
 from tcm.target import router
+from tcm.target.asymmetric_access import AsymmetricAccess
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.copy_manager import CopyManager, CopyOperation
@@ -27,6 +28,7 @@ from tcm.target.counters import COUNTERS
 from tcm.target.device_clock import DeviceClock
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
+from tcm.target.features import features_of
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
@@ -128,6 +130,7 @@ class LogicalUnit:
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
         self.persistent_reservations = PersistentReservations(self)
+        self.asymmetric_access = AsymmetricAccess(self)
         self.ports: list[TargetPortalGroup] = []
         """The target ports that export the logical unit, each as often as it does."""
         self.task_set = TaskSet(self.attributes.queue_depth, self._ordering)
@@ -176,7 +179,7 @@ class LogicalUnit:
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
-        self.features = self._features()
+        self.features = features_of(self)
         self.limits = block_limits(attributes, capabilities, block_size, unmap=Feature.UNMAP in self.features)
         write_cache = attributes.emulate_write_cache
         if write_cache is None:
@@ -188,6 +191,7 @@ class LogicalUnit:
         if self.information_store is not None:
             self.identifying_information = IdentifyingInformation(self.information_store)
         await self.persistent_reservations.load()
+        await self.asymmetric_access.load()
         self.failed = False
         self.update_reserved()
         self.update_ready()
@@ -244,19 +248,9 @@ class LogicalUnit:
         else:
             self.log_parameters.note_failure(command, error)
 
-    def _features(self) -> frozenset[Feature]:
-        attributes = self.attributes
-        offered = {
-            Feature.UNMAP: self.provisioned and attributes.emulate_tpu is not False,
-            Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
-            Feature.ATOMIC_WRITE: True,
-            Feature.BLOCK_ERASE: self.provisioned,
-            Feature.RESERVE: attributes.emulate_pr,
-            Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
-            Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
-            Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
-        }
-        return frozenset(feature for feature, there in offered.items() if there)
+    def update_features(self) -> None:
+        """Settle :attr:`features`, after a change of what they are made of."""
+        self.features = features_of(self)
 
     # what it is
 

@@ -492,7 +492,8 @@ def expected_conflict(name: str, kind: Kind) -> bool:
     """SPC-5 table 66 and SBC-4 table 13, written down a second time: who has no part in the reservation."""
     through_both = {
         "TEST UNIT READY", "REQUEST SENSE", "INQUIRY", "REPORT LUNS", "LOG SENSE", "READ CAPACITY (10)", "READ CAPACITY (16)",
-        "PERSISTENT RESERVE IN", "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP",
+        "PERSISTENT RESERVE IN", "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP", "REPORT TARGET PORT GROUPS",
+        "REPORT REFERRALS",
         "RECEIVE ROD TOKEN INFORMATION", "REPORT ALL ROD TOKENS", "RECEIVE COPY STATUS", "RECEIVE COPY FAILURE DETAILS",
         "RECEIVE COPY OPERATING PARAMETERS",
     }  # fmt: skip
