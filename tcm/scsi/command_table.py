@@ -212,11 +212,11 @@ COMMANDS: tuple[Command, ...] = (
          while_erasing=OPEN),
     # -- SPC-5: what it is called --------------------------------------------------------------------------------------------
     _row("REPORT IDENTIFYING INFORMATION", "a3 05 00 00 00 00 ff ff ff ff fe 00", "report_identifying_information", IN,
-         action=True, reservation=ALLOWED, persistent=READS, feature=Feature.IDENTIFYING_INFORMATION),
+         action=True, reservation=ALLOWED, feature=Feature.IDENTIFYING_INFORMATION),
     _row("SET IDENTIFYING INFORMATION", "a4 06 00 00 00 00 ff ff ff ff fe 00", "set_identifying_information", OUT,
          action=True, feature=Feature.IDENTIFYING_INFORMATION),
     _row("REPORT TIMESTAMP", "a3 0f 00 00 00 00 ff ff ff ff 00 00", "report_timestamp", IN, action=True,
-         reservation=ALLOWED, persistent=READS),
+         reservation=ALLOWED),
     _row("SET TIMESTAMP", "a4 0f 00 00 00 00 ff ff ff ff 00 00", "set_timestamp", OUT, action=True),
     # -- SPC-5: buffers, security ----------------------------------------------------------------------------------------------
     _row("READ BUFFER (10)", "3c 1f ff ff ff ff ff ff ff 00", "read_buffer", IN, persistent=READS),

@@ -152,9 +152,9 @@ class InternalTargetFailure(CheckCondition):
 
 
 class PersistentReservationInformationLost(CheckCondition):
-    """HARDWARE ERROR, PERSISTENT RESERVATION INFORMATION LOST."""
+    """DATA PROTECT, PERSISTENT RESERVATION INFORMATION LOST (SPC-4 5.13.5.3.2: recoverable)."""
 
-    key, asc, ascq = SenseKey.HARDWARE_ERROR, 0x44, 0x01
+    key, asc, ascq = SenseKey.DATA_PROTECT, 0x44, 0x01
 
 
 class InvalidOpcode(CheckCondition):

@@ -144,12 +144,15 @@ class TargetPortalGroup:
         return lun
 
     def remove_lun(self, number: int) -> None:
-        """Take a LUN away from every initiator; their tasks there are aborted. Raises :class:`KeyError`."""
+        """Take a LUN away from every initiator: tasks there are aborted, registrations dropped. Raises :class:`KeyError`."""
         lun = self.luns.pop(number)
-        lun.logical_unit.ports.remove(self)
+        unit = lun.logical_unit
+        unit.ports.remove(self)
         for acl in self.node_acls.values():
             for mapped in [mapped for mapped in acl.mapped_luns.values() if mapped.lun is lun]:
                 self.unmap_lun(acl, mapped.number)
+        if self not in unit.ports:
+            unit.persistent_reservations.forget(self)
 
     def map_lun(self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None) -> MappedLun:
         """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
@@ -170,13 +173,15 @@ class TargetPortalGroup:
         return mapped
 
     def unmap_lun(self, acl: NodeAcl, number: int) -> None:
-        """Hide a LUN from an initiator, now. Raises :class:`KeyError`."""
-        del acl.mapped_luns[number]
+        """Hide a LUN from an initiator, now; its registration is dropped. Raises :class:`KeyError`."""
+        unit = acl.mapped_luns.pop(number).lun.logical_unit
         for nexus in self._nexuses_of(acl):
             itl = nexus.find_lun(lun_codec.encode(number))
             if itl is not None:
                 nexus.remove_lun(itl)
                 self._luns_changed(nexus, number)
+        if all(mapped.lun.logical_unit is not unit for mapped in acl.mapped_luns.values()):
+            unit.persistent_reservations.forget(self, acl.initiator_name)
 
     def _nexuses_of(self, acl: NodeAcl) -> list[ITNexus]:
         return [nexus for nexus in self.nexuses if nexus.initiator_port.name == acl.initiator_name]
@@ -197,10 +202,12 @@ class TargetPortalGroup:
         return acl
 
     def remove_node_acl(self, initiator_name: str) -> None:
-        """Take an initiator's rights away, and its nexuses with them. Raises :class:`KeyError`."""
+        """Take an initiator's rights away, and its nexuses and registrations with them. Raises :class:`KeyError`."""
         acl = self.node_acls.pop(initiator_name)
         for nexus in self._nexuses_of(acl):
             nexus.lose()
+        for unit in {mapped.lun.logical_unit for mapped in acl.mapped_luns.values()}:
+            unit.persistent_reservations.forget(self, initiator_name)
 
     def find_node_acl(self, initiator_name: str) -> NodeAcl | None:
         """The node ACL of an initiator, dynamic ones included."""
