@@ -34,11 +34,21 @@ from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import TaskState
 from tcm.target.task_management import TaskManagementFunction
 
+sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
+import conformance_table
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("plugins.md", "docs/conformance.md", "docs/limits.md", "docs/state-machines.md")
+PAGES = (
+    "plugins.md",
+    "docs/conformance.md",
+    "docs/conformance-tests.md",
+    "docs/reservation-conflicts.md",
+    "docs/limits.md",
+    "docs/state-machines.md",
+)
 ROLE = re.compile(r":(?:meth|class|func|mod|attr|data):`~?(?:[\w.]+\.)?(\w+)`")
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -327,15 +337,36 @@ def commands() -> list[str]:
         Feature.TYPE_2_PROTECTION: "type 2 protection",
     }
     rows = []
+    found = conformance_table.tests_by_stem()
     for command in COMMANDS:
         code = f"{command.operation_code:02X}h"
         if command.service_action is not None:
             code += f"/{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
         persistent = command.persistent_reservation.value
         erasing = command.while_erasing.value
-        rows.append((command.name, code, command.reservation.name.lower(), persistent, erasing, needs[command.feature]))
-    heads = ("command", "code", "under another nexus's SPC-2 reservation", "under a persistent reservation it has no part in")
-    return table((*heads, "while the medium is erased", "offered with"), rows)
+        rows.append((
+            command.name, code, conformance_table.clause(command), conformance_table.spc2_rule(command), persistent, erasing,
+            needs[command.feature],
+            conformance_table.tests_cell(command, found),
+        ))  # fmt: skip
+    heads = ("command", "code", "clause", "under another nexus's SPC-2 reservation")
+    heads += ("under a persistent reservation it has no part in",)
+    return table((*heads, "while the medium is erased", "offered with", "tests"), rows)
+
+
+def conflicts() -> list[str]:
+    """Commands against reservations, as SPC prints it."""
+    write, exclusive = "Write Exclusive", "Exclusive Access"
+    any_nexus = (f"{write}: from any I_T nexus", f"{exclusive}: from any I_T nexus")
+    registered = "registrants only, all registrants: from a registered I_T nexus"
+    others = (f"{each}, registrants only or all registrants: from one that is not registered" for each in (write, exclusive))
+    heads = ("command", *any_nexus, registered, *others)
+    return table(heads, conformance_table.conflict_rows())
+
+
+def own_rules() -> list[str]:
+    """PERSISTENT RESERVE OUT against reservations, as SPC prints it."""
+    return table(("service action", "from registered", "from not registered"), conformance_table.own_rule_rows())
 
 
 def page_code(code: int, subpage: int = 0) -> str:
@@ -410,6 +441,9 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "sums": sums,
     "commands": commands,
     "pages": pages,
+    "conflicts": conflicts,
+    "own-rules": own_rules,
+    "tests": lambda: list(conformance_table.tests_page()),
 }
 
 
