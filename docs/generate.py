@@ -333,6 +333,7 @@ def commands() -> list[str]:
         Feature.BLOCK_ERASE: "thin provisioning",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
+        Feature.THIRD_PARTY_COPY: "`emulate_3pc`",
         Feature.IDENTIFYING_INFORMATION: "a state directory",
         Feature.TYPE_2_PROTECTION: "type 2 protection",
     }

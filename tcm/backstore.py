@@ -1,8 +1,8 @@
 """What a storage object is to the core: byte offsets in, bytes out.
 
 The core has already checked every request: offset and length are multiples of the logical block size, the range lies
-inside the medium, length is greater than zero, and nothing is written to a read-only device. A backstore raises
-``OSError`` or :class:`BackstoreError`; :mod:`tcm.target.errors` maps either to sense data.
+inside the medium as :meth:`Backstore.size` told it last, length is greater than zero, and nothing is written to a read-only
+device. A backstore raises ``OSError`` or :class:`BackstoreError`; :mod:`tcm.target.errors` maps either to sense data.
 """
 
 # The defaults of optional methods use none of their arguments, and some do nothing.
@@ -53,6 +53,8 @@ class BackstoreErrorKind(enum.Enum):
     """The device cannot be reached at the moment: NOT READY, LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE."""
     BUSY = "busy"
     """Try again later: the command ends with BUSY status."""
+    RESIZED = "resized"
+    """The medium has become smaller, and the range is not inside it any more: LOGICAL BLOCK ADDRESS OUT OF RANGE."""
     READ_ONLY = "read-only"
     """The device turned out to be write protected: DATA PROTECT, WRITE PROTECTED."""
 

@@ -124,6 +124,7 @@ class Runtime:
                 unit.information_store = InformationFile.of(self.configuration.information_directory, each.serial)
         for config in self.configuration.targets:
             self.targets.append(self._target(config))
+            self.targets[-1].peers = self.targets
         for fabric in self.configuration.fabrics:
             served = [target for target in self.targets if target.fabric_name == fabric.name]
             self.fabrics[fabric.name] = self.plugins.fabric(fabric.name).factory(served, fabric.options)

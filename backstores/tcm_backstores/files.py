@@ -43,7 +43,7 @@ def read_all(fd: int, buffers: Sequence[memoryview], offset: int) -> None:
     while left:
         done = os.preadv(fd, left[:IOV_MAX], offset)
         if not done:
-            raise BackstoreError(BackstoreErrorKind.MEDIUM_READ, "the file has become shorter than the disk", offset)
+            raise BackstoreError(BackstoreErrorKind.RESIZED, "the file has become shorter than the disk", offset)
         offset += done
         left = _rest(left, done)
 

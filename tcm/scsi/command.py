@@ -96,6 +96,8 @@ class Feature(enum.Enum):
     """SANITIZE BLOCK ERASE: thin provisioning."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
+    THIRD_PARTY_COPY = "third-party-copy"
+    """EXTENDED COPY, tokens and what belongs to them (LIO: ``emulate_3pc``)."""
     IDENTIFYING_INFORMATION = "identifying-information"
     """A place to keep it."""
     TYPE_2_PROTECTION = "type-2-protection"

@@ -249,6 +249,20 @@ COMMANDS: tuple[Command, ...] = (
           ("REGISTER", False), ("RESERVE", True), ("RELEASE", True), ("CLEAR", False), ("PREEMPT", True),
           ("PREEMPT AND ABORT", True), ("REGISTER AND IGNORE EXISTING KEY", False), ("REGISTER AND MOVE", False),
           ("REPLACE LOST RESERVATION", True)))),
+    # -- SPC-4: third-party copy ---------------------------------------------------------------------------------------------
+    _row("EXTENDED COPY (LID1)", "83 00 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "extended_copy", OUT, action=True,
+         feature=Feature.THIRD_PARTY_COPY, timeout=LONG),
+    _row("EXTENDED COPY (LID4)", "83 01 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "extended_copy", OUT, action=True,
+         feature=Feature.THIRD_PARTY_COPY, timeout=LONG),
+    _row("COPY OPERATION ABORT", "83 1c ff ff ff ff 00 00 00 00 00 00 00 00 00 00", "copy_operation_abort", action=True,
+         feature=Feature.THIRD_PARTY_COPY),
+    *(_row(f"RECEIVE COPY {name}", f"84 {code:02x} {fields} ff ff ff ff 00 00", f"receive_copy_{handler}", IN, action=True,
+           persistent=PASSES, feature=Feature.THIRD_PARTY_COPY)
+      for code, name, fields, handler in (
+          (0x00, "STATUS (LID1)", "ff 00 00 00 00 00 00 00", "status_lid1"),
+          (0x03, "OPERATING PARAMETERS", "00 00 00 00 00 00 00 00", "operating_parameters"),
+          (0x04, "FAILURE DETAILS (LID1)", "ff 00 00 00 00 00 00 00", "failure_details"),
+          (0x05, "STATUS (LID4)", "ff ff ff ff 00 00 00 00", "status_lid4"))),
     # -- SBC-4: the medium ---------------------------------------------------------------------------------------------------
     _row("START STOP UNIT", "1b 01 00 0f f7 00", "start_stop_unit", harmless=(4, 0xF1, 0x01), timeout=LONG),
     _row("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 00 00 03 00", "prevent_allow_medium_removal", harmless=(4, 0x03, 0x00)),

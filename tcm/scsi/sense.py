@@ -215,6 +215,36 @@ class CommandSequenceError(CheckCondition):
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x2C, 0x00
 
 
+class TooManyTargetDescriptors(CheckCondition):
+    """ILLEGAL REQUEST, TOO MANY TARGET DESCRIPTORS (CSCD descriptors, that is)."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x06
+
+
+class UnsupportedTargetDescriptorTypeCode(InvalidFieldInParameterList):
+    """ILLEGAL REQUEST, UNSUPPORTED TARGET DESCRIPTOR TYPE CODE."""
+
+    asc, ascq = 0x26, 0x07
+
+
+class TooManySegmentDescriptors(CheckCondition):
+    """ILLEGAL REQUEST, TOO MANY SEGMENT DESCRIPTORS."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x08
+
+
+class UnsupportedSegmentDescriptorTypeCode(InvalidFieldInParameterList):
+    """ILLEGAL REQUEST, UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE."""
+
+    asc, ascq = 0x26, 0x09
+
+
+class InlineDataLengthExceeded(CheckCondition):
+    """ILLEGAL REQUEST, INLINE DATA LENGTH EXCEEDED."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x0B
+
+
 class OperationInProgress(CheckCondition):
     """ILLEGAL REQUEST, OPERATION IN PROGRESS: a list identifier that is in use."""
 

@@ -55,22 +55,26 @@ class Place(NamedTuple):
     nexus: ITNexus
     """In whose name: if it is preempted with PREEMPT AND ABORT, the copy is aborted."""
     offset: int
-    """Bytes, a multiple of the unit's block size."""
-
-    def lba(self, position: int) -> int:
-        """The block ``position`` bytes further on."""
-        return self.offset + position >> self.logical_unit.block_shift
+    """Bytes."""
 
     def span(self, start: int, length: int) -> tuple[int, int]:
-        """First block and number of blocks of ``length`` bytes, ``start`` bytes further on."""
-        return self.lba(start), length >> self.logical_unit.block_shift
+        """First block and number of blocks that have any of ``length`` bytes, ``start`` bytes further on."""
+        lead, tail = self.edges(start, length)
+        shift = self.logical_unit.block_shift
+        return self.offset + start >> shift, lead + length + tail >> shift
+
+    def edges(self, start: int, length: int) -> tuple[int, int]:
+        """Bytes of the first of these blocks that come before, and of the last that come after."""
+        mask = self.logical_unit.block_size - 1
+        first = self.offset + start
+        return first & mask, -(first + length) & mask
 
 
 async def copy(
     operation: CopyOperation, source: Place, destination: Place, length: int, *, admit: Callable[[], None] = lambda: None
 ) -> None:
-    """Copy ``length`` bytes, a multiple of both block sizes, within both media. Ranges that overlap come out as if all was read
-    before the first byte was written.
+    """Copy ``length`` bytes within both media. What else is in the first and the last block stays. Ranges that overlap come out
+    as if all was read before the first byte was written.
 
     ``operation.transferred`` counts the bytes that have been written, without gap from the start.
 
@@ -78,7 +82,9 @@ async def copy(
 
     Raises :class:`CopyFailed`, and whatever ``admit`` raises.
     """
-    overlaps = source.logical_unit is destination.logical_unit and abs(source.offset - destination.offset) < length
+    overlaps = source.logical_unit is destination.logical_unit and _intersect(
+        source.span(0, length), destination.span(0, length)
+    )
     backwards = overlaps and source.offset < destination.offset
     windows = range(0, length, WINDOW)
     with operation.touching(source.logical_unit, source.nexus), operation.touching(destination.logical_unit, destination.nexus):
@@ -116,6 +122,11 @@ async def zero(operation: CopyOperation, destination: Place, length: int, *, adm
             await unit.breathe()
 
 
+def _intersect(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two ranges of blocks have one in common."""
+    return first[0] < sum(second) and second[0] < sum(first)
+
+
 @asynccontextmanager
 async def _held(operation: CopyOperation, source: Place, destination: Place, start: int, length: int) -> AsyncGenerator[None]:
     """The source shared and the destination exclusively.
@@ -144,13 +155,16 @@ async def _held_together(
     operation: CopyOperation, source: Place, destination: Place, start: int, length: int
 ) -> AsyncGenerator[None]:
     """Both ranges of one logical unit, and what is between them."""
-    first = min(source.lba(start), destination.lba(start))
-    end = max(source.lba(start + length), destination.lba(start + length))
-    async with destination.logical_unit.extents.lock(operation, first, end - first, exclusive=True):
+    (low, low_blocks), (high, high_blocks) = sorted((source.span(start, length), destination.span(start, length)))
+    blocks = max(low + low_blocks, high + high_blocks) - low
+    async with destination.logical_unit.extents.lock(operation, low, blocks, exclusive=True):
         yield
 
 
 async def _copy_window(source: Place, destination: Place, start: int, length: int) -> None:
+    if any(source.edges(start, length)) or any(destination.edges(start, length)):
+        await _move(source, destination, start, length, backwards=False)
+        return
     position, end = start, start + length
     for offset, run, mapped in await _runs(source, destination, start, length):
         if mapped:
@@ -200,9 +214,29 @@ async def _move(source: Place, destination: Place, position: int, length: int, *
     chunks = range(position, position + length, CHUNK)
     for start in reversed(chunks) if backwards else chunks:
         piece = buffer[: min(CHUNK, position + length - start)]
-        await _of(Side.SOURCE, source.logical_unit.medium.read([piece], source.lba(start)))
-        await _of(Side.DESTINATION, destination.logical_unit.medium.write_uncommitted([piece], destination.lba(start)))
+        await _of(Side.SOURCE, _read(source, start, piece))
+        await _of(Side.DESTINATION, _write(destination, start, piece))
         await destination.logical_unit.breathe()
+
+
+async def _read(source: Place, start: int, piece: memoryview) -> None:
+    lead, tail = source.edges(start, len(piece))
+    buffers = [memoryview(bytearray(lead)), piece, memoryview(bytearray(tail))]
+    await source.logical_unit.medium.read([buffer for buffer in buffers if buffer], source.span(start, len(piece))[0])
+
+
+async def _write(destination: Place, start: int, piece: memoryview) -> None:
+    """What of the first and the last block is not to be changed is read first."""
+    unit = destination.logical_unit
+    lba, blocks = destination.span(start, len(piece))
+    lead, tail = destination.edges(start, len(piece))
+    first, last = memoryview(bytearray(unit.block_size)), memoryview(bytearray(unit.block_size))
+    if lead:
+        await unit.medium.read([first], lba)
+    if tail:
+        await unit.medium.read([last], lba + blocks - 1)
+    buffers = [first[:lead], piece, last[unit.block_size - tail :]]
+    await unit.medium.write_uncommitted([buffer for buffer in buffers if buffer], lba)
 
 
 async def _zero(destination: Place, position: int, length: int) -> None:

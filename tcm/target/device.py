@@ -258,6 +258,8 @@ class TargetDevice:
         self.name = name
         self.fabric_name = fabric_name
         self.portal_groups: dict[int, TargetPortalGroup] = {}
+        self.peers: list[TargetDevice] = [self]
+        """All target devices of the process, to whose units third-party copies may go (set by the runtime)."""
         self.nexus_established: Callable[[ITNexus], None] | None = None
         """Told of every new nexus (set by the runtime)."""
         self.nexus_lost: Callable[[ITNexus], None] | None = None

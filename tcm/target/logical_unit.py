@@ -14,6 +14,7 @@ from tcm.scsi.command import Feature, Readiness
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     InternalTargetFailure,
+    LbaOutOfRange,
     MediumNotPresent,
     NotReady,
     ReservationConflict,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from tcm.scsi.command import Command
+    from tcm.scsi.sense import CommandTerminated
     from tcm.target.device import TargetPortalGroup
     from tcm.target.nexus import ITLNexus
     from tcm.target.store import Store
@@ -98,6 +100,10 @@ class LogicalUnit:
         self.block_size = 512
         self.block_shift = 9
         self.blocks = 0
+        self._tail = 0
+        """Bytes beyond the last block."""
+        self.has_shrunk = False
+        """There have been more blocks: what was checked before may lie beyond the end now."""
         self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
@@ -163,7 +169,7 @@ class LogicalUnit:
             )
         self.block_size = block_size
         self.block_shift = block_size.bit_length() - 1
-        self.blocks = self.backstore.size() >> self.block_shift
+        self.blocks = self._whole_blocks()
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
@@ -206,15 +212,32 @@ class LogicalUnit:
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
-        blocks = self.backstore.size() >> self.block_shift
+        blocks = self._whole_blocks()
         if blocks == self.blocks or not blocks:
             return False
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
+        self.has_shrunk = self.has_shrunk or blocks < self.blocks
         self.blocks = blocks
         for itl in self.itl_nexuses:
             itl.rebuild_express()
         self.establish_attention(CAPACITY_DATA_HAS_CHANGED)
         return True
+
+    def _whole_blocks(self) -> int:
+        """The medium's size now. What does not fill a block is left out, and said once."""
+        size = self.backstore.size()
+        tail = size & self.block_size - 1
+        if tail and tail != self._tail:
+            log.warning("%s: the last %d bytes, less than a block of %d, are out of reach", self.name, tail, self.block_size)
+        self._tail = tail
+        return size >> self.block_shift
+
+    def backstore_failed(self, command: Command | None, error: CommandTerminated) -> None:
+        """A command ended with ``error`` because of the backstore: note it; if the medium was cut, everybody hears of it."""
+        if isinstance(error, LbaOutOfRange):
+            self.check_size()
+        else:
+            self.log_parameters.note_failure(command, error)
 
     def _features(self) -> frozenset[Feature]:
         attributes = self.attributes
@@ -225,6 +248,7 @@ class LogicalUnit:
             Feature.BLOCK_ERASE: self.provisioned,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+            Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
             Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
         }
         return frozenset(feature for feature, there in offered.items() if there)

@@ -14,7 +14,7 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Feature
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Extent, Feature
 from tcm.scsi.command_table import check_reserved, lookup, rows
 from tcm.scsi.sense import (
     CheckCondition,
@@ -53,6 +53,7 @@ _AWAITING_DATA_OUT = TaskState.AWAITING_DATA_OUT
 _ENABLED = TaskState.ENABLED
 _COMPLETED = TaskState.COMPLETED
 _ABORTED = TaskState.ABORTED
+_NO_EXTENT = Extent.NONE
 _GOOD = Status.GOOD
 
 _INTERLOCKED = {
@@ -133,7 +134,7 @@ def without_logical_unit(task: Task) -> None:
 
 
 def execute(task: Task) -> None:
-    """All Data-Out is there; the medium may have gone meanwhile, or be write protected."""
+    """All Data-Out is there; the medium may have gone meanwhile, become smaller, or be write protected."""
     command, lu, itl = task.command, task.logical_unit, task.itl
     assert command is not None
     assert lu is not None
@@ -144,6 +145,8 @@ def execute(task: Task) -> None:
             lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
+        if lu.has_shrunk and command.extent is not _NO_EXTENT:
+            HANDLERS[command.handler].prepare(task)
         coroutine = HANDLERS[command.handler].execute(task)
     except CommandTerminated as error:
         _terminate(task, error)
@@ -313,7 +316,7 @@ def _terminate(task: Task, error: CommandTerminated) -> None:
     if isinstance(error.__cause__, (OSError, BackstoreError)):
         _log_failure(task, error, error.__cause__)
         assert task.logical_unit is not None
-        task.logical_unit.log_parameters.note_failure(task.command, error)
+        task.logical_unit.backstore_failed(task.command, error)
     if not (task.data_out_wanted or task.overflow):
         task.residual = task.write_length
     lu, itl = task.logical_unit, task.itl

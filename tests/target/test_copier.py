@@ -112,6 +112,20 @@ async def test_overlap_is_as_if_all_was_read_first(distance):
         assert operation.transferred == length
 
 
+@pytest.mark.parametrize("unit", [0, 1])
+@pytest.mark.parametrize(("source", "destination"), [(1, 300_001), (700_000, 5), (0, 1), (5000, 4000), (1, 4097), (4097, 700)])
+@pytest.mark.parametrize("length", [1, 511, 4096, 100_003])
+async def test_byte_offsets_leave_the_rest_of_the_blocks_alone(unit, source, destination, length):
+    data, target = bytearray(pattern(SIZE)), bytearray(pattern(SIZE, 2))
+    async with bench(RamdiskBackstore(SIZE), RamdiskBackstore(SIZE), block_size=4096) as b:
+        await b.write(0, 0, data)
+        await b.write(1, 0, target)
+        await b.copy((0, source), (unit, destination), length)
+        (target if unit else data)[destination : destination + length] = bytes(data[source : source + length])
+        assert await b.read(0) == data
+        assert await b.read(1) == target
+
+
 async def test_files_are_copied_by_the_kernel(tmp_path, monkeypatch):
     calls = []
     real = os.copy_file_range

@@ -8,7 +8,7 @@ from tcm.scsi.report_luns import SelectReport, report_luns_data
 from tcm.scsi.sense import CheckCondition, InvalidFieldInCdb, Sense, SenseKey
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
-from tcm.target.device_server.identification import VPD_PAGES, standard_data
+from tcm.target.device_server.identification import standard_data, vpd_page
 from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def _inquiry(task: Task) -> None:
     cdb = task.cdb
     code = cdb[2]
     if cdb[1] & 0x01:
-        builder = VPD_PAGES.get(code)
-        if builder is None:
+        page = vpd_page(itl, code)
+        if page is None:
             raise InvalidFieldInCdb.at(2)
-        data = builder(itl)
+        data = page
     elif code:
         raise InvalidFieldInCdb.at(2)
     else:
