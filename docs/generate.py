@@ -335,24 +335,26 @@ def commands() -> list[str]:
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
         Feature.THIRD_PARTY_COPY: "`emulate_3pc`",
         Feature.IDENTIFYING_INFORMATION: "a state directory",
+        Feature.EXPLICIT_ACCESS: "a group of access type explicit",
+        Feature.REFERRALS: "`lba_map`",
         Feature.TYPE_2_PROTECTION: "type 2 protection",
     }
     rows = []
     found = conformance_table.tests_by_stem()
     for command in COMMANDS:
-        code = f"{command.operation_code:02X}h"
+        action = ""
         if command.service_action is not None:
-            code += f"/{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
+            action = f"{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
         persistent = command.persistent_reservation.value
         erasing = command.while_erasing.value
         rows.append((
-            command.name, code, conformance_table.clause(command), conformance_table.spc2_rule(command), persistent, erasing,
-            needs[command.feature],
+            command.name, f"{command.operation_code:02X}h", action, conformance_table.clause(command),
+            conformance_table.spc2_rule(command), persistent, command.access_states.value, erasing, needs[command.feature],
             conformance_table.tests_cell(command, found),
         ))  # fmt: skip
-    heads = ("command", "code", "clause", "under another nexus's SPC-2 reservation")
-    heads += ("under a persistent reservation it has no part in",)
-    return table((*heads, "while the medium is erased", "offered with", "tests"), rows)
+    heads = ("command", "operation code", "service action", "clause", "under another nexus's SPC-2 reservation")
+    heads += ("under a persistent reservation it has no part in", "ALUA states", "while the medium is erased", "offered with")
+    return table((*heads, "tests"), rows)
 
 
 def conflicts() -> list[str]:

@@ -82,6 +82,17 @@ class WhileErasing(enum.Enum):
     """Likewise, but not after SANITIZE has failed."""
 
 
+class AccessStates(enum.Enum):
+    """Through target ports in which asymmetric access states the command is taken (SPC-4 5.16.2.4, 5.16.2.5)."""
+
+    ACTIVE = "active"
+    """Active/optimized, active/non-optimized, and logical block dependent as far as the blocks' own states let it."""
+    STANDBY = "active, standby"
+    SETTLED = "all but transitioning"
+    """SET TARGET PORT GROUPS: unavailable and offline too."""
+    ANY = "all"
+
+
 class Feature(enum.Enum):
     """What a logical unit may lack: a command that needs it is then neither executed nor reported as supported."""
 
@@ -100,6 +111,10 @@ class Feature(enum.Enum):
     """EXTENDED COPY, tokens and what belongs to them (LIO: ``emulate_3pc``)."""
     IDENTIFYING_INFORMATION = "identifying-information"
     """A place to keep it."""
+    EXPLICIT_ACCESS = "explicit-access"
+    """SET TARGET PORT GROUPS: a target port group whose access type is explicit."""
+    REFERRALS = "referrals"
+    """An LBA map."""
     TYPE_2_PROTECTION = "type-2-protection"
     """A medium formatted with type 2 protection: nothing else admits the 32-byte reads and writes (SBC-4 4.21.2)."""
 
@@ -152,6 +167,7 @@ class Command:
     readiness: Readiness = Readiness.ANY
     extent: Extent = Extent.NONE
     while_erasing: WhileErasing = WhileErasing.REFUSED
+    access_states: AccessStates = AccessStates.ACTIVE
     feature: Feature | None = None
     """What the logical unit needs to have for this command to exist; ``None``: every one has it."""
     timeout: int = 30

@@ -20,6 +20,7 @@ from tcm.scsi.sense import (
     ReservationConflict,
 )
 from tcm.target import router
+from tcm.target.asymmetric_access import AsymmetricAccess
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.copy_manager import CopyManager, CopyOperation
@@ -125,6 +126,7 @@ class LogicalUnit:
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
         self.persistent_reservations = PersistentReservations(self)
+        self.asymmetric_access = AsymmetricAccess(self)
         self.ports: list[TargetPortalGroup] = []
         """The target ports that export the logical unit, each as often as it does."""
         self.task_set = TaskSet(self.attributes.queue_depth, self._ordering)
@@ -185,6 +187,7 @@ class LogicalUnit:
         if self.information_store is not None:
             self.identifying_information = IdentifyingInformation(self.information_store)
         await self.persistent_reservations.load()
+        await self.asymmetric_access.load()
         self.failed = False
         self.update_reserved()
         self.update_ready()
@@ -239,6 +242,10 @@ class LogicalUnit:
         else:
             self.log_parameters.note_failure(command, error)
 
+    def update_features(self) -> None:
+        """Settle :attr:`features`, after a change of what they are made of."""
+        self.features = self._features()
+
     def _features(self) -> frozenset[Feature]:
         attributes = self.attributes
         offered = {
@@ -250,6 +257,8 @@ class LogicalUnit:
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
             Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
             Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
+            Feature.EXPLICIT_ACCESS: self.asymmetric_access.explicit,
+            Feature.REFERRALS: self.asymmetric_access.lba_map is not None,
         }
         return frozenset(feature for feature, there in offered.items() if there)
 

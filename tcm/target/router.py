@@ -25,6 +25,7 @@ from tcm.scsi.sense import (
     Status,
     WriteProtected,
 )
+from tcm.target.access_check import check_access
 from tcm.target.device_server import HANDLERS
 from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.errors import is_backstore_failure, to_check_condition
@@ -68,8 +69,11 @@ class StrayCancellation(Exception):
     """A backstore raised the event loop's cancellation exception, and nobody had cancelled it."""
 
 
-def begin(task: Task) -> None:
-    """A task became enabled: check it, get its data, execute it."""
+def begin(task: Task, *, delayed: bool = False) -> None:
+    """A task became enabled: check it, get its data, execute it.
+
+    :param delayed: it has waited as long as the target port's access state wants it to.
+    """
     itl = task.itl
     lu = task.logical_unit
     assert itl is not None
@@ -82,8 +86,12 @@ def begin(task: Task) -> None:
         except CheckCondition:
             _check_state(task, itl, lu, None)
             raise
-        if itl.attentions or lu.reserved:
+        if itl.attentions or itl.gated:
             _check_state(task, itl, lu, command)
+            delay = itl.exported.delay
+            if delay and not delayed:
+                lu.running.hold(task, delay)
+                return
         if command.feature is not None and command.feature not in lu.features:
             raise _unsupported(command, lu)
         check_reserved(command, cdb)
@@ -134,13 +142,15 @@ def without_logical_unit(task: Task) -> None:
 
 
 def execute(task: Task) -> None:
-    """All Data-Out is there; the medium may have gone meanwhile, become smaller, or be write protected."""
+    """All Data-Out is there; meanwhile the port's state may have changed, or the medium: gone, smaller, write protected."""
     command, lu, itl = task.command, task.logical_unit, task.itl
     assert command is not None
     assert lu is not None
     assert itl is not None
     task.state = _ENABLED
     try:
+        if itl.gated:
+            check_access(itl, command, task.cdb)
         if not lu.ready:
             lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
@@ -171,6 +181,14 @@ async def finish(task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
         # a backstore may let out that something of its own was cancelled: nobody has cancelled this then
         await checkpoint_if_cancelled()
         _terminate(task, _sense_for(task, StrayCancellation().with_traceback(error.__traceback__)))
+
+
+def resume(task: Task) -> None:
+    """A task that was held has waited long enough, or was aborted."""
+    if task.state is _ABORTED:
+        aborted(task)
+    else:
+        begin(task, delayed=True)
 
 
 def ended(task: Task) -> None:
@@ -284,7 +302,7 @@ def aborted(task: Task, *, dispatch: bool = True) -> None:
 
 
 def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | None) -> None:
-    """Unit attentions and reservations, in the order of SAM-5 5.3.3: resets, RESERVATION CONFLICT, other unit attentions."""
+    """In the order of SAM-5 5.3.3: resets, RESERVATION CONFLICT, other unit attentions, and then access states."""
     attention = itl.attentions.first() if command is None or command.attention is _REPORT else None
     if attention is not None and attention.is_reset:
         raise itl.report_attention()
@@ -292,6 +310,8 @@ def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | 
         lu.check_reservation(task)
     if attention is not None:
         raise itl.report_attention()
+    if command is not None:
+        check_access(itl, command, task.cdb)
 
 
 def _unsupported(command: Command, lu: LogicalUnit) -> CheckCondition:

@@ -515,7 +515,8 @@ def expected_conflict(name: str, kind: Kind) -> bool:
     """SPC-5 table 66 and SBC-4 table 13, written down a second time: who has no part in the reservation."""
     through_both = {
         "TEST UNIT READY", "REQUEST SENSE", "INQUIRY", "REPORT LUNS", "LOG SENSE", "READ CAPACITY (10)", "READ CAPACITY (16)",
-        "PERSISTENT RESERVE IN", "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP",
+        "PERSISTENT RESERVE IN", "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP", "REPORT TARGET PORT GROUPS",
+        "REPORT REFERRALS",
     }  # fmt: skip
     through_write_exclusive = {
         "REPORT SUPPORTED OPERATION CODES", "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "MODE SENSE", "GET LBA STATUS",

@@ -403,3 +403,25 @@ def persistent_reserve_in(action: int, allocation_length: int = 65535) -> bytes:
 def persistent_reserve_out(action: int, kind: int = 0, length: int = 24, *, scope: int = 0) -> bytes:
     """PERSISTENT RESERVE OUT (SPC-5 6.16)."""
     return bytes((0x5F, action, scope << 4 | kind, 0, 0)) + length.to_bytes(4, "big") + b"\0"
+
+
+def report_target_port_groups(allocation_length: int = 4096, *, data_format: int = 0) -> bytes:
+    """REPORT TARGET PORT GROUPS. ``data_format`` 1 asks for the extended header."""
+    start = bytes((0xA3, data_format << 5 | 0x0A, 0, 0, 0, 0))
+    return start + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def set_target_port_groups(parameter_list_length: int) -> bytes:
+    """SET TARGET PORT GROUPS; see :func:`target_port_groups_parameters`."""
+    return bytes((0xA4, 0x0A, 0, 0, 0, 0)) + parameter_list_length.to_bytes(4, "big") + bytes(2)
+
+
+def target_port_groups_parameters(*changes: tuple[int, int]) -> bytes:
+    """SET TARGET PORT GROUPS's parameter list, of pairs: target port group (or target port, for state 14) and access state."""
+    return bytes(4) + b"".join(bytes((state, 0)) + identifier.to_bytes(2, "big") for identifier, state in changes)
+
+
+def report_referrals(lba: int = 0, allocation_length: int = 4096, *, one_segment: bool = False) -> bytes:
+    """REPORT REFERRALS."""
+    cdb = bytes((0x9E, 0x13)) + lba.to_bytes(8, "big") + allocation_length.to_bytes(4, "big")
+    return cdb + bytes((one_segment, 0))

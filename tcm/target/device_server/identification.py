@@ -47,6 +47,7 @@ def standard_data(itl: ITLNexus) -> bytes:
         revision=lu.identity.revision,
         removable=lu.removable,
         multiple_ports=ports > 1,
+        tpgs=itl.exported.target_port_group.attributes.access_type,
         third_party_copy=Feature.THIRD_PARTY_COPY in lu.features,
         versions=version_descriptors(protocol_of(itl.nexus)),
     )
@@ -74,11 +75,19 @@ def unit_designators(lu: LogicalUnit) -> list[designators.Designator]:
 
 
 def _device_identification(itl: ITLNexus) -> bytes:
-    return vpd.device_identification([*unit_designators(itl.logical_unit), *port_designators(itl.nexus)])
+    lu = itl.logical_unit
+    lu_group = lu.asymmetric_access.logical_unit_group
+    found = [
+        *unit_designators(lu),
+        designators.logical_unit_group(lu_group.identifier if lu_group is not None else 0),
+        designators.target_port_group(itl.exported.target_port_group.identifier, protocol_of(itl.nexus)),
+        *port_designators(itl.nexus),
+    ]
+    return vpd.device_identification(found)
 
 
 def _extended_inquiry_data(lu: LogicalUnit) -> bytes:
-    return vpd.extended_inquiry_data(v_sup=lu.capabilities.flush is Support.NATIVE)
+    return vpd.extended_inquiry_data(v_sup=lu.capabilities.flush is Support.NATIVE, r_sup=Feature.REFERRALS in lu.features)
 
 
 def _block_device_characteristics(lu: LogicalUnit) -> bytes:
@@ -97,6 +106,13 @@ def _logical_block_provisioning(lu: LogicalUnit) -> bytes:
         write_same_10=lu.unmap_with_write_same,
         reads_zeroes=lu.provisioned and lu.unmapped_reads_zero,
     )
+
+
+def _referrals(lu: LogicalUnit) -> bytes:
+    lba_map = lu.asymmetric_access.lba_map
+    if lba_map is None:
+        return vpd.referrals()
+    return vpd.referrals(segment_size=lba_map.segment_size, segment_multiplier=lba_map.segment_multiplier)
 
 
 def _third_party_copy(lu: LogicalUnit) -> bytes:
@@ -132,7 +148,7 @@ VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
     vpd.VpdPage.BLOCK_LIMITS: lambda itl: vpd.block_limits(**asdict(itl.logical_unit.limits)),
     vpd.VpdPage.BLOCK_DEVICE_CHARACTERISTICS: lambda itl: _block_device_characteristics(itl.logical_unit),
     vpd.VpdPage.LOGICAL_BLOCK_PROVISIONING: lambda itl: _logical_block_provisioning(itl.logical_unit),
-    vpd.VpdPage.REFERRALS: lambda _: vpd.referrals(),
+    vpd.VpdPage.REFERRALS: lambda itl: _referrals(itl.logical_unit),
 }
 
 _WELL_KNOWN = peripheral(PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)
