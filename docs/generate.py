@@ -331,6 +331,7 @@ def commands() -> list[str]:
         Feature.COMPARE_AND_WRITE: "`emulate_caw`",
         Feature.ATOMIC_WRITE: "",
         Feature.BLOCK_ERASE: "thin provisioning",
+        Feature.CRYPTOGRAPHIC_ERASE: "a backstore that encrypts",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
         Feature.THIRD_PARTY_COPY: "`emulate_3pc`",

@@ -85,6 +85,9 @@ class ThreadedBackstore(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self._run(self.blocking.extents, offset, length)
 
+    async def erase_key(self) -> None:
+        await self._run(self.blocking.erase_key)
+
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
         inner = source.blocking if isinstance(source, ThreadedBackstore) else source
         return await self._run(self.blocking.copy_range, inner, source_offset, offset, length)
@@ -141,6 +144,10 @@ class SerializedBackstore(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         async with self._lock:
             return await self.inner.extents(offset, length)
+
+    async def erase_key(self) -> None:
+        async with self._lock:
+            await self.inner.erase_key()
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return not self._lock.locked() and self.inner.read_nowait(buffers, offset)

@@ -16,7 +16,7 @@ from tcm.plugin_types import API_VERSION, FilterType, option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Operation = Literal["read", "write", "flush", "unmap", "write_zeroes", "extents"]
+Operation = Literal["read", "write", "flush", "unmap", "write_zeroes", "extents", "erase_key"]
 KINDS = {kind.value: kind for kind in BackstoreErrorKind}
 
 
@@ -136,6 +136,11 @@ class ErrorFilter(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         self._check("extents", offset, length)
         return await self.inner.extents(offset, length)
+
+    async def erase_key(self) -> None:
+        if "erase_key" in self._operations or not self._ranged:
+            self._check("erase_key", self._start, 1)
+        await self.inner.erase_key()
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         # What might fail goes the long way, so the dice are thrown once.

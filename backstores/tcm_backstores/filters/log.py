@@ -92,6 +92,10 @@ class LogFilter(BackstoreFilter):
         with self._logged(f"extents offset={offset} length={length}"):
             return await self.inner.extents(offset, length)
 
+    async def erase_key(self) -> None:
+        with self._logged("erase_key"):
+            await self.inner.erase_key()
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         start = self._clock()
         done = self.inner.read_nowait(buffers, offset)
