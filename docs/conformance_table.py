@@ -1,4 +1,4 @@
-"""What docs/conformance.md and its companions say of each command besides the command table: clause, tests, conflicts.
+"""What docs/conformance.md and its companions say of each command besides the command table: its clause and its tests.
 
 Clauses are cited by title. Their numbers differ from one edition and revision to the next; the titles do not.
 """
@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.persistent_reservations import OutAction, OutParameters, ReservationType
-from tcm.scsi.sense import ReservationConflict
-from tcm.target.persistent_reservations import NexusName, Registration, Request, State, change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,23 +144,6 @@ def tests_page() -> Iterator[str]:
         yield ""
 
 
-# reservations
-
-
-def _plain(command: Command) -> bytes:
-    """A CDB of the row with nothing set but what says which row it is."""
-    cdb = bytearray(command.length)
-    cdb[0] = command.operation_code
-    if command.length == 32:
-        cdb[7:10] = command.usage[7:10]
-    elif command.service_action is not None:
-        cdb[1] = command.service_action
-    if command.harmless is not None:  # what conflicts, not its exception
-        byte, mask, value = command.harmless
-        cdb[byte] = ~value & mask
-    return bytes(cdb)
-
-
 def _exception(command: Command) -> str:
     if command.harmless is None:
         return ""
@@ -174,57 +154,3 @@ def _exception(command: Command) -> str:
 def spc2_rule(command: Command) -> str:
     """What another I_T nexus's SPC-2 reservation does to the command."""
     return f"{command.reservation.name.lower()}{_exception(command)}"
-
-
-def conflict_rows() -> list[tuple[str, ...]]:
-    """Commands against kinds of persistent reservation that another I_T nexus holds, and who sends them."""
-    rows = []
-    for command in COMMANDS:
-        if command.persistent_reservation.value == "by its own rules":
-            continue
-        cdb, conflict = _plain(command), f"Conflict{_exception(command)}"
-        write, exclusive = (
-            conflict if command.conflicts_persistently(cdb, exclusive_access=each) else "Allowed" for each in (False, True)
-        )
-        rows.append((command.name, write, exclusive, "Allowed", write, exclusive))
-    return rows
-
-
-_HOLDER, _OTHER = (NexusName(name, None, "target", 1) for name in ("holder", "other"))
-
-
-def own_rule_rows() -> list[tuple[str, ...]]:
-    """PERSISTENT RESERVE OUT service actions of an I_T nexus that does not hold the reservation, each of them tried."""
-    rows = []
-    for action in OutAction:
-        if action is not OutAction.REPLACE_LOST_RESERVATION:
-            outcomes = ("Conflict" if _conflicts(action, registered=each) else "Allowed" for each in (True, False))
-            rows.append((action.name.replace("_", " "), *outcomes))
-    return rows
-
-
-def _conflicts(action: OutAction, *, registered: bool) -> bool:
-    """Whether a service action with all its keys right ends in RESERVATION CONFLICT, because somebody else holds."""
-    holder, other, third = (NexusName(name, None, "target", 1) for name in ("holder", "other", "third"))
-    its_key, own_key = 1, 2
-    registrations = {holder: its_key, other: own_key} if registered else {holder: its_key}
-    kind = ReservationType.WRITE_EXCLUSIVE
-    before = State(registrations={name: _registration(key) for name, key in registrations.items()}, kind=kind, holder=holder)
-    names = {OutAction.REGISTER: other, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY: other, OutAction.REGISTER_AND_MOVE: third}
-    new_key = its_key if action in {OutAction.PREEMPT, OutAction.PREEMPT_AND_ABORT} else 3
-    request = Request(
-        action=action,
-        kind=kind,
-        parameters=OutParameters(key=own_key if registered else 0, new_key=new_key),
-        sender=other,
-        others=lambda: {names[action]: _registration(new_key)} if action in names else {},
-    )
-    try:
-        change(before, request)
-    except ReservationConflict:
-        return True
-    return False
-
-
-def _registration(key: int) -> Registration:
-    return Registration(key=key, fabric="loopback", transport_id=b"", relative_port=1)

@@ -27,6 +27,7 @@ from tcm.scsi.command import VARIABLE_LENGTH, Feature
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES
 from tcm.scsi.sense import CheckCondition
+from tcm.target import reservation_matrix
 from tcm.target.device_server.identification import VPD_PAGES
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
 from tcm.target.log_page_table import listed_pages
@@ -45,8 +46,8 @@ PAGES = (
     "plugins.md",
     "docs/conformance.md",
     "docs/conformance-tests.md",
-    "docs/reservation-conflicts.md",
     "docs/limits.md",
+    "docs/reservations.md",
     "docs/state-machines.md",
 )
 ROLE = re.compile(r":(?:meth|class|func|mod|attr|data):`~?(?:[\w.]+\.)?(\w+)`")
@@ -358,19 +359,10 @@ def commands() -> list[str]:
     return table((*heads, "tests"), rows)
 
 
-def conflicts() -> list[str]:
-    """Commands against reservations, as SPC prints it."""
-    write, exclusive = "Write Exclusive", "Exclusive Access"
-    any_nexus = (f"{write}: from any I_T nexus", f"{exclusive}: from any I_T nexus")
-    registered = "registrants only, all registrants: from a registered I_T nexus"
-    others = (f"{each}, registrants only or all registrants: from one that is not registered" for each in (write, exclusive))
-    heads = ("command", *any_nexus, registered, *others)
-    return table(heads, conformance_table.conflict_rows())
-
-
-def own_rules() -> list[str]:
-    """PERSISTENT RESERVE OUT against reservations, as SPC prints it."""
-    return table(("service action", "from registered", "from not registered"), conformance_table.own_rule_rows())
+def reservation_rows(headings: Sequence[str], rows: Iterable[reservation_matrix.Row]) -> list[str]:
+    """A table of what a persistent reservation stops."""
+    word = {True: "Allowed", False: "Conflict"}
+    return table(headings, [(row.name, *(word[each] for each in row.allowed)) for row in rows])
 
 
 def page_code(code: int, subpage: int = 0) -> str:
@@ -426,6 +418,12 @@ def limits() -> list[str]:
 
 
 PARTS: dict[str, Callable[[], list[str]]] = {
+    "reservation-matrix": lambda: reservation_rows(
+        ("command", *(heading for heading, _, _ in reservation_matrix.COLUMNS)), reservation_matrix.commands()
+    ),
+    "reservation-service-actions": lambda: reservation_rows(
+        ("service action", "registered", "not registered"), reservation_matrix.service_actions()
+    ),
     "backstore-required": lambda: entries(required(Backstore)),
     "backstore-optional": lambda: entries(optional(Backstore)),
     "capabilities": lambda: described_fields(Capabilities),
@@ -445,8 +443,6 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "sums": sums,
     "commands": commands,
     "pages": pages,
-    "conflicts": conflicts,
-    "own-rules": own_rules,
     "tests": lambda: list(conformance_table.tests_page()),
 }
 
