@@ -281,6 +281,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm.target.persistent_reservations:MAXIMUM_REGISTRATIONS", "count"),
     ("Parameter list of PERSISTENT RESERVE OUT",
      "tcm.scsi.persistent_reservations:MAXIMUM_PARAMETER_LIST_LENGTH", "bytes"),
+    ("Descriptors of one SET TARGET PORT GROUPS", "tcm.scsi.asymmetric_access:MAXIMUM_DESCRIPTORS", "count"),
+    ("Lines of an LBA map", "tcm.scsi.referrals:MAXIMUM_SEGMENTS", "count"),
     ("What one step of VERIFY, WRITE SAME and other long commands holds in memory", "tcm.target.medium:CHUNK", "bytes"),
     ("Data buffer of a logical unit (WRITE BUFFER), once it is written", "tcm.target.buffers:DATA_BUFFER_CAPACITY", "bytes"),
     ("Self-test results that a logical unit keeps", "tcm.target.log_parameters:SELF_TESTS_KEPT", "count"),
