@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tcm.target.access_metadata import group_key, lun_key, parse_group_text, parse_lun_text, unit_prefix
+from tcm.target.reconfiguration import reconfigured
 from tcm.target.target_port_group import (
     DEFAULT_GROUP,
     MAXIMUM_IDENTIFIER,
@@ -16,7 +17,7 @@ from tcm.target.target_port_group import (
     GroupAttributes,
     TargetPortGroup,
 )
-from tcm.target.unit_attention import ASYMMETRIC_ACCESS_STATE_CHANGED, INQUIRY_DATA_HAS_CHANGED
+from tcm.target.unit_attention import ASYMMETRIC_ACCESS_STATE_CHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,12 +102,8 @@ class AsymmetricAccess:
 
     def configure(self, group: TargetPortGroup, attributes: GroupAttributes) -> None:
         """Change a group's attributes; who comes through it is told if that changes INQUIRY data (TPGS)."""
-        before, group.attributes = group.attributes, attributes
-        unit = self._logical_unit
-        unit.update_features()
-        unit.update_express()
-        if before.access_type is not attributes.access_type:
-            self._establish_inquiry_changed(group.members)
+        with reconfigured(self._logical_unit):
+            group.attributes = attributes
 
     # ports
 
@@ -127,20 +124,12 @@ class AsymmetricAccess:
         before = lun.target_port_group
         if before is group:
             return
-        moved = [each for each in self.luns() if each.port is lun.port]
-        for each in moved:
-            each.target_port_group.members.remove(each)
-            each.target_port_group = group
-            group.members.append(each)
-        unit = self._logical_unit
-        unit.update_express()
-        self._establish_inquiry_changed(moved)
-        unit.establish_attention(ASYMMETRIC_ACCESS_STATE_CHANGED)
-
-    def _establish_inquiry_changed(self, luns: list[Lun]) -> None:
-        for itl in tuple(self._logical_unit.itl_nexuses):
-            if itl.exported in luns:
-                itl.establish_attention(INQUIRY_DATA_HAS_CHANGED)
+        with reconfigured(self._logical_unit):
+            for each in [each for each in self.luns() if each.port is lun.port]:
+                each.target_port_group.members.remove(each)
+                each.target_port_group = group
+                group.members.append(each)
+        self._logical_unit.establish_attention(ASYMMETRIC_ACCESS_STATE_CHANGED)
 
     # LBA map
 
@@ -149,11 +138,10 @@ class AsymmetricAccess:
 
         As in LIO, groups support the state *logical block dependent* from then on, or not any more.
         """
-        self.lba_map = lba_map
-        for group in self.groups.values():
-            group.attributes = replace(group.attributes, alua_support_lba_dependent=lba_map is not None)
-        self._logical_unit.update_features()
-        self._logical_unit.update_express()
+        with reconfigured(self._logical_unit):
+            self.lba_map = lba_map
+            for group in self.groups.values():
+                group.attributes = replace(group.attributes, alua_support_lba_dependent=lba_map is not None)
 
     # what is kept
 

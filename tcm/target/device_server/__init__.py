@@ -22,6 +22,7 @@ from tcm.target.device_server import (
     receive_copy,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -30,6 +31,7 @@ from tcm.target.device_server import (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ _MODULES = (
     receive_copy,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -61,6 +64,7 @@ _MODULES = (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 HANDLERS: dict[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
