@@ -22,7 +22,8 @@ from tcm.scsi.rod_token_sense import (
 from tcm.scsi.rod_tokens import RodType, TokenFields, identifier_of
 from tcm.target import rod_tokens
 from tcm.target.logical_unit import LogicalUnit
-from tcm.target.rod_tokens import LIFETIME, MAXIMUM_ENDED, MAXIMUM_TOKENS, Rod, RodTokens
+from tcm.target.rod_tokens import LIFETIME, MAXIMUM_ENDED, MAXIMUM_TOKENS, RodTokens
+from tcm.target.rods import Rod
 
 pytestmark = pytest.mark.anyio
 
@@ -224,14 +225,25 @@ async def test_a_resize(unit, tokens, monkeypatch):
     assert ended(tokens, rod) is TokenCancelled
 
 
-async def test_as_many_as_there_may_be(unit, tokens, clock):
-    rods = [make(unit, timeout=9) for _ in range(MAXIMUM_TOKENS)]
+async def test_as_many_as_there_may_be(unit, tokens, clock, monkeypatch):
+    monkeypatch.setattr(rod_tokens, "MAXIMUM_TOKENS", 32)
+    rods = [make(unit, timeout=9) for _ in range(32)]
     with pytest.raises(InsufficientResourcesToCreateRodToken):
         make(unit)
     assert tokens.find(rods[0].token) is rods[0]
     clock.now += 9
     make(unit)
     assert ended(tokens, rods[-1]) is TokenExpired
+
+
+async def test_as_many_ranges_as_there_may_be(unit, tokens, monkeypatch):
+    monkeypatch.setattr(rod_tokens, "MAXIMUM_UNIT_RANGES", 4)
+    rod = make(unit, (0, 1), (2, 1), (4, 1))
+    with pytest.raises(InsufficientResourcesToCreateRodToken):
+        make(unit, (6, 1), (8, 1))
+    make(unit, (6, 1))
+    tokens.delete(rod)
+    make(unit, (0, 1), (2, 1), (4, 1))
 
 
 async def test_what_became_of_a_token_is_forgotten_in_the_end(unit, tokens, monkeypatch):
