@@ -179,8 +179,7 @@ class LogicalUnit:
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
-        self.features = features_of(self)
-        self.limits = block_limits(attributes, capabilities, block_size, unmap=Feature.UNMAP in self.features)
+        self.update_features()
         write_cache = attributes.emulate_write_cache
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
@@ -249,8 +248,10 @@ class LogicalUnit:
             self.log_parameters.note_failure(command, error)
 
     def update_features(self) -> None:
-        """Settle :attr:`features`, after a change of what they are made of."""
+        """Settle :attr:`features` and :attr:`limits`, after a change of what they are made of."""
         self.features = features_of(self)
+        unmap = Feature.UNMAP in self.features
+        self.limits = block_limits(self.attributes, self.capabilities, self.block_size, unmap=unmap)
 
     # what it is
 

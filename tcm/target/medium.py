@@ -158,7 +158,8 @@ class Medium:
         :returns: how many of the ``length`` bytes they have copied, from the first on; 0 if they cannot.
         """
         copied = 0
-        if self.capabilities.copy_range is Support.NATIVE:
+        plain = type(self) is Medium and type(source) is Medium  # any other looks after more than bytes
+        if plain and self.capabilities.copy_range is Support.NATIVE:
             if self._watcher is not None:
                 self._watcher(offset, length)
             try:

@@ -59,6 +59,13 @@ class ModelBackstore(Backstore):
         self._called("extents", offset, length)
         return [Extent(offset, length, any(self.data[offset : offset + length]))]
 
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
+        self._called("copy_range", source_offset, offset, length)
+        if not isinstance(source, ModelBackstore):
+            return 0
+        self.data[offset : offset + length] = source.data[source_offset : source_offset + length]
+        return length
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         if not self._nowait or self.fails is not None:
             return False
@@ -85,4 +92,12 @@ class ModelBackstore(Backstore):
 
     def capabilities(self) -> Capabilities:
         native = Support.NATIVE
-        return Capabilities(flush=native, fua=native, unmap=native, write_zeroes=native, extents=native, nowait=self._nowait)
+        return Capabilities(
+            flush=native,
+            fua=native,
+            unmap=native,
+            write_zeroes=native,
+            extents=native,
+            copy_range=native,
+            nowait=self._nowait,
+        )

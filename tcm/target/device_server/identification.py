@@ -177,6 +177,12 @@ VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
     vpd.VpdPage.REFERRALS: lambda itl: _referrals(itl.logical_unit),
 }
 
+
+def inquiry_data(itl: ITLNexus) -> tuple[bytes, ...]:
+    """All that INQUIRY can say to an I_T nexus."""
+    return standard_data(itl), *(builder(itl) for builder in VPD_PAGES.values())
+
+
 _WELL_KNOWN = peripheral(PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)
 
 WELL_KNOWN_VPD_PAGES: dict[int, Callable[[ITNexus], bytes]] = {
