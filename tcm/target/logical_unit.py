@@ -10,6 +10,8 @@ from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature, Readiness
+from tcm.scsi.command_table import lookup
+from tcm.scsi.protection import ProtectionType
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     MediumNotPresent,
@@ -20,23 +22,26 @@ from tcm.target import router
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.device_clock import DeviceClock
+from tcm.target.device_server import HANDLERS
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.protection import Protection
 from tcm.target.reservation_state import PersistentReservations
 from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 
     from anyio.abc import TaskGroup
 
     from tcm.scsi.command import Command
     from tcm.target.device import TargetPortalGroup
+    from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus
     from tcm.target.store import Store
     from tcm.target.task import Task
@@ -95,7 +100,11 @@ class LogicalUnit:
         self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
+        self.lookup: Callable[[bytes], Command] = lookup
+        self.handlers: Mapping[str, Handler] = HANDLERS
+        """What the command table says, and what its commands do: both depend on :attr:`protection`."""
         # state
+        self.protection = Protection(self)
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
         self.identifying_information: IdentifyingInformation | None = None
@@ -165,6 +174,7 @@ class LogicalUnit:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
+        await self.protection.open()
         self.eraser.load()
         if self.information_store is not None:
             self.identifying_information = IdentifyingInformation(self.information_store)
@@ -194,7 +204,7 @@ class LogicalUnit:
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
-        blocks = self.backstore.size() >> self.block_shift
+        blocks = self.protection.limit(self.backstore.size() >> self.block_shift)
         if blocks == self.blocks or not blocks:
             return False
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
@@ -214,8 +224,13 @@ class LogicalUnit:
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
             Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
+            Feature.TYPE_2_PROTECTION: self.protection.kind is ProtectionType.TYPE_2,
         }
         return frozenset(feature for feature, there in offered.items() if there)
+
+    def update_features(self) -> None:
+        """Settle :attr:`features`, after a change of what they depend on."""
+        self.features = self._features()
 
     # what it is
 

@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
 from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Feature
-from tcm.scsi.command_table import check_reserved, lookup, rows
+from tcm.scsi.command_table import check_reserved, rows
 from tcm.scsi.sense import (
     CheckCondition,
     CommandTerminated,
@@ -25,7 +25,6 @@ from tcm.scsi.sense import (
     Status,
     WriteProtected,
 )
-from tcm.target.device_server import HANDLERS
 from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.errors import is_backstore_failure, to_check_condition
 from tcm.target.task import TaskState
@@ -76,7 +75,7 @@ def begin(task: Task) -> None:
     task.state = _ENABLED
     try:
         try:
-            task.command = command = lookup(cdb)
+            task.command = command = lu.lookup(cdb)
         except CheckCondition:
             _check_state(task, itl, lu, None)
             raise
@@ -89,7 +88,7 @@ def begin(task: Task) -> None:
             lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
-        handler = HANDLERS[command.handler]
+        handler = lu.handlers[command.handler]
         wanted = handler.prepare(task)
         given = task.write_length
         if wanted != given:
@@ -144,7 +143,7 @@ def execute(task: Task) -> None:
             lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
-        coroutine = HANDLERS[command.handler].execute(task)
+        coroutine = lu.handlers[command.handler].execute(task)
     except CommandTerminated as error:
         _terminate(task, error)
     except Exception as error:  # noqa: BLE001  # see begin

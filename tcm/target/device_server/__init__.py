@@ -17,6 +17,8 @@ from tcm.target.device_server import (
     medium,
     mode,
     persistent_reserve,
+    protected,
+    protected_verify,
     read_write,
     report_supported,
     reserve,
@@ -58,3 +60,5 @@ _MODULES = (
 )
 
 HANDLERS: dict[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
+PROTECTED_HANDLERS: dict[str, Handler] = {**HANDLERS, **protected.HANDLERS, **protected_verify.HANDLERS}
+"""The same for a unit with protection information."""

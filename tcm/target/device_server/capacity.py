@@ -29,6 +29,7 @@ def _read_capacity_16(task: Task) -> None:
         physical_block_exponent=lu.physical_block_exponent,
         provisioned=lu.provisioned,
         reads_zero=lu.provisioned and lu.unmapped_reads_zero,
+        protection=lu.protection.kind,
     )
     give(task, data, int.from_bytes(task.cdb[10:14]))
 
