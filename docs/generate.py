@@ -25,11 +25,11 @@ from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
 from tcm.scsi.command import VARIABLE_LENGTH, Feature
 from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.log_pages import LOG_PAGES
 from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES
 from tcm.scsi.sense import CheckCondition
 from tcm.target.device_server.identification import VPD_PAGES
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
+from tcm.target.log_page_table import listed_pages
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import TaskState
 from tcm.target.task_management import TaskManagementFunction
@@ -282,6 +282,9 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm.scsi.persistent_reservations:MAXIMUM_PARAMETER_LIST_LENGTH", "bytes"),
     ("What one step of VERIFY, WRITE SAME and other long commands holds in memory", "tcm.target.medium:CHUNK", "bytes"),
     ("Data buffer of a logical unit (WRITE BUFFER), once it is written", "tcm.target.buffers:DATA_BUFFER_CAPACITY", "bytes"),
+    ("Self-test results that a logical unit keeps", "tcm.target.log_parameters:SELF_TESTS_KEPT", "count"),
+    ("General usage parameters of 252 bytes that application clients may store in a logical unit",
+     "tcm.scsi.log_pages:GENERAL_USAGE_PARAMETERS", "count"),
     ("Echo buffer of a logical unit", "tcm.target.buffers:ECHO_BUFFER_CAPACITY", "bytes"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
@@ -320,7 +323,10 @@ def commands() -> list[str]:
         Feature.BLOCK_ERASE: "thin provisioning",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
+        Feature.THIRD_PARTY_COPY: "`emulate_3pc`",
         Feature.IDENTIFYING_INFORMATION: "a state directory",
+        Feature.EXPLICIT_ACCESS: "a group of access type explicit",
+        Feature.REFERRALS: "`lba_map`",
         Feature.TYPE_2_PROTECTION: "type 2 protection",
     }
     rows = []
@@ -330,9 +336,10 @@ def commands() -> list[str]:
             code += f"/{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
         persistent = command.persistent_reservation.value
         erasing = command.while_erasing.value
-        rows.append((command.name, code, command.reservation.name.lower(), persistent, erasing, needs[command.feature]))
+        states = command.access_states.value
+        rows.append((command.name, code, command.reservation.name.lower(), persistent, states, erasing, needs[command.feature]))
     heads = ("command", "code", "under another nexus's SPC-2 reservation", "under a persistent reservation it has no part in")
-    return table((*heads, "while the medium is erased", "offered with"), rows)
+    return table((*heads, "ALUA states", "while the medium is erased", "offered with"), rows)
 
 
 def page_code(code: int, subpage: int = 0) -> str:
@@ -346,7 +353,7 @@ def pages() -> list[str]:
     rows = (
         ("VPD pages", ", ".join(map(page_code, VPD_PAGES))),
         ("mode pages", ", ".join(page_code(*page.key) for page in BLOCK_DEVICE_PAGES)),
-        ("log pages", ", ".join(page_code(*key) for key in LOG_PAGES)),
+        ("log pages", ", ".join(page_code(*key) for key in listed_pages())),
         ("task management functions", ", ".join(served)),
     )
     return table(("of these", "there are"), rows)

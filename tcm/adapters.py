@@ -97,6 +97,10 @@ class ThreadedBackstore(Backstore):
     def protection_label(self) -> bytes:
         return self.blocking.protection_label()
 
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
+        inner = source.blocking if isinstance(source, ThreadedBackstore) else source
+        return await self._run(self.blocking.copy_range, inner, source_offset, offset, length)
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return self.blocking.read_nowait(buffers, offset)
 

@@ -1,8 +1,8 @@
 """What a storage object is to the core: byte offsets in, bytes out.
 
 The core has already checked every request: offset and length are multiples of the logical block size, the range lies
-inside the medium, length is greater than zero, and nothing is written to a read-only device. A backstore raises
-``OSError`` or :class:`BackstoreError`; :mod:`tcm.target.errors` maps either to sense data.
+inside the medium as :meth:`Backstore.size` told it last, length is greater than zero, and nothing is written to a read-only
+device. A backstore raises ``OSError`` or :class:`BackstoreError`; :mod:`tcm.target.errors` maps either to sense data.
 """
 
 # The defaults of optional methods use none of their arguments, and some do nothing.
@@ -53,6 +53,8 @@ class BackstoreErrorKind(enum.Enum):
     """The device cannot be reached at the moment: NOT READY, LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE."""
     BUSY = "busy"
     """Try again later: the command ends with BUSY status."""
+    RESIZED = "resized"
+    """The medium has become smaller, and the range is not inside it any more: LOGICAL BLOCK ADDRESS OUT OF RANGE."""
     READ_ONLY = "read-only"
     """The device turned out to be write protected: DATA PROTECT, WRITE PROTECTED."""
 
@@ -110,6 +112,8 @@ class Capabilities:
     """EMULATE: everything is reported as mapped."""
     protection: Support = Support.NONE
     """NATIVE: there is room beside the data for protection information; otherwise FORMAT UNIT with it is refused."""
+    copy_range: Support = Support.NONE
+    """NATIVE: :meth:`Backstore.copy_range` is worth calling. Otherwise the core reads and writes."""
     rotational: bool = False
     """A rotating disk, for the Block Device Characteristics VPD page."""
     optimal_transfer: int = 0
@@ -134,6 +138,7 @@ def _capabilities_of(cls: type[Any], base: type[Any]) -> Capabilities:
         write_zeroes=support("write_zeroes"),
         extents=support("extents"),
         protection=support("set_protection", Support.NONE),
+        copy_range=support("copy_range", Support.NONE),
         nowait=overrides("read_nowait") or overrides("write_nowait"),
     )
 
@@ -236,6 +241,18 @@ class Backstore(ABC):
         If omitted: the medium has no protection information.
         """
         return b""
+
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
+        """Copy from another backstore, or from another range of this one, without the data passing through the core.
+
+        :param source: as the core calls it: a filter is not the backstore that it wraps, and what it would have done to a
+            read must not be left out. A range of ``self`` does not overlap ``offset`` to ``offset + length``.
+        :returns: how many bytes were copied, from the first on; the core reads and writes the rest. 0 for what cannot be done
+            and for what failed: reading and writing meets the failure again, and tells which side it is on.
+
+        If omitted: the core reads and writes.
+        """
+        return 0
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill ``buffers`` at once, without sleeping, and return True; or touch nothing that matters and return False.
@@ -349,6 +366,15 @@ class BlockingBackstore(ABC):
         If omitted: the medium has no protection information.
         """
         return b""
+
+    def copy_range(self, source: Backstore | BlockingBackstore, source_offset: int, offset: int, length: int) -> int:
+        """See :meth:`Backstore.copy_range`.
+
+        Called only if ``concurrency`` is PARALLEL. A blocking PARALLEL ``source`` is passed as itself.
+
+        If omitted: the core reads and writes.
+        """
+        return 0
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """See :meth:`Backstore.read_nowait`. Called in the event loop.

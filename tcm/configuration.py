@@ -10,17 +10,19 @@ import dataclasses
 import ipaddress
 import logging
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tcm.backstore import ConfigError
 from tcm.options import build, one_line
+from tcm.scsi.asymmetric_access import AccessState, AccessStatus
+from tcm.scsi.referrals import LbaMap
 from tcm.target.attributes import DeviceAttributes, Identity
 from tcm.target.device import AccessControl, Authentication, NetworkPortal
+from tcm.target.target_port_group import GroupAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from tcm.plugin_types import FabricType
     from tcm.plugins import PluginManager
@@ -46,6 +48,26 @@ class FilterConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPortGroupConfig:
+    """A target port group of a storage object."""
+
+    name: str
+    identifier: int
+    """1 to 65535; 0 for the default group, which is always there."""
+    attributes: GroupAttributes = field(default_factory=GroupAttributes)
+    state: AccessState = AccessState.ACTIVE_OPTIMIZED
+    status: AccessStatus = AccessStatus.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalUnitGroupConfig:
+    """A logical unit group."""
+
+    name: str
+    identifier: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StorageObject:
     """What a logical unit is made of."""
 
@@ -63,8 +85,10 @@ class StorageObject:
     """Unit serial number, a UUID: the logical unit's identity, on which its NAA designator is made."""
     removable: bool = False
     read_only: bool = False
-    alua_tpgs: tuple[Mapping[str, Any], ...] = ()
-    """saveconfig.json's target port groups as they came; nothing acts on them."""
+    target_port_groups: tuple[TargetPortGroupConfig, ...] = ()
+    logical_unit_group: str | None = None
+    """The name of one of the configuration's; ``None``: the default one."""
+    lba_map: LbaMap | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +98,12 @@ class LunConfig:
     index: int
     storage_object: StorageObject
     alias: str = ""
+    target_port_group: str | None = None
+    """The name of one of the storage object's; ``None``: the default one."""
+    offline: bool = False
+    """The secondary access state."""
+    write_metadata: bool = False
+    """That state is kept through a restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,12 +183,13 @@ class Configuration:
     fabrics: tuple[FabricConfig, ...]
     storage_objects: tuple[StorageObject, ...]
     targets: tuple[TargetConfig, ...]
+    logical_unit_groups: tuple[LogicalUnitGroupConfig, ...] = ()
     mode_directory: str | None = None
     """Where logical units keep saved mode parameters, made when needed; ``None``: they cannot save any."""
     information_directory: str | None = None
     """The same for identifying information."""
     state_directory: str | None = None
-    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL."""
+    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL, log parameters."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in."""

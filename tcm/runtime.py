@@ -23,6 +23,7 @@ from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import ErasureFile
 from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.logical_unit_group import LogicalUnitGroups
 from tcm.target.mode_parameters import ModeFile
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Runtime:
         self.size_interval = size_interval
         self.logical_units: dict[str, LogicalUnit] = {}
         """By the storage object's path."""
+        self.logical_unit_groups = LogicalUnitGroups()
         self.targets: list[TargetDevice] = []
         self.fabrics: dict[str, Fabric] = {}
         self._stop = anyio.Event()
@@ -103,6 +105,8 @@ class Runtime:
 
     def _build(self) -> None:
         """Makes all objects; touches no medium and no network."""
+        for group in self.configuration.logical_unit_groups:
+            self.logical_unit_groups.add(group.name, group.identifier)
         directory = self.configuration.state_directory
         store = DirectoryStore(directory) if directory is not None else None
         for each in self.configuration.storage_objects:
@@ -117,6 +121,7 @@ class Runtime:
                 store=store,
             )
             unit.unhandled_error = self.plugins.unhandled_error
+            self._fill_access(unit, each)
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
                 unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)
@@ -124,9 +129,25 @@ class Runtime:
                 unit.information_store = InformationFile.of(self.configuration.information_directory, each.serial)
         for config in self.configuration.targets:
             self.targets.append(self._target(config))
+            self.targets[-1].peers = self.targets
         for fabric in self.configuration.fabrics:
             served = [target for target in self.targets if target.fabric_name == fabric.name]
             self.fabrics[fabric.name] = self.plugins.fabric(fabric.name).factory(served, fabric.options)
+
+    def _fill_access(self, unit: LogicalUnit, config: StorageObject) -> None:
+        """Target port groups, LU group and LBA map."""
+        groups = self.logical_unit_groups
+        groups.assign(unit, groups.groups[config.logical_unit_group] if config.logical_unit_group else groups.default)
+        access = unit.asymmetric_access
+        for each in config.target_port_groups:
+            if each.name == access.default.name:
+                group = access.default
+                group.attributes = each.attributes
+            else:
+                group = access.add_group(each.name, each.identifier, each.attributes)
+            group.state, group.status = each.state, each.status
+        if config.lba_map is not None:
+            access.set_lba_map(config.lba_map)
 
     def _backstore(self, config: StorageObject) -> Backstore:
         backstore = adapt(self.plugins.backstore(config.type).factory(config.options))
@@ -158,7 +179,11 @@ class Runtime:
         group.access = config.access
         group.portals.extend(config.portals)
         for lun in config.luns:
-            group.add_lun(lun.index, self.logical_units[lun.storage_object.path], lun.alias)
+            unit = self.logical_units[lun.storage_object.path]
+            exported = group.add_lun(lun.index, unit, lun.alias)
+            if lun.target_port_group is not None:
+                unit.asymmetric_access.move(exported, unit.asymmetric_access.groups[lun.target_port_group])
+            exported.offline, exported.alua_tg_pt_write_md = lun.offline, lun.write_metadata
         for each in config.node_acls:
             acl = group.add_node_acl(each.initiator_name)
             acl.attributes = each.attributes

@@ -1,7 +1,9 @@
 """LIO's saveconfig.json (rtslib's; lio-configfs section 5) as a :class:`~tcm.configuration.Configuration`.
 
 Our own additions, which LIO's tools ignore: ``tcm_filters`` (a list of ``{"type": ..., option: ...}``, outermost first),
-``removable`` and ``read_only`` on storage objects, and any option of the backstore under its own name.
+``removable`` and ``read_only`` on storage objects, and any option of the backstore under its own name; and what rtslib leaves
+out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``, ``alua_tg_pt_offline`` and
+``alua_tg_pt_write_md``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from tcm.configuration import (
     Configuration,
     FabricConfig,
     FilterConfig,
+    LogicalUnitGroupConfig,
     LunConfig,
     MappedLunConfig,
     NodeAclConfig,
@@ -34,6 +37,7 @@ from tcm.configuration import (
 )
 from tcm.json_reader import Node, read_json
 from tcm.options import build, options_of, unknown_key
+from tcm.saveconfig_alua import check_one_group, lba_map, logical_unit_groups, lun_group, target_port_groups
 from tcm.saveconfig_names import (
     DEVICE,
     FABRIC_NAMES,
@@ -86,9 +90,11 @@ class _Loader:
         self._read_only = read_only
         self._storage_objects: dict[str, StorageObject] = {}
         self._ignored: set[str] = set()
+        self._logical_unit_groups: tuple[LogicalUnitGroupConfig, ...] = ()
 
     def configuration(self, root: Node) -> Configuration:
-        root.keys({"storage_objects", "targets", "fabric_modules"})
+        root.keys({"storage_objects", "targets", "fabric_modules", "alua_lu_gps"})
+        self._logical_unit_groups = logical_unit_groups(root)
         for node in root.items("storage_objects"):
             made = self._storage_object(node)
             if made.path in self._storage_objects:
@@ -104,7 +110,12 @@ class _Loader:
             raise ConfigError(f"targets: there is none{wanted}, so there is nothing to serve; add one")
         if self._ignored:
             log.warning("these LIO settings have no effect here: %s", ", ".join(sorted(self._ignored)))
-        return Configuration(fabrics=fabrics, storage_objects=tuple(self._storage_objects.values()), targets=tuple(targets))
+        return Configuration(
+            fabrics=fabrics,
+            storage_objects=tuple(self._storage_objects.values()),
+            targets=tuple(targets),
+            logical_unit_groups=self._logical_unit_groups,
+        )
 
     # storage objects
 
@@ -120,6 +131,7 @@ class _Loader:
         kind = self._backstore(node, plugin)
         known = {**{key: Key() for key in options_of(kind.options)}, **PLUGINS.get(plugin, {})}
         common = {"name", "plugin", "attributes", "alua_tpgs", "wwn", "tcm_filters", "removable", "read_only"}
+        common |= {"alua_lu_gp", "lba_map"}
         node.keys(common | set(known))
         own = {key: known[key].read(node, key) for key in node.value if key in known and key not in common}
         for key, rule in known.items():
@@ -132,8 +144,6 @@ class _Loader:
             lio = {key: own.pop(key) for key in PLUGINS.get(plugin, {}) if key in own}
             own |= named(node.path, kind.from_saveconfig, lio)
         attributes, others = self._attributes(node.child("attributes"), DeviceAttributes, DEVICE)
-        if node.child("alua_tpgs").items():
-            log.debug("%s.alua_tpgs: kept as they are; asymmetric access is not served", node.path)
         return StorageObject(
             path=f"/backstores/{plugin}/{name}",
             name=name,
@@ -145,8 +155,19 @@ class _Loader:
             serial=make_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
             removable=node.boolean("removable"),
             read_only=self._read_only or readonly or node.boolean("read_only"),
-            alua_tpgs=tuple(each.value for each in node.items("alua_tpgs")),
+            target_port_groups=target_port_groups(node),
+            logical_unit_group=self._logical_unit_group(node),
+            lba_map=lba_map(node),
         )
+
+    def _logical_unit_group(self, node: Node) -> str | None:
+        name = node.text("alua_lu_gp") or None
+        known = [group.name for group in self._logical_unit_groups]
+        if name is not None and name not in known:
+            raise ConfigError(
+                f"{node.path}.alua_lu_gp: {name!r} is not in alua_lu_gps; write one of: {', '.join(known) or 'none'}"
+            )
+        return name
 
     def _backstore(self, node: Node, plugin: str) -> BackstoreType:
         """The plug-in that says it is LIO's ``plugin``; ``block`` is a file that happens to be a device."""
@@ -203,6 +224,7 @@ class _Loader:
         attributes, _ = self._attributes(node.child("attributes"), fabric.tpg_attributes, TARGET_PORTAL_GROUP)
         parameters, _ = self._attributes(node.child("parameters"), fabric.tpg_parameters, PARAMETERS)
         luns = tuple(self._lun(each) for each in node.items("luns"))
+        check_one_group(node, luns)
         check_unique(((f"{node.path}.luns[{index}].index", lun.index) for index, lun in enumerate(luns)), "LUN")
         numbers = {lun.index for lun in luns}
         acls = tuple(self._node_acl(each, fabric, numbers) for each in node.items("node_acls"))
@@ -225,14 +247,21 @@ class _Loader:
         )
 
     def _lun(self, node: Node) -> LunConfig:
-        node.keys({"index", "storage_object", "alias", "alua_tg_pt_gp_name"})
+        node.keys({"index", "storage_object", "alias", "alua_tg_pt_gp_name", "alua_tg_pt_offline", "alua_tg_pt_write_md"})
         path = node.text("storage_object", required=True)
         storage_object = self._storage_objects.get(path)
         if storage_object is None:
             there = ", ".join(self._storage_objects) or "none, so add it to storage_objects"
             raise ConfigError(f"{node.path}.storage_object: {path!r} is not there; write one of: {there}")
         index = node.integer("index", minimum=0, maximum=MAXIMUM_LUN, required=True)
-        return LunConfig(index=index, storage_object=storage_object, alias=node.text("alias"))
+        return LunConfig(
+            index=index,
+            storage_object=storage_object,
+            alias=node.text("alias"),
+            target_port_group=lun_group(node, storage_object),
+            offline=node.boolean("alua_tg_pt_offline"),
+            write_metadata=node.boolean("alua_tg_pt_write_md"),
+        )
 
     @staticmethod
     def _portal(node: Node) -> Any:

@@ -29,7 +29,7 @@ LAYERS = (
     ("tcm.scsi",),
     ("tcm.backstore", "tcm.filter", "tcm.fabric", "tcm.plugin_types", "tcm.hookspecs", "tcm.failure"),
     ("tcm.options", "tcm.json_reader", "tcm.adapters", "tcm.plugins", "tcm.target"),
-    ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig", "tcm.configfs", "tcm.statistics"),
+    ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig_alua", "tcm.saveconfig", "tcm.configfs", "tcm.statistics"),
     ("tcm.runtime",),
     ("tcm.cli", "tcm.testing"),
 )

@@ -26,6 +26,7 @@ from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import (
+    Backstore,
     BackstoreError,
     BackstoreErrorKind,
     BlockingBackstore,
@@ -38,8 +39,8 @@ from tcm.backstore import (
 from tcm.plugin_types import API_VERSION, BackstoreType, option
 from tcm_backstores import filesystem, opening
 from tcm_backstores.fallocate import punch_hole, zero_range
-from tcm_backstores.files import data_extents, read_all, total, write_all, write_zero_bytes
-from tcm_backstores.pace import Pace
+from tcm_backstores.files import copy_all, data_extents, read_all, total, write_all, write_zero_bytes
+from tcm_backstores.pace import SLOW, Pace
 from tcm_backstores.protection import ProtectionFile
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class FileBackstore(BlockingBackstore):
             extents=Support.EMULATE if self._block_device else Support.NATIVE,
             # a device is not a name to put a file beside
             protection=Support.NONE if self._block_device else Support.NATIVE,
+            copy_range=Support.NONE if self._block_device else Support.NATIVE,
             rotational=self._block_device and bool(filesystem.queue_limit(self._fd, "rotational")),
             nowait=True,
         )
@@ -167,10 +169,13 @@ class FileBackstore(BlockingBackstore):
         if self._exclusive or not self._write_back:
             return False
         length = len(buffers[0]) if len(buffers) == 1 else total(buffers)
+        fd = self._fd
         try:
+            if not self._block_device and offset + length > os.lseek(fd, 0, 2):  # SEEK_END
+                return False  # somebody has cut the file: writing there would make it longer again
             if self._write_flags:
                 try:
-                    return os.pwritev(self._fd, buffers, offset, self._write_flags) == length
+                    return os.pwritev(fd, buffers, offset, self._write_flags) == length
                 except OSError as error:
                     if error.errno != errno.EOPNOTSUPP:
                         return False
@@ -182,10 +187,12 @@ class FileBackstore(BlockingBackstore):
                 or ((offset | length) & PARTIAL and self._must_read(offset, length))
             ):
                 return False
-            done = os.pwritev(self._fd, buffers, offset)
+            done = os.pwritev(fd, buffers, offset)
         except OSError:
             return False
-        self._pace.took(start, self._clock())
+        end = self._clock()
+        if end - start >= SLOW:
+            self._pace.took(start, end)
         return done == length
 
     def _must_read(self, offset: int, length: int) -> bool:
@@ -209,6 +216,12 @@ class FileBackstore(BlockingBackstore):
         finally:
             self._exclusive.pop()
 
+    def _refuse_beyond_the_end(self, offset: int, length: int) -> None:
+        """A file that somebody has cut is not made longer again. (In the microsecond after this nobody looks.)"""
+        size = self.size()
+        if offset + length > size and not self._block_device:
+            raise BackstoreError(BackstoreErrorKind.RESIZED, f"{self._path} has become shorter", max(offset, size))
+
     def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
         read_all(self._fd, buffers, offset)
 
@@ -216,6 +229,7 @@ class FileBackstore(BlockingBackstore):
         durable = fua or not self._write_back
         if durable:
             self._refuse_if_lost()
+        self._refuse_beyond_the_end(offset, total(buffers))
         try:
             write_all(self._fd, buffers, offset, os.RWF_DSYNC if durable else 0)
         except OSError as error:
@@ -281,12 +295,23 @@ class FileBackstore(BlockingBackstore):
         self.write_zeroes(offset, length, may_unmap=True)
 
     def write_zeroes(self, offset: int, length: int, *, may_unmap: bool, fua: bool = False) -> None:
+        self._refuse_beyond_the_end(offset, length)
         with self._holding_the_inode():
             done = (may_unmap and punch_hole(self._fd, offset, length)) or zero_range(self._fd, offset, length)
             if not done:
                 write_zero_bytes(self._fd, offset, length)
         if fua or not self._write_back:
             self.flush()
+
+    def copy_range(self, source: Backstore | BlockingBackstore, source_offset: int, offset: int, length: int) -> int:
+        if not isinstance(source, FileBackstore):
+            return 0
+        self._refuse_beyond_the_end(offset, length)
+        with self._holding_the_inode():
+            done = copy_all(source._fd, source_offset, self._fd, offset, length)
+        if done and not self._write_back:
+            self.flush()
+        return done
 
     def extents(self, offset: int, length: int) -> list[Extent]:
         return data_extents(self._fd, offset, length)

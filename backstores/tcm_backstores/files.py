@@ -43,7 +43,7 @@ def read_all(fd: int, buffers: Sequence[memoryview], offset: int) -> None:
     while left:
         done = os.preadv(fd, left[:IOV_MAX], offset)
         if not done:
-            raise BackstoreError(BackstoreErrorKind.MEDIUM_READ, "the file has become shorter than the disk", offset)
+            raise BackstoreError(BackstoreErrorKind.RESIZED, "the file has become shorter than the disk", offset)
         offset += done
         left = _rest(left, done)
 
@@ -66,6 +66,23 @@ def write_zero_bytes(fd: int, offset: int, length: int) -> None:
     """Zero the range by writing, where the file system knows no better way."""
     for start in range(offset, offset + length, len(ZEROES)):
         write_all(fd, (ZEROES[: offset + length - start],), start)
+
+
+def copy_all(source: int, source_offset: int, destination: int, offset: int, length: int) -> int:
+    """Copy between files in the kernel, by sharing the storage where the file system can.
+
+    :returns: bytes copied; fewer than ``length`` if the files or their systems cannot do it, or if it failed.
+    """
+    done = 0
+    while done < length:
+        try:
+            step = os.copy_file_range(source, destination, length - done, source_offset + done, offset + done)
+        except OSError:
+            break
+        if not step:
+            break
+        done += step
+    return done
 
 
 def data_extents(fd: int, offset: int, length: int) -> list[Extent]:

@@ -82,6 +82,17 @@ class WhileErasing(enum.Enum):
     """Likewise, but not after SANITIZE has failed."""
 
 
+class AccessStates(enum.Enum):
+    """Through target ports in which asymmetric access states the command is taken (SPC-4 5.16.2.4, 5.16.2.5)."""
+
+    ACTIVE = "active"
+    """Active/optimized, active/non-optimized, and logical block dependent as far as the blocks' own states let it."""
+    STANDBY = "active, standby"
+    SETTLED = "all but transitioning"
+    """SET TARGET PORT GROUPS: unavailable and offline too."""
+    ANY = "all"
+
+
 class Feature(enum.Enum):
     """What a logical unit may lack: a command that needs it is then neither executed nor reported as supported."""
 
@@ -96,10 +107,26 @@ class Feature(enum.Enum):
     """SANITIZE BLOCK ERASE: thin provisioning."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
+    THIRD_PARTY_COPY = "third-party-copy"
+    """EXTENDED COPY, tokens and what belongs to them (LIO: ``emulate_3pc``)."""
     IDENTIFYING_INFORMATION = "identifying-information"
     """A place to keep it."""
+    EXPLICIT_ACCESS = "explicit-access"
+    """SET TARGET PORT GROUPS: a target port group whose access type is explicit."""
+    REFERRALS = "referrals"
+    """An LBA map."""
     TYPE_2_PROTECTION = "type-2-protection"
     """A medium formatted with type 2 protection: nothing else admits the 32-byte reads and writes (SBC-4 4.21.2)."""
+
+
+class Counted(enum.Enum):
+    """What a command is to the statistics (SPC-5, General Statistics and Performance log pages)."""
+
+    READ = "read command"
+    """Logical blocks go to the initiator."""
+    WRITE = "write command"
+    """Logical blocks come from it."""
+    OTHER = "neither"
 
 
 class Extent(enum.Enum):
@@ -140,14 +167,18 @@ class Command:
     readiness: Readiness = Readiness.ANY
     extent: Extent = Extent.NONE
     while_erasing: WhileErasing = WhileErasing.REFUSED
+    access_states: AccessStates = AccessStates.ACTIVE
     feature: Feature | None = None
     """What the logical unit needs to have for this command to exist; ``None``: every one has it."""
     timeout: int = 30
     """Recommended timeout, seconds, for the timeouts descriptor (SPC-5 6.29.4)."""
+    counted: Counted = field(init=False, repr=False)
+    """Follows from the columns before."""
     reserved: int = field(init=False, repr=False)
     """The reserved bits, as a big-endian number of ``length`` bytes; what :func:`lookup` checks is not among them."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "counted", self._counted())
         allowed = int.from_bytes(self.usage) | int.from_bytes(self.ignored)
         known = 0xFF << 8 * (self.length - 1)
         if self.operation_code == VARIABLE_LENGTH:
@@ -155,6 +186,12 @@ class Command:
         elif self.service_action is not None:
             known |= SERVICE_ACTION_MASK << 8 * (self.length - 1 - SERVICE_ACTION_BYTE)
         object.__setattr__(self, "reserved", ~(allowed | known) & (1 << 8 * self.length) - 1)
+
+    def _counted(self) -> Counted:
+        if self.extent is Extent.NONE:
+            return Counted.OTHER
+        moves = {(Access.READ, Direction.DATA_IN): Counted.READ, (Access.WRITE, Direction.DATA_OUT): Counted.WRITE}
+        return moves.get((self.access, self.direction), Counted.OTHER)
 
     @property
     def length(self) -> int:

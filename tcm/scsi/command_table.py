@@ -17,6 +17,7 @@ from tcm.scsi.command import (
     VARIABLE_ACTION_BYTE,
     VARIABLE_LENGTH,
     Access,
+    AccessStates,
     Attention,
     Command,
     Direction,
@@ -31,6 +32,7 @@ from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 NONE, IN, OUT = Direction.NONE, Direction.DATA_IN, Direction.DATA_OUT
 OPEN = WhileErasing.ALLOWED
+STANDBY, SETTLED, ALWAYS = AccessStates.STANDBY, AccessStates.SETTLED, AccessStates.ANY
 ALLOWED, CONFLICT = Reservation.ALLOWED, Reservation.CONFLICT
 READS, OWN, PASSES = PersistentReservation.WRITE_EXCLUSIVE, PersistentReservation.OWN_RULES, PersistentReservation.ALLOWED
 
@@ -81,6 +83,7 @@ def _row(
     readiness: Readiness = Readiness.ANY,
     extent: Extent = Extent.NONE,
     while_erasing: WhileErasing = WhileErasing.REFUSED,
+    states: AccessStates = AccessStates.ACTIVE,
     feature: Feature | None = None,
     timeout: int = SHORT,
 ) -> Command:
@@ -101,6 +104,7 @@ def _row(
         readiness=readiness,
         extent=extent,
         while_erasing=while_erasing,
+        access_states=states,
         feature=feature,
         timeout=timeout,
     )
@@ -119,6 +123,7 @@ def _medium(
     reservation: Reservation = CONFLICT,
     while_erasing: WhileErasing = WhileErasing.REFUSED,
     persistent: PersistentReservation | None = None,
+    states: AccessStates = AccessStates.ACTIVE,
     feature: Feature | None = None,
     timeout: int = MEDIUM,
 ) -> Command:
@@ -135,6 +140,7 @@ def _medium(
         reservation=reservation,
         while_erasing=while_erasing,
         persistent=persistent,
+        states=states,
         feature=feature,
         timeout=timeout,
         readiness=Readiness.READY,
@@ -200,37 +206,46 @@ COMMANDS: tuple[Command, ...] = (
     # -- SPC-5: what the unit is ---------------------------------------------------------------------------------------------
     _medium("TEST UNIT READY", "00 00 00 00 00 00", "test_unit_ready", persistent=PASSES, timeout=SHORT),
     _row("REQUEST SENSE", "03 01 00 00 ff 00", "request_sense", IN, reservation=ALLOWED, attention=Attention.SENSE_DATA,
-         while_erasing=OPEN),
-    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN),
+         while_erasing=OPEN, states=ALWAYS),
+    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN,
+         states=ALWAYS),
     _row("REPORT LUNS", "a0 00 ff 00 00 00 ff ff ff ff 00 00", "report_luns", IN,
-         reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN),
+         reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN, states=ALWAYS),
     _row("REPORT SUPPORTED OPERATION CODES", "a3 0c 87 ff ff ff ff ff ff ff 00 00", "report_supported_operation_codes", IN,
          action=True, reservation=ALLOWED, persistent=READS, while_erasing=OPEN,
-         feature=Feature.REPORT_SUPPORTED),
+         feature=Feature.REPORT_SUPPORTED, states=STANDBY),
     _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "a3 0d 80 00 00 00 ff ff ff ff 00 00",
          "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED, persistent=READS,
-         while_erasing=OPEN),
+         while_erasing=OPEN, states=STANDBY),
+    # -- SPC-4: asymmetric logical unit access ---------------------------------------------------------------------------------
+    _row("REPORT TARGET PORT GROUPS", "a3 ea 00 00 00 00 ff ff ff ff 00 00", "report_target_port_groups", IN, action=True,
+         reservation=ALLOWED, while_erasing=OPEN, states=ALWAYS),
+    _row("SET TARGET PORT GROUPS", "a4 0a 00 00 00 00 ff ff ff ff 00 00", "set_target_port_groups", OUT, action=True,
+         feature=Feature.EXPLICIT_ACCESS, states=SETTLED),
     # -- SPC-5: what it is called --------------------------------------------------------------------------------------------
     _row("REPORT IDENTIFYING INFORMATION", "a3 05 00 00 00 00 ff ff ff ff fe 00", "report_identifying_information", IN,
-         action=True, reservation=ALLOWED, persistent=READS, feature=Feature.IDENTIFYING_INFORMATION),
+         action=True, reservation=ALLOWED, feature=Feature.IDENTIFYING_INFORMATION, states=STANDBY),
     _row("SET IDENTIFYING INFORMATION", "a4 06 00 00 00 00 ff ff ff ff fe 00", "set_identifying_information", OUT,
          action=True, feature=Feature.IDENTIFYING_INFORMATION),
     _row("REPORT TIMESTAMP", "a3 0f 00 00 00 00 ff ff ff ff 00 00", "report_timestamp", IN, action=True,
-         reservation=ALLOWED, persistent=READS),
+         reservation=ALLOWED, states=STANDBY),
     _row("SET TIMESTAMP", "a4 0f 00 00 00 00 ff ff ff ff 00 00", "set_timestamp", OUT, action=True),
     # -- SPC-5: buffers, security ----------------------------------------------------------------------------------------------
-    _row("READ BUFFER (10)", "3c 1f ff ff ff ff ff ff ff 00", "read_buffer", IN, persistent=READS),
-    _row("WRITE BUFFER", "3b 1f ff ff ff ff ff ff ff 00", "write_buffer", OUT),
+    _row("READ BUFFER (10)", "3c 1f ff ff ff ff ff ff ff 00", "read_buffer", IN, persistent=READS, states=ALWAYS),
+    _row("WRITE BUFFER", "3b 1f ff ff ff ff ff ff ff 00", "write_buffer", OUT, states=ALWAYS),
     _row("SECURITY PROTOCOL IN", "a2 ff ff ff 80 00 ff ff ff ff 00 00", "security_protocol_in", IN,
-         persistent=READS),
+         persistent=READS, states=STANDBY),
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
-    _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT),
-    _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT),
-    _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN, persistent=READS),
-    _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN, persistent=READS),
-    _row("LOG SENSE", "4d 00 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN),
-    _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN, persistent=READS),
-    _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG),
+    _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT, states=STANDBY),
+    _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT, states=STANDBY),
+    _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN, persistent=READS, states=STANDBY),
+    _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN, persistent=READS, states=STANDBY),
+    _row("LOG SELECT", "4c 03 ff ff 00 00 00 ff ff 00", "log_select", OUT, states=STANDBY),
+    _row("LOG SENSE", "4d 01 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN,
+         states=STANDBY),
+    _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN, persistent=READS,
+         states=STANDBY),
+    _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG, states=STANDBY),
     # -- SPC-2: reservations (third-party and extent reservations are refused as reserved bits, SPC-2 7.21) --------------------
     _row("RESERVE (6)", "16 00 00 00 00 00", "reserve", persistent=OWN, feature=Feature.RESERVE),
     _row("RELEASE (6)", "17 00 00 00 00 00", "release", reservation=ALLOWED, persistent=OWN, feature=Feature.RESERVE),
@@ -239,26 +254,42 @@ COMMANDS: tuple[Command, ...] = (
          feature=Feature.RESERVE),
     # -- SPC-5: persistent reservations (SCOPE and TYPE are ignored by REGISTER, REGISTER AND MOVE and CLEAR) ---------------
     *(_row(f"PERSISTENT RESERVE IN, {name}", f"5e {code:02x} 00 00 00 00 00 ff ff 00", f"prin_{name.lower().replace(' ', '_')}",
-           IN, action=True, persistent=PASSES, feature=Feature.RESERVE)
+           IN, action=True, persistent=PASSES, feature=Feature.RESERVE, states=STANDBY)
       for code, name in enumerate(("READ KEYS", "READ RESERVATION", "REPORT CAPABILITIES", "READ FULL STATUS"))),
     *(_row(f"PERSISTENT RESERVE OUT, {name}", f"5f {code:02x} {'ff' if typed else '00'} 00 00 ff ff ff ff 00",
            "persistent_reserve_out", OUT, action=True, ignored="" if typed else "00 00 ff 00 00 00 00 00 00 00", persistent=OWN,
-           feature=Feature.RESERVE)
+           feature=Feature.RESERVE, states=STANDBY)
       for code, (name, typed) in enumerate((
           ("REGISTER", False), ("RESERVE", True), ("RELEASE", True), ("CLEAR", False), ("PREEMPT", True),
           ("PREEMPT AND ABORT", True), ("REGISTER AND IGNORE EXISTING KEY", False), ("REGISTER AND MOVE", False),
           ("REPLACE LOST RESERVATION", True)))),
+    # -- SPC-4: third-party copy ---------------------------------------------------------------------------------------------
+    _row("EXTENDED COPY (LID1)", "83 00 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "extended_copy", OUT, action=True,
+         feature=Feature.THIRD_PARTY_COPY, timeout=LONG),
+    _row("EXTENDED COPY (LID4)", "83 01 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "extended_copy", OUT, action=True,
+         feature=Feature.THIRD_PARTY_COPY, timeout=LONG),
+    _row("COPY OPERATION ABORT", "83 1c ff ff ff ff 00 00 00 00 00 00 00 00 00 00", "copy_operation_abort", action=True,
+         feature=Feature.THIRD_PARTY_COPY),
+    *(_row(f"RECEIVE COPY {name}", f"84 {code:02x} {fields} ff ff ff ff 00 00", f"receive_copy_{handler}", IN, action=True,
+           persistent=PASSES, feature=Feature.THIRD_PARTY_COPY)
+      for code, name, fields, handler in (
+          (0x00, "STATUS (LID1)", "ff 00 00 00 00 00 00 00", "status_lid1"),
+          (0x03, "OPERATING PARAMETERS", "00 00 00 00 00 00 00 00", "operating_parameters"),
+          (0x04, "FAILURE DETAILS (LID1)", "ff 00 00 00 00 00 00 00", "failure_details"),
+          (0x05, "STATUS (LID4)", "ff ff ff ff 00 00 00 00", "status_lid4"))),
     # -- SBC-4: the medium ---------------------------------------------------------------------------------------------------
     _row("START STOP UNIT", "1b 01 00 0f f7 00", "start_stop_unit", harmless=(4, 0xF1, 0x01), timeout=LONG),
     _row("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 00 00 03 00", "prevent_allow_medium_removal", harmless=(4, 0x03, 0x00)),
     _medium("READ CAPACITY (10)", "25 00 00 00 00 00 00 00 00 00", "read_capacity_10", IN, ignored=PMI_10,
-            reservation=ALLOWED, timeout=SHORT),
+            reservation=ALLOWED, timeout=SHORT, states=STANDBY),
     _medium("READ CAPACITY (16)", "9e 10 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "read_capacity_16", IN, action=True,
-            ignored=PMI_16, reservation=ALLOWED, timeout=SHORT),
+            ignored=PMI_16, reservation=ALLOWED, timeout=SHORT, states=STANDBY),
     _medium("GET LBA STATUS (16)", "9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "get_lba_status", IN, action=True,
             persistent=READS),
     _medium("GET LBA STATUS (32)", "7f 00 00 00 00 00 00 18 00 12 00 00" + 12 * " ff" + 4 * " 00" + 4 * " ff",
             "get_lba_status_32", IN, action=True, persistent=READS),
+    _medium("REPORT REFERRALS", "9e 13 ff ff ff ff ff ff ff ff ff ff ff ff 01 00", "report_referrals", IN, action=True,
+            reservation=ALLOWED, feature=Feature.REFERRALS, states=STANDBY, timeout=SHORT),
     _medium("READ DEFECT DATA (10)", "37 00 1f 00 00 00 00 ff ff 00", "read_defect_data", IN, persistent=READS),
     _medium("READ DEFECT DATA (12)", "b7 1f ff ff ff ff ff ff ff ff 00 00", "read_defect_data", IN, persistent=READS),
     _medium("SYNCHRONIZE CACHE (10)", "35 02 ff ff ff ff 00 ff ff 00", "synchronize_cache", ignored=SYNC_NV_10, timeout=LONG),

@@ -118,6 +118,12 @@ def target_port_group(identifier: int, protocol: ProtocolIdentifier | None = Non
     return _port_number(DesignatorType.TARGET_PORT_GROUP, identifier, protocol)
 
 
+def logical_unit_group(identifier: int) -> Designator:
+    """The group of logical units whose target port groups change state together."""
+    data = bytes(2) + identifier.to_bytes(2, "big")
+    return Designator(CodeSet.BINARY, DesignatorType.LOGICAL_UNIT_GROUP, Association.LOGICAL_UNIT, data)
+
+
 def _port_number(kind: DesignatorType, value: int, protocol: ProtocolIdentifier | None) -> Designator:
     return Designator(CodeSet.BINARY, kind, Association.TARGET_PORT, bytes(2) + value.to_bytes(2, "big"), protocol)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
-from tcm.scsi.transport_id import FIXED_LENGTH, TransportId, parse
+from tcm.scsi.transport_id import FIXED_LENGTH, MAXIMUM_LENGTH, TransportId, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,6 +113,7 @@ def parse_out(action: OutAction, data: bytes) -> OutParameters:
     if action is OutAction.REGISTER_AND_MOVE:
         return _parse_move(data, key, new_key)
     _no_reserved(data, _FLAGS, _SPEC_I_PT | _ALL_TG_PT | _APTPL)
+    _no_reserved(data, _FLAGS + 1, 0)
     flags = data[_FLAGS]
     transport_ids: tuple[TransportId, ...] = ()
     offsets: tuple[int, ...] = ()
@@ -162,6 +163,24 @@ def _parse_move(data: bytes, key: int, new_key: int) -> OutParameters:
     )
 
 
+ALLOWED_WHILE_LOST = frozenset(
+    {
+        # operation code, service action
+        (0x03, None),  # REQUEST SENSE
+        (0x12, None),  # INQUIRY
+        (0x3B, None),  # WRITE BUFFER
+        (0x3C, None),  # READ BUFFER (10)
+        (0x4D, None),  # LOG SENSE
+        (0x5F, OutAction.REPLACE_LOST_RESERVATION),
+        (0x9B, None),  # READ BUFFER (16)
+        (0xA0, None),  # REPORT LUNS
+        (0xA3, 0x0A),  # REPORT TARGET PORT GROUPS
+    }
+)
+"""Commands that a logical unit executes whose persistent reservation information is lost (SPC-4 5.13.5.2); START STOP UNIT with
+START and no power condition too."""
+
+
 def _no_reserved(data: bytes, byte: int, allowed: int) -> None:
     wrong = data[byte] & ~allowed
     if wrong:
@@ -173,7 +192,7 @@ def _parse_transport_ids(data: bytes, start: int) -> tuple[tuple[TransportId, ..
     position = start
     while position < len(data):
         try:
-            transport_id, length = parse(data[position : position + 4 + 0xFFFF])
+            transport_id, length = parse(data[position : position + MAXIMUM_LENGTH])
         except ValueError:
             raise InvalidFieldInParameterList.at(position) from None
         found.append(transport_id)
@@ -210,8 +229,9 @@ def capabilities_data(*, persistent: bool, active: bool) -> bytes:
     """
     # RLR_C, CRH, SIP_C, ATP_C
     capable = 0x80 | 0x10 | 0x08 | 0x04 | persistent
-    # TMV; ALLOW COMMANDS 011b: TEST UNIT READY through all types, MODE SENSE and its like through Write Exclusive
-    mask = 0x80 | 0b011 << 4 | active
+    # TMV; ALLOW COMMANDS 100b: TEST UNIT READY and RECEIVE COPY RESULTS through all types, MODE SENSE and its like through
+    # Write Exclusive
+    mask = 0x80 | 0b100 << 4 | active
     types = sum(1 << kind for kind in ReservationType)
     return bytes((0, 8, capable, mask, types & 0xFF, types >> 8, 0, 0))
 

@@ -69,6 +69,8 @@ class Sense:
     sense_key_specific: bytes | None = None
     """Three bytes, SKSV included."""
     deferred: bool = False
+    descriptors: bytes = b""
+    """Further sense data descriptors, which the fixed format has no room for."""
 
     def pack(self, *, descriptor: bool = False) -> bytes:
         """Sense data in fixed (18 bytes) or descriptor format.
@@ -84,6 +86,7 @@ class Sense:
                 body += b"\x01\x0a\x00\x00" + self.command_specific.to_bytes(8, "big")
             if self.sense_key_specific is not None:
                 body += b"\x02\x06\x00\x00" + self.sense_key_specific + b"\x00"
+            body += self.descriptors
             code = 0x73 if self.deferred else 0x72
             return bytes((code, self.key, self.asc, self.ascq, 0, 0, 0, len(body))) + body
         fixed = bytearray(18)
@@ -152,9 +155,9 @@ class InternalTargetFailure(CheckCondition):
 
 
 class PersistentReservationInformationLost(CheckCondition):
-    """HARDWARE ERROR, PERSISTENT RESERVATION INFORMATION LOST."""
+    """DATA PROTECT, PERSISTENT RESERVATION INFORMATION LOST (SPC-4 5.13.5.3.2: recoverable)."""
 
-    key, asc, ascq = SenseKey.HARDWARE_ERROR, 0x44, 0x01
+    key, asc, ascq = SenseKey.DATA_PROTECT, 0x44, 0x01
 
 
 class InvalidOpcode(CheckCondition):
@@ -213,6 +216,48 @@ class CommandSequenceError(CheckCondition):
     """ILLEGAL REQUEST, COMMAND SEQUENCE ERROR."""
 
     key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x2C, 0x00
+
+
+class TooManyTargetDescriptors(CheckCondition):
+    """ILLEGAL REQUEST, TOO MANY TARGET DESCRIPTORS (CSCD descriptors, that is)."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x06
+
+
+class UnsupportedTargetDescriptorTypeCode(InvalidFieldInParameterList):
+    """ILLEGAL REQUEST, UNSUPPORTED TARGET DESCRIPTOR TYPE CODE."""
+
+    asc, ascq = 0x26, 0x07
+
+
+class TooManySegmentDescriptors(CheckCondition):
+    """ILLEGAL REQUEST, TOO MANY SEGMENT DESCRIPTORS."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x08
+
+
+class UnsupportedSegmentDescriptorTypeCode(InvalidFieldInParameterList):
+    """ILLEGAL REQUEST, UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE."""
+
+    asc, ascq = 0x26, 0x09
+
+
+class InlineDataLengthExceeded(CheckCondition):
+    """ILLEGAL REQUEST, INLINE DATA LENGTH EXCEEDED."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x26, 0x0B
+
+
+class OperationInProgress(CheckCondition):
+    """ILLEGAL REQUEST, OPERATION IN PROGRESS: a list identifier that is in use."""
+
+    key, asc, ascq = SenseKey.ILLEGAL_REQUEST, 0x00, 0x16
+
+
+class CommandsClearedByDeviceServer(CheckCondition):
+    """COPY ABORTED, COMMANDS CLEARED BY DEVICE SERVER: COPY OPERATION ABORT."""
+
+    key, asc, ascq = SenseKey.COPY_ABORTED, 0x2F, 0x02
 
 
 class EchoBufferOverwritten(CheckCondition):
@@ -321,6 +366,42 @@ class SanitizeInProgress(CheckCondition):
     """NOT READY, LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS."""
 
     key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x1B
+
+
+class AccessStateTransition(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT ACCESSIBLE, ASYMMETRIC ACCESS STATE TRANSITION."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x0A
+
+
+class TargetPortInStandbyState(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN STANDBY STATE."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x0B
+
+
+class TargetPortInUnavailableState(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN UNAVAILABLE STATE."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x0C
+
+
+class LogicalUnitOffline(CheckCondition):
+    """NOT READY, LOGICAL UNIT NOT READY, OFFLINE (LIO's answer through a port that is offline)."""
+
+    key, asc, ascq = SenseKey.NOT_READY, 0x04, 0x12
+
+
+class SetTargetPortGroupsCommandFailed(CheckCondition):
+    """HARDWARE ERROR, SET TARGET PORT GROUPS COMMAND FAILED."""
+
+    key, asc, ascq = SenseKey.HARDWARE_ERROR, 0x67, 0x0A
+
+
+class InspectReferralsSenseDescriptors(CheckCondition):
+    """ABORTED COMMAND, INSPECT REFERRALS SENSE DESCRIPTORS."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x3F, 0x15
 
 
 class MediumFormatCorrupted(CheckCondition):

@@ -9,6 +9,8 @@ from tcm.scsi.inquiry import ProtocolIdentifier
 
 FIXED_LENGTH = 24
 """Bytes of a TransportID of FCP or SAS, and the least of any."""
+MAXIMUM_LENGTH = 248
+"""Bytes of the longest: an iSCSI name of 223 bytes, separator, ISID, null and padding to a multiple of four."""
 _ISCSI_MINIMUM_ADDITIONAL = 20
 _ISCSI_HEADER = 4
 _ISID_SEPARATOR = ",i,0x"
@@ -84,9 +86,9 @@ def _parse_iscsi(data: bytes, format_code: int) -> tuple[TransportId, int]:
     if data[1] or length % 4 or length < _ISCSI_MINIMUM_ADDITIONAL or len(data) < _ISCSI_HEADER + length:
         raise ValueError(f"an iSCSI TransportID with ADDITIONAL LENGTH {length}")
     body = bytes(data[_ISCSI_HEADER : _ISCSI_HEADER + length])
-    text, terminator, padding = body.partition(b"\0")
-    if not terminator or any(padding):
-        raise ValueError("an iSCSI TransportID's name is not null-terminated and padded")
+    text, terminator, _ = body.partition(b"\0")  # what comes after the null does not count (SPC-4 7.6.4.6)
+    if not terminator:
+        raise ValueError("an iSCSI TransportID's name is not null-terminated")
     name, separator, isid = text.decode().partition(_ISID_SEPARATOR)
     if not name or len(name.encode()) > _MAXIMUM_ISCSI_NAME:
         raise ValueError("an iSCSI TransportID's name is empty or too long")

@@ -23,6 +23,13 @@ _KEYS = (
 _MANDATORY = ("initiator_fabric", "initiator_node", "sa_res_key", "res_holder", "target_node", "tpgt", "port_rtpi")
 
 
+def protocol_of(fabric: str) -> ProtocolIdentifier:
+    """In which protocol a fabric's initiator ports have their TransportIDs; SAS for one that has no other."""
+    if fabric in {"iscsi", _FABRICS["iscsi"]}:
+        return ProtocolIdentifier.ISCSI
+    return ProtocolIdentifier.FCP if fabric in _FCP else ProtocolIdentifier.SAS
+
+
 class Damaged(ValueError):
     """The text is none of ours; says in which line."""
 
@@ -111,11 +118,11 @@ def _registration(values: dict[str, str]) -> tuple[NexusName, Registration, Rese
     fabric = values["initiator_fabric"]
     initiator = values["initiator_node"]
     isid = bytes.fromhex(values["initiator_sid"].removeprefix("0x")) if "initiator_sid" in values else None
-    if fabric == _FABRICS["iscsi"]:
-        transport_id = TransportId(ProtocolIdentifier.ISCSI, initiator, isid)
+    protocol = protocol_of(fabric)
+    if protocol is ProtocolIdentifier.ISCSI:
+        transport_id = TransportId(protocol, initiator, isid)
     else:
-        protocol = ProtocolIdentifier.FCP if fabric in _FCP else ProtocolIdentifier.SAS
-        transport_id = TransportId(protocol, initiator.removeprefix("naa."))
+        transport_id = TransportId(protocol, initiator.removeprefix("naa.").replace(":", ""))
     held: ReservationType | None = None
     if _number(values, "res_holder", 0, 1):
         if "res_type" not in values:

@@ -65,6 +65,8 @@ class DeviceAttributes:
     """COMPARE AND WRITE is offered."""
     emulate_rsoc: bool = True
     """REPORT SUPPORTED OPERATION CODES is offered."""
+    emulate_3pc: bool = True
+    """Third-party copies are offered, from here to other units and from others to this one."""
     emulate_pr: bool = True
     """Reservations are offered."""
     enforce_pr_isids: bool = True

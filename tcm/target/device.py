@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi import lun as lun_codec
+from tcm.scsi.asymmetric_access import AccessState, AccessStatus
+from tcm.target.access_metadata import FABRICS
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.nexus import ITNexus
+from tcm.target.store import ABSENT
+from tcm.target.target_port_group import TargetPortGroup
 from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from tcm.fabric import TransportServices
 
 _port_identifiers = itertools.count(1)
+_UNRESTRICTED = frozenset({AccessState.ACTIVE_OPTIMIZED, AccessState.ACTIVE_NON_OPTIMIZED})
 
 
 class NexusRefused(Exception):
@@ -80,7 +85,48 @@ class Lun:
 
     number: int
     logical_unit: LogicalUnit
+    port: TargetPortalGroup
     alias: str = ""
+    target_port_group: TargetPortGroup = field(init=False, repr=False)
+    """The (ALUA) target port group; :meth:`AsymmetricAccess.move` changes it."""
+    offline: bool = False
+    """The secondary access state is offline (LIO: ``alua_tg_pt_offline``)."""
+    offline_status: AccessStatus = AccessStatus.NONE
+    """Who brought that about (LIO: ``alua_tg_pt_status``)."""
+    alua_tg_pt_write_md: bool = False
+    """The secondary access state is kept through a restart."""
+    revision: str = ABSENT
+    """Of what the store has of it."""
+
+    def __post_init__(self) -> None:
+        self.logical_unit.asymmetric_access.join(self)
+
+    @property
+    def access_state(self) -> AccessState:
+        """How well the logical unit is reached here."""
+        return AccessState.OFFLINE if self.offline else self.target_port_group.state
+
+    @property
+    def delay(self) -> float:
+        """Seconds that a command waits here before it is executed."""
+        return self.target_port_group.delay
+
+    @property
+    def restricted(self) -> bool:
+        """Not every command is taken at once: an access state has to be asked for."""
+        return bool(self.delay) or self.access_state not in _UNRESTRICTED
+
+    @property
+    def kept(self) -> bool:
+        """The secondary access state is kept in the store."""
+        store = self.logical_unit.store
+        return store is not None and (self.alua_tg_pt_write_md or store.shared)
+
+    @property
+    def path(self) -> str:
+        """``iSCSI/<name>/tpgt_1/lun_0``, as LIO writes it."""
+        target = self.port.target
+        return f"{FABRICS.get(target.fabric_name, target.fabric_name)}/{target.name}/tpgt_{self.port.tag}/lun_{self.number}"
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +182,7 @@ class TargetPortalGroup:
         lun_codec.encode(number)
         if number in self.luns:
             raise ValueError(f"LUN {number} of {self.target.name} is taken by {self.luns[number].logical_unit.name}")
-        lun = self.luns[number] = Lun(number, logical_unit, alias)
+        lun = self.luns[number] = Lun(number, logical_unit, self, alias)
         logical_unit.ports.append(self)
         for acl in self.node_acls.values():
             if acl.dynamic:
@@ -144,12 +190,16 @@ class TargetPortalGroup:
         return lun
 
     def remove_lun(self, number: int) -> None:
-        """Take a LUN away from every initiator; their tasks there are aborted. Raises :class:`KeyError`."""
+        """Take a LUN away from every initiator: tasks there are aborted, registrations dropped. Raises :class:`KeyError`."""
         lun = self.luns.pop(number)
-        lun.logical_unit.ports.remove(self)
+        unit = lun.logical_unit
+        unit.ports.remove(self)
         for acl in self.node_acls.values():
             for mapped in [mapped for mapped in acl.mapped_luns.values() if mapped.lun is lun]:
                 self.unmap_lun(acl, mapped.number)
+        unit.asymmetric_access.leave(lun)
+        if self not in unit.ports:
+            unit.persistent_reservations.forget(self)
 
     def map_lun(self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None) -> MappedLun:
         """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
@@ -165,18 +215,20 @@ class TargetPortalGroup:
             write_protect = self.access.prod_mode_write_protect
         mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect)
         for nexus in self._nexuses_of(acl):
-            nexus.add_lun(number, mapped.lun.logical_unit, write_protect=write_protect)
+            nexus.add_lun(number, mapped.lun, write_protect=write_protect)
             self._luns_changed(nexus, number)
         return mapped
 
     def unmap_lun(self, acl: NodeAcl, number: int) -> None:
-        """Hide a LUN from an initiator, now. Raises :class:`KeyError`."""
-        del acl.mapped_luns[number]
+        """Hide a LUN from an initiator, now; its registration is dropped. Raises :class:`KeyError`."""
+        unit = acl.mapped_luns.pop(number).lun.logical_unit
         for nexus in self._nexuses_of(acl):
             itl = nexus.find_lun(lun_codec.encode(number))
             if itl is not None:
                 nexus.remove_lun(itl)
                 self._luns_changed(nexus, number)
+        if all(mapped.lun.logical_unit is not unit for mapped in acl.mapped_luns.values()):
+            unit.persistent_reservations.forget(self, acl.initiator_name)
 
     def _nexuses_of(self, acl: NodeAcl) -> list[ITNexus]:
         return [nexus for nexus in self.nexuses if nexus.initiator_port.name == acl.initiator_name]
@@ -197,10 +249,12 @@ class TargetPortalGroup:
         return acl
 
     def remove_node_acl(self, initiator_name: str) -> None:
-        """Take an initiator's rights away, and its nexuses with them. Raises :class:`KeyError`."""
+        """Take an initiator's rights away, and its nexuses and registrations with them. Raises :class:`KeyError`."""
         acl = self.node_acls.pop(initiator_name)
         for nexus in self._nexuses_of(acl):
             nexus.lose()
+        for unit in {mapped.lun.logical_unit for mapped in acl.mapped_luns.values()}:
+            unit.persistent_reservations.forget(self, initiator_name)
 
     def find_node_acl(self, initiator_name: str) -> NodeAcl | None:
         """The node ACL of an initiator, dynamic ones included."""
@@ -222,7 +276,7 @@ class TargetPortalGroup:
         acl = self.node_acls.get(name) or self._demo_acl(name)
         nexus = ITNexus(initiator_port, self, services)
         for mapped in acl.mapped_luns.values():
-            nexus.add_lun(mapped.number, mapped.lun.logical_unit, write_protect=mapped.write_protect)
+            nexus.add_lun(mapped.number, mapped.lun, write_protect=mapped.write_protect)
         self.nexuses.add(nexus)
         if self.target.nexus_established is not None:
             self.target.nexus_established(nexus)
@@ -251,6 +305,8 @@ class TargetDevice:
         self.name = name
         self.fabric_name = fabric_name
         self.portal_groups: dict[int, TargetPortalGroup] = {}
+        self.peers: list[TargetDevice] = [self]
+        """All target devices of the process, to whose units third-party copies may go (set by the runtime)."""
         self.nexus_established: Callable[[ITNexus], None] | None = None
         """Told of every new nexus (set by the runtime)."""
         self.nexus_lost: Callable[[ITNexus], None] | None = None

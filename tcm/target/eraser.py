@@ -178,6 +178,7 @@ class Eraser:
             run.begun = True
             run.started.set()
             await lu.running.until_tasks_end(but=task)
+            await lu.copies.abort()
             try:
                 if self.erasure.kind == FORMAT:
                     await lu.protection.begin(ProtectionType(self.erasure.protection))

@@ -9,6 +9,7 @@ from tcm.scsi.sense import (
     CheckCondition,
     CommandTerminated,
     InternalTargetFailure,
+    LbaOutOfRange,
     MediumNotPresent,
     NotReady,
     SpaceAllocationFailed,
@@ -48,6 +49,7 @@ SENSES: dict[BackstoreErrorKind, type[CheckCondition]] = {
     BackstoreErrorKind.MEDIUM_WRITE: WriteError,
     BackstoreErrorKind.NO_SPACE: SpaceAllocationFailed,
     BackstoreErrorKind.NOT_READY: NotReady,
+    BackstoreErrorKind.RESIZED: LbaOutOfRange,
     BackstoreErrorKind.READ_ONLY: WriteProtected,
 }
 _NO_MEDIUM = errno.ENOMEDIUM

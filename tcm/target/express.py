@@ -30,7 +30,7 @@ def express_read(itl: ITLNexus) -> ExpressRead:
                 return False
         except Exception:  # noqa: BLE001  # the general path meets it again, and answers
             return False
-        itl.num_cmds += 1
+        itl.read_cmds += 1
         itl.read_bytes += blocks << shift
         return True
 
@@ -52,7 +52,7 @@ def express_write(itl: ITLNexus) -> ExpressWrite:
                 return False
         except Exception:  # noqa: BLE001  # the general path meets it again, and answers
             return False
-        itl.num_cmds += 1
+        itl.write_cmds += 1
         itl.write_bytes += blocks << shift
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,25 @@ from tcm.scsi.command_table import lookup
 from tcm.scsi.protection import ProtectionType
 from tcm.scsi.sense import (
     InitializingCommandRequired,
+    InternalTargetFailure,
+    LbaOutOfRange,
     MediumNotPresent,
     NotReady,
     ReservationConflict,
 )
 from tcm.target import router
+from tcm.target.asymmetric_access import AsymmetricAccess
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
+from tcm.target.copy_manager import CopyManager, CopyOperation
+from tcm.target.counters import COUNTERS
 from tcm.target.device_clock import DeviceClock
 from tcm.target.device_server import HANDLERS
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
+from tcm.target.log_page_table import LOG_PAGES
+from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.protection import Protection
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from tcm.scsi.command import Command
+    from tcm.scsi.sense import CommandTerminated
     from tcm.target.device import TargetPortalGroup
     from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus
@@ -97,6 +106,10 @@ class LogicalUnit:
         self.block_size = 512
         self.block_shift = 9
         self.blocks = 0
+        self._tail = 0
+        """Bytes beyond the last block."""
+        self.has_shrunk = False
+        """There have been more blocks, or others: what was checked before may lie beyond the end, or mean something else."""
         self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
@@ -122,6 +135,7 @@ class LogicalUnit:
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
         self.persistent_reservations = PersistentReservations(self)
+        self.asymmetric_access = AsymmetricAccess(self)
         self.ports: list[TargetPortalGroup] = []
         """The target ports that export the logical unit, each as often as it does."""
         self.task_set = TaskSet(self.attributes.queue_depth, self._ordering)
@@ -134,13 +148,16 @@ class LogicalUnit:
         self._can_run = False
         self.eraser = Eraser(self)
         """SANITIZE and FORMAT UNIT."""
+        self.log_parameters = LogParameters(self)
+        self.copies = CopyManager()
+        """Third-party copies."""
         self.data_buffer = DataBuffer()
         self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports: dict[tuple[object, ...], None] = {}
         self.resets = 0
-        self._retired = [0, 0, 0]
+        self._retired: Counter[str] = Counter()
         self._dispatching = False
 
     # life cycle
@@ -163,7 +180,7 @@ class LogicalUnit:
             )
         self.block_size = block_size
         self.block_shift = block_size.bit_length() - 1
-        self.blocks = self.backstore.size() >> self.block_shift
+        self.blocks = self._whole_blocks()
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
@@ -176,9 +193,11 @@ class LogicalUnit:
         self.mode_parameters = ModeParameters(self, self.mode_store)
         await self.protection.open()
         self.eraser.load()
+        await self.log_parameters.load()
         if self.information_store is not None:
             self.identifying_information = IdentifyingInformation(self.information_store)
         await self.persistent_reservations.load()
+        await self.asymmetric_access.load()
         self.failed = False
         self.update_reserved()
         self.update_ready()
@@ -192,6 +211,8 @@ class LogicalUnit:
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
         self.eraser.stop()
+        self.copies.reset()
+        await self.copies.abort()
         self.persistent_reservations.unwatch()
         await self.running.until_idle()
         try:
@@ -204,15 +225,36 @@ class LogicalUnit:
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
-        blocks = self.protection.limit(self.backstore.size() >> self.block_shift)
+        blocks = self.protection.limit(self._whole_blocks())
         if blocks == self.blocks or not blocks:
             return False
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
+        self.has_shrunk = self.has_shrunk or blocks < self.blocks
         self.blocks = blocks
         for itl in self.itl_nexuses:
             itl.rebuild_express()
         self.establish_attention(CAPACITY_DATA_HAS_CHANGED)
         return True
+
+    def _whole_blocks(self) -> int:
+        """The medium's size now. What does not fill a block is left out, and said once."""
+        size = self.backstore.size()
+        tail = size & self.block_size - 1
+        if tail and tail != self._tail:
+            log.warning("%s: the last %d bytes, less than a block of %d, are out of reach", self.name, tail, self.block_size)
+        self._tail = tail
+        return size >> self.block_shift
+
+    def backstore_failed(self, command: Command | None, error: CommandTerminated) -> None:
+        """A command ended with ``error`` because of the backstore: note it; if the medium was cut, everybody hears of it."""
+        if isinstance(error, LbaOutOfRange):
+            self.check_size()
+        else:
+            self.log_parameters.note_failure(command, error)
+
+    def update_features(self) -> None:
+        """Settle :attr:`features`, after a change of what they are made of."""
+        self.features = self._features()
 
     def _features(self) -> frozenset[Feature]:
         attributes = self.attributes
@@ -223,14 +265,13 @@ class LogicalUnit:
             Feature.BLOCK_ERASE: self.provisioned,
             Feature.RESERVE: attributes.emulate_pr,
             Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
+            Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
             Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
             Feature.TYPE_2_PROTECTION: self.protection.kind is ProtectionType.TYPE_2,
+            Feature.EXPLICIT_ACCESS: self.asymmetric_access.explicit,
+            Feature.REFERRALS: self.asymmetric_access.lba_map is not None,
         }
         return frozenset(feature for feature, there in offered.items() if there)
-
-    def update_features(self) -> None:
-        """Settle :attr:`features`, after a change of what they depend on."""
-        self.features = self._features()
 
     # what it is
 
@@ -271,17 +312,22 @@ class LogicalUnit:
     @property
     def num_cmds(self) -> int:
         """Commands completed, by all I_T nexuses since the start."""
-        return self._retired[0] + sum(itl.num_cmds for itl in self.itl_nexuses)
+        return self.total("read_cmds") + self.total("write_cmds") + self.total("other_cmds")
 
     @property
     def read_bytes(self) -> int:
         """Bytes of Data-In, likewise."""
-        return self._retired[1] + sum(itl.read_bytes for itl in self.itl_nexuses)
+        return self.total("read_bytes")
 
     @property
     def write_bytes(self) -> int:
         """Bytes of Data-Out, likewise."""
-        return self._retired[2] + sum(itl.write_bytes for itl in self.itl_nexuses)
+        return self.total("write_bytes")
+
+    def total(self, counter: str) -> int:
+        """One of :data:`COUNTERS`, of all I_T_L nexuses since the start."""
+        counted: int = self._retired[counter] + sum(getattr(itl, counter) for itl in self.itl_nexuses)
+        return counted
 
     # state
 
@@ -387,15 +433,14 @@ class LogicalUnit:
     def detach(self, itl: ITLNexus) -> None:
         """An I_T_L nexus is gone."""
         self.itl_nexuses.discard(itl)
-        self._retired = [
-            total + more for total, more in zip(self._retired, (itl.num_cmds, itl.read_bytes, itl.write_bytes), strict=True)
-        ]
+        self._retired.update({counter: getattr(itl, counter) for counter in COUNTERS})
         self.nexus_loss(itl)
 
     def nexus_loss(self, itl: ITLNexus) -> None:
         """I_T nexus loss (SAM-5 6.3.4): its SPC-2 reservation and its PREVENT go with it (SPC-2 5.5.1, SBC-4 5.15)."""
         self.prevented.discard(itl)
         self.echo_buffer.forget(itl)
+        self.copies.forget(itl.nexus)
         self.release(itl)
 
     def remember_loss(self, port: tuple[object, ...]) -> None:
@@ -411,9 +456,13 @@ class LogicalUnit:
             if itl is not except_for:
                 itl.establish_attention(attention)
 
-    def reset(self, attention: UnitAttention) -> None:
-        """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager has aborted."""
+    def reset(self, attention: UnitAttention) -> list[CopyOperation]:
+        """Logical unit reset (SAM-5 6.3.3), apart from the tasks, which the task manager aborts.
+
+        :returns: copy operations that have not ended yet.
+        """
         self.resets += 1
+        copies = self.copies.reset()
         self.prevented.clear()
         self.echo_buffer.clear()
         self.release()
@@ -421,8 +470,10 @@ class LogicalUnit:
         self.mode_parameters.reset()
         if cached and not (self.mode_parameters.write_cache or self.failed or self.read_only):
             self.medium.flush_soon(self.running.spawn_alone)
+        self.log_parameters.reset(LOG_PAGES)
         self.establish_attention(attention)
         self.update_express()
+        return copies
 
     # tasks
 
@@ -443,6 +494,7 @@ class LogicalUnit:
         """Log a programmer's mistake with its traceback, and tell :attr:`unhandled_error`."""
         where = f"{self.name}: {what}"
         log.error("%s failed unexpectedly", where, exc_info=error)
+        self.log_parameters.note_failure(None, InternalTargetFailure())
         if self.unhandled_error is not None:
             self.unhandled_error(where, error)
 

@@ -7,7 +7,7 @@ never touches the medium later (SAM-5 7.2).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -34,6 +34,9 @@ class Medium:
 
     :param write_cache: whether writes may be acknowledged before they are durable (WCE).
     """
+
+    protected: ClassVar[bool] = False
+    """There is protection information beside the data, which who reads or writes it has to look after."""
 
     def __init__(self, backstore: Backstore, capabilities: Capabilities, block_size: int, *, write_cache: bool) -> None:
         self.backstore = backstore
@@ -137,6 +140,20 @@ class Medium:
             except Exception as error:
                 raise self._failure(error, write=True) from error
         await self._shielded(self.backstore.writev(buffers, lba << self.shift))
+
+    async def copy_range(self, source: Medium, source_offset: int, offset: int, length: int) -> int:
+        """Have the backstores copy among themselves, as a step of a long write.
+
+        :returns: how many of the ``length`` bytes they have copied, from the first on; 0 if they cannot.
+        """
+        copied = 0
+        if self.capabilities.copy_range is Support.NATIVE and not source.protected:
+            try:
+                with anyio.CancelScope(shield=True):
+                    copied = await self.backstore.copy_range(source.backstore, source_offset, offset, length)
+            except Exception as error:
+                raise self._failure(error, write=True) from error
+        return copied
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """Give the range back; the caller calls :meth:`settle` when all is done."""

@@ -28,7 +28,7 @@ from tcm.target.unit_attention import (
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
     from tcm.fabric import TransportServices
-    from tcm.target.device import InitiatorPort, TargetPortalGroup
+    from tcm.target.device import InitiatorPort, Lun, TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -49,16 +49,22 @@ class ITLNexus:
         "_express_write",
         "attentions",
         "block_shift",
+        "exported",
         "express_read",
         "express_write",
+        "gated",
         "logical_unit",
         "lun",
         "lun_number",
         "nexus",
-        "num_cmds",
+        "other_cmds",
+        "parameter_bytes_in",
+        "parameter_bytes_out",
         "protected",
         "read_bytes",
+        "read_cmds",
         "write_bytes",
+        "write_cmds",
         "write_protect",
     )
 
@@ -70,23 +76,39 @@ class ITLNexus:
     express_write: ExpressWrite | None
     """The same for a WRITE, all of whose data is there. The buffers are the caller's again when it returns."""
 
-    def __init__(self, nexus: ITNexus, lun_number: int, logical_unit: LogicalUnit, *, write_protect: bool) -> None:
+    def __init__(self, nexus: ITNexus, lun_number: int, exported: Lun, *, write_protect: bool) -> None:
         self.nexus: ITNexus = nexus
         self.lun_number = lun_number
         self.lun = lun_codec.encode(lun_number)
-        self.logical_unit: LogicalUnit = logical_unit
+        self.exported = exported
+        """What of the target port it leads to."""
+        self.logical_unit: LogicalUnit = exported.logical_unit
+        self.gated = True
+        """Commands have to be checked against reservations or access states: what :meth:`update_express` found last."""
         self.write_protect = write_protect
         """By the node ACL."""
         self.protected = True
         """By whatever: what :meth:`update_express` found last."""
-        self.block_shift = logical_unit.block_shift
+        self.block_shift = self.logical_unit.block_shift
         self.attentions = AttentionQueue()
-        self.num_cmds = 0
+        self.read_cmds = 0
+        self.write_cmds = 0
+        self.other_cmds = 0
         self.read_bytes = 0
+        """Data-In, logical blocks or not."""
         self.write_bytes = 0
+        """Data-Out, likewise."""
+        self.parameter_bytes_in = 0
+        """Of it what is not logical blocks."""
+        self.parameter_bytes_out = 0
         self.express_read = self.express_write = None
         self._express_read: ExpressRead | None = None
         self._express_write: ExpressWrite | None = None
+
+    @property
+    def num_cmds(self) -> int:
+        """Commands completed."""
+        return self.read_cmds + self.write_cmds + self.other_cmds
 
     def establish_attention(self, attention: UnitAttention) -> None:
         """A unit attention condition for this I_T_L nexus; nothing happens if it is pending already."""
@@ -125,8 +147,11 @@ class ITLNexus:
         """Open or close the express lane; call after every change of this nexus's state."""
         lu = self.logical_unit
         self.protected = self.write_protect or lu.write_protected
+        restricted = self.exported.restricted
+        self.gated = lu.reserved or restricted
         if (
             self.attentions
+            or restricted
             or not lu.ready
             or not lu.medium.nowait
             or lu.reservation_holder not in {None, self}
@@ -225,9 +250,10 @@ class ITNexus:
 
     # called by the target portal group
 
-    def add_lun(self, number: int, logical_unit: LogicalUnit, *, write_protect: bool) -> ITLNexus:
+    def add_lun(self, number: int, exported: Lun, *, write_protect: bool) -> ITLNexus:
         """Map a logical unit; its first unit attention says what brought the nexus about."""
-        itl = ITLNexus(self, number, logical_unit, write_protect=write_protect)
+        logical_unit = exported.logical_unit
+        itl = ITLNexus(self, number, exported, write_protect=write_protect)
         known = logical_unit.lost_ports.pop(self._port, "new") is None
         itl.attentions.establish(I_T_NEXUS_LOSS_OCCURRED if known else POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
         self.luns[itl.lun] = itl

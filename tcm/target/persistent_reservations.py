@@ -5,13 +5,14 @@ A state never changes: a service action makes a new one, which takes effect as a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tcm.scsi.persistent_reservations import OutAction, OutParameters, ReservationType
 from tcm.scsi.sense import (
     InsufficientRegistrationResources,
+    InvalidFieldInCdb,
     InvalidFieldInParameterList,
     InvalidReleaseOfPersistentReservation,
     ReservationConflict,
@@ -19,13 +20,18 @@ from tcm.scsi.sense import (
 from tcm.target.unit_attention import REGISTRATIONS_PREEMPTED, RESERVATIONS_PREEMPTED, RESERVATIONS_RELEASED, UnitAttention
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 MAXIMUM_REGISTRATIONS = 10_000
 """I_T nexuses registered with one logical unit; then INSUFFICIENT REGISTRATION RESOURCES."""
 
-_NEW_KEY = 8
-_UNREG_OF_SELF = 24
+_KEY, _NEW_KEY, _FLAGS, _TRANSPORT_ID = 0, 8, 20, 24
+_KEY_IS_THEIRS = {
+    OutAction.REGISTER,
+    OutAction.REGISTER_AND_IGNORE_EXISTING_KEY,
+    OutAction.REPLACE_LOST_RESERVATION,
+}
+"""Service actions that have rules of their own about RESERVATION KEY; all others want the sender's (SPC-4 6.16.3)."""
 
 
 class NexusName(NamedTuple):
@@ -95,8 +101,9 @@ class Request:
     """TYPE; ``None`` where it is ignored."""
     parameters: OutParameters
     sender: NexusName
-    others: Mapping[NexusName, Registration]
-    """What REGISTER would register, the sender and others; whom REGISTER AND MOVE moves to; with the new key."""
+    others: Callable[[], Mapping[NexusName, Registration]]
+    """What REGISTER would register, the sender and others; whom REGISTER AND MOVE moves to; with the new key. Asked for
+    once the command is known not to conflict. Raises :class:`tcm.scsi.sense.CheckCondition`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +118,11 @@ class Change:
 
 def change(state: State, request: Request) -> Change:
     """Carry a service action out. Raises :class:`ReservationConflict`, :class:`tcm.scsi.sense.CheckCondition`."""
-    action, sender = request.action, request.sender
-    own = state.registrations.get(sender)
-    if action is not OutAction.REGISTER_AND_IGNORE_EXISTING_KEY:
-        unregistered = action in {OutAction.REGISTER, OutAction.REPLACE_LOST_RESERVATION} and own is None
-        if request.parameters.key != (0 if unregistered else own.key if own else None):
+    if request.action not in _KEY_IS_THEIRS:
+        own = state.registrations.get(request.sender)
+        if own is None or request.parameters.key != own.key:
             raise ReservationConflict
-    done = _ACTIONS[action](state, request)
+    done = _ACTIONS[request.action](state, request)
     if len(done.state.registrations) > MAXIMUM_REGISTRATIONS:
         raise InsufficientRegistrationResources
     return done
@@ -138,6 +143,13 @@ def next_generation(generation: int) -> int:
     return (generation + 1) & 0xFFFFFFFF
 
 
+def unregister(state: State, names: Iterable[NexusName]) -> Change:
+    """Who may not come any more is unregistered, as if by itself (SPC-4 5.13.11.2.3)."""
+    after = replace(_without(state, names), generation=next_generation(state.generation))
+    released = state.kind is not None and after.kind is None and state.kind.for_registrants
+    return Change(state=after, attentions=dict.fromkeys(after.registrations if released else (), RESERVATIONS_RELEASED))
+
+
 def _others(state: State, *but: NexusName) -> list[NexusName]:
     return [name for name in state.registrations if name not in but]
 
@@ -156,24 +168,25 @@ def _reserved(state: State, kind: ReservationType, holder: NexusName) -> State:
 
 
 def _register(state: State, request: Request) -> Change:
-    """SPC-5 tables 60 and 61."""
+    """SPC-4 tables 67 and 68; ALL_TG_PT as if the command had come through each target port (SPC-4 6.16.3)."""
     parameters, sender = request.parameters, request.sender
-    registered = sender in state.registrations
-    if parameters.spec_i_pt and (registered or not parameters.new_key):
-        raise InvalidFieldInParameterList.at(20, 3)
-    if not registered and not parameters.new_key:
+    own = state.registrations.get(sender)
+    ignores_key = request.action is OutAction.REGISTER_AND_IGNORE_EXISTING_KEY
+    if not ignores_key and parameters.key != (own.key if own is not None else 0):
+        raise ReservationConflict
+    if own is None and not parameters.new_key:
         return Change(state=state)
-    after = replace(state, generation=next_generation(state.generation), aptpl=parameters.aptpl)
-    if parameters.new_key:
-        # SPEC_I_PT leaves those alone that are registered; a change of key with ALL_TG_PT is for all ports of the initiator
-        made = {
-            name: each for name, each in request.others.items() if name not in state.registrations or name[:2] == sender[:2]
-        }
-        return Change(state=replace(after, registrations={**state.registrations, **made}))
-    gone = [name for name in request.others if name in state.registrations]
-    after = _without(after, gone)
-    released = state.kind is not None and after.kind is None and state.kind.for_registrants
-    return Change(state=after, attentions=dict.fromkeys(after.registrations if released else (), RESERVATIONS_RELEASED))
+    if own is not None and parameters.spec_i_pt:
+        raise InvalidFieldInParameterList.at(_FLAGS, 3)
+    concerned = request.others()
+    before = [name for name in concerned if name in state.registrations]
+    if not ignores_key and any(state.registrations[name].key != parameters.key for name in before):
+        raise ReservationConflict
+    state = replace(state, aptpl=parameters.aptpl)
+    if not parameters.new_key:
+        return unregister(state, before)
+    generation = next_generation(state.generation)
+    return Change(state=replace(state, registrations={**state.registrations, **concerned}, generation=generation))
 
 
 def _reserve(state: State, request: Request) -> Change:
@@ -213,7 +226,7 @@ def _preempt(state: State, request: Request) -> Change:
         gone = [name for name in named if name != sender] if key else _others(state, sender)
         after = _reserved(_without(after, gone), request.kind, sender)
         attentions = dict.fromkeys(_others(after, sender) if state.kind is not request.kind else (), RESERVATIONS_RELEASED)
-        preempted = tuple(named) if key else tuple(gone)
+        preempted = tuple(named) if key else tuple(state.registrations)
     elif named:
         gone = named
         after = _without(after, gone)
@@ -225,15 +238,19 @@ def _preempt(state: State, request: Request) -> Change:
 
 
 def _move(state: State, request: Request) -> Change:
+    """SPC-4 table 70."""
     parameters, sender = request.parameters, request.sender
-    if state.kind is None or state.kind.all_registrants or state.holder != sender:
+    if state.kind is None:
+        raise InvalidFieldInCdb.at(1, 4)
+    if state.kind.all_registrants or state.holder != sender:
         raise ReservationConflict
     if not parameters.new_key:
         raise InvalidFieldInParameterList.at(_NEW_KEY)
-    (target,) = request.others
-    if target == sender:
-        raise InvalidFieldInParameterList.at(_UNREG_OF_SELF)
-    registrations = {**state.registrations, **request.others}
+    destination = request.others()
+    (target,) = destination
+    if (target.initiator, target.isid) == (sender.initiator, sender.isid):
+        raise InvalidFieldInParameterList.at(_TRANSPORT_ID)
+    registrations = {**state.registrations, **destination}
     if parameters.unreg:
         del registrations[sender]
     after = replace(
@@ -246,12 +263,13 @@ def _move(state: State, request: Request) -> Change:
     return Change(state=after)
 
 
-def _replace_lost(state: State, request: Request) -> Change:
-    """Everything is forgotten but the new reservation (SPC-5 5.14.11.5); that something was lost, the caller has checked."""
+def _replace_lost(_state: State, request: Request) -> Change:
+    """Everything is forgotten but the new reservation (SPC-4 5.13.11.3); that something was lost, the caller has checked."""
     assert request.kind is not None
-    if not request.parameters.new_key:
-        raise InvalidFieldInParameterList.at(_NEW_KEY)
-    after = State(registrations=request.others, generation=next_generation(state.generation), aptpl=request.parameters.aptpl)
+    for at, wrong in ((_KEY, request.parameters.key), (_NEW_KEY, not request.parameters.new_key)):
+        if wrong:
+            raise InvalidFieldInParameterList.at(at)
+    after = State(registrations=request.others(), aptpl=request.parameters.aptpl)
     return Change(state=_reserved(after, request.kind, request.sender))
 
 

@@ -36,6 +36,8 @@ class ProtectedMedium(Medium):
     :param kind: the type of protection.
     """
 
+    protected = True
+
     def __init__(
         self,
         backstore: Backstore,
@@ -123,11 +125,16 @@ class ProtectedMedium(Medium):
         data = _joined(buffers)
         await self.write_protected([data], self.generate(data, lba), lba, settle=False)
 
+    async def copy_range(self, source: Medium, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002
+        """See :meth:`Medium.copy_range`: no, for nobody would make protection information of what is copied."""
+        return 0
+
     async def write_zeroes(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
-        """See :meth:`Medium.write_zeroes`: blocks that are written, not forgotten."""
+        """See :meth:`Medium.write_zeroes`. What may become deallocated is not checked."""
         for first, count in self._pieces(lba, blocks):
-            # the guard of zeroes is zero
-            protection = generate(self.kind, repeat(0), first, count, self._protection.application_tag)
+            protection = INITIAL * count
+            if not may_unmap:  # the guard of zeroes is zero
+                protection = generate(self.kind, repeat(0), first, count, self._protection.application_tag)
             async with self._ranges.lock(self, first, count, exclusive=True):
                 with anyio.CancelScope(shield=True):
                     await self._zero(first, count, may_unmap=may_unmap)

@@ -165,6 +165,7 @@ class Protection:
         else:
             lu.medium = Medium(lu.backstore, lu.capabilities, lu.block_size, write_cache=lu.medium.write_cache)
         lu.lookup, lu.handlers = (lookup_protected, PROTECTED_HANDLERS) if kind else (lookup, HANDLERS)
+        lu.has_shrunk = True
         lu.update_features()
         lu.blocks = self.limit(lu.backstore.size() >> lu.block_shift)
         for itl in lu.itl_nexuses:

@@ -8,21 +8,29 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.scsi.persistent_reservations import OutAction
-from tcm.scsi.sense import InvalidFieldInCdb, PersistentReservationInformationLost, ReservationConflict
+from tcm.scsi.persistent_reservations import ALLOWED_WHILE_LOST, OutAction
+from tcm.scsi.sense import (
+    InvalidReleaseOfPersistentReservation,
+    PersistentReservationInformationLost,
+    ReservationConflict,
+)
 from tcm.target import aptpl
-from tcm.target.persistent_reservations import NexusName, State, attentions_between, next_generation
+from tcm.target.persistent_reservations import NexusName, State, attentions_between, next_generation, unregister
 from tcm.target.store import ABSENT, RevisionMismatch, Store, key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tcm.scsi.command import Command
+    from tcm.target.device import TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.unit_attention import UnitAttention
 
 log = logging.getLogger(__name__)
+
+_START_STOP_UNIT = 0x1B
 
 
 class PersistentReservations:
@@ -134,6 +142,35 @@ class PersistentReservations:
             if attention is not None:
                 itl.establish_attention(attention)
 
+    def forget(self, group: TargetPortalGroup, initiator: str | None = None) -> None:
+        """An initiator (``None``: everybody) does not get here through a target port any more: unregister it, as LIO does."""
+        port = group.target.name, group.tag
+
+        def gone() -> list[NexusName]:
+            names = self.state.registrations
+            return [name for name in names if (name.target, name.tag) == port and initiator in {None, name.initiator}]
+
+        if not gone():
+            return
+        if self.changing.locked() or (self.store is not None and self.state.aptpl):
+            self._logical_unit.running.spawn_alone(self._forget(gone))
+        else:
+            self._unregister(gone())
+
+    async def _forget(self, gone: Callable[[], list[NexusName]]) -> None:
+        async with self.changing:
+            try:
+                while not await self.keep(unregister(self.state, gone()).state):
+                    pass
+            except OSError as error:  # it is the administrator's will nevertheless
+                log.error("%s: %s: registrations that are gone stay there: %s", self.store, self._key, error)
+            self._unregister(gone())
+
+    def _unregister(self, names: list[NexusName]) -> None:
+        if names:
+            done = unregister(self.state, names)
+            self.take_effect(done.state, done.attentions)
+
     # what it admits
 
     @property
@@ -158,20 +195,32 @@ class PersistentReservations:
     def check(self, task: Task) -> None:
         """Raises :class:`ReservationConflict`, or :class:`PersistentReservationInformationLost`."""
         command, cdb = task.command, task.cdb
-        if self.lost and (command is None or command.conflicts_persistently(cdb, exclusive_access=True)):
-            raise PersistentReservationInformationLost
+        if self.lost:
+            if command is None or not _allowed_while_lost(command, cdb):
+                raise PersistentReservationInformationLost
+            return
         kind = self.state.kind
         if kind is None or self.state.has_part(self.name_of(task.nexus)):
             return
         if command is None or command.conflicts_persistently(cdb, exclusive_access=kind.exclusive_access):
             raise ReservationConflict
 
-    def check_replacement(self, action: OutAction) -> None:
-        """REPLACE LOST RESERVATION is for what was lost, and then nothing else is. Raises ``CheckCondition``."""
-        if self.lost and action is not OutAction.REPLACE_LOST_RESERVATION:
+    def check_replacement(self, action: OutAction, nexus: ITNexus) -> None:
+        """REPLACE LOST RESERVATION is for what was lost, and then no other service action is (SPC-4 5.13.11.3, table 66)."""
+        replaces = action is OutAction.REPLACE_LOST_RESERVATION
+        if replaces is self.lost:
+            return
+        if self.lost:
             raise PersistentReservationInformationLost
-        if not self.lost and action is OutAction.REPLACE_LOST_RESERVATION:
-            raise InvalidFieldInCdb.at(1, 4)
+        if self.state.kind is not None and self.name_of(nexus) not in self.state.registrations:
+            raise ReservationConflict
+        raise InvalidReleaseOfPersistentReservation
+
+
+def _allowed_while_lost(command: Command, cdb: bytes) -> bool:
+    if (command.operation_code, command.service_action) in ALLOWED_WHILE_LOST:
+        return True
+    return command.operation_code == _START_STOP_UNIT and not command.conflicts(cdb)
 
 
 def _state(text: str | None) -> State:

@@ -14,7 +14,7 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Feature
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Extent, Feature
 from tcm.scsi.command_table import check_reserved, rows
 from tcm.scsi.sense import (
     CheckCondition,
@@ -25,6 +25,7 @@ from tcm.scsi.sense import (
     Status,
     WriteProtected,
 )
+from tcm.target.access_check import check_access
 from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.errors import is_backstore_failure, to_check_condition
 from tcm.target.task import TaskState
@@ -47,10 +48,12 @@ log = logging.getLogger(__name__)
 
 _REPORT = Attention.REPORT
 _WRITE = Access.WRITE
+_READ_COMMAND, _WRITE_COMMAND, _OTHER = Counted.READ, Counted.WRITE, Counted.OTHER
 _AWAITING_DATA_OUT = TaskState.AWAITING_DATA_OUT
 _ENABLED = TaskState.ENABLED
 _COMPLETED = TaskState.COMPLETED
 _ABORTED = TaskState.ABORTED
+_NO_EXTENT = Extent.NONE
 _GOOD = Status.GOOD
 
 _INTERLOCKED = {
@@ -65,8 +68,11 @@ class StrayCancellation(Exception):
     """A backstore raised the event loop's cancellation exception, and nobody had cancelled it."""
 
 
-def begin(task: Task) -> None:
-    """A task became enabled: check it, get its data, execute it."""
+def begin(task: Task, *, delayed: bool = False) -> None:
+    """A task became enabled: check it, get its data, execute it.
+
+    :param delayed: it has waited as long as the target port's access state wants it to.
+    """
     itl = task.itl
     lu = task.logical_unit
     assert itl is not None
@@ -79,8 +85,12 @@ def begin(task: Task) -> None:
         except CheckCondition:
             _check_state(task, itl, lu, None)
             raise
-        if itl.attentions or lu.reserved:
+        if itl.attentions or itl.gated:
             _check_state(task, itl, lu, command)
+            delay = itl.exported.delay
+            if delay and not delayed:
+                lu.running.hold(task, delay)
+                return
         if command.feature is not None and command.feature not in lu.features:
             raise _unsupported(command, lu)
         check_reserved(command, cdb)
@@ -100,7 +110,6 @@ def begin(task: Task) -> None:
                 task.residual = given - wanted
         if wanted:
             task.data_out_wanted = wanted
-            itl.write_bytes += wanted
             if len(task.data_out) < wanted:
                 task.state = _AWAITING_DATA_OUT
                 task.nexus.services.receive_data_out(task)
@@ -132,17 +141,21 @@ def without_logical_unit(task: Task) -> None:
 
 
 def execute(task: Task) -> None:
-    """All Data-Out is there; the medium may have gone meanwhile, or be write protected."""
+    """All Data-Out is there; meanwhile the port's state may have changed, or the medium: gone, smaller, write protected."""
     command, lu, itl = task.command, task.logical_unit, task.itl
     assert command is not None
     assert lu is not None
     assert itl is not None
     task.state = _ENABLED
     try:
+        if itl.gated:
+            check_access(itl, command, task.cdb)
         if not lu.ready:
             lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
+        if lu.has_shrunk and command.extent is not _NO_EXTENT:
+            _prepare_again(task, lu)
         coroutine = lu.handlers[command.handler].execute(task)
     except CommandTerminated as error:
         _terminate(task, error)
@@ -153,6 +166,15 @@ def execute(task: Task) -> None:
             lu.spawn(task, coroutine)
             return
     complete(task)
+
+
+def _prepare_again(task: Task, lu: LogicalUnit) -> None:
+    """The medium is not what it was when the command was checked: smaller, or formatted in another way."""
+    task.command = command = lu.lookup(task.cdb)
+    if command.feature is not None and command.feature not in lu.features:
+        raise _unsupported(command, lu)
+    check_reserved(command, task.cdb)
+    lu.handlers[command.handler].prepare(task)
 
 
 async def finish(task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -167,6 +189,14 @@ async def finish(task: Task, coroutine: Coroutine[Any, Any, None]) -> None:
         # a backstore may let out that something of its own was cancelled: nobody has cancelled this then
         await checkpoint_if_cancelled()
         _terminate(task, _sense_for(task, StrayCancellation().with_traceback(error.__traceback__)))
+
+
+def resume(task: Task) -> None:
+    """A task that was held has waited long enough, or was aborted."""
+    if task.state is _ABORTED:
+        aborted(task)
+    else:
+        begin(task, delayed=True)
 
 
 def ended(task: Task) -> None:
@@ -195,13 +225,27 @@ def complete(task: Task) -> None:
     if itl is None or lu is None:
         nexus.services.send_command_complete(task)
         return
-    itl.num_cmds += 1
-    itl.read_bytes += produced
+    _count(task, itl, produced)
     task_set = lu.task_set
     task_set.remove(task)
     nexus.services.send_command_complete(task)
     if task_set.strict:
         lu.dispatch()
+
+
+def _count(task: Task, itl: ITLNexus, produced: int) -> None:
+    command = task.command
+    counted = command.counted if command is not None else _OTHER
+    if counted is _READ_COMMAND:
+        itl.read_cmds += 1
+    elif counted is _WRITE_COMMAND:
+        itl.write_cmds += 1
+    else:
+        itl.other_cmds += 1
+        itl.parameter_bytes_in += produced
+        itl.parameter_bytes_out += task.data_out_wanted
+    itl.read_bytes += produced
+    itl.write_bytes += task.data_out_wanted
 
 
 def terminate(task: Task, error: CommandTerminated) -> None:
@@ -266,7 +310,7 @@ def aborted(task: Task, *, dispatch: bool = True) -> None:
 
 
 def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | None) -> None:
-    """Unit attentions and reservations, in the order of SAM-5 5.3.3: resets, RESERVATION CONFLICT, other unit attentions."""
+    """In the order of SAM-5 5.3.3: resets, RESERVATION CONFLICT, other unit attentions, and then access states."""
     attention = itl.attentions.first() if command is None or command.attention is _REPORT else None
     if attention is not None and attention.is_reset:
         raise itl.report_attention()
@@ -274,6 +318,8 @@ def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | 
         lu.check_reservation(task)
     if attention is not None:
         raise itl.report_attention()
+    if command is not None:
+        check_access(itl, command, task.cdb)
 
 
 def _unsupported(command: Command, lu: LogicalUnit) -> CheckCondition:
@@ -297,6 +343,8 @@ def _terminate(task: Task, error: CommandTerminated) -> None:
         task.sense = error.sense
     if isinstance(error.__cause__, (OSError, BackstoreError)):
         _log_failure(task, error, error.__cause__)
+        assert task.logical_unit is not None
+        task.logical_unit.backstore_failed(task.command, error)
     if not (task.data_out_wanted or task.overflow):
         task.residual = task.write_length
     lu, itl = task.logical_unit, task.itl

@@ -52,6 +52,12 @@ class Running:
         self._waiting[task] = []
         self._task_group.start_soon(self._run, task, coroutine, name=(self._name, task.tag))
 
+    def hold(self, task: Task, seconds: float) -> None:
+        """Keep a task that has not been executed for a while; ``router.resume`` follows, at once if it is aborted."""
+        assert self._task_group is not None, "LogicalUnit.start() comes first"
+        self._waiting[task] = []
+        self._task_group.start_soon(self._hold, task, seconds, name=(self._name, task.tag))
+
     def spawn_alone(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run something that no task waits for (IMMED)."""
         assert self._task_group is not None, "LogicalUnit.start() comes first"
@@ -90,6 +96,19 @@ class Running:
         finally:
             waiting = self._waiting.pop(task)
             self._call([lambda: router.ended(task), *waiting])
+
+    async def _hold(self, task: Task, seconds: float) -> None:
+        try:
+            if task.state is not TaskState.ABORTED:
+                with anyio.CancelScope() as task.scope:
+                    await anyio.sleep(seconds)
+        except BaseException:
+            task.state = TaskState.ABORTED
+            raise
+        finally:
+            task.scope = None
+            waiting = self._waiting.pop(task)
+            self._call([lambda: router.resume(task), *waiting])
 
     async def _run_alone(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.target import copy_manager
 from tcm.target.router import abort
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 from tcm.target.unit_attention import (
@@ -144,9 +145,11 @@ def _logical_units(nexus: ITNexus) -> list[LogicalUnit]:
 def _reset(units: list[LogicalUnit], attention: UnitAttention, nexus: ITNexus, request: TaskManagementRequest) -> None:
     """Reset and abort all tasks at once; answer when the last has ended. Who comes meanwhile meets the unit attention."""
     respond = _with_tas(nexus, units)
-    for lu in units:
-        lu.reset(attention)
-    abort([task for lu in units for task in lu.task_set], respond=respond, then=_complete(nexus, request))
+    copies = [operation for lu in units for operation in lu.reset(attention)]
+    complete = _complete(nexus, request)
+    abort(
+        [task for lu in units for task in lu.task_set], respond=respond, then=lambda: copy_manager.when_ended(copies, complete)
+    )
 
 
 _OF_LOGICAL_UNIT: dict[TaskManagementFunction, Callable[[ITLNexus, TaskManagementRequest], None]] = {

@@ -318,9 +318,26 @@ class TestWholeTransfers:
         os.truncate(image, SIZE // 2)
         with pytest.raises(BackstoreError) as caught:
             read(backstore, SIZE // 2 - 512, 1024)
-        assert caught.value.kind is BackstoreErrorKind.MEDIUM_READ
+        assert caught.value.kind is BackstoreErrorKind.RESIZED
         assert caught.value.offset == SIZE // 2
         assert not backstore.read_nowait([memoryview(bytearray(1024))], SIZE // 2 - 512)
+
+    def test_file_that_was_cut_is_not_made_longer(self, image, opened):
+        backstore = opened(image)
+        os.truncate(image, SIZE // 2)
+        beyond = SIZE // 2 - 512
+        assert not backstore.write_nowait([bytes(1024)], beyond)
+        for change in (
+            lambda: backstore.writev([bytes(1024)], beyond),
+            lambda: backstore.writev([bytes(1024)], beyond, True),
+            lambda: backstore.write_zeroes(beyond, 1024, may_unmap=False),
+            lambda: backstore.unmap(beyond, 1024),
+        ):
+            with pytest.raises(BackstoreError) as caught:
+                change()
+            assert (caught.value.kind, caught.value.offset) == (BackstoreErrorKind.RESIZED, SIZE // 2)
+        assert os.stat(image).st_size == SIZE // 2
+        backstore.writev([bytes(512)], beyond)
 
     def test_file_size_limit_is_an_error_not_a_signal(self, tmp_path):
         """EFBIG; in another process because the limit is for the whole of it."""

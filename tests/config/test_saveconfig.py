@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tcm.backstore import ConfigError
-from tcm.configuration import Configuration, portal_text
+from tcm.configuration import Configuration, TargetPortGroupConfig, portal_text
 from tcm.plugins import PluginManager
 from tcm.saveconfig import load
 from tcm.target.device import AccessControl
@@ -96,7 +96,8 @@ def test_what_lio_wrote_is_understood(lio, tmp_path, caplog):
     assert (disk.options.path, disk.options.size, disk.options.write_back) == (str(tmp_path / "file0.img"), 1 << 30, True)
     assert disk.attributes.emulate_write_cache is True
     assert disk.attributes.max_unmap_lba_count == 8192
-    assert ram.alua_tpgs[0]["name"] == "default_tg_pt_gp"
+    assert ram.target_port_groups == (TargetPortGroupConfig(name="default_tg_pt_gp", identifier=0),)
+    assert {lun.target_port_group for target in made.targets for group in target.portal_groups for lun in group.luns} == {None}
 
     iscsi, loopback = made.targets
     assert (iscsi.name, iscsi.fabric, loopback.fabric) == ("iqn.2003-01.org.linux-iscsi.lio:t1", "iscsi", "loopback")
@@ -192,7 +193,7 @@ BAD = [
     (
         "storage",
         [],
-        "storage: unknown key (did you mean 'storage_objects'?); keys are fabric_modules, storage_objects, targets",
+        "storage: unknown key (did you mean 'storage_objects'?); keys are alua_lu_gps, fabric_modules, storage_objects, ",
     ),
     ("storage_objects/0/plugin", ..., "storage_objects[0].plugin: missing; write a string"),
     (

@@ -10,6 +10,8 @@ from support import scsi
 from tcm_backstores.fileio import FileBackstore
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.target.directory_store import DirectoryStore
+
 Pair = tuple[ApplicationClient, ApplicationClient]
 
 
@@ -26,7 +28,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 async def disk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ApplicationClient]:
     """A thin 2 MiB disk of 4096 blocks of 512 bytes, with a place for what it keeps."""
     store = FileBackstore(str(tmp_path / "disk"), scsi.SIZE) if getattr(request, "param", "") == "fileio" else None
-    async with scsi.one_initiator(store, directory=tmp_path / "state") as client:
+    state = DirectoryStore(str(tmp_path / "store"))
+    async with scsi.one_initiator(store, directory=tmp_path / "state", store=state) as client:
         yield client
 
 

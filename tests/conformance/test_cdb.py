@@ -13,6 +13,7 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi.command import VARIABLE_LENGTH, Command, Feature
 from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.referrals import parse_lba_map
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, Status
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +24,14 @@ OPCODES = {command.operation_code for command in COMMANDS}
 WITH_ACTION = {command.operation_code for command in COMMANDS if command.service_action is not None} - {VARIABLE_LENGTH}
 
 ANCHOR = {"WRITE SAME (10)": 0x10, "WRITE SAME (16)": 0x10, "UNMAP": 0x01}
+
+
+@pytest.fixture
+def disk(disk: ApplicationClient) -> ApplicationClient:
+    """The usual disk with all that a command of the table may need: an LBA map for REPORT REFERRALS."""
+    unit = logical_unit(disk)
+    unit.asymmetric_access.set_lba_map(parse_lba_map(f"0 0\n0 {unit.blocks - 1} 0:O"))
+    return disk
 
 
 @EVERY

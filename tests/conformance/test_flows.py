@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,6 +113,67 @@ async def test_capacity_shrunk(tmp_path: Path) -> None:
         await disk.read(10, disk.blocks, 1, expect=LbaOutOfRange)
         await disk.write(10, disk.blocks, BLOCK, expect=LbaOutOfRange)
         await disk.read(10, disk.blocks - 1, 1)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_capacity_shrunk_while_data_are_on_their_way(tmp_path: Path, name: str, noticed: bool) -> None:
+    """SBC-4 4.10: a write whose LBA was in range when it came neither succeeds nor makes the file longer again."""
+    path = tmp_path / "disk"
+    command, data = WRITES[name]
+    async with two_initiators(FileBackstore(str(path), SIZE)) as (disk, other):
+        handle = disk.initiator.start(0, command, data, withheld=True)
+        with anyio.fail_after(5):
+            await handle.requested.wait()
+            os.truncate(path, 8 * 512)
+            if noticed:
+                assert logical_unit(disk).check_size()
+            handle.deliver()
+            result = check(await handle.wait(), LbaOutOfRange)
+        assert result.sense is not None
+        assert result.sense.information == 8
+        assert path.stat().st_size == 8 * 512
+        for client in (disk, other):
+            await client.test_unit_ready(expect=unit_attention.CAPACITY_DATA_HAS_CHANGED)
+            await client.identify()
+            assert client.blocks == 8
+
+
+@pytest.mark.parametrize("express", [False, True])
+async def test_capacity_shrunk_and_nobody_has_noticed(tmp_path: Path, express: bool) -> None:
+    """SBC-4 4.10: the first access beyond the new end is out of range and says so to all; the file stays as it is."""
+    path = tmp_path / "disk"
+    accesses: list[tuple[bytes, bytes, int]] = [(*each, 0) for each in WRITES.values()]
+    accesses += [
+        (cdb.read(16, 8, 1), b"", 512),
+        (cdb.verify(16, 8, 1), b"", 0),
+        (cdb.unmap(24), cdb.unmap_parameters((8, 1)), 0),
+    ]
+    async with one_initiator(FileBackstore(str(path), SIZE), express=express) as disk:
+        for command, data, length in accesses:
+            os.truncate(path, SIZE)
+            logical_unit(disk).check_size()
+            await disk.identify()
+            os.truncate(path, 8 * 512)
+            await disk.execute(command, data, read_length=length, expect=LbaOutOfRange)
+            await disk.test_unit_ready(expect=unit_attention.CAPACITY_DATA_HAS_CHANGED)
+            assert path.stat().st_size == 8 * 512
+        await disk.write(16, 7, BLOCK)
+
+
+async def test_capacity_tail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SBC-4 4.3.2: what does not fill a block is not there; the log says so once for each size."""
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(SIZE + 100))
+    async with one_initiator(FileBackstore(str(path))) as disk:
+        assert disk.blocks == SIZE // 512
+        assert not logical_unit(disk).check_size()
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "disk0: the last 100 bytes, less than a block of 512, are out of reach"
+        ]
+        os.truncate(path, 2 * SIZE + 7)
+        assert logical_unit(disk).check_size()
+        assert "the last 7 bytes" in caplog.text
 
 
 @contextmanager

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import pytest
 from support.commands import bare
 from support.memory import GatedMemory
+from support.reservations import (
+    CONFLICT,
+    GOOD,
+    attention,
+    generation,
+    keys,
+    move,
+    out,
+    read_in,
+    register,
+    reservation,
+    sas,
+)
 from support.scsi import FIRST, SECOND, logical_unit, make_lu, one_initiator, pattern, target, two_initiators
 from tcm_loopback import cdb
-from tcm_loopback.commands import ApplicationClient, Expected
+from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
@@ -37,12 +49,9 @@ from tcm.target.unit_attention import (
     REGISTRATIONS_PREEMPTED,
     RESERVATIONS_PREEMPTED,
     RESERVATIONS_RELEASED,
-    UnitAttention,
 )
 
 pytestmark = pytest.mark.anyio
-CONFLICT = Status.RESERVATION_CONFLICT
-GOOD = Status.GOOD
 THIRD = "naa.5001405000000003"
 Kind = ReservationType
 KINDS = pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.name.lower())
@@ -59,63 +68,6 @@ async def three() -> AsyncIterator[Three]:
         yield clients[0], clients[1], clients[2]
 
 
-async def out(
-    client: ApplicationClient,
-    action: OutAction,
-    key: int = 0,
-    new: int = 0,
-    kind: int = 0,
-    *,
-    flags: int = 0,
-    more: bytes = b"",
-    expect: Expected = GOOD,
-    **fields: Any,
-) -> Any:
-    data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes(4) + bytes((flags, 0, 0, 0)) + more
-    return await client.execute(cdb.persistent_reserve_out(action, kind, len(data), **fields), data, expect=expect)
-
-
-async def move(
-    client: ApplicationClient, key: int, new: int, port: int, name: bytes, *, flags: int = 0, expect: Expected = GOOD
-) -> None:
-    data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes((0, flags)) + port.to_bytes(2, "big")
-    data += len(name).to_bytes(4, "big") + name
-    await client.execute(cdb.persistent_reserve_out(OutAction.REGISTER_AND_MOVE, 0, len(data)), data, expect=expect)
-
-
-async def register(client: ApplicationClient, new: int, key: int = 0, **more: Any) -> None:
-    await out(client, OutAction.REGISTER, key, new, **more)
-
-
-async def read_in(client: ApplicationClient, action: InAction) -> bytes:
-    return (await client.execute(cdb.persistent_reserve_in(action), read_length=65535)).data_in
-
-
-async def keys(client: ApplicationClient) -> list[int]:
-    data = await read_in(client, InAction.READ_KEYS)
-    assert int.from_bytes(data[4:8], "big") == len(data) - 8
-    return [int.from_bytes(data[at : at + 8], "big") for at in range(8, len(data), 8)]
-
-
-async def generation(client: ApplicationClient) -> int:
-    return int.from_bytes((await read_in(client, InAction.READ_KEYS))[:4], "big")
-
-
-async def reservation(client: ApplicationClient) -> tuple[int, int] | None:
-    data = await read_in(client, InAction.READ_RESERVATION)
-    assert int.from_bytes(data[4:8], "big") == len(data) - 8
-    return (int.from_bytes(data[8:16], "big"), data[21]) if len(data) > 8 else None
-
-
-def sas(name: str) -> bytes:
-    return TransportId(ProtocolIdentifier.SAS, name.removeprefix("naa.")).pack()
-
-
-async def attention(client: ApplicationClient, expected: UnitAttention | None) -> None:
-    await client.test_unit_ready(expect=expected or GOOD)
-    await client.test_unit_ready()
-
-
 # PERSISTENT RESERVE IN
 
 
@@ -130,9 +82,10 @@ async def test_persistent_reserve_in_read_keys(three: Three) -> None:
     assert short.data_in == bytes.fromhex("00000002 00000010 00000000")
 
 
-async def test_persistent_reserve_in_report_capabilities(disk: ApplicationClient) -> None:
+async def test_persistent_reserve_in_report_capabilities() -> None:
     """SPC-5 6.15.4: RLR_C, CRH, SIP_C and ATP_C; no PTPL_C without a place to keep anything; all six types."""
-    assert await read_in(disk, InAction.REPORT_CAPABILITIES) == bytes.fromhex("0008 9c b0 ea01 0000")
+    async with one_initiator() as disk:
+        assert await read_in(disk, InAction.REPORT_CAPABILITIES) == bytes.fromhex("0008 9c c0 ea01 0000")
 
 
 async def test_persistent_reserve_in_read_full_status(three: Three) -> None:
@@ -184,14 +137,25 @@ async def test_persistent_reserve_out_register_and_ignore_existing_key(three: Th
 
 
 async def test_persistent_reserve_out_spec_i_pt(three: Three) -> None:
-    """SPC-5 5.14.7.2: other initiator ports are registered, those that are already keep their key."""
+    """SPC-4 5.13.7, table 67: other initiator ports are registered; a registered one, or sender, is refused and pointed at."""
     one, two, third = three
     await register(third, C)
     names = sas(SECOND) + sas(THIRD)
-    await register(one, A, flags=8, more=len(names).to_bytes(4, "big") + names)
-    assert sorted(await keys(one)) == [A, A, C]
+    more = len(names).to_bytes(4, "big") + names
+    refused = await out(one, OutAction.REGISTER, 0, A, flags=8, more=more, expect=InvalidFieldInParameterList)
+    assert refused.sense.sense_key_specific == bytes.fromhex("80 0034")
+    assert await keys(one) == [C]
+    await register(third, 0, C)
+    await register(one, 0, flags=8, more=more)
+    assert await keys(one) == []
+    await register(one, A, B, flags=8, more=more, expect=CONFLICT)
+    await register(one, A, flags=8, more=more)
+    assert await keys(one) == [A, A, A]
     await out(two, OutAction.RESERVE, A, kind=Kind.WRITE_EXCLUSIVE)
-    await register(one, B, A, flags=8, more=bytes(4), expect=InvalidFieldInParameterList)
+    for new in (0, B):
+        result = await out(one, OutAction.REGISTER, A, new, flags=8, more=bytes(4), expect=InvalidFieldInParameterList)
+        assert result.sense.sense_key_specific == bytes.fromhex("8b 0014")
+    await register(one, B, C, flags=8, more=bytes(4), expect=CONFLICT)
 
 
 @pytest.mark.parametrize(
@@ -245,10 +209,11 @@ async def test_persistent_reserve_out_all_tg_pt() -> None:
             client.initiator.disconnect()
 
 
-async def test_persistent_reserve_out_aptpl_refused(disk: ApplicationClient) -> None:
+async def test_persistent_reserve_out_aptpl_refused() -> None:
     """SPC-5 5.14.5: APTPL is refused where PTPL_C is zero."""
-    await register(disk, A, flags=1, expect=InvalidFieldInParameterList)
-    assert await keys(disk) == []
+    async with one_initiator() as disk:
+        await register(disk, A, flags=1, expect=InvalidFieldInParameterList)
+        assert await keys(disk) == []
 
 
 async def test_persistent_reserve_out_resources(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +262,17 @@ async def test_persistent_reserve_out_service_action(disk: ApplicationClient) ->
     """SPC-5 6.16.1: unknown service actions are refused; REPLACE LOST RESERVATION is where nothing was lost."""
     for action in range(9, 32):
         await disk.execute(cdb.persistent_reserve_out(action), bytes(24), expect=InvalidFieldInCdb)
-    await out(disk, OutAction.REPLACE_LOST_RESERVATION, 0, A, 1, expect=InvalidFieldInCdb)
+
+
+async def test_persistent_reserve_out_replace_lost_reservation_not_lost(three: Three) -> None:
+    """SPC-4 5.13.11.3, table 66: where nothing was lost it conflicts with another's reservation, or is an invalid release."""
+    one, two, _ = three
+    action = OutAction.REPLACE_LOST_RESERVATION
+    await out(one, action, 0, A, 1, expect=InvalidReleaseOfPersistentReservation)
+    await register(one, A)
+    await out(one, OutAction.RESERVE, A, kind=Kind.WRITE_EXCLUSIVE)
+    await out(one, action, 0, A, 1, expect=InvalidReleaseOfPersistentReservation)
+    await out(two, action, 0, A, 1, expect=CONFLICT)
 
 
 async def test_persistent_reserve_not_supported() -> None:
@@ -473,7 +448,7 @@ async def test_persistent_reserve_out_register_and_move(three: Three) -> None:
     assert one.initiator.nexus is not None
     port = one.initiator.nexus.target_portal_group.relative_target_port_identifier
     await register(one, A)
-    await move(one, A, B, port, sas(SECOND), expect=CONFLICT)
+    await move(one, A, B, port, sas(SECOND), expect=InvalidFieldInCdb)
     await out(one, OutAction.RESERVE, A, kind=Kind.WRITE_EXCLUSIVE)
     await move(third, 0, B, port, sas(SECOND), expect=CONFLICT)
     await move(one, B, B, port, sas(SECOND), expect=CONFLICT)
@@ -517,12 +492,13 @@ def expected_conflict(name: str, kind: Kind) -> bool:
     """SPC-5 table 66 and SBC-4 table 13, written down a second time: who has no part in the reservation."""
     through_both = {
         "TEST UNIT READY", "REQUEST SENSE", "INQUIRY", "REPORT LUNS", "LOG SENSE", "READ CAPACITY (10)", "READ CAPACITY (16)",
-        "PERSISTENT RESERVE IN",
+        "PERSISTENT RESERVE IN", "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP", "REPORT TARGET PORT GROUPS",
+        "REPORT REFERRALS",
     }  # fmt: skip
     through_write_exclusive = {
         "REPORT SUPPORTED OPERATION CODES", "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "MODE SENSE", "GET LBA STATUS",
         "RECEIVE DIAGNOSTIC RESULTS", "READ DEFECT DATA", "READ", "PRE-FETCH", "VERIFY",
-        "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP", "READ BUFFER", "SECURITY PROTOCOL IN",
+        "READ BUFFER", "SECURITY PROTOCOL IN",
     }  # fmt: skip
     stem = name.partition(" (")[0].partition(",")[0]
     if name in through_both or stem in through_both:

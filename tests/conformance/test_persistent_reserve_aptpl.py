@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.reservations import APTPL, CONFLICT, out, read_in
 from support.scsi import FIRST, SECOND, make_lu, make_target, pattern
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
@@ -28,7 +29,6 @@ from tcm.target.persistent_reservations import NexusName, Registration, State
 
 anyio_test = pytest.mark.anyio
 A, B = 0xA1, 0xB2
-CONFLICT = Status.RESERVATION_CONFLICT
 SERIAL = "11111111-2222-3333-4444-555555555555"
 
 
@@ -53,23 +53,14 @@ def file_in(directory: Path) -> Path:
     return directory / "pr" / f"aptpl_{SERIAL}"
 
 
-async def out(client, action, key=0, new=0, kind=0, *, aptpl=False, expect=Status.GOOD):
-    data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes(4) + bytes((aptpl, 0, 0, 0))
-    await client.execute(cdb.persistent_reserve_out(action, kind), data, expect=expect)
-
-
-async def read_in(client, action):
-    return (await client.execute(cdb.persistent_reserve_in(action), read_length=65535)).data_in
-
-
 @anyio_test
 @pytest.mark.parametrize("kind", list(ReservationType))
 async def test_persistent_reserve_aptpl_survives(tmp_path: Path, kind: ReservationType) -> None:
     """SPC-5 5.14.5: keys and reservation are there after a loss of power; PRGENERATION is zero; PTPL_A says it."""
     path = file_in(tmp_path)
     async with powered(tmp_path) as (one, two):
-        await out(one, OutAction.REGISTER, 0, A, aptpl=True)
-        await out(two, OutAction.REGISTER, 0, B, aptpl=True)
+        await out(one, OutAction.REGISTER, 0, A, flags=APTPL)
+        await out(two, OutAction.REGISTER, 0, B, flags=APTPL)
         await out(one, OutAction.RESERVE, A, kind=kind)
         before = await read_in(one, InAction.READ_FULL_STATUS)
         assert path.read_text().count("PR_REG_END") == 2
@@ -78,7 +69,7 @@ async def test_persistent_reserve_aptpl_survives(tmp_path: Path, kind: Reservati
         assert after[:4] == bytes(4)
         zeroed = [data[4:8] + data[8:26] + data[28:] for data in (before, after)]  # the port's number is this process's
         assert zeroed[0][:40] == zeroed[1][:40]
-        assert (await read_in(one, InAction.REPORT_CAPABILITIES))[2:4] == bytes.fromhex("9db1")
+        assert (await read_in(one, InAction.REPORT_CAPABILITIES))[2:4] == bytes.fromhex("9dc1")
         await one.write(10, 0, pattern(512))
         await two.write(10, 0, pattern(512), expect=Status.GOOD if kind.for_registrants else CONFLICT)
         await out(one, OutAction.CLEAR, A)
@@ -92,7 +83,7 @@ async def test_persistent_reserve_aptpl_zero(tmp_path: Path) -> None:
     async with powered(tmp_path) as (one, _):
         await out(one, OutAction.REGISTER, 0, A)
         assert not path.exists()
-        await out(one, OutAction.REGISTER, A, B, aptpl=True)
+        await out(one, OutAction.REGISTER, A, B, flags=APTPL)
         await out(one, OutAction.REGISTER, B, A)
     async with powered(tmp_path) as (one, _):
         assert await read_in(one, InAction.READ_KEYS) == bytes(8)
@@ -112,16 +103,18 @@ async def test_persistent_reserve_aptpl_cannot_be_kept(tmp_path: Path) -> None:
     """SPC-5 5.14.5: what cannot be kept does not take effect."""
     async with powered(tmp_path) as (one, _):
         (tmp_path / "pr").write_text("in the way")
-        await out(one, OutAction.REGISTER, 0, A, aptpl=True, expect=InternalTargetFailure)
+        await out(one, OutAction.REGISTER, 0, A, flags=APTPL, expect=InternalTargetFailure)
         assert await read_in(one, InAction.READ_KEYS) == bytes(8)
         (tmp_path / "pr").unlink()
-        await out(one, OutAction.REGISTER, 0, A, aptpl=True)
+        await out(one, OutAction.REGISTER, 0, A, flags=APTPL)
 
 
 @anyio_test
 @pytest.mark.parametrize("text", ["", "PR_REG_START: 0\n", "nonsense\n", "No Registrations"])
-async def test_persistent_reserve_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
-    """SPC-5 5.14.11.5: what cannot be read back is reported, not forgotten, until REPLACE LOST RESERVATION."""
+async def test_persistent_reserve_out_replace_lost_reservation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """SPC-4 5.13.5.3.2, 5.13.11.3: what cannot be read back is reported, not forgotten, until it is replaced."""
     path = file_in(tmp_path)
     path.parent.mkdir()
     path.write_text(text)
@@ -131,14 +124,21 @@ async def test_persistent_reserve_lost(tmp_path: Path, caplog: pytest.LogCapture
             lost = PersistentReservationInformationLost
             await one.read(10, 0, 1, expect=lost)
             await one.write(10, 0, pattern(512), expect=lost)
+            await one.test_unit_ready(expect=lost)
             await one.inquiry()
-            await one.execute(cdb.persistent_reserve_in(InAction.READ_KEYS), read_length=8, expect=lost)
+            await one.request_sense()
+            await one.execute(cdb.start_stop_unit(start=True))
+            await one.execute(cdb.start_stop_unit(), expect=lost)
+            await one.execute(bytes.fromhex("ef0000000000"), expect=lost)
+            for action in InAction:
+                await one.execute(cdb.persistent_reserve_in(action), read_length=8, expect=lost)
             await out(one, OutAction.REGISTER, 0, A, expect=lost)
             replace = OutAction.REPLACE_LOST_RESERVATION
             await out(one, replace, 0, 0, 1, expect=InvalidFieldInParameterList)
-            await out(one, replace, B, A, 1, expect=CONFLICT)
+            await out(one, replace, B, A, 1, expect=InvalidFieldInParameterList)
             assert path.read_text() == text
-            await out(one, replace, 0, A, ReservationType.WRITE_EXCLUSIVE, aptpl=True)
+            await out(one, replace, 0, A, ReservationType.WRITE_EXCLUSIVE, flags=APTPL)
+            assert await read_in(one, InAction.READ_KEYS) == bytes(4) + bytes.fromhex("00000008 00000000000000a1")
             await one.write(10, 0, pattern(512))
             await two.write(10, 0, pattern(512), expect=CONFLICT)
     async with powered(tmp_path) as (one, two):

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 
 import anyio
 import pytest
+from support import reservations
+from support.reservations import CONFLICT, keys
 from support.scsi import FIRST, SECOND, logical_unit, make_lu, make_target, pattern
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
@@ -20,7 +22,6 @@ from tcm.testing.memory_store import Values
 
 pytestmark = pytest.mark.anyio
 A, B, C = 0xA1, 0xB2, 0xC3
-CONFLICT = Status.RESERVATION_CONFLICT
 Kind = ReservationType
 Nodes = tuple[ApplicationClient, ApplicationClient, ApplicationClient]
 
@@ -47,16 +48,10 @@ async def nodes(values: Values) -> AsyncIterator[Nodes]:
 
 
 async def out(
-    client: ApplicationClient, action: OutAction, key: int = 0, new: int = 0, kind: int = 0, expect: Expected = Status.GOOD
+    client: ApplicationClient, action: OutAction, key: int = 0, new: int = 0, kind: int = 0, **more: Expected
 ) -> None:
-    data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes(8)
-    await client.execute(cdb.persistent_reserve_out(action, kind), data, expect=expect)
+    await reservations.out(client, action, key, new, kind, **more)
     await anyio.wait_all_tasks_blocked()  # the other node has heard of it
-
-
-async def keys(client: ApplicationClient) -> list[int]:
-    data = (await client.execute(cdb.persistent_reserve_in(InAction.READ_KEYS), read_length=255)).data_in
-    return [int.from_bytes(data[at : at + 8], "big") for at in range(8, len(data), 8)]
 
 
 async def test_persistent_reserve_shared_register(nodes: Nodes) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tcm.scsi import log_pages, lun
 from tcm.scsi.command_table import COMMANDS, rows
 from tcm.scsi.diagnostic_pages import parse_send_diagnostic, supported_diagnostic_pages
-from tcm.scsi.log_pages import ParameterFormat
+from tcm.scsi.log_pages import LogParameter, PageControl, ParameterFormat
 from tcm.scsi.report_luns import SelectReport, report_luns_data
 from tcm.scsi.report_supported import TaskManagementSupport, all_commands, one_command, task_management_functions
 from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
@@ -17,25 +17,27 @@ READ_10 = rows(0x28)[0]
 
 
 def test_supported_log_pages():
-    assert log_pages.supported_pages().hex(" ") == "00 00 00 02 00 0f"
-    assert log_pages.supported_pages_and_subpages().hex(" ") == "40 ff 00 06 00 00 00 ff 0f 00"
+    keys = [(0x0F, 0), (0x19, 1), (0x00, 0xFF), (0x00, 0), (0x19, 0)]
+    assert log_pages.supported_pages(keys).hex(" ") == "00 00 00 03 00 0f 19"
+    assert log_pages.supported_subpages(keys).hex(" ") == "40 ff 00 0a 00 00 00 ff 0f 00 19 00 19 01"
+    assert log_pages.supported_subpages(keys, 0x19).hex(" ") == "d9 ff 00 04 19 00 19 01"
 
 
-def test_application_client_log_page():
-    """SPC-5 7.3.4: 64 parameters of 252 bytes; none has been written."""
-    data = log_pages.application_client()
-    assert data[:8].hex(" ") == "8f 00 40 00 00 00 03 fc"
-    found = list(log_pages.parse_parameters(data))
-    assert [code for code, _, _ in found] == list(range(64))
-    assert {value for _, _, value in found} == {bytes(252)}
-    assert [code for code, _, _ in log_pages.parse_parameters(log_pages.application_client(62))] == [62, 63]
+def test_log_parameter_values():
+    """SPC-5 7.3.2: thresholds of counters that are not compared are all ones; a list has one value."""
+    counted = log_pages.counter(5, 0x1234, 4)
+    packed = [counted.pack(control).hex(" ") for control in PageControl]
+    assert packed == ["00 05 20 04 " + value for value in ("ff ff ff ff", "00 00 12 34", "ff ff ff ff", "00 00 00 00")]
+    text = LogParameter(6, ParameterFormat.ASCII_LIST, b"abc")
+    assert {text.pack(control) for control in PageControl} == {b"\0\6\x21\3abc"}
+    assert log_pages.counter(0, 1 << 40, 4, bounded=False).pack() == bytes.fromhex("00002204ffffffff")
 
 
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.sampled_from(ParameterFormat), st.binary(max_size=255)), max_size=5))
 def test_log_parameters_round_trip(found):
     data = log_pages.page((0x30, 0x01), b"".join(log_pages.parameter(*each) for each in found))
     assert data[:2].hex() == "f001"
-    assert list(log_pages.parse_parameters(data)) == found
+    assert list(log_pages.parse_parameters(data)) == [(code, 0x20 | form, value) for code, form, value in found]
 
 
 @given(st.integers(1, 40))

@@ -31,8 +31,16 @@ async def test_device_identification_names_unit_port_and_device():
         association: [each.type for each in found if each.association == association] for association in Association
     }
     assert by_association == {
-        Association.LOGICAL_UNIT: [DesignatorType.NAA, DesignatorType.T10_VENDOR_ID],
-        Association.TARGET_PORT: [DesignatorType.RELATIVE_TARGET_PORT, DesignatorType.SCSI_NAME_STRING],
+        Association.LOGICAL_UNIT: [
+            DesignatorType.NAA,
+            DesignatorType.T10_VENDOR_ID,
+            DesignatorType.LOGICAL_UNIT_GROUP,
+        ],
+        Association.TARGET_PORT: [
+            DesignatorType.TARGET_PORT_GROUP,
+            DesignatorType.RELATIVE_TARGET_PORT,
+            DesignatorType.SCSI_NAME_STRING,
+        ],
         Association.TARGET_DEVICE: [DesignatorType.SCSI_NAME_STRING],
     }
     assert found[-1].data.rstrip(b"\0") == TARGET.encode()

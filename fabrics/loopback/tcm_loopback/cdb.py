@@ -294,10 +294,20 @@ def mode_select(length: int, parameter_list_length: int, *, pf: bool = True, sp:
     return bytes((0x55, flags, 0, 0, 0, 0, 0)) + parameter_list_length.to_bytes(2, "big") + b"\0"
 
 
-def log_sense(page: int, subpage: int = 0, *, control: int = 1, allocation_length: int = 4096, pointer: int = 0) -> bytes:
+def log_sense(
+    page: int, subpage: int = 0, *, control: int = 1, allocation_length: int = 4096, pointer: int = 0, sp: bool = False
+) -> bytes:
     """LOG SENSE. ``control`` is PC: 1 is cumulative values."""
-    cdb = bytes((0x4D, 0, control << 6 | page, subpage, 0)) + pointer.to_bytes(2, "big")
+    cdb = bytes((0x4D, sp, control << 6 | page, subpage, 0)) + pointer.to_bytes(2, "big")
     return cdb + allocation_length.to_bytes(2, "big") + b"\0"
+
+
+def log_select(
+    parameter_list_length: int = 0, *, pcr: bool = False, sp: bool = False, control: int = 1, page: int = 0, subpage: int = 0
+) -> bytes:
+    """LOG SELECT. ``control`` is PC."""
+    cdb = bytes((0x4C, pcr << 1 | sp, control << 6 | page, subpage, 0, 0, 0))
+    return cdb + parameter_list_length.to_bytes(2, "big") + b"\0"
 
 
 def report_supported_operation_codes(
@@ -393,3 +403,25 @@ def persistent_reserve_in(action: int, allocation_length: int = 65535) -> bytes:
 def persistent_reserve_out(action: int, kind: int = 0, length: int = 24, *, scope: int = 0) -> bytes:
     """PERSISTENT RESERVE OUT (SPC-5 6.16)."""
     return bytes((0x5F, action, scope << 4 | kind, 0, 0)) + length.to_bytes(4, "big") + b"\0"
+
+
+def report_target_port_groups(allocation_length: int = 4096, *, data_format: int = 0) -> bytes:
+    """REPORT TARGET PORT GROUPS. ``data_format`` 1 asks for the extended header."""
+    start = bytes((0xA3, data_format << 5 | 0x0A, 0, 0, 0, 0))
+    return start + allocation_length.to_bytes(4, "big") + bytes(2)
+
+
+def set_target_port_groups(parameter_list_length: int) -> bytes:
+    """SET TARGET PORT GROUPS; see :func:`target_port_groups_parameters`."""
+    return bytes((0xA4, 0x0A, 0, 0, 0, 0)) + parameter_list_length.to_bytes(4, "big") + bytes(2)
+
+
+def target_port_groups_parameters(*changes: tuple[int, int]) -> bytes:
+    """SET TARGET PORT GROUPS's parameter list, of pairs: target port group (or target port, for state 14) and access state."""
+    return bytes(4) + b"".join(bytes((state, 0)) + identifier.to_bytes(2, "big") for identifier, state in changes)
+
+
+def report_referrals(lba: int = 0, allocation_length: int = 4096, *, one_segment: bool = False) -> bytes:
+    """REPORT REFERRALS."""
+    cdb = bytes((0x9E, 0x13)) + lba.to_bytes(8, "big") + allocation_length.to_bytes(4, "big")
+    return cdb + bytes((one_segment, 0))

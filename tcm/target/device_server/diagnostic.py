@@ -9,6 +9,7 @@ from tcm.scsi.diagnostic_pages import DIAGNOSTIC_PAGES, parse_send_diagnostic, s
 from tcm.scsi.sense import CheckCondition, InvalidFieldInCdb, LogicalUnitFailedSelfTest, ParameterListLengthError
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
+from tcm.target.log_parameters import SelfTestResult
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PF, _SELFTEST = 0x10, 0x04
+DEFAULT_SELF_TEST = 0
+"""SELF-TEST CODE of SELFTEST."""
 _PCV = 0x01
 
 
@@ -53,12 +56,15 @@ def _send(task: Task) -> Coroutine[Any, Any, None] | None:
 async def _self_test(lu: LogicalUnit) -> None:
     """The default self-test: the first and the last block can be read."""
     buffer = memoryview(bytearray(lu.block_size))
-    try:
-        for lba in {0, lu.blocks - 1}:
+    results = lu.log_parameters
+    for lba in {0, lu.blocks - 1}:
+        try:
             await lu.medium.read([buffer], lba)
-    except CheckCondition as error:
-        log.warning("%s: the self-test failed: %s", lu.name, error.sense)
-        raise LogicalUnitFailedSelfTest from error
+        except CheckCondition as error:
+            log.warning("%s: the self-test failed: %s", lu.name, error.sense)
+            results.self_tests.appendleft(SelfTestResult(DEFAULT_SELF_TEST, results.hours, error.sense, lba))
+            raise LogicalUnitFailedSelfTest from error
+    results.self_tests.appendleft(SelfTestResult(DEFAULT_SELF_TEST, results.hours, None))
 
 
 def _receive(task: Task) -> None:

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tcm.backstore import Support
-from tcm.scsi import designators, vpd
+from tcm.scsi import designators, third_party_copy, vpd
 from tcm.scsi.command import Feature
+from tcm.scsi.command_table import rows
 from tcm.scsi.designators import Association
 from tcm.scsi.inquiry import (
     DeviceType,
@@ -17,6 +18,7 @@ from tcm.scsi.inquiry import (
     standard_inquiry_data,
     version_descriptors,
 )
+from tcm.target.copy_manager import MAXIMUM_COPIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,8 @@ def standard_data(itl: ITLNexus) -> bytes:
         removable=lu.removable,
         multiple_ports=ports > 1,
         protect=lu.protection.supported,
+        tpgs=itl.exported.target_port_group.attributes.access_type,
+        third_party_copy=Feature.THIRD_PARTY_COPY in lu.features,
         versions=version_descriptors(protocol_of(itl.nexus)),
     )
 
@@ -63,18 +67,28 @@ def port_designators(nexus: ITNexus) -> list[designators.Designator]:
     ]
 
 
-def _device_identification(itl: ITLNexus) -> bytes:
-    lu = itl.logical_unit
-    found = [
+def unit_designators(lu: LogicalUnit) -> list[designators.Designator]:
+    """The logical unit's own designators."""
+    return [
         designators.naa_6(lu.serial, lu.identity.company_id),
         designators.t10_vendor_id(lu.identity.vendor, lu.identity.product, lu.serial),
+    ]
+
+
+def _device_identification(itl: ITLNexus) -> bytes:
+    lu = itl.logical_unit
+    lu_group = lu.asymmetric_access.logical_unit_group
+    found = [
+        *unit_designators(lu),
+        designators.logical_unit_group(lu_group.identifier if lu_group is not None else 0),
+        designators.target_port_group(itl.exported.target_port_group.identifier, protocol_of(itl.nexus)),
         *port_designators(itl.nexus),
     ]
     return vpd.device_identification(found)
 
 
 def _extended_inquiry_data(lu: LogicalUnit) -> bytes:
-    fields: dict[str, int] = {"v_sup": lu.capabilities.flush is Support.NATIVE}
+    fields: dict[str, int] = {"v_sup": lu.capabilities.flush is Support.NATIVE, "r_sup": Feature.REFERRALS in lu.features}
     if lu.protection.supported:
         fields |= {"spt": vpd.SUPPORTED_PROTECTION_TYPES, "grd_chk": 1, "app_chk": 1, "ref_chk": 1, "no_pi_chk": 1}
     return vpd.extended_inquiry_data(**fields)
@@ -98,15 +112,47 @@ def _logical_block_provisioning(lu: LogicalUnit) -> bytes:
     )
 
 
+def _referrals(lu: LogicalUnit) -> bytes:
+    lba_map = lu.asymmetric_access.lba_map
+    if lba_map is None:
+        return vpd.referrals()
+    return vpd.referrals(segment_size=lba_map.segment_size, segment_multiplier=lba_map.segment_multiplier)
+
+
+def _third_party_copy(lu: LogicalUnit) -> bytes:
+    actions = {
+        code: [row.service_action or 0 for row in rows(code) if row.feature is None or row.feature in lu.features]
+        for code in THIRD_PARTY_COPY_CODES
+    }
+    descriptors = [third_party_copy.supported_commands(actions), *third_party_copy.extended_copy_descriptors(MAXIMUM_COPIES)]
+    return third_party_copy.third_party_copy_page(descriptors)
+
+
+THIRD_PARTY_COPY_CODES = (0x83, 0x84)
+"""Operation codes whose service actions are third-party copy commands."""
+_PAGES_WITH = {vpd.VpdPage.THIRD_PARTY_COPY: Feature.THIRD_PARTY_COPY}
+"""VPD pages that a logical unit without a feature does not have."""
+
+
+def vpd_page(itl: ITLNexus, code: int) -> bytes | None:
+    """A VPD page; ``None`` if the logical unit does not have it."""
+    return VPD_PAGES[code](itl) if code in _pages_of(itl.logical_unit) else None
+
+
+def _pages_of(lu: LogicalUnit) -> list[int]:
+    return [code for code in VPD_PAGES if _PAGES_WITH.get(vpd.VpdPage(code)) in {None, *lu.features}]
+
+
 VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
-    vpd.VpdPage.SUPPORTED_PAGES: lambda _: vpd.supported_pages(VPD_PAGES),
+    vpd.VpdPage.SUPPORTED_PAGES: lambda itl: vpd.supported_pages(_pages_of(itl.logical_unit)),
     vpd.VpdPage.UNIT_SERIAL_NUMBER: lambda itl: vpd.unit_serial_number(itl.logical_unit.serial),
     vpd.VpdPage.DEVICE_IDENTIFICATION: _device_identification,
     vpd.VpdPage.EXTENDED_INQUIRY_DATA: lambda itl: _extended_inquiry_data(itl.logical_unit),
+    vpd.VpdPage.THIRD_PARTY_COPY: lambda itl: _third_party_copy(itl.logical_unit),
     vpd.VpdPage.BLOCK_LIMITS: lambda itl: vpd.block_limits(**asdict(itl.logical_unit.limits)),
     vpd.VpdPage.BLOCK_DEVICE_CHARACTERISTICS: lambda itl: _block_device_characteristics(itl.logical_unit),
     vpd.VpdPage.LOGICAL_BLOCK_PROVISIONING: lambda itl: _logical_block_provisioning(itl.logical_unit),
-    vpd.VpdPage.REFERRALS: lambda _: vpd.referrals(),
+    vpd.VpdPage.REFERRALS: lambda itl: _referrals(itl.logical_unit),
 }
 
 _WELL_KNOWN = peripheral(PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)

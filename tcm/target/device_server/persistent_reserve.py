@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.persistent_reservations import (
     MAXIMUM_PARAMETER_LIST_LENGTH,
     PARAMETER_LIST_LENGTH,
     FullStatus,
-    InAction,
     OutAction,
     OutParameters,
     ReservationType,
@@ -23,24 +22,23 @@ from tcm.scsi.persistent_reservations import (
     read_reservation_data,
 )
 from tcm.scsi.sense import (
+    InsufficientRegistrationResources,
     InternalTargetFailure,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     ParameterListLengthError,
-    PersistentReservationInformationLost,
     ReservationConflict,
 )
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler
-from tcm.target.persistent_reservations import NexusName, Registration, Request, change
+from tcm.target.persistent_reservations import NexusName, Request, change
+from tcm.target.registrants import registrants
 from tcm.target.unit_attention import COMMANDS_CLEARED_BY_ANOTHER_INITIATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from tcm.scsi.transport_id import TransportId
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
     from tcm.target.task import Task
@@ -58,8 +56,8 @@ _MAKE_APTPL = {
     OutAction.REGISTER_AND_MOVE: 17,
     OutAction.REPLACE_LOST_RESERVATION: 20,
 }
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _TYPES = {kind.value: kind for kind in ReservationType}
-_RELATIVE_PORT = 18
 
 
 def _prepare_in(task: Task) -> int:
@@ -68,8 +66,6 @@ def _prepare_in(task: Task) -> int:
     assert lu is not None
     if lu.reservation_holder is not None:
         raise ReservationConflict
-    if lu.persistent_reservations.lost and task.cdb[1] & 0x1F != InAction.REPORT_CAPABILITIES:
-        raise PersistentReservationInformationLost
     return 0
 
 
@@ -120,7 +116,7 @@ def _prepare_out(task: Task) -> int:
     action = OutAction(cdb[1] & 0x1F)
     if lu.reservation_holder is not None:
         raise ReservationConflict
-    lu.persistent_reservations.check_replacement(action)
+    lu.persistent_reservations.check_replacement(action, task.nexus)
     kind: ReservationType | None = None
     if action not in _IGNORE_TYPE:
         if cdb[2] >> 4:
@@ -164,7 +160,7 @@ async def _out_later(
     reservations = lu.persistent_reservations
     async with reservations.changing:
         while True:
-            reservations.check_replacement(action)
+            reservations.check_replacement(action, task.nexus)
             if lu.reservation_holder is not None:
                 raise ReservationConflict
             done = change(reservations.state, _request(itl, action, kind, parameters))
@@ -172,107 +168,34 @@ async def _out_later(
                 if await reservations.keep(done.state):
                     break
             except OSError as error:
-                raise InternalTargetFailure from error
+                full = error.errno in _NO_ROOM and action in _MAKE_APTPL
+                raise (InsufficientRegistrationResources if full else InternalTargetFailure) from error
         reservations.take_effect(done.state, done.attentions)
     if action is OutAction.PREEMPT_AND_ABORT:
         await _abort(task, itl, done.preempted)
 
 
 def _request(itl: ITLNexus, action: OutAction, kind: ReservationType | None, parameters: OutParameters) -> Request:
-    lu, nexus = itl.logical_unit, itl.nexus
-    reservations = lu.persistent_reservations
-    sender = reservations.name_of(nexus)
-    others: dict[NexusName, Registration] = {}
-    port, here = nexus.initiator_port, nexus.target_portal_group
-    if action is OutAction.REGISTER_AND_MOVE:
-        if reservations.state.holder == sender:  # otherwise it conflicts, whatever else is wrong
-            others = _move_target(lu, here, parameters)
-    elif action in _MAKE_APTPL:
-        ports = _ports(lu, here, port.name) if parameters.all_tg_pt else [here]
-        for group in ports:
-            name = NexusName(sender.initiator, sender.isid, group.target.name, group.tag)
-            others[name] = _registration(lu, group, port.transport_id, parameters.new_key)
-        for transport_id, offset in zip(parameters.transport_ids, parameters.offsets, strict=True):
-            for isid in _isids(lu, transport_id, offset):
-                named = _ports(lu, here, transport_id.name) if parameters.all_tg_pt else [here]
-                _check_initiator(here, transport_id, offset, admitted=any(g.admits(_name(transport_id)) for g in named))
-                for group in named:
-                    name = NexusName(_name(transport_id), isid, group.target.name, group.tag)
-                    whole = replace(transport_id, isid=isid or transport_id.isid)
-                    others.setdefault(name, _registration(lu, group, whole.pack(), parameters.new_key))
-    return Request(action=action, kind=kind, parameters=parameters, sender=sender, others=others)
-
-
-def _registration(lu: LogicalUnit, group: TargetPortalGroup, transport_id: bytes, key: int) -> Registration:
-    return Registration(
-        key=key,
-        fabric=group.target.fabric_name,
-        transport_id=transport_id,
-        relative_port=group.relative_target_port_identifier,
-        lun=next((number for number, lun in group.luns.items() if lun.logical_unit is lu), 0),
+    return Request(
+        action=action,
+        kind=kind,
+        parameters=parameters,
+        sender=itl.logical_unit.persistent_reservations.name_of(itl.nexus),
+        others=lambda: registrants(itl, action, parameters),
     )
 
 
-def _name(transport_id: TransportId) -> str:
-    """The initiator port's name as its fabric writes it."""
-    return transport_id.name if transport_id.protocol is ProtocolIdentifier.ISCSI else f"naa.{transport_id.name}"
-
-
-def _ports(lu: LogicalUnit, here: TargetPortalGroup, initiator: str) -> list[TargetPortalGroup]:
-    """ALL_TG_PT: this target port, and the others of its fabric that the initiator may use."""
-    fabric = here.target.fabric_name
-    others = [port for port in lu.ports if port.target.fabric_name == fabric and port.admits(initiator) and port is not here]
-    return [here, *sorted(others, key=lambda port: port.relative_target_port_identifier)]
-
-
-def _isids(lu: LogicalUnit, transport_id: TransportId, offset: int) -> list[bytes | None]:
-    """An iSCSI name without ISID stands for all the initiator's ports that are known (SPC-5 7.6.4.6)."""
-    if transport_id.protocol is not ProtocolIdentifier.ISCSI or not lu.persistent_reservations.enforce_isids:
-        return [None]
-    if transport_id.isid is not None:
-        return [transport_id.isid]
-    known = {
-        itl.nexus.initiator_port.isid: None for itl in lu.itl_nexuses if itl.nexus.initiator_port.name == transport_id.name
-    }
-    if not known:
-        raise InvalidFieldInParameterList.at(offset)
-    return list(known)
-
-
-def _check_initiator(group: TargetPortalGroup, transport_id: TransportId, offset: int, *, admitted: bool) -> None:
-    """The protocol is the target port's, and the initiator is one that may log in there."""
-    iscsi = transport_id.protocol is ProtocolIdentifier.ISCSI
-    text = transport_id.name
-    if not text.isprintable() or " " in text:
-        raise InvalidFieldInParameterList.at(offset)
-    if iscsi is not (group.target.fabric_name == "iscsi") or not admitted:
-        raise InvalidFieldInParameterList.at(offset)
-
-
-def _move_target(lu: LogicalUnit, here: TargetPortalGroup, parameters: OutParameters) -> dict[NexusName, Registration]:
-    found = [port for port in lu.ports if port.relative_target_port_identifier == parameters.relative_port]
-    if not found:
-        raise InvalidFieldInParameterList.at(_RELATIVE_PORT)
-    group = found[0]  # it may export the unit under several LUNs
-    (transport_id,), (offset,) = parameters.transport_ids, parameters.offsets
-    enforced = lu.persistent_reservations.enforce_isids
-    if transport_id.protocol is ProtocolIdentifier.ISCSI and enforced and transport_id.isid is None:
-        raise InvalidFieldInParameterList.at(offset)
-    _check_initiator(group, transport_id, offset, admitted=group.admits(_name(transport_id)))
-    if group.target.fabric_name != here.target.fabric_name:
-        raise InvalidFieldInParameterList.at(_RELATIVE_PORT)
-    isid = transport_id.isid if enforced else None
-    name = NexusName(_name(transport_id), isid, group.target.name, group.tag)
-    return {name: _registration(lu, group, transport_id.pack(), parameters.new_key)}
-
-
 async def _abort(task: Task, itl: ITLNexus, preempted: tuple[NexusName, ...]) -> None:
-    """The preempted I_T nexuses' tasks, apart from this one; returns when the last of them has ended (SPC-5 5.14.11.2.6)."""
+    """The preempted I_T nexuses' tasks, apart from this one, and what they prevented (SPC-4 5.13.11.2.6).
+
+    Returns when the last of the tasks has ended.
+    """
     from tcm.target.router import abort  # the router imports the handlers
 
     lu = itl.logical_unit
     reservations = lu.persistent_reservations
     names = set(preempted)
+    lu.prevented -= {each for each in lu.prevented if reservations.name_of(each.nexus) in names}
     doomed = [other for other in tuple(lu.task_set) if other is not task and reservations.name_of(other.nexus) in names]
     tells = lu.mode_parameters.task_aborted_status
     if not tells:
@@ -281,6 +204,7 @@ async def _abort(task: Task, itl: ITLNexus, preempted: tuple[NexusName, ...]) ->
     ended = anyio.Event()
     abort(doomed, respond=lambda each: tells and each.nexus is not itl.nexus, then=ended.set)
     await ended.wait()
+    await lu.copies.abort(lambda nexus: reservations.name_of(nexus) in names)
 
 
 HANDLERS = {

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.asymmetric_access import DISCONNECTED, REFUSED
+from tcm.scsi.inquiry import DeviceType, PeripheralQualifier, peripheral
 from tcm.scsi.report_luns import SelectReport, report_luns_data
 from tcm.scsi.sense import CheckCondition, InvalidFieldInCdb, Sense, SenseKey
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
-from tcm.target.device_server.identification import VPD_PAGES, standard_data
+from tcm.target.device_server.identification import standard_data, vpd_page
 from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 
 if TYPE_CHECKING:
     from tcm.target.nexus import ITLNexus, ITNexus
     from tcm.target.task import Task
 
+_NOT_CONNECTED = bytes((peripheral(PeripheralQualifier.NOT_CONNECTED, DeviceType.DIRECT_ACCESS_BLOCK),))
 _SELECT_REPORTS = frozenset(SelectReport)
 
 
@@ -23,7 +26,7 @@ def _test_unit_ready(task: Task) -> None:
 
 
 def _request_sense(task: Task) -> None:
-    """A pending unit attention, which this clears; or why the unit is not ready; or that nothing is the matter."""
+    """A pending unit attention, which this clears; or why the unit is not accessible or not ready; or that all is well."""
     itl = task.itl
     assert itl is not None
     cdb = task.cdb
@@ -34,6 +37,9 @@ def _pollable_sense(itl: ITLNexus) -> Sense:
     attention = itl.take_attention()
     if attention is not None:
         return attention.sense()
+    state = itl.exported.access_state
+    if state in REFUSED:
+        return REFUSED[state]().sense
     try:
         itl.logical_unit.check_ready()
     except CheckCondition as error:
@@ -47,14 +53,16 @@ def _inquiry(task: Task) -> None:
     cdb = task.cdb
     code = cdb[2]
     if cdb[1] & 0x01:
-        builder = VPD_PAGES.get(code)
-        if builder is None:
+        page = vpd_page(itl, code)
+        if page is None:
             raise InvalidFieldInCdb.at(2)
-        data = builder(itl)
+        data = page
     elif code:
         raise InvalidFieldInCdb.at(2)
     else:
         data = standard_data(itl)
+    if itl.exported.access_state in DISCONNECTED:
+        data = _NOT_CONNECTED + data[1:]
     give(task, data, cdb[3] << 8 | cdb[4])
 
 

@@ -19,6 +19,7 @@ from tcm.scsi.sense import InvalidFieldInParameterList, LbaOutOfRange, Parameter
 from tcm.target.device_server.blocks import check_range
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler
+from tcm.target.segments import check_segments
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
@@ -54,6 +55,9 @@ def _unmap(task: Task) -> Coroutine[Any, Any, None] | None:
     for lba, blocks in ranges:
         if lba + blocks > lu.blocks:
             raise LbaOutOfRange(information=max(lba, lu.blocks))
+    if task.itl is not None and task.itl.gated:
+        for lba, blocks in ranges:
+            check_segments(task.itl, lba, blocks)
     ranges = [(lba, blocks) for lba, blocks in ranges if blocks]
     return _unmap_ranges(task, lu, ranges) if ranges else None
 
