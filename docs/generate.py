@@ -27,6 +27,7 @@ from tcm.scsi.command import VARIABLE_LENGTH, Feature
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES
 from tcm.scsi.sense import CheckCondition
+from tcm.target import reservation_matrix
 from tcm.target.device_server.identification import VPD_PAGES
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
 from tcm.target.log_page_table import listed_pages
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("plugins.md", "docs/conformance.md", "docs/limits.md", "docs/state-machines.md")
+PAGES = ("plugins.md", "docs/conformance.md", "docs/limits.md", "docs/reservations.md", "docs/state-machines.md")
 ROLE = re.compile(r":(?:meth|class|func|mod|attr|data):`~?(?:[\w.]+\.)?(\w+)`")
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -321,6 +322,7 @@ def commands() -> list[str]:
         Feature.COMPARE_AND_WRITE: "`emulate_caw`",
         Feature.ATOMIC_WRITE: "",
         Feature.BLOCK_ERASE: "thin provisioning",
+        Feature.CRYPTOGRAPHIC_ERASE: "a backstore that encrypts",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
         Feature.THIRD_PARTY_COPY: "`emulate_3pc`",
@@ -340,6 +342,12 @@ def commands() -> list[str]:
         rows.append((command.name, code, command.reservation.name.lower(), persistent, states, erasing, needs[command.feature]))
     heads = ("command", "code", "under another nexus's SPC-2 reservation", "under a persistent reservation it has no part in")
     return table((*heads, "ALUA states", "while the medium is erased", "offered with"), rows)
+
+
+def reservation_rows(headings: Sequence[str], rows: Iterable[reservation_matrix.Row]) -> list[str]:
+    """A table of what a persistent reservation stops."""
+    word = {True: "Allowed", False: "Conflict"}
+    return table(headings, [(row.name, *(word[each] for each in row.allowed)) for row in rows])
 
 
 def page_code(code: int, subpage: int = 0) -> str:
@@ -395,6 +403,12 @@ def limits() -> list[str]:
 
 
 PARTS: dict[str, Callable[[], list[str]]] = {
+    "reservation-matrix": lambda: reservation_rows(
+        ("command", *(heading for heading, _, _ in reservation_matrix.COLUMNS)), reservation_matrix.commands()
+    ),
+    "reservation-service-actions": lambda: reservation_rows(
+        ("service action", "registered", "not registered"), reservation_matrix.service_actions()
+    ),
     "backstore-required": lambda: entries(required(Backstore)),
     "backstore-optional": lambda: entries(optional(Backstore)),
     "capabilities": lambda: described_fields(Capabilities),

@@ -97,6 +97,9 @@ class ThreadedBackstore(Backstore):
     def protection_label(self) -> bytes:
         return self.blocking.protection_label()
 
+    async def erase_key(self) -> None:
+        await self._run(self.blocking.erase_key)
+
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
         inner = source.blocking if isinstance(source, ThreadedBackstore) else source
         return await self._run(self.blocking.copy_range, inner, source_offset, offset, length)
@@ -165,6 +168,10 @@ class SerializedBackstore(BackstoreFilter):
     async def set_protection(self, length: int, label: bytes) -> None:
         async with self._lock:
             await self.inner.set_protection(length, label)
+
+    async def erase_key(self) -> None:
+        async with self._lock:
+            await self.inner.erase_key()
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return not self._lock.locked() and self.inner.read_nowait(buffers, offset)

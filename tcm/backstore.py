@@ -114,6 +114,8 @@ class Capabilities:
     """NATIVE: there is room beside the data for protection information; otherwise FORMAT UNIT with it is refused."""
     copy_range: Support = Support.NONE
     """NATIVE: :meth:`Backstore.copy_range` is worth calling. Otherwise the core reads and writes."""
+    cryptographic_erase: Support = Support.NONE
+    """NATIVE: all data is stored encrypted, and :meth:`Backstore.erase_key` makes it unreadable for good."""
     rotational: bool = False
     """A rotating disk, for the Block Device Characteristics VPD page."""
     optimal_transfer: int = 0
@@ -139,6 +141,7 @@ def _capabilities_of(cls: type[Any], base: type[Any]) -> Capabilities:
         extents=support("extents"),
         protection=support("set_protection", Support.NONE),
         copy_range=support("copy_range", Support.NONE),
+        cryptographic_erase=support("erase_key", Support.NONE),
         nowait=overrides("read_nowait") or overrides("write_nowait"),
     )
 
@@ -253,6 +256,16 @@ class Backstore(ABC):
         If omitted: the core reads and writes.
         """
         return 0
+
+    async def erase_key(self) -> None:
+        """Throw away the key that all data are encrypted with, and go on with a new one; durable when this returns.
+
+        What was there before cannot be had back by any means; every byte can be read afterwards, without an error. Nothing else
+        is under way meanwhile. Called again if the process ended before this returned.
+
+        If omitted: SANITIZE CRYPTOGRAPHIC ERASE is not offered.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "nothing is encrypted")
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill ``buffers`` at once, without sleeping, and return True; or touch nothing that matters and return False.
@@ -375,6 +388,13 @@ class BlockingBackstore(ABC):
         If omitted: the core reads and writes.
         """
         return 0
+
+    def erase_key(self) -> None:
+        """See :meth:`Backstore.erase_key`.
+
+        If omitted: SANITIZE CRYPTOGRAPHIC ERASE is not offered.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "nothing is encrypted")
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """See :meth:`Backstore.read_nowait`. Called in the event loop.

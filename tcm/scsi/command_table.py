@@ -332,11 +332,14 @@ COMMANDS: tuple[Command, ...] = (
     _write("WRITE SAME (32)", _cdb_32(0x000D, 0xE9), "write_same", action=True, ignored=GROUP_32, extent=ALONE, feature=TYPE_2,
            timeout=LONG),
     _write("UNMAP", "42 00 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
-    # -- SBC-4: the whole medium (CRYPTOGRAPHIC ERASE is an unknown service action: nothing here encrypts) ---------------------
+    # -- SBC-4: the whole medium -----------------------------------------------------------------------------------------------
     _medium("SANITIZE OVERWRITE", "48 a1 00 00 00 00 00 ff ff 00", "sanitize_overwrite", OUT, access=Access.WRITE, action=True,
             while_erasing=WhileErasing.SANITIZES, timeout=WHOLE),
     _medium("SANITIZE BLOCK ERASE", "48 a2 00 00 00 00 00 00 00 00", "sanitize_block_erase", access=Access.WRITE, action=True,
             while_erasing=WhileErasing.SANITIZES, feature=Feature.BLOCK_ERASE, timeout=WHOLE),
+    _medium("SANITIZE CRYPTOGRAPHIC ERASE", "48 a3 00 00 00 00 00 00 00 00", "sanitize_cryptographic_erase",
+            access=Access.WRITE, action=True, while_erasing=WhileErasing.SANITIZES,
+            feature=Feature.CRYPTOGRAPHIC_ERASE, timeout=LONG),
     _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", action=True,
             ignored="00 a0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
     _medium("FORMAT UNIT", "04 ff 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",

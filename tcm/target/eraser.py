@@ -24,7 +24,7 @@ from tcm.scsi.sense import (
     Sense,
     WriteProtected,
 )
-from tcm.target.erasure_store import BLOCK_ERASE, FORMAT, OVERWRITE, Erasure, ErasureStore
+from tcm.target.erasure_store import BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT, OVERWRITE, Erasure, ErasureStore
 from tcm.target.medium import CHUNK
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _FORMAT = _Kind(
     MediumFormatCorrupted,
     frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES, WhileErasing.FORMATS}),
 )
-_KINDS = {OVERWRITE: _SANITIZE, BLOCK_ERASE: _SANITIZE, FORMAT: _FORMAT}
+_KINDS = {OVERWRITE: _SANITIZE, BLOCK_ERASE: _SANITIZE, CRYPTOGRAPHIC_ERASE: _SANITIZE, FORMAT: _FORMAT}
 
 
 class Run:
@@ -213,6 +213,9 @@ class Eraser:
         lu = self._logical_unit
         if lu.read_only:
             raise WriteProtected
+        if self.erasure is not None and self.erasure.kind == CRYPTOGRAPHIC_ERASE:
+            await lu.medium.erase_key()
+            return True
         while (erasure := self.erasure) is not None and erasure.done < erasure.passes:
             if self._stopping:
                 await self._checkpoint()

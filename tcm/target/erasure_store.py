@@ -13,7 +13,7 @@ from tcm.target import durable
 
 log = logging.getLogger(__name__)
 
-OVERWRITE, BLOCK_ERASE, FORMAT = "overwrite", "block-erase", "format"
+OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT = "overwrite", "block-erase", "cryptographic-erase", "format"
 MAXIMUM_PASSES = 31
 
 
@@ -88,7 +88,7 @@ def _checked(erasure: Erasure) -> Erasure:
     numbers = (erasure.passes, erasure.done, erasure.lba)
     flags = (erasure.invert, erasure.unrestricted, erasure.failed)
     if (
-        erasure.kind not in {OVERWRITE, BLOCK_ERASE, FORMAT}
+        erasure.kind not in {OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT}
         or any(type(number) is not int or number < 0 for number in numbers)
         or any(type(flag) is not bool for flag in flags)
         or type(erasure.protection) is not int

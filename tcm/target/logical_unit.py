@@ -12,7 +12,6 @@ from anyio.lowlevel import checkpoint
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature, Readiness
 from tcm.scsi.command_table import lookup
-from tcm.scsi.protection import ProtectionType
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     InternalTargetFailure,
@@ -31,6 +30,7 @@ from tcm.target.device_clock import DeviceClock
 from tcm.target.device_server import HANDLERS
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
+from tcm.target.features import features_of
 from tcm.target.identifying_information import IdentifyingInformation, InformationStore
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
@@ -184,7 +184,7 @@ class LogicalUnit:
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
-        self.features = self._features()
+        self.features = features_of(self)
         self.limits = block_limits(attributes, capabilities, block_size, unmap=Feature.UNMAP in self.features)
         write_cache = attributes.emulate_write_cache
         if write_cache is None:
@@ -254,24 +254,7 @@ class LogicalUnit:
 
     def update_features(self) -> None:
         """Settle :attr:`features`, after a change of what they are made of."""
-        self.features = self._features()
-
-    def _features(self) -> frozenset[Feature]:
-        attributes = self.attributes
-        offered = {
-            Feature.UNMAP: self.provisioned and attributes.emulate_tpu is not False,
-            Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
-            Feature.ATOMIC_WRITE: True,
-            Feature.BLOCK_ERASE: self.provisioned,
-            Feature.RESERVE: attributes.emulate_pr,
-            Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
-            Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
-            Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
-            Feature.TYPE_2_PROTECTION: self.protection.kind is ProtectionType.TYPE_2,
-            Feature.EXPLICIT_ACCESS: self.asymmetric_access.explicit,
-            Feature.REFERRALS: self.asymmetric_access.lba_map is not None,
-        }
-        return frozenset(feature for feature, there in offered.items() if there)
+        self.features = features_of(self)
 
     # what it is
 

@@ -161,6 +161,10 @@ class Medium:
             await self._shielded(self.backstore.unmap(offset, length))
             await checkpoint()
 
+    async def erase_key(self) -> None:
+        """What was on the medium is unreadable for good."""
+        await self._shielded(self.backstore.erase_key())
+
     def _strides(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
         """Byte offset and length of each piece of a range; an aborted task ends between two pieces."""
         offset, end = lba << self.shift, lba + blocks << self.shift

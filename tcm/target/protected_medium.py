@@ -150,6 +150,11 @@ class ProtectedMedium(Medium):
                     await self._shielded(self.backstore.unmap(first << self.shift, count << self.shift))
             await checkpoint()
 
+    async def erase_key(self) -> None:
+        """See :meth:`Medium.erase_key`: guards tell of data too."""
+        await super().erase_key()
+        await self.forget(0, self._protection.blocks)
+
     async def _zero(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
         offset, end = lba << self.shift, lba + blocks << self.shift
         if self.capabilities.write_zeroes is Support.NATIVE:

@@ -164,6 +164,13 @@ def test_text_comes_back_as_the_same_state() -> None:
     assert aptpl.from_text(aptpl.NOTHING) == State()
 
 
+def test_what_lio_has_written_is_read() -> None:
+    """It writes the null that ends its string, and NOTHING with and without an end of line."""
+    assert aptpl.from_text(aptpl.to_text(sample()) + "\0") == sample()
+    for nothing in (aptpl.NOTHING, aptpl.NOTHING.rstrip("\n")):
+        assert aptpl.from_text(nothing + "\0") == State()
+
+
 def test_every_damaged_line_is_named() -> None:
     lines = aptpl.to_text(sample()).splitlines(keepends=True)
     for at in range(len(lines)):

@@ -92,6 +92,10 @@ class DelayFilter(BackstoreFilter):
         await self._delay(self._write)
         await self.inner.write_protection(data, offset, fua)
 
+    async def erase_key(self) -> None:
+        await self._delay(self._write)
+        await self.inner.erase_key()
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return not self._read and self.inner.read_nowait(buffers, offset)
 

@@ -16,7 +16,9 @@ from tcm.plugin_types import API_VERSION, FilterType, option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Operation = Literal["read", "write", "flush", "unmap", "write_zeroes", "extents", "read_protection", "write_protection"]
+Operation = Literal[
+    "read", "write", "flush", "unmap", "write_zeroes", "extents", "erase_key", "read_protection", "write_protection"
+]
 KINDS = {kind.value: kind for kind in BackstoreErrorKind}
 
 
@@ -147,6 +149,10 @@ class ErrorFilter(BackstoreFilter):
     async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
         self._check_without_range("write_protection")
         await self.inner.write_protection(data, offset, fua)
+
+    async def erase_key(self) -> None:
+        self._check_without_range("erase_key")
+        await self.inner.erase_key()
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         # What might fail goes the long way, so the dice are thrown once.

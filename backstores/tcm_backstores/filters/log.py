@@ -104,6 +104,10 @@ class LogFilter(BackstoreFilter):
         with self._logged(f"set_protection length={length}"):
             await self.inner.set_protection(length, label)
 
+    async def erase_key(self) -> None:
+        with self._logged("erase_key"):
+            await self.inner.erase_key()
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         start = self._clock()
         done = self.inner.read_nowait(buffers, offset)

@@ -128,6 +128,10 @@ class RateFilter(BackstoreFilter):
         for bucket in volumes:
             await bucket.take(length)
 
+    async def erase_key(self) -> None:
+        await self._wait(self._write_requests, (), 0)
+        await self.inner.erase_key()
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return not (self._read_requests or self._read_bytes) and self.inner.read_nowait(buffers, offset)
 

@@ -99,6 +99,7 @@ def _block_device_characteristics(lu: LogicalUnit) -> bytes:
     return vpd.block_device_characteristics(
         rotation_rate=vpd.RotationRate.NON_ROTATING if solid else vpd.RotationRate.NOT_REPORTED,
         block_erase=Feature.BLOCK_ERASE in lu.features,
+        cryptographic_erase=Feature.CRYPTOGRAPHIC_ERASE in lu.features,
     )
 
 
