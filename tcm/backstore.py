@@ -248,10 +248,11 @@ class Backstore(ABC):
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
         """Copy from another backstore, or from another range of this one, without the data passing through the core.
 
-        :param source: as the core calls it: a filter is not the backstore that it wraps, and what it would have done to a
-            read must not be left out. A range of ``self`` does not overlap ``offset`` to ``offset + length``.
-        :returns: how many bytes were copied, from the first on; the core reads and writes the rest. 0 for what cannot be done
-            and for what failed: reading and writing meets the failure again, and tells which side it is on.
+        Return how many bytes were copied, from the first on: the core reads and writes the rest. 0 is for what cannot be done,
+        and for what failed: reading and writing meets the failure again, and tells which side it is on.
+
+        :param source: as the core calls it: around a filter, do not look for the backstore inside. The range is not an
+            overlapping one of ``self``.
 
         If omitted: the core reads and writes.
         """

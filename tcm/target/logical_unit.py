@@ -38,6 +38,7 @@ from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
 from tcm.target.protection import Protection
 from tcm.target.reservation_state import PersistentReservations
+from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
@@ -101,6 +102,8 @@ class LogicalUnit:
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
+        self.rod_tokens = ROD_TOKENS
+        """Where tokens of its data are made, and tokens of others' found."""
         # set by open()
         self.capabilities = Capabilities()
         self.block_size = 512
@@ -184,8 +187,7 @@ class LogicalUnit:
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
-        self.features = features_of(self)
-        self.limits = block_limits(attributes, capabilities, block_size, unmap=Feature.UNMAP in self.features)
+        self.update_features()
         write_cache = attributes.emulate_write_cache
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
@@ -210,6 +212,7 @@ class LogicalUnit:
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+        self.rod_tokens.revoke(self)
         self.eraser.stop()
         self.copies.reset()
         await self.copies.abort()
@@ -231,6 +234,7 @@ class LogicalUnit:
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
         self.has_shrunk = self.has_shrunk or blocks < self.blocks
         self.blocks = blocks
+        self.rod_tokens.cancel(self)
         for itl in self.itl_nexuses:
             itl.rebuild_express()
         self.establish_attention(CAPACITY_DATA_HAS_CHANGED)
@@ -253,8 +257,10 @@ class LogicalUnit:
             self.log_parameters.note_failure(command, error)
 
     def update_features(self) -> None:
-        """Settle :attr:`features`, after a change of what they are made of."""
+        """Settle :attr:`features` and :attr:`limits`, after a change of what they are made of."""
         self.features = features_of(self)
+        unmap = Feature.UNMAP in self.features
+        self.limits = block_limits(self.attributes, self.capabilities, self.block_size, unmap=unmap)
 
     # what it is
 
@@ -342,6 +348,8 @@ class LogicalUnit:
 
     def update_ready(self) -> None:
         """Settle :attr:`ready`, after a change of what it is made of."""
+        if not self.medium_loaded or self.eraser.erasure is not None:
+            self.rod_tokens.cancel(self)
         self.ready = self.started and self.medium_loaded and not self.failed and self.eraser.erasure is None
         self.update_express()
 

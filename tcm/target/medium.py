@@ -7,7 +7,7 @@ never touches the medium later (SAM-5 7.2).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -35,9 +35,6 @@ class Medium:
     :param write_cache: whether writes may be acknowledged before they are durable (WCE).
     """
 
-    protected: ClassVar[bool] = False
-    """There is protection information beside the data, which who reads or writes it has to look after."""
-
     def __init__(self, backstore: Backstore, capabilities: Capabilities, block_size: int, *, write_cache: bool) -> None:
         self.backstore = backstore
         self.capabilities = capabilities
@@ -53,6 +50,20 @@ class Medium:
         """Of a flush in the background: the next one reports it."""
         self._flushing_soon = False
         self._flush_again = False
+        self._watcher: Callable[[int, int], None] | None = None
+
+    def watch(self, watcher: Callable[[int, int], None] | None) -> None:
+        """Have ``watcher`` called with the byte offset and the length of every change before it is made; ``None``: no longer.
+
+        It must not raise. The caller then has the logical unit update the express lane, which nobody can watch.
+        """
+        self._watcher = watcher
+
+    def succeed(self, before: Medium) -> None:
+        """Take the place of another way to look at the same backstore."""
+        self._watcher = before._watcher
+        self._write_cache = before._write_cache
+        self.written_through = before.written_through
 
     @property
     def has_cache(self) -> bool:
@@ -70,8 +81,8 @@ class Medium:
 
     @property
     def inline_writes(self) -> bool:
-        """An ordinary write is good enough as soon as ``write_nowait`` has taken it."""
-        return self.nowait and not self.durable(False)
+        """An ordinary write is good enough as soon as ``write_nowait`` has taken it, and nobody wants to know of it."""
+        return self.nowait and self._watcher is None and not self.durable(False)
 
     def durable(self, fua: bool) -> bool:
         """Whether a write has to do more than be taken: FUA, or no write cache, and the backstore has one."""
@@ -88,6 +99,8 @@ class Medium:
 
     def write_now(self, buffers: Sequence[Buffer], lba: int, *, fua: bool = False) -> bool:
         """Write at once and return True; or return False, whereupon all is to be written again."""
+        if self._watcher is not None:
+            self._watcher(lba << self.shift, sum(map(len, buffers)))
         if not self.nowait or self.durable(fua):
             return False
         try:
@@ -118,6 +131,8 @@ class Medium:
 
     async def write_zeroes(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
         """Make the range read as zeroes, natively or by writing them; the caller calls :meth:`settle` when all is done."""
+        if self._watcher is not None:
+            self._watcher(lba << self.shift, blocks << self.shift)
         if self.capabilities.write_zeroes is Support.NATIVE:
             for offset, length in self._strides(lba, blocks):
                 await self._shielded(self.backstore.write_zeroes(offset, length, may_unmap=may_unmap))
@@ -133,6 +148,8 @@ class Medium:
 
     async def write_uncommitted(self, buffers: Sequence[Buffer], lba: int) -> None:
         """A step of a long write; the caller calls :meth:`settle` when all is done."""
+        if self._watcher is not None:
+            self._watcher(lba << self.shift, sum(map(len, buffers)))
         if self.nowait:
             try:
                 if self.backstore.write_nowait(buffers, lba << self.shift):
@@ -147,7 +164,10 @@ class Medium:
         :returns: how many of the ``length`` bytes they have copied, from the first on; 0 if they cannot.
         """
         copied = 0
-        if self.capabilities.copy_range is Support.NATIVE and not source.protected:
+        plain = type(self) is Medium and type(source) is Medium  # any other looks after more than bytes
+        if plain and self.capabilities.copy_range is Support.NATIVE:
+            if self._watcher is not None:
+                self._watcher(offset, length)
             try:
                 with anyio.CancelScope(shield=True):
                     copied = await self.backstore.copy_range(source.backstore, source_offset, offset, length)
@@ -157,6 +177,8 @@ class Medium:
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """Give the range back; the caller calls :meth:`settle` when all is done."""
+        if self._watcher is not None:
+            self._watcher(lba << self.shift, blocks << self.shift)
         for offset, length in self._strides(lba, blocks):
             await self._shielded(self.backstore.unmap(offset, length))
             await checkpoint()

@@ -153,17 +153,14 @@ class Protection:
         before, self.kind, self.blocks = self.kind, kind, blocks
         if before is kind:
             return
+        cache, old = lu.medium.write_cache, lu.medium
         if kind:
             lu.medium = ProtectedMedium(
-                lu.backstore,
-                lu.capabilities,
-                lu.block_size,
-                write_cache=lu.medium.write_cache,
-                protection=self,
-                kind=kind,
+                lu.backstore, lu.capabilities, lu.block_size, write_cache=cache, protection=self, kind=kind
             )
         else:
-            lu.medium = Medium(lu.backstore, lu.capabilities, lu.block_size, write_cache=lu.medium.write_cache)
+            lu.medium = Medium(lu.backstore, lu.capabilities, lu.block_size, write_cache=cache)
+        lu.medium.succeed(old)
         lu.lookup, lu.handlers = (lookup_protected, PROTECTED_HANDLERS) if kind else (lookup, HANDLERS)
         lu.has_shrunk = True
         lu.update_features()

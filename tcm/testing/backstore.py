@@ -108,7 +108,7 @@ class BackstoreContract:
             for size in (said.physical_block_size, said.unmap_granularity):
                 assert size > 0
                 assert size & (size - 1) == 0
-            for name in ("flush", "unmap", "write_zeroes", "extents"):
+            for name in ("flush", "unmap", "write_zeroes", "extents", "copy_range"):
                 if getattr(said, name) is Support.NATIVE:
                     assert getattr(type(raw), name) is not getattr(base, name), f"{name} is NATIVE but not overridden"
             if said.protection is Support.NATIVE:
@@ -222,6 +222,19 @@ class BackstoreContract:
                     if not run.mapped and capabilities.unmap_zeroes:
                         assert not any(await read(backstore, run.offset, min(run.length, 1 << 20)))
                 assert position <= offset + length
+
+    @pytest.mark.anyio
+    async def test_copy_range(self, make: Make) -> None:
+        """What it says it has copied is there, and what is outside the range stays."""
+        async with self.writable(make, "copy_range") as (backstore, block):
+            data = pattern(64 * block, 13)
+            await backstore.writev([data], 0)
+            done = await backstore.copy_range(backstore, 3 * block, 40 * block, 16 * block)
+            assert 0 <= done <= 16 * block
+            found = await read(backstore, 0, len(data))
+            assert found[: 40 * block] == self.kept(data[: 40 * block])
+            assert found[40 * block :][:done] == self.kept(data[3 * block :][:done])
+            assert found[56 * block :] == self.kept(data[56 * block :])
 
     @pytest.mark.anyio
     async def test_nowait_agrees(self, make: Make) -> None:

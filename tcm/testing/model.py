@@ -77,6 +77,13 @@ class ModelBackstore(Backstore):
     def protection_label(self) -> bytes:
         return self.label
 
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
+        self._called("copy_range", source_offset, offset, length)
+        if not isinstance(source, ModelBackstore):
+            return 0
+        self.data[offset : offset + length] = source.data[source_offset : source_offset + length]
+        return length
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         if not self._nowait or self.fails is not None:
             return False
@@ -110,5 +117,6 @@ class ModelBackstore(Backstore):
             write_zeroes=native,
             extents=native,
             protection=native,
+            copy_range=native,
             nowait=self._nowait,
         )

@@ -83,6 +83,29 @@ async def test_persistent_reserve_in_read_keys(three: Three) -> None:
     assert short.data_in == bytes.fromhex("00000002 00000010 00000000")
 
 
+async def test_persistent_reserve_in_read_reservation(three: Three) -> None:
+    """SPC-5 6.15.3: no descriptor without a reservation; the holder's key and the type with one, to anybody; the length that
+    is there in full, whatever the allocation length."""
+    one, two, unregistered = three
+    command = cdb.persistent_reserve_in(InAction.READ_RESERVATION)
+    assert (await one.execute(command, read_length=65535)).data_in == bytes(8)
+    await register(one, A)
+    await register(two, B)
+    assert (await one.execute(command, read_length=65535)).data_in == bytes.fromhex("00000002 00000000")
+    await out(one, OutAction.RESERVE, A, kind=Kind.EXCLUSIVE_ACCESS)
+    full = bytes.fromhex("00000002 00000010") + A.to_bytes(8, "big") + bytes.fromhex("00000000 00 03 0000")
+    for client in three:
+        assert (await client.execute(command, read_length=65535)).data_in == full
+    for length in (0, 7, 8, 23):
+        short = cdb.persistent_reserve_in(InAction.READ_RESERVATION, length)
+        assert (await unregistered.execute(short, read_length=64)).data_in == full[:length]
+    await out(one, OutAction.RELEASE, A, kind=Kind.EXCLUSIVE_ACCESS)
+    await out(two, OutAction.RESERVE, B, kind=Kind.WRITE_EXCLUSIVE_ALL_REGISTRANTS)
+    found = (await one.execute(command, read_length=65535)).data_in
+    assert found[8:16] == bytes(8)
+    assert found[21] == Kind.WRITE_EXCLUSIVE_ALL_REGISTRANTS
+
+
 async def test_persistent_reserve_in_report_capabilities() -> None:
     """SPC-5 6.15.4: RLR_C, CRH, SIP_C and ATP_C; no PTPL_C without a place to keep anything; all six types."""
     async with one_initiator() as disk:

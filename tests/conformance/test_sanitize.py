@@ -406,7 +406,7 @@ async def test_sanitize_failure_restricted() -> None:
         await disk.test_unit_ready()
 
 
-async def test_sanitize_failure_unrestricted() -> None:
+async def test_sanitize_exit_failure_mode() -> None:
     """SBC-4 4.11, 5.30.2.5: AUSE one: EXIT FAILURE MODE makes the medium accessible again."""
     store = GatedMemory(SIZE)
     async with one_initiator(store) as disk:

@@ -24,6 +24,7 @@ from tcm.target.device_server import (
     receive_copy,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -32,6 +33,7 @@ from tcm.target.device_server import (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ _MODULES = (
     receive_copy,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -63,6 +66,7 @@ _MODULES = (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 HANDLERS: dict[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
