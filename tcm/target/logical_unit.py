@@ -1,4 +1,7 @@
-"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6)."""
+"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6).
+
+This file is longer than most because here all that makes up a logical unit is put together; what each part does is elsewhere.
+"""
 
 from __future__ import annotations
 
