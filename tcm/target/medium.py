@@ -69,7 +69,8 @@ class Medium:
 
     def succeed(self, before: Medium) -> None:
         """Take the place of another way to look at the same backstore."""
-        self._watcher = before._watcher
+        self.backstore = before.backstore
+        self.watched = before.watched
         self._write_cache = before._write_cache
         self.written_through = before.written_through
 

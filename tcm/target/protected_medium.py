@@ -79,7 +79,6 @@ class ProtectedMedium(Medium):
         durable = settle and self.durable(fua)
         native = durable and self._native_fua
         offset = lba << self.shift
-        self._changing(lba, len(protection) // LENGTH)
         async with self._ranges.lock(self, lba, len(protection) // LENGTH, exclusive=True):
             with anyio.CancelScope(shield=True):
                 if durable or not self._written_now(buffers, offset):
@@ -126,7 +125,6 @@ class ProtectedMedium(Medium):
 
     async def write_zeroes(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
         """See :meth:`Medium.write_zeroes`. What may become deallocated is not checked."""
-        self._changing(lba, blocks)
         for first, count in self._pieces(lba, blocks):
             protection = INITIAL * count
             if not may_unmap:  # the guard of zeroes is zero
@@ -139,7 +137,6 @@ class ProtectedMedium(Medium):
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """See :meth:`Medium.unmap`: deallocated blocks are not checked, and that before they are."""
-        self._changing(lba, blocks)
         for first, count in self._pieces(lba, blocks):
             async with self._ranges.lock(self, first, count, exclusive=True):
                 with anyio.CancelScope(shield=True):
@@ -151,10 +148,6 @@ class ProtectedMedium(Medium):
         """See :meth:`Medium.erase_key`: guards tell of data too."""
         await super().erase_key()
         await self.forget(0, self._protection.blocks)
-
-    def _changing(self, lba: int, blocks: int) -> None:
-        if self._watcher is not None:
-            self._watcher(lba << self.shift, blocks << self.shift)
 
     async def _zero(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
         offset, end = lba << self.shift, lba + blocks << self.shift
