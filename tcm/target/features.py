@@ -23,7 +23,7 @@ def features_of(lu: LogicalUnit) -> frozenset[Feature]:
         Feature.RESERVE: attributes.emulate_pr,
         Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
         Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
-        Feature.IDENTIFYING_INFORMATION: lu.information_store is not None,
+        Feature.IDENTIFYING_INFORMATION: lu.store is not None,
         Feature.EXPLICIT_ACCESS: lu.asymmetric_access.explicit,
         Feature.REFERRALS: lu.asymmetric_access.lba_map is not None,
     }

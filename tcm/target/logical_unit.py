@@ -29,7 +29,7 @@ from tcm.target.device_clock import DeviceClock
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.features import features_of
-from tcm.target.identifying_information import IdentifyingInformation, InformationStore
+from tcm.target.identifying_information import IdentifyingInformation
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
@@ -93,8 +93,6 @@ class LogicalUnit:
         self.store: Store | None = store
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
-        self.information_store: InformationStore | None = None
-        """Where identifying information is kept; ``None``: it cannot be set."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
@@ -115,8 +113,7 @@ class LogicalUnit:
         # state
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
-        self.identifying_information: IdentifyingInformation | None = None
-        """Made by :meth:`open` if there is a store for it."""
+        self.identifying_information = IdentifyingInformation(self)
         self.failed = True
         """The backstore is not open: not yet, it could not be, or not any more."""
         self.started = True
@@ -187,8 +184,7 @@ class LogicalUnit:
         self.mode_parameters = ModeParameters(self, self.mode_store)
         self.eraser.load()
         await self.log_parameters.load()
-        if self.information_store is not None:
-            self.identifying_information = IdentifyingInformation(self.information_store)
+        await self.identifying_information.load()
         await self.persistent_reservations.load()
         await self.asymmetric_access.load()
         self.failed = False
