@@ -302,6 +302,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("What one segment copies", "tcm.scsi.third_party_copy:MAXIMUM_SEGMENT_LENGTH", "bytes"),
     ("ROD tokens that are good at a time, in the process; then INSUFFICIENT RESOURCES TO CREATE ROD TOKEN",
      "tcm.target.rod_tokens:MAXIMUM_TOKENS", "count"),
+    ("Ranges of one logical unit that they stand for; then likewise", "tcm.target.rod_tokens:MAXIMUM_UNIT_RANGES", "count"),
     ("ROD tokens whose end is remembered", "tcm.target.rod_tokens:MAXIMUM_ENDED", "count"),
     ("Seconds that a ROD token lives, however much it is used", "tcm.target.rod_tokens:LIFETIME", "seconds"),
     ("What one ROD token stands for, and what one WRITE USING TOKEN writes", "tcm.target.rod_tokens:MAXIMUM_BYTES", "bytes"),

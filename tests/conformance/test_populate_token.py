@@ -201,6 +201,27 @@ async def test_populate_token_waits_for_a_write_under_way() -> None:
         assert (await units.destination.contents(4, 1)) == pattern(512)
 
 
+async def test_populate_token_waits_for_a_long_write_under_way() -> None:
+    """SPC-5, Point in time copy RODs: so it is with one of many steps."""
+    memory = GatedMemory(4 << 20)
+    async with bench(memory) as units, anyio.create_task_group() as tasks:
+        memory.shut()
+        tasks.start_soon(lambda: units.source.write_same(16, 0, 6000, pattern(512)))
+        await memory.until_waiting(1)
+        tokens: list[bytes] = []
+
+        async def populate() -> None:
+            tokens.append(await units.other_source.populate((5000, 8)))
+
+        tasks.start_soon(populate)
+        await anyio.wait_all_tasks_blocked()
+        assert not tokens
+        memory.release()
+        await anyio.wait_all_tasks_blocked()
+        await units.destination.write_token(tokens[0], (0, 8))
+        assert await units.destination.contents(0, 8) == pattern(512) * 8
+
+
 async def test_populate_token_aborted() -> None:
     """SPC-5, Aborting third-party copy commands: nothing is left of a token that nobody hears of."""
     memory = GatedMemory()

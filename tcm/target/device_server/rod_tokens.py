@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from tcm.scsi.rod_token_commands import PopulateToken
     from tcm.target.copy_manager import CopyOperation
     from tcm.target.nexus import ITLNexus
+    from tcm.target.rods import Rod
     from tcm.target.task import Task
 
 _LIST_IDENTIFIER = slice(6, 10)
+_ATTEMPTS = 3
+"""A long write that is under way ends the ROD with its next step; if that goes on, so be it."""
 
 
 def prepare_list(header: int) -> Callable[[Task], int]:
@@ -84,17 +87,26 @@ async def _populate(itl: ITLNexus, asked: PopulateToken, operation: CopyOperatio
     ranges = [each for each in asked.ranges if each.blocks]
     if not ranges:
         return
-    rod = lu.rod_tokens.create(lu, ranges, _fields(itl, asked), asked.inactivity_timeout)
+    fields = _fields(itl, asked)
+    for _ in range(_ATTEMPTS):
+        rod = lu.rod_tokens.create(lu, ranges, fields, asked.inactivity_timeout)
+        await _until_settled(operation, rod)
+        if rod.ended is None:
+            break
+    operation.transferred = rod.length
+    operation.result = rod.token
+
+
+async def _until_settled(operation: CopyOperation, rod: Rod) -> None:
+    """Return when what was being written as the ROD was made has been: what begins after that ends the ROD."""
+    lu = rod.logical_unit
     try:
-        for each in ranges:
-            # a write that began before the ROD was made ends before anybody hears of it; one that began since has ended it
+        for each in rod.ranges:
             async with lu.extents.lock(operation, each.lba, each.blocks, exclusive=True):
                 pass
     except BaseException:
         lu.rod_tokens.discard(rod)
         raise
-    operation.transferred = rod.length
-    operation.result = rod.token
 
 
 def _fields(itl: ITLNexus, asked: PopulateToken) -> TokenFields:
