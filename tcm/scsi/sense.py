@@ -40,6 +40,9 @@ class SenseKey(enum.IntEnum):
     COMPLETED = 0xF
 
 
+MAXIMUM_FIELD_POINTER = 0xFFFF
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldPointer:
     """Which field is wrong (SPC-5 4.5.2.4.2)."""
@@ -50,8 +53,10 @@ class FieldPointer:
     bit: int | None = None
     """The most significant bit of the field; ``None`` when the whole byte is meant."""
 
-    def sense_key_specific(self) -> bytes:
-        """The three bytes of the sense-key specific field, SKSV set."""
+    def sense_key_specific(self) -> bytes | None:
+        """The three bytes of the sense-key specific field, SKSV set; ``None`` for a byte that FIELD POINTER cannot say."""
+        if self.byte > MAXIMUM_FIELD_POINTER:
+            return None
         first = 0x80 | (0x40 if self.in_cdb else 0) | (0 if self.bit is None else 0x08 | self.bit)
         return bytes((first,)) + self.byte.to_bytes(2, "big")
 
