@@ -93,10 +93,10 @@ async def test_populate_token_lists_cut_anywhere(units: Bench) -> None:
 
 
 async def test_populate_token_transport_short_of_data(units: Bench) -> None:
-    """SAM-5 5.4.2: the initiator sends less than PARAMETER LIST LENGTH says; what is missing counts as cut off."""
+    """SAM-5 5.4.2: the initiator sends less than PARAMETER LIST LENGTH says; that is no list."""
     data = populate_data((0, 8), (16, 8))
-    await units.source.execute(cdb.populate_token(1, 0xFFFFFFFF), data)
-    assert (await units.source.information(1)).count == 16
+    for length in (len(data) + 1, 0xFFFFFFFF):
+        await units.source.execute(cdb.populate_token(1, length), data, expect=ParameterListLengthError)
     await units.source.execute(cdb.populate_token(1, 48), data[:15], expect=ParameterListLengthError)
 
 

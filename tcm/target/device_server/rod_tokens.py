@@ -15,6 +15,7 @@ from tcm.scsi.rod_token_commands import (
     rod_token_descriptors,
 )
 from tcm.scsi.rod_tokens import TokenFields, creator_descriptor, target_descriptor
+from tcm.scsi.sense import ParameterListLengthError
 from tcm.target.device_server.capacity import capacity_data
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
@@ -47,6 +48,8 @@ def prepare_list(header: int) -> Callable[[Task], int]:
     def prepare(task: Task) -> int:
         length = int.from_bytes(task.cdb[10:14])
         check_list_length(length, header)
+        if task.write_length < length:
+            raise ParameterListLengthError
         return min(length, MAXIMUM_LIST)
 
     return prepare
