@@ -27,6 +27,7 @@ from tcm.scsi.command import VARIABLE_LENGTH, Feature
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES
 from tcm.scsi.sense import CheckCondition
+from tcm.target import reservation_matrix
 from tcm.target.device_server.identification import VPD_PAGES
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
 from tcm.target.log_page_table import listed_pages
@@ -34,11 +35,21 @@ from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import TaskState
 from tcm.target.task_management import TaskManagementFunction
 
+sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
+import conformance_table
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("plugins.md", "docs/conformance.md", "docs/limits.md", "docs/state-machines.md")
+PAGES = (
+    "plugins.md",
+    "docs/conformance.md",
+    "docs/conformance-tests.md",
+    "docs/limits.md",
+    "docs/reservations.md",
+    "docs/state-machines.md",
+)
 ROLE = re.compile(r":(?:meth|class|func|mod|attr|data):`~?(?:[\w.]+\.)?(\w+)`")
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -280,6 +291,24 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm.target.persistent_reservations:MAXIMUM_REGISTRATIONS", "count"),
     ("Parameter list of PERSISTENT RESERVE OUT",
      "tcm.scsi.persistent_reservations:MAXIMUM_PARAMETER_LIST_LENGTH", "bytes"),
+    ("Descriptors of one SET TARGET PORT GROUPS", "tcm.scsi.asymmetric_access:MAXIMUM_DESCRIPTORS", "count"),
+    ("Lines of an LBA map", "tcm.scsi.referrals:MAXIMUM_SEGMENTS", "count"),
+    ("Copies of a logical unit under way; then BUSY", "tcm.target.copy_manager:MAXIMUM_COPIES", "count"),
+    ("Memory of a copy, unless the backstores copy", "tcm.target.copier:CHUNK", "bytes"),
+    ("What a copy locks at a time", "tcm.target.copier:WINDOW", "bytes"),
+    ("Ended copies that a logical unit remembers", "tcm.target.copy_manager:MAXIMUM_KEPT", "count"),
+    ("For how long it remembers them", "tcm.target.copy_manager:HOLD_TIME", "seconds"),
+    ("CSCD descriptors of an EXTENDED COPY", "tcm.scsi.third_party_copy:MAXIMUM_CSCDS", "count"),
+    ("Segment descriptors of an EXTENDED COPY", "tcm.scsi.third_party_copy:MAXIMUM_SEGMENTS", "count"),
+    ("Both together", "tcm.scsi.third_party_copy:MAXIMUM_DESCRIPTOR_LIST_LENGTH", "bytes"),
+    ("What one segment copies", "tcm.scsi.third_party_copy:MAXIMUM_SEGMENT_LENGTH", "bytes"),
+    ("ROD tokens that are good at a time, in the process; then INSUFFICIENT RESOURCES TO CREATE ROD TOKEN",
+     "tcm.target.rod_tokens:MAXIMUM_TOKENS", "count"),
+    ("Ranges of one logical unit that they stand for; then likewise", "tcm.target.rod_tokens:MAXIMUM_UNIT_RANGES", "count"),
+    ("ROD tokens whose end is remembered", "tcm.target.rod_tokens:MAXIMUM_ENDED", "count"),
+    ("Seconds that a ROD token lives, however much it is used", "tcm.target.rod_tokens:LIFETIME", "seconds"),
+    ("What one ROD token stands for, and what one WRITE USING TOKEN writes", "tcm.target.rod_tokens:MAXIMUM_BYTES", "bytes"),
+    ("Ranges in POPULATE TOKEN and WRITE USING TOKEN", "tcm.scsi.rod_token_commands:MAXIMUM_RANGES", "count"),
     ("What one step of VERIFY, WRITE SAME and other long commands holds in memory", "tcm.target.medium:CHUNK", "bytes"),
     ("Data buffer of a logical unit (WRITE BUFFER), once it is written", "tcm.target.buffers:DATA_BUFFER_CAPACITY", "bytes"),
     ("Self-test results that a logical unit keeps", "tcm.target.log_parameters:SELF_TESTS_KEPT", "count"),
@@ -321,6 +350,7 @@ def commands() -> list[str]:
         Feature.COMPARE_AND_WRITE: "`emulate_caw`",
         Feature.ATOMIC_WRITE: "",
         Feature.BLOCK_ERASE: "thin provisioning",
+        Feature.CRYPTOGRAPHIC_ERASE: "a backstore that encrypts",
         Feature.RESERVE: "`emulate_pr`",
         Feature.REPORT_SUPPORTED: "`emulate_rsoc`",
         Feature.THIRD_PARTY_COPY: "`emulate_3pc`",
@@ -330,16 +360,27 @@ def commands() -> list[str]:
         Feature.TYPE_2_PROTECTION: "type 2 protection",
     }
     rows = []
+    found = conformance_table.tests_by_stem()
     for command in COMMANDS:
-        code = f"{command.operation_code:02X}h"
+        action = ""
         if command.service_action is not None:
-            code += f"/{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
+            action = f"{command.service_action:0{4 if command.operation_code == VARIABLE_LENGTH else 2}X}h"
         persistent = command.persistent_reservation.value
         erasing = command.while_erasing.value
-        states = command.access_states.value
-        rows.append((command.name, code, command.reservation.name.lower(), persistent, states, erasing, needs[command.feature]))
-    heads = ("command", "code", "under another nexus's SPC-2 reservation", "under a persistent reservation it has no part in")
-    return table((*heads, "ALUA states", "while the medium is erased", "offered with"), rows)
+        rows.append((
+            command.name, f"{command.operation_code:02X}h", action, conformance_table.clause(command),
+            conformance_table.spc2_rule(command), persistent, command.access_states.value, erasing, needs[command.feature],
+            conformance_table.tests_cell(command, found),
+        ))  # fmt: skip
+    heads = ("command", "operation code", "service action", "clause", "under another nexus's SPC-2 reservation")
+    heads += ("under a persistent reservation it has no part in", "ALUA states", "while the medium is erased", "offered with")
+    return table((*heads, "tests"), rows)
+
+
+def reservation_rows(headings: Sequence[str], rows: Iterable[reservation_matrix.Row]) -> list[str]:
+    """A table of what a persistent reservation stops."""
+    word = {True: "Allowed", False: "Conflict"}
+    return table(headings, [(row.name, *(word[each] for each in row.allowed)) for row in rows])
 
 
 def page_code(code: int, subpage: int = 0) -> str:
@@ -395,6 +436,12 @@ def limits() -> list[str]:
 
 
 PARTS: dict[str, Callable[[], list[str]]] = {
+    "reservation-matrix": lambda: reservation_rows(
+        ("command", *(heading for heading, _, _ in reservation_matrix.COLUMNS)), reservation_matrix.commands()
+    ),
+    "reservation-service-actions": lambda: reservation_rows(
+        ("service action", "registered", "not registered"), reservation_matrix.service_actions()
+    ),
     "backstore-required": lambda: entries(required(Backstore)),
     "backstore-optional": lambda: entries(optional(Backstore)),
     "capabilities": lambda: described_fields(Capabilities),
@@ -414,6 +461,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "sums": sums,
     "commands": commands,
     "pages": pages,
+    "tests": lambda: list(conformance_table.tests_page()),
 }
 
 

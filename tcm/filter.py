@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tcm.backstore import Backstore, Buffer, Capabilities, Extent
+from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent, Support
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,9 +59,25 @@ class BackstoreFilter(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self.inner.extents(offset, length)
 
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        await self.inner.read_protection(buffer, offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        await self.inner.write_protection(data, offset, fua)
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        await self.inner.set_protection(length, label)
+
+    def protection_label(self) -> bytes:
+        return self.inner.protection_label()
+
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002
         """Not forwarded: the core then reads and writes through the filter."""
         return 0
+
+    async def erase_key(self) -> None:
+        """Not forwarded, and not offered: what a filter keeps elsewhere would outlive the key. See :func:`erases_key`."""
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "a filter does not let a cryptographic erase through")
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return self.inner.read_nowait(buffers, offset)
@@ -73,12 +89,15 @@ class BackstoreFilter(Backstore):
         return self.inner.capabilities()
 
 
+PROTECTION = frozenset({"read_protection", "write_protection", "set_protection", "protection_label"})
+"""The methods that keep protection information: for a filter that lets it pass beside the data."""
+
 LIFE_CYCLE = frozenset({"open", "aclose"})
 """Methods that carry no request: forwarding them is what a filter is for, so nobody need name them."""
 
 
-NOT_FORWARDED = frozenset({"copy_range"})
-"""Methods that :class:`BackstoreFilter` answers itself, in terms of the others: no filter is bypassed by them."""
+NOT_FORWARDED = frozenset({"copy_range", "erase_key"})
+"""Methods that :class:`BackstoreFilter` answers itself or refuses: no filter is bypassed by them."""
 
 
 def methods() -> frozenset[str]:
@@ -92,3 +111,14 @@ def unaccounted(filter_class: type[BackstoreFilter]) -> list[str]:
     own = filter_class.__mro__[: filter_class.__mro__.index(BackstoreFilter)]
     overridden = {name for cls in own for name in vars(cls)}
     return sorted(methods() - overridden - filter_class.passed_through - LIFE_CYCLE)
+
+
+def erases_key(backstore: Backstore) -> bool:
+    """Whether a cryptographic erase reaches the backstore that encrypts: every filter above it overrides ``erase_key``."""
+    if backstore.capabilities().cryptographic_erase is not Support.NATIVE:
+        return False
+    while isinstance(backstore, BackstoreFilter):
+        if type(backstore).erase_key is BackstoreFilter.erase_key:
+            return False
+        backstore = backstore.inner
+    return True

@@ -105,6 +105,8 @@ class Feature(enum.Enum):
     """Reservations, SPC-2's and persistent ones (LIO: ``emulate_pr``)."""
     BLOCK_ERASE = "block-erase"
     """SANITIZE BLOCK ERASE: thin provisioning."""
+    CRYPTOGRAPHIC_ERASE = "cryptographic-erase"
+    """SANITIZE CRYPTOGRAPHIC ERASE: a backstore that encrypts and can throw away its key."""
     REPORT_SUPPORTED = "report-supported"
     """REPORT SUPPORTED OPERATION CODES (LIO: ``emulate_rsoc``)."""
     THIRD_PARTY_COPY = "third-party-copy"

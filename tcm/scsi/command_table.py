@@ -332,14 +332,26 @@ COMMANDS: tuple[Command, ...] = (
     _write("WRITE SAME (32)", _cdb_32(0x000D, 0xE9), "write_same", action=True, ignored=GROUP_32, extent=ALONE, feature=TYPE_2,
            timeout=LONG),
     _write("UNMAP", "42 00 00 00 00 00 00 ff ff 00", "unmap", ignored=GROUP_10, feature=Feature.UNMAP, timeout=LONG),
-    # -- SBC-4: the whole medium (CRYPTOGRAPHIC ERASE is an unknown service action: nothing here encrypts) ---------------------
+    # -- SBC-4 and SPC-5: ROD tokens (no extents: the logical blocks stand in the parameter list) ------------------------------
+    _medium("POPULATE TOKEN", "83 10 00 00 00 00 ff ff ff ff ff ff ff ff 00 00", "populate_token", OUT, access=Access.READ,
+            action=True, ignored=GROUP_16, persistent=READS, feature=Feature.THIRD_PARTY_COPY),
+    _medium("WRITE USING TOKEN", "83 11 00 00 00 00 ff ff ff ff ff ff ff ff 00 00", "write_using_token", OUT,
+            access=Access.WRITE, action=True, ignored=GROUP_16, feature=Feature.THIRD_PARTY_COPY, timeout=LONG),
+    _row("RECEIVE ROD TOKEN INFORMATION", "84 07 ff ff ff ff 00 00 00 00 ff ff ff ff 00 00", "receive_rod_token_information",
+         IN, action=True, reservation=ALLOWED, feature=Feature.THIRD_PARTY_COPY),
+    _row("REPORT ALL ROD TOKENS", "84 08 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "report_all_rod_tokens", IN,
+         action=True, reservation=ALLOWED, feature=Feature.THIRD_PARTY_COPY),
+    # -- SBC-4: the whole medium -----------------------------------------------------------------------------------------------
     _medium("SANITIZE OVERWRITE", "48 a1 00 00 00 00 00 ff ff 00", "sanitize_overwrite", OUT, access=Access.WRITE, action=True,
             while_erasing=WhileErasing.SANITIZES, timeout=WHOLE),
     _medium("SANITIZE BLOCK ERASE", "48 a2 00 00 00 00 00 00 00 00", "sanitize_block_erase", access=Access.WRITE, action=True,
             while_erasing=WhileErasing.SANITIZES, feature=Feature.BLOCK_ERASE, timeout=WHOLE),
+    _medium("SANITIZE CRYPTOGRAPHIC ERASE", "48 a3 00 00 00 00 00 00 00 00", "sanitize_cryptographic_erase",
+            access=Access.WRITE, action=True, while_erasing=WhileErasing.SANITIZES,
+            feature=Feature.CRYPTOGRAPHIC_ERASE, timeout=LONG),
     _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", action=True,
             ignored="00 a0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
-    _medium("FORMAT UNIT", "04 3f 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",
+    _medium("FORMAT UNIT", "04 ff 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",
             while_erasing=WhileErasing.FORMATS, timeout=WHOLE),
 )
 # fmt: on

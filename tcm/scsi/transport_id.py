@@ -86,9 +86,9 @@ def _parse_iscsi(data: bytes, format_code: int) -> tuple[TransportId, int]:
     if data[1] or length % 4 or length < _ISCSI_MINIMUM_ADDITIONAL or len(data) < _ISCSI_HEADER + length:
         raise ValueError(f"an iSCSI TransportID with ADDITIONAL LENGTH {length}")
     body = bytes(data[_ISCSI_HEADER : _ISCSI_HEADER + length])
-    text, terminator, _ = body.partition(b"\0")  # what comes after the null does not count (SPC-4 7.6.4.6)
-    if not terminator:
-        raise ValueError("an iSCSI TransportID's name is not null-terminated")
+    text, terminator, padding = body.partition(b"\0")
+    if not terminator or any(padding):  # a length that lies would swallow the next TransportID as padding
+        raise ValueError("an iSCSI TransportID's name is not null-terminated and padded")
     name, separator, isid = text.decode().partition(_ISID_SEPARATOR)
     if not name or len(name.encode()) > _MAXIMUM_ISCSI_NAME:
         raise ValueError("an iSCSI TransportID's name is empty or too long")

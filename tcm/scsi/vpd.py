@@ -38,6 +38,10 @@ class ProvisioningType(enum.IntEnum):
     THIN = 2
 
 
+SUPPORTED_PROTECTION_TYPES = 0b111
+"""SPT: types 1, 2 and 3 (SPC-5, Extended INQUIRY Data VPD page)."""
+
+
 class RotationRate(enum.IntEnum):
     """MEDIUM ROTATION RATE values that are no rate (SBC-4 table 259)."""
 
@@ -215,13 +219,21 @@ def block_limits(
     return _laid_out(VpdPage.BLOCK_LIMITS, _BLOCK_LIMITS, fitting)
 
 
-def block_device_characteristics(*, rotation_rate: int = RotationRate.NOT_REPORTED, block_erase: bool = False) -> bytes:
+def block_device_characteristics(
+    *, rotation_rate: int = RotationRate.NOT_REPORTED, block_erase: bool = False, cryptographic_erase: bool = False
+) -> bytes:
     """Page B1h. VBULS is set: VERIFY compares unmapped blocks with the zeroes they read as.
 
     :param rotation_rate: revolutions per minute, or a :class:`RotationRate`.
     :param block_erase: there is SANITIZE BLOCK ERASE; reading afterwards is no error (WABEREQ 01b).
+    :param cryptographic_erase: likewise (WACEREQ 01b).
     """
-    values = {"medium_rotation_rate": rotation_rate, "wabereq": int(block_erase), "vbuls": 1}
+    values = {
+        "medium_rotation_rate": rotation_rate,
+        "wabereq": int(block_erase),
+        "wacereq": int(cryptographic_erase),
+        "vbuls": 1,
+    }
     return _laid_out(VpdPage.BLOCK_DEVICE_CHARACTERISTICS, _BLOCK_DEVICE_CHARACTERISTICS, values)
 
 

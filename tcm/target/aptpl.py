@@ -58,7 +58,8 @@ def to_text(state: State) -> str:
 
 def from_text(text: str) -> State:
     """The state that was written. PRGENERATION is zero, as after every power on. Raises :class:`Damaged`."""
-    if text == NOTHING:
+    text = text.removesuffix("\0")  # LIO writes the string's end too
+    if text in {NOTHING, NOTHING.rstrip("\n")}:
         return State()
     lines = text.split("\n")
     if lines.pop():

@@ -122,6 +122,17 @@ async def zero(operation: CopyOperation, destination: Place, length: int, *, adm
             await unit.breathe()
 
 
+async def write(operation: CopyOperation, destination: Place, data: bytes) -> None:
+    """Write a few bytes, of one block at most. Otherwise as :func:`copy`."""
+    unit = destination.logical_unit
+    with operation.touching(unit, destination.nexus):
+        async with unit.extents.lock(operation, *destination.span(0, len(data)), exclusive=True):
+            await _of(Side.DESTINATION, _write(destination, 0, memoryview(data)))
+            await _settle(destination)
+        operation.steps += 1
+        operation.transferred += len(data)
+
+
 def _intersect(first: tuple[int, int], second: tuple[int, int]) -> bool:
     """Whether two ranges of blocks have one in common."""
     return first[0] < sum(second) and second[0] < sum(first)

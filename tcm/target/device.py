@@ -11,7 +11,7 @@ from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.target.access_metadata import FABRICS
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.nexus import ITNexus
-from tcm.target.store import ABSENT
+from tcm.target.reconfiguration import reconfigured
 from tcm.target.target_port_group import TargetPortGroup
 from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 
@@ -95,8 +95,6 @@ class Lun:
     """Who brought that about (LIO: ``alua_tg_pt_status``)."""
     alua_tg_pt_write_md: bool = False
     """The secondary access state is kept through a restart."""
-    revision: str = ABSENT
-    """Of what the store has of it."""
 
     def __post_init__(self) -> None:
         self.logical_unit.asymmetric_access.join(self)
@@ -182,8 +180,9 @@ class TargetPortalGroup:
         lun_codec.encode(number)
         if number in self.luns:
             raise ValueError(f"LUN {number} of {self.target.name} is taken by {self.luns[number].logical_unit.name}")
-        lun = self.luns[number] = Lun(number, logical_unit, self, alias)
-        logical_unit.ports.append(self)
+        with reconfigured(logical_unit):  # MULTIP of standard INQUIRY data
+            lun = self.luns[number] = Lun(number, logical_unit, self, alias)
+            logical_unit.ports.append(self)
         for acl in self.node_acls.values():
             if acl.dynamic:
                 self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)
@@ -191,9 +190,10 @@ class TargetPortalGroup:
 
     def remove_lun(self, number: int) -> None:
         """Take a LUN away from every initiator: tasks there are aborted, registrations dropped. Raises :class:`KeyError`."""
-        lun = self.luns.pop(number)
-        unit = lun.logical_unit
-        unit.ports.remove(self)
+        unit = self.luns[number].logical_unit
+        with reconfigured(unit):
+            lun = self.luns.pop(number)
+            unit.ports.remove(self)
         for acl in self.node_acls.values():
             for mapped in [mapped for mapped in acl.mapped_luns.values() if mapped.lun is lun]:
                 self.unmap_lun(acl, mapped.number)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 from anyio import to_thread
 
-from tcm.backstore import Support
+from tcm.backstore import BackstoreError, Support
 from tcm.scsi.command import Readiness, WhileErasing
+from tcm.scsi.protection import ProtectionType
 from tcm.scsi.sense import (
     CheckCondition,
     CommandTerminated,
@@ -23,12 +24,13 @@ from tcm.scsi.sense import (
     Sense,
     WriteProtected,
 )
-from tcm.target.erasure_store import BLOCK_ERASE, FORMAT, OVERWRITE, Erasure, ErasureStore
+from tcm.target.erasure_store import BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT, OVERWRITE, Erasure, ErasureStore
 from tcm.target.medium import CHUNK
 
 if TYPE_CHECKING:
     from tcm.scsi.command import Command
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.medium import Medium
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ _FORMAT = _Kind(
     MediumFormatCorrupted,
     frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES, WhileErasing.FORMATS}),
 )
-_KINDS = {OVERWRITE: _SANITIZE, BLOCK_ERASE: _SANITIZE, FORMAT: _FORMAT}
+_KINDS = {OVERWRITE: _SANITIZE, BLOCK_ERASE: _SANITIZE, CRYPTOGRAPHIC_ERASE: _SANITIZE, FORMAT: _FORMAT}
 
 
 class Run:
@@ -178,7 +180,12 @@ class Eraser:
             await lu.running.until_tasks_end(but=task)
             await lu.copies.abort()
             try:
+                if self.erasure.kind == FORMAT:
+                    await lu.protection.begin(ProtectionType(self.erasure.protection))
                 if await self._erase():
+                    if self.erasure.kind == FORMAT:
+                        itl = task.itl if task is not None else None
+                        await lu.protection.finish(ProtectionType(self.erasure.protection), by=itl)
                     await self._save(None)
                     self._become(None)
                 else:
@@ -187,7 +194,7 @@ class Eraser:
                 log.error("%s: %s failed: %s", lu.name, self.erasure.kind, error.__cause__ or error)
                 run.error = kind.failure()
                 await self._fail()
-                if not isinstance(error, (CommandTerminated, OSError)):
+                if not isinstance(error, (CommandTerminated, OSError, BackstoreError)):
                     raise
         finally:
             run.started.set()
@@ -206,6 +213,9 @@ class Eraser:
         lu = self._logical_unit
         if lu.read_only:
             raise WriteProtected
+        if self.erasure is not None and self.erasure.kind == CRYPTOGRAPHIC_ERASE:
+            await lu.medium.erase_key()
+            return True
         while (erasure := self.erasure) is not None and erasure.done < erasure.passes:
             if self._stopping:
                 await self._checkpoint()
@@ -228,7 +238,11 @@ class Eraser:
 
     async def _step(self, erasure: Erasure, blocks: int) -> None:
         lu = self._logical_unit
-        medium = lu.medium
+        await self._erase_data(lu.medium, erasure, blocks)
+        await lu.protection.erase(erasure.lba, blocks)
+
+    async def _erase_data(self, medium: Medium, erasure: Erasure, blocks: int) -> None:
+        lu = self._logical_unit
         if erasure.kind == OVERWRITE:
             block = erasure.block
             if erasure.invert and erasure.done % 2:

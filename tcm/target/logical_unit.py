@@ -1,4 +1,7 @@
-"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6)."""
+"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6).
+
+This file is longer than most because here all that makes up a logical unit is put together; what each part does is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature, Readiness
+from tcm.scsi.command_table import lookup
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     InternalTargetFailure,
@@ -26,26 +30,31 @@ from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.copy_manager import CopyManager, CopyOperation
 from tcm.target.counters import COUNTERS
 from tcm.target.device_clock import DeviceClock
+from tcm.target.device_server import HANDLERS
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
-from tcm.target.identifying_information import IdentifyingInformation, InformationStore
+from tcm.target.features import features_of
+from tcm.target.identifying_information import IdentifyingInformation
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.protection import Protection
 from tcm.target.reservation_state import PersistentReservations
+from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 
     from anyio.abc import TaskGroup
 
     from tcm.scsi.command import Command
     from tcm.scsi.sense import CommandTerminated
     from tcm.target.device import TargetPortalGroup
+    from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus
     from tcm.target.store import Store
     from tcm.target.task import Task
@@ -91,11 +100,11 @@ class LogicalUnit:
         self.store: Store | None = store
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
-        self.information_store: InformationStore | None = None
-        """Where identifying information is kept; ``None``: it cannot be set."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
+        self.rod_tokens = ROD_TOKENS
+        """Where tokens of its data are made, and tokens of others' found."""
         # set by open()
         self.capabilities = Capabilities()
         self.block_size = 512
@@ -104,15 +113,18 @@ class LogicalUnit:
         self._tail = 0
         """Bytes beyond the last block."""
         self.has_shrunk = False
-        """There have been more blocks: what was checked before may lie beyond the end now."""
+        """There have been more blocks, or others: what was checked before may lie beyond the end, or mean something else."""
         self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
+        self.lookup: Callable[[bytes], Command] = lookup
+        self.handlers: Mapping[str, Handler] = HANDLERS
+        """What the command table says, and what its commands do: both depend on :attr:`protection`."""
         # state
+        self.protection = Protection(self)
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
-        self.identifying_information: IdentifyingInformation | None = None
-        """Made by :meth:`open` if there is a store for it."""
+        self.identifying_information = IdentifyingInformation(self)
         self.failed = True
         """The backstore is not open: not yet, it could not be, or not any more."""
         self.started = True
@@ -175,17 +187,16 @@ class LogicalUnit:
         if not self.blocks:
             raise ConfigError(f"{self.name}: the device is smaller than one block of {block_size} bytes")
         self.read_only = self.read_only or capabilities.read_only
-        self.features = self._features()
-        self.limits = block_limits(attributes, capabilities, block_size, unmap=Feature.UNMAP in self.features)
+        self.update_features()
         write_cache = attributes.emulate_write_cache
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self, self.mode_store)
+        await self.protection.open()
         self.eraser.load()
         await self.log_parameters.load()
-        if self.information_store is not None:
-            self.identifying_information = IdentifyingInformation(self.information_store)
+        await self.identifying_information.load()
         await self.persistent_reservations.load()
         await self.asymmetric_access.load()
         self.failed = False
@@ -197,13 +208,16 @@ class LogicalUnit:
         if self._can_run and not self.failed:
             self.eraser.resume()
             self.persistent_reservations.watch()
+            self.asymmetric_access.watch()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+        self.rod_tokens.revoke(self)
         self.eraser.stop()
         self.copies.reset()
         await self.copies.abort()
         self.persistent_reservations.unwatch()
+        self.asymmetric_access.unwatch()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):
@@ -215,12 +229,13 @@ class LogicalUnit:
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
-        blocks = self._whole_blocks()
+        blocks = self.protection.limit(self._whole_blocks())
         if blocks == self.blocks or not blocks:
             return False
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
         self.has_shrunk = self.has_shrunk or blocks < self.blocks
         self.blocks = blocks
+        self.rod_tokens.cancel(self)
         for itl in self.itl_nexuses:
             itl.rebuild_express()
         self.establish_attention(CAPACITY_DATA_HAS_CHANGED)
@@ -243,24 +258,10 @@ class LogicalUnit:
             self.log_parameters.note_failure(command, error)
 
     def update_features(self) -> None:
-        """Settle :attr:`features`, after a change of what they are made of."""
-        self.features = self._features()
-
-    def _features(self) -> frozenset[Feature]:
-        attributes = self.attributes
-        offered = {
-            Feature.UNMAP: self.provisioned and attributes.emulate_tpu is not False,
-            Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
-            Feature.ATOMIC_WRITE: True,
-            Feature.BLOCK_ERASE: self.provisioned,
-            Feature.RESERVE: attributes.emulate_pr,
-            Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
-            Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
-            Feature.IDENTIFYING_INFORMATION: self.information_store is not None,
-            Feature.EXPLICIT_ACCESS: self.asymmetric_access.explicit,
-            Feature.REFERRALS: self.asymmetric_access.lba_map is not None,
-        }
-        return frozenset(feature for feature, there in offered.items() if there)
+        """Settle :attr:`features` and :attr:`limits`, after a change of what they are made of."""
+        self.features = features_of(self)
+        unmap = Feature.UNMAP in self.features
+        self.limits = block_limits(self.attributes, self.capabilities, self.block_size, unmap=unmap)
 
     # what it is
 
@@ -348,6 +349,8 @@ class LogicalUnit:
 
     def update_ready(self) -> None:
         """Settle :attr:`ready`, after a change of what it is made of."""
+        if not self.medium_loaded or self.eraser.erasure is not None:
+            self.rod_tokens.cancel(self)
         self.ready = self.started and self.medium_loaded and not self.failed and self.eraser.erasure is None
         self.update_express()
 

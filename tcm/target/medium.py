@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from tcm.backstore import Backstore, Buffer, Capabilities, Extent, Support
 from tcm.scsi.sense import CommandTerminated, InternalTargetFailure
 from tcm.target.errors import is_backstore_failure, to_check_condition
+from tcm.target.watched_backstore import WatchedBackstore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -50,6 +51,28 @@ class Medium:
         """Of a flush in the background: the next one reports it."""
         self._flushing_soon = False
         self._flush_again = False
+        self.watched = False
+
+    def watch(self, watcher: Callable[[int, int], None] | None) -> None:
+        """Have ``watcher`` called with the byte offset and the length of every change before it is made; ``None``: no longer.
+
+        It must not raise. The caller then has the logical unit update the express lane, which nobody can watch.
+        """
+        backstore = self.unwatched
+        self.watched = watcher is not None
+        self.backstore = backstore if watcher is None else WatchedBackstore(backstore, watcher)
+
+    @property
+    def unwatched(self) -> Backstore:
+        """The backstore, to read from: another one may know it better than who watches it."""
+        return self.backstore.inner if isinstance(self.backstore, WatchedBackstore) else self.backstore
+
+    def succeed(self, before: Medium) -> None:
+        """Take the place of another way to look at the same backstore."""
+        self.backstore = before.backstore
+        self.watched = before.watched
+        self._write_cache = before._write_cache
+        self.written_through = before.written_through
 
     @property
     def has_cache(self) -> bool:
@@ -67,8 +90,8 @@ class Medium:
 
     @property
     def inline_writes(self) -> bool:
-        """An ordinary write is good enough as soon as ``write_nowait`` has taken it."""
-        return self.nowait and not self.durable(False)
+        """An ordinary write is good enough as soon as ``write_nowait`` has taken it, and nobody wants to know of it."""
+        return self.nowait and not self.watched and not self.durable(False)
 
     def durable(self, fua: bool) -> bool:
         """Whether a write has to do more than be taken: FUA, or no write cache, and the backstore has one."""
@@ -144,10 +167,11 @@ class Medium:
         :returns: how many of the ``length`` bytes they have copied, from the first on; 0 if they cannot.
         """
         copied = 0
-        if self.capabilities.copy_range is Support.NATIVE:
+        plain = type(self) is Medium and type(source) is Medium  # any other looks after more than bytes
+        if plain and self.capabilities.copy_range is Support.NATIVE:
             try:
                 with anyio.CancelScope(shield=True):
-                    copied = await self.backstore.copy_range(source.backstore, source_offset, offset, length)
+                    copied = await self.backstore.copy_range(source.unwatched, source_offset, offset, length)
             except Exception as error:
                 raise self._failure(error, write=True) from error
         return copied
@@ -157,6 +181,10 @@ class Medium:
         for offset, length in self._strides(lba, blocks):
             await self._shielded(self.backstore.unmap(offset, length))
             await checkpoint()
+
+    async def erase_key(self) -> None:
+        """What was on the medium is unreadable for good."""
+        await self._shielded(self.backstore.erase_key())
 
     def _strides(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
         """Byte offset and length of each piece of a range; an aborted task ends between two pieces."""

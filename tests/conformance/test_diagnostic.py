@@ -23,7 +23,7 @@ async def test_send_diagnostic_self_test_codes(disk: ApplicationClient) -> None:
         await disk.execute(cdb.send_diagnostic(code=code), expect=InvalidFieldInCdb)
 
 
-async def test_receive_diagnostic_supported_pages(disk: ApplicationClient) -> None:
+async def test_receive_diagnostic_results_supported_pages(disk: ApplicationClient) -> None:
     """SPC-5 7.2.10: page 00h lists the pages; each of them can be had and no other."""
     data = (await disk.execute(cdb.receive_diagnostic_results(0), read_length=4096)).data_in
     assert data[0] == 0

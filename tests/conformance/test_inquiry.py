@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from support.memory import GatedMemory
-from support.scsi import SECOND, make_lu, make_target, one_initiator, target
+from support.scsi import SECOND, logical_unit, make_lu, make_target, one_initiator, target
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import InvalidFieldInCdb, LogicalUnitNotSupported, SenseKey
+from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported, SenseKey
 from tcm.target import unit_attention
+from tcm.target.attributes import Identity
+from tcm.target.reconfiguration import reconfigured
 
 pytestmark = pytest.mark.anyio
 PAGES = (0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2, 0xB3)
@@ -141,14 +144,17 @@ async def test_vpd_device_identification() -> None:
 
 
 async def test_vpd_extended_inquiry(disk: ApplicationClient) -> None:
-    """SPC-5 7.7.7: 64 bytes; task attributes that the task set really has; no protection information."""
+    """SPC-5 7.7.7: 64 bytes; the task attributes of the task set; protection types 1 to 3, if there is room."""
     data = await disk.inquiry(0x86)
     assert len(data) == 64
-    assert data[4] & 0x3F == 0
+    assert (data[4] & 0x3F, data[7] & 0x30) == (0b111111, 0x20), "SPT, GRD_CHK, APP_CHK, REF_CHK; NO_PI_CHK, P_I_I_SUP"
+    assert (await disk.inquiry())[5] & 0x01
     assert data[5] & 0x07 == 0x07
     assert not data[6] & 0x01, "V_SUP: a ramdisk has no volatile cache in front of it"
     async with one_initiator(GatedMemory()) as cached:
-        assert (await cached.inquiry(0x86))[6] & 0x01
+        data = await cached.inquiry(0x86)
+        assert data[6] & 0x01
+        assert (data[4] & 0x3F, data[7] & 0x30, (await cached.inquiry())[5] & 0x01) == (0, 0, 0)
 
 
 async def test_vpd_block_limits(disk: ApplicationClient) -> None:
@@ -318,3 +324,47 @@ async def test_uuid_serial_is_stable() -> None:
             pages.append([entry for entry in entries if entry[0] == 0])
             initiator.disconnect()
     assert pages[0] == pages[1]
+
+
+async def test_inquiry_data_has_changed(pair: tuple[ApplicationClient, ApplicationClient]) -> None:
+    """SPC-5 6.6: when INQUIRY says something else, every I_T nexus hears of it; when it does not, nobody does."""
+    unit = logical_unit(pair[0])
+    with reconfigured(unit):
+        unit.identity = Identity(revision="0002")
+    for client in pair:
+        await client.test_unit_ready(expect=unit_attention.INQUIRY_DATA_HAS_CHANGED)
+        assert (await client.inquiry())[32:36] == b"0002"
+        assert (await client.test_unit_ready()).sense is None
+    with reconfigured(unit):
+        unit.identity = Identity(revision="0002")
+        unit.attributes = replace(unit.attributes, queue_depth=17)
+    assert unit.task_set.depth == 17
+    for client in pair:
+        await client.test_unit_ready()
+
+
+async def test_inquiry_data_has_changed_with_attributes(disk: ApplicationClient) -> None:
+    """SPC-5 6.6: what follows from attributes (pages B0h and B2h, commands, limits) changes with them."""
+    unit = logical_unit(disk)
+    disk.initiator.express = True
+    with reconfigured(unit):
+        unit.attributes = replace(unit.attributes, emulate_tpu=False, hw_max_sectors=8)
+    await disk.test_unit_ready(expect=unit_attention.INQUIRY_DATA_HAS_CHANGED)
+    assert not (await disk.inquiry(0xB2))[5] & 0x80
+    assert int.from_bytes((await disk.inquiry(0xB0))[8:12], "big") == 8
+    await disk.unmap((0, 8), expect=InvalidOpcode)
+    await disk.read(16, 0, 8)
+    await disk.read(16, 0, 9, expect=InvalidFieldInCdb)
+
+
+async def test_inquiry_data_has_changed_with_ports(disk: ApplicationClient) -> None:
+    """SPC-5 6.6.2: MULTIP: another port of the target now reaches the logical unit, and then no more."""
+    unit = logical_unit(disk)
+    assert disk.initiator.nexus is not None
+    group = disk.initiator.nexus.target_portal_group.target.add_portal_group(2)
+    group.add_lun(5, unit)
+    await disk.test_unit_ready(expect=unit_attention.INQUIRY_DATA_HAS_CHANGED)
+    assert (await disk.inquiry())[6] & 0x10
+    group.remove_lun(5)
+    await disk.test_unit_ready(expect=unit_attention.INQUIRY_DATA_HAS_CHANGED)
+    assert not (await disk.inquiry())[6] & 0x10

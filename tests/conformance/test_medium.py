@@ -150,7 +150,7 @@ async def test_medium_changed_for_others(removable_pair: Pair) -> None:
     await two.test_unit_ready()
 
 
-async def test_prevent_allow_eject(removable: ApplicationClient) -> None:
+async def test_prevent_allow_medium_removal_eject(removable: ApplicationClient) -> None:
     """SBC-4 5.12: while prevented, neither eject nor load; allowed again, both."""
     await removable.prevent_allow_medium_removal(1)
     await removable.start_stop_unit(loej=True, expect=MediumRemovalPrevented)
@@ -166,7 +166,7 @@ async def test_prevent_allow_eject(removable: ApplicationClient) -> None:
     await removable.test_unit_ready()
 
 
-async def test_prevent_allow_simple(disk: ApplicationClient, removable: ApplicationClient) -> None:
+async def test_prevent_allow_medium_removal_simple(disk: ApplicationClient, removable: ApplicationClient) -> None:
     """SBC-4 5.12: 0 and 1 are accepted on a removable unit, repeated or not; obsolete values are refused or accepted whole."""
     for prevent in (1, 1, 0, 0):
         await removable.prevent_allow_medium_removal(prevent)
@@ -174,7 +174,7 @@ async def test_prevent_allow_simple(disk: ApplicationClient, removable: Applicat
     await disk.test_unit_ready()
 
 
-async def test_prevent_allow_two_nexuses(removable_pair: Pair) -> None:
+async def test_prevent_allow_medium_removal_two_nexuses(removable_pair: Pair) -> None:
     """SBC-4 5.12: removal is prevented for everybody until every nexus that prevented it allows it."""
     one, two = removable_pair
     await one.prevent_allow_medium_removal(1)
@@ -208,7 +208,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_prevent_allow_ends(removable: ApplicationClient, end: str) -> None:
+async def test_prevent_allow_medium_removal_ends(removable: ApplicationClient, end: str) -> None:
     """SBC-4 5.12: nexus loss and every reset end the prevention."""
     await removable.prevent_allow_medium_removal(1)
     await removable.start_stop_unit(loej=True, expect=MediumRemovalPrevented)

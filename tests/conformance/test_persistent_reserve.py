@@ -8,6 +8,7 @@ import anyio
 import pytest
 from support.commands import bare
 from support.memory import GatedMemory
+from support.reservation_tables import PERSISTENT_RESERVE_OUT, expected
 from support.reservations import (
     CONFLICT,
     GOOD,
@@ -27,8 +28,8 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
-from tcm.scsi.command import PersistentReservation
-from tcm.scsi.command_table import COMMANDS, lookup
+from tcm.scsi.command import Command, PersistentReservation
+from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType
 from tcm.scsi.sense import (
     CheckCondition,
@@ -41,7 +42,7 @@ from tcm.scsi.sense import (
     Status,
 )
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
-from tcm.target import persistent_reservations
+from tcm.target import persistent_reservations, reservation_matrix
 from tcm.target.device import AccessControl, InitiatorPort, TargetDevice
 from tcm.target.task_management import TaskManagementFunction
 from tcm.target.unit_attention import (
@@ -80,6 +81,29 @@ async def test_persistent_reserve_in_read_keys(three: Three) -> None:
     assert await keys(two) == [A, A]
     short = await one.execute(cdb.persistent_reserve_in(InAction.READ_KEYS, 12), read_length=65535)
     assert short.data_in == bytes.fromhex("00000002 00000010 00000000")
+
+
+async def test_persistent_reserve_in_read_reservation(three: Three) -> None:
+    """SPC-5 6.15.3: no descriptor without a reservation; the holder's key and the type with one, to anybody; the length that
+    is there in full, whatever the allocation length."""
+    one, two, unregistered = three
+    command = cdb.persistent_reserve_in(InAction.READ_RESERVATION)
+    assert (await one.execute(command, read_length=65535)).data_in == bytes(8)
+    await register(one, A)
+    await register(two, B)
+    assert (await one.execute(command, read_length=65535)).data_in == bytes.fromhex("00000002 00000000")
+    await out(one, OutAction.RESERVE, A, kind=Kind.EXCLUSIVE_ACCESS)
+    full = bytes.fromhex("00000002 00000010") + A.to_bytes(8, "big") + bytes.fromhex("00000000 00 03 0000")
+    for client in three:
+        assert (await client.execute(command, read_length=65535)).data_in == full
+    for length in (0, 7, 8, 23):
+        short = cdb.persistent_reserve_in(InAction.READ_RESERVATION, length)
+        assert (await unregistered.execute(short, read_length=64)).data_in == full[:length]
+    await out(one, OutAction.RELEASE, A, kind=Kind.EXCLUSIVE_ACCESS)
+    await out(two, OutAction.RESERVE, B, kind=Kind.WRITE_EXCLUSIVE_ALL_REGISTRANTS)
+    found = (await one.execute(command, read_length=65535)).data_in
+    assert found[8:16] == bytes(8)
+    assert found[21] == Kind.WRITE_EXCLUSIVE_ALL_REGISTRANTS
 
 
 async def test_persistent_reserve_in_report_capabilities() -> None:
@@ -478,37 +502,30 @@ async def test_persistent_reserve_out_register_and_move_all_registrants(three: T
 
 # What conflicts
 
-HARMLESS = {"START STOP UNIT": cdb.start_stop_unit(start=True), "PREVENT ALLOW MEDIUM REMOVAL": bytes.fromhex("1e0000000000")}
 
-
-def plain(name: str) -> bytes:
-    command = next(each for each in COMMANDS if each.name == name)
+def lines(command: Command) -> list[tuple[str, bytes]]:
+    """CDBs of a command under the names that the matrix has them by."""
     line = bare(command)
-    line[4] = line[0] == 0x1E  # PREVENT
-    return bytes(line)
+    if command.harmless is None:
+        return [(command.name, bytes(line))]
+    byte, mask, value = command.harmless
+    line[byte] = value
+    other = bytearray(line)
+    other[byte] ^= mask & 0x03
+    names = [row.name for row in reservation_matrix.commands() if row.name.startswith(f"{command.name} ")]
+    return [(name, bytes(each)) for name, each in zip(names, (line, other), strict=True)]
 
 
-def expected_conflict(name: str, kind: Kind) -> bool:
-    """SPC-5 table 66 and SBC-4 table 13, written down a second time: who has no part in the reservation."""
-    through_both = {
-        "TEST UNIT READY", "REQUEST SENSE", "INQUIRY", "REPORT LUNS", "LOG SENSE", "READ CAPACITY (10)", "READ CAPACITY (16)",
-        "PERSISTENT RESERVE IN", "REPORT IDENTIFYING INFORMATION", "REPORT TIMESTAMP", "REPORT TARGET PORT GROUPS",
-        "REPORT REFERRALS",
-    }  # fmt: skip
-    through_write_exclusive = {
-        "REPORT SUPPORTED OPERATION CODES", "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "MODE SENSE", "GET LBA STATUS",
-        "RECEIVE DIAGNOSTIC RESULTS", "READ DEFECT DATA", "READ", "PRE-FETCH", "VERIFY",
-        "READ BUFFER", "SECURITY PROTOCOL IN",
-    }  # fmt: skip
-    stem = name.partition(" (")[0].partition(",")[0]
-    if name in through_both or stem in through_both:
-        return False
-    return kind.exclusive_access if stem in through_write_exclusive else True
+def column(kind: Kind, *, registered: bool) -> int:
+    """Of the standards' tables, for who does not hold the reservation."""
+    if kind.for_registrants:
+        return 2 if registered else 3 + kind.exclusive_access
+    return int(kind.exclusive_access)
 
 
 @KINDS
 async def test_persistent_reserve_conflicts(three: Three, kind: Kind) -> None:
-    """SPC-5 table 66, SBC-4 table 13: every command of the table, from holder, registered and unregistered nexus."""
+    """SPC-4 table 65, SBC-4 table 13: every command of the table, from holder, registered and unregistered nexus."""
     one, two, third = three
     await register(one, A)
     await register(two, B)
@@ -516,29 +533,26 @@ async def test_persistent_reserve_conflicts(three: Three, kind: Kind) -> None:
     for command in COMMANDS:
         if command.feature is not None and command.feature not in logical_unit(one).features:
             continue
-        own_rules = command.persistent_reservation is PersistentReservation.OWN_RULES
-        for client, part in ((one, True), (two, kind.for_registrants), (third, False)):
-            conflict = not part and not own_rules and expected_conflict(command.name, kind)
-            if not own_rules:
-                line = plain(command.name)
+        if command.persistent_reservation is PersistentReservation.OWN_RULES:
+            continue
+        for name, line in lines(command):
+            row = expected(name)
+            for client, allowed in (
+                (one, True),
+                (two, row[column(kind, registered=True)]),
+                (third, row[column(kind, registered=False)]),
+            ):
                 result = await client.execute(line, bytes(1024), read_length=4096, expect=None)
-                assert (result.status is CONFLICT) is conflict, (command.name, client.initiator.name)
-                if line[0] == 0x1B:
-                    logical_unit(one).set_started(True)
-    for line in HARMLESS.values():
-        await third.execute(line)
+                assert (result.status is CONFLICT) is not allowed, (name, client.initiator.name)
+                logical_unit(one).set_started(True)
+                logical_unit(one).prevented.clear()
 
 
-async def test_persistent_reserve_matrix() -> None:
-    """SPC-5 table 66 as the command table has it: reads pass Write Exclusive, nothing that writes passes either."""
-    for command in COMMANDS:
-        line = plain(command.name)
-        assert lookup(line) is command
-        through = [not command.conflicts_persistently(line, exclusive_access=exclusive) for exclusive in (False, True)]
-        print(f"{command.name:60} {' '.join('Allowed' if each else 'Conflict' for each in through)}")
-        assert through[0] or not through[1]
-        if command.access.value == "write":
-            assert through == [False, False]
+def test_persistent_reserve_matrix() -> None:
+    """SPC-4 tables 65 and 66, SBC-4 table 13: every command for every type, printed as there."""
+    print(reservation_matrix.text())
+    assert [row for row in reservation_matrix.commands() if row.allowed != expected(row.name)] == []
+    assert dict(reservation_matrix.service_actions()) == PERSISTENT_RESERVE_OUT
 
 
 @KINDS

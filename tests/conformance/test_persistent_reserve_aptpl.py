@@ -160,11 +160,20 @@ def sample() -> State:
 
 
 def test_text_comes_back_as_the_same_state() -> None:
+    """SPC-5 5.14.4: all that has to be preserved is in the text."""
     assert aptpl.from_text(aptpl.to_text(sample())) == sample()
     assert aptpl.from_text(aptpl.NOTHING) == State()
 
 
+def test_what_lio_has_written_is_read() -> None:
+    """It writes the null that ends its string, and NOTHING with and without an end of line."""
+    assert aptpl.from_text(aptpl.to_text(sample()) + "\0") == sample()
+    for nothing in (aptpl.NOTHING, aptpl.NOTHING.rstrip("\n")):
+        assert aptpl.from_text(nothing + "\0") == State()
+
+
 def test_every_damaged_line_is_named() -> None:
+    """A text that has lost a line, or the end of one, is refused with the number of the line that is missed."""
     lines = aptpl.to_text(sample()).splitlines(keepends=True)
     for at in range(len(lines)):
         for broken in ([*lines[:at], "x\n", *lines[at + 1 :]], [*lines[:at], lines[at].rstrip("\n")]):
@@ -185,6 +194,7 @@ SAS = TransportId(ProtocolIdentifier.SAS, "5001405000000001").pack()
     ),
 )
 def test_any_parameter_list_is_parsed_or_refused(action: OutAction, data: bytes) -> None:
+    """SPC-5 6.16.3, 6.16.4: whatever a parameter list holds, it is taken as a whole or refused as one that is wrong."""
     try:
         found = parse_out(action, data)
     except (InvalidFieldInParameterList, ParameterListLengthError):

@@ -48,6 +48,20 @@ async def test_reserve_two_initiators(pair: Pair, length: int) -> None:
     await one.test_unit_ready()
 
 
+@BOTH
+async def test_release_by_others(pair: Pair, length: int) -> None:
+    """SPC-2 7.17, 7.18: RELEASE of who does not hold the reservation is GOOD and releases nothing, with either CDB."""
+    one, two = pair
+    await two.release(length)
+    await one.reserve(length)
+    for each in (6, 10):
+        await two.release(each)
+        await two.test_unit_ready(expect=CONFLICT)
+    await one.release(length)
+    await two.test_unit_ready()
+    await two.execute(cdb.release(length, flags=0x10), expect=InvalidFieldInCdb)
+
+
 CONFLICTING = {
     "TEST UNIT READY": cdb.test_unit_ready(),
     "READ (6)": cdb.read(6, 0, 1),

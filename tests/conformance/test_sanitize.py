@@ -7,13 +7,18 @@ from pathlib import Path
 import anyio
 import pytest
 from support.commands import bare
+from support.encrypted import EncryptedMemory
 from support.memory import GatedMemory
 from support.scsi import logical_unit, make_lu, make_target, one_initiator, pattern, target, two_initiators
+from tcm_backstores.filters.delay import DelayFilter, DelayOptions
+from tcm_backstores.filters.log import LogFilter, LogOptions
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.initiator import LoopbackCommand
 from tcm_loopback.transport import CommandAborted
 
+from tcm.adapters import adapt
+from tcm.filter import BackstoreFilter, methods
 from tcm.scsi.command import WhileErasing
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import (
@@ -28,12 +33,13 @@ from tcm.scsi.sense import (
     WriteProtected,
 )
 from tcm.target import unit_attention
+from tcm.target.erasure_store import CRYPTOGRAPHIC_ERASE as CRYPTOGRAPHIC_ERASURE
 from tcm.target.erasure_store import UNKNOWN, Erasure, ErasureFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task_management import TaskManagementFunction as Function
 
 pytestmark = pytest.mark.anyio
-OVERWRITE, BLOCK_ERASE, EXIT_FAILURE_MODE = 1, 2, 31
+OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, EXIT_FAILURE_MODE = 1, 2, 3, 31
 SIZE = 4 << 20
 ONES = cdb.overwrite_parameters(b"\xff" * 4)
 
@@ -118,12 +124,79 @@ async def test_sanitize_block_erase_thick() -> None:
         await overwrite(disk)
 
 
-async def test_sanitize_cryptographic_erase(disk: ApplicationClient) -> None:
-    """SBC-4 5.30.2.4: there is none, and WACEREQ is zero."""
-    result = await disk.execute(cdb.sanitize(3), expect=InvalidFieldInCdb)
+async def test_sanitize_cryptographic_erase() -> None:
+    """SBC-4 5.30.2.4: the key is thrown away, once; what was there cannot be read; WACEREQ 01b: reading is no error."""
+    store = EncryptedMemory()
+    async with one_initiator(store) as disk:
+        assert (await disk.inquiry(0xB1))[7] & 0x30 == 0x10
+        await disk.write(10, 8, pattern(512))
+        kept = bytes(store.data)
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
+        assert store.log[-1] == ("erase_key", 0, 0)
+        assert store.data == kept
+        assert (await disk.read(10, 8, 1)).data_in != pattern(512)
+        await disk.write(10, 8, pattern(512))
+        assert (await disk.read(10, 8, 1)).data_in == pattern(512)
+
+
+async def test_sanitize_cryptographic_erase_in_the_background() -> None:
+    """SBC-4 4.11: with IMMED it goes on by itself; all that touches the medium is refused until it has ended."""
+    store = EncryptedMemory()
+    async with one_initiator(store) as disk:
+        store.shut()
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE, immed=True))
+        await store.until_waiting(1)
+        await disk.read(10, 0, 1, expect=SanitizeInProgress)
+        assert await progress(disk) == 0
+        store.release()
+        await until_done(disk)
+
+
+async def test_sanitize_cryptographic_erase_restart(tmp_path: Path) -> None:
+    """SBC-4 4.11: what a restart has interrupted is done again."""
+    path = tmp_path / "unit.erasure"
+    ErasureFile(str(path)).save(Erasure(kind=CRYPTOGRAPHIC_ERASURE))
+    memory = EncryptedMemory()
+    async with make_lu(memory) as unit:
+        stored(unit, path)
+        await until_done(await connected(unit))
+    assert memory.key == 2
+    assert not path.exists()
+
+
+async def test_sanitize_cryptographic_erase_fails() -> None:
+    """SBC-4 4.11: a failure leaves the medium closed until another sanitize operation succeeds."""
+    store = EncryptedMemory()
+    async with one_initiator(store) as disk:
+        store.failure = OSError(5, "input/output error")
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE), expect=SanitizeCommandFailed)
+        await disk.read(10, 0, 1, expect=SanitizeCommandFailed)
+        store.failure = None
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
+        await disk.read(10, 0, 1)
+
+
+async def test_sanitize_cryptographic_erase_not_offered(disk: ApplicationClient) -> None:
+    """SBC-4 5.30.2.4: without a backstore that encrypts there is none, and WACEREQ is zero."""
+    result = await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE), expect=InvalidFieldInCdb)
     assert result.sense is not None
     assert result.sense.sense_key_specific == bytes((0xCC, 0, 1))
     assert (await disk.inquiry(0xB1))[7] & 0x30 == 0
+
+
+@pytest.mark.parametrize("lets_through", [False, True])
+async def test_sanitize_cryptographic_erase_through_filters(lets_through: bool) -> None:
+    """A filter that does not know of it may keep data elsewhere: then it is not offered. Ours let it through."""
+
+    class Silent(BackstoreFilter):
+        passed_through = methods()
+
+    store = EncryptedMemory()
+    inner = DelayFilter(adapt(store), DelayOptions())
+    async with one_initiator(LogFilter(inner, LogOptions()) if lets_through else Silent(inner)) as disk:
+        expect = Status.GOOD if lets_through else InvalidFieldInCdb
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE), expect=expect)
+    assert store.key == 1 + lets_through
 
 
 async def test_sanitize_parameter_list_length(disk: ApplicationClient) -> None:
@@ -333,7 +406,7 @@ async def test_sanitize_failure_restricted() -> None:
         await disk.test_unit_ready()
 
 
-async def test_sanitize_failure_unrestricted() -> None:
+async def test_sanitize_exit_failure_mode() -> None:
     """SBC-4 4.11, 5.30.2.5: AUSE one: EXIT FAILURE MODE makes the medium accessible again."""
     store = GatedMemory(SIZE)
     async with one_initiator(store) as disk:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, running
-from support.programs import needs_root, program
+from support.programs import small_disk
 from support.raw_iscsi import Initiator, connect
 
 pytestmark = pytest.mark.interop
@@ -96,20 +93,6 @@ def test_same_identity_after_restart(tmp_path: Path) -> None:
             daemon.stop()
             daemon.restart()
         assert seen[0] == seen[1]
-
-
-@contextmanager
-def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
-    """A file system that is soon full."""
-    needs_root("mounts a small tmpfs")
-    directory.mkdir()
-    command = [program("mount"), "-t", "tmpfs", "-o", f"size={megabytes}m", "tcm-test", str(directory)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("cannot mount a tmpfs here")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 def test_disk_full(tmp_path: Path) -> None:

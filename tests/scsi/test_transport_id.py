@@ -52,6 +52,7 @@ def test_what_cannot_be_packed(identity):
         "05000014" + "61" * 19,
         "05000014" + "61" * 20,  # no terminator
         "05000014" + "00" * 20,  # no name
+        "05000014" + "6100" + "01" * 18,  # padding
         "05010014" + "61" + "00" * 19,  # reserved
         "15000014" + "61" + "00" * 19,  # reserved
         "05000015" + "61" + "00" * 20,  # not a multiple of four
@@ -96,8 +97,3 @@ def test_parse_refuses_or_understands(data):
         return
     assert 24 <= length <= len(data)
     assert parse(identity.pack())[0] == identity
-
-
-def test_the_first_null_ends_an_iscsi_name():
-    """SPC-4 7.6.4.6: without regard for what comes after it."""
-    assert parse(bytes.fromhex("05000014" + "6100" + "01" * 18)) == (TransportId(ISCSI, "a"), 24)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +52,17 @@ def program(name: str) -> str:
 def needs_root(why: str) -> None:
     if os.geteuid() != 0:
         pytest.skip(f"needs root: {why}")
+
+
+@contextmanager
+def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
+    """A file system that is soon full."""
+    needs_root("mounts a small tmpfs")
+    directory.mkdir()
+    command = [program("mount"), "-t", "tmpfs", "-o", f"size={megabytes}m", "tcm-test", str(directory)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 from support.scsi import FIRST, make_lu, make_target
 from tcm_loopback.commands import ApplicationClient
@@ -55,7 +57,7 @@ async def test_an_iscsi_target_port_is_a_portal_group():
         group.access = make_target().target_portal_group.access
         group.add_lun(0, unit)
         identity = TransportId(ProtocolIdentifier.ISCSI, "iqn.a:i", bytes(6)).pack()
-        nexus = group.establish_nexus(InitiatorPort("iqn.a:i", bytes(6), identity), make_target())
+        nexus = group.establish_nexus(InitiatorPort("iqn.a:i", bytes(6), identity), Mock())
         names = [each.data.rstrip(b"\0") for each in port_designators(nexus) if each.type == DesignatorType.SCSI_NAME_STRING]
         assert names == [b"iqn.2003-01.org:t,t,0x0003", b"iqn.2003-01.org:t"]
         (itl,) = nexus.luns.values()

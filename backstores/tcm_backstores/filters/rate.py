@@ -80,10 +80,12 @@ class Bucket:
 
 
 class RateFilter(BackstoreFilter):
-    """Holds requests back. Flushes and questions about extents are free."""
+    """Holds requests back. Flushes, questions about extents and the protection information that belongs to data are free."""
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size", "flush", "extents"})
+    passed_through = frozenset(
+        {"size", "flush", "extents", "read_protection", "write_protection", "set_protection", "protection_label"}
+    )
 
     def __init__(
         self,
@@ -125,6 +127,10 @@ class RateFilter(BackstoreFilter):
             await bucket.take(1)
         for bucket in volumes:
             await bucket.take(length)
+
+    async def erase_key(self) -> None:
+        await self._wait(self._write_requests, (), 0)
+        await self.inner.erase_key()
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         return not (self._read_requests or self._read_bytes) and self.inner.read_nowait(buffers, offset)

@@ -425,3 +425,23 @@ def report_referrals(lba: int = 0, allocation_length: int = 4096, *, one_segment
     """REPORT REFERRALS."""
     cdb = bytes((0x9E, 0x13)) + lba.to_bytes(8, "big") + allocation_length.to_bytes(4, "big")
     return cdb + bytes((one_segment, 0))
+
+
+def populate_token(list_identifier: int, parameter_list_length: int) -> bytes:
+    """POPULATE TOKEN (SBC-4)."""
+    return bytes((0x83, 0x10)) + bytes(4) + list_identifier.to_bytes(4) + parameter_list_length.to_bytes(4) + bytes(2)
+
+
+def write_using_token(list_identifier: int, parameter_list_length: int) -> bytes:
+    """WRITE USING TOKEN (SBC-4)."""
+    return bytes((0x83, 0x11)) + bytes(4) + list_identifier.to_bytes(4) + parameter_list_length.to_bytes(4) + bytes(2)
+
+
+def receive_rod_token_information(list_identifier: int, allocation_length: int = 4096) -> bytes:
+    """RECEIVE ROD TOKEN INFORMATION (SPC-5)."""
+    return bytes((0x84, 0x07)) + list_identifier.to_bytes(4) + bytes(4) + allocation_length.to_bytes(4) + bytes(2)
+
+
+def report_all_rod_tokens(allocation_length: int = 1 << 20) -> bytes:
+    """REPORT ALL ROD TOKENS (SPC-5)."""
+    return bytes((0x84, 0x08)) + bytes(8) + allocation_length.to_bytes(4) + bytes(2)

@@ -18,10 +18,13 @@ from tcm.target.device_server import (
     medium,
     mode,
     persistent_reserve,
+    protected,
+    protected_verify,
     read_write,
     receive_copy,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -30,6 +33,7 @@ from tcm.target.device_server import (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ _MODULES = (
     receive_copy,
     report_supported,
     reserve,
+    rod_tokens,
     sanitize,
     security_protocol,
     spc,
@@ -61,6 +66,9 @@ _MODULES = (
     unmap,
     verify,
     write_same,
+    write_using_token,
 )
 
 HANDLERS: dict[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
+PROTECTED_HANDLERS: dict[str, Handler] = {**HANDLERS, **protected.HANDLERS, **protected_verify.HANDLERS}
+"""The same for a unit with protection information."""

@@ -9,6 +9,7 @@ from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 
 if TYPE_CHECKING:
+    from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
 
 
@@ -19,18 +20,23 @@ def _read_capacity_10(task: Task) -> None:
     task.data_in = [read_capacity_10_data(lu.blocks, lu.block_size)]
 
 
-def _read_capacity_16(task: Task) -> None:
-    lu = task.logical_unit
-    assert lu is not None
-    lu.check_size()
-    data = read_capacity_16_data(
+def capacity_data(lu: LogicalUnit) -> bytes:
+    """READ CAPACITY (16)'s parameter data."""
+    return read_capacity_16_data(
         lu.blocks,
         lu.block_size,
         physical_block_exponent=lu.physical_block_exponent,
         provisioned=lu.provisioned,
         reads_zero=lu.provisioned and lu.unmapped_reads_zero,
+        protection=lu.protection.kind,
     )
-    give(task, data, int.from_bytes(task.cdb[10:14]))
+
+
+def _read_capacity_16(task: Task) -> None:
+    lu = task.logical_unit
+    assert lu is not None
+    lu.check_size()
+    give(task, capacity_data(lu), int.from_bytes(task.cdb[10:14]))
 
 
 HANDLERS = {

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tcm.backstore import Support
-from tcm.scsi import designators, third_party_copy, vpd
+from tcm.scsi import designators, rod_token_limits, third_party_copy, vpd
 from tcm.scsi.command import Feature
 from tcm.scsi.command_table import rows
 from tcm.scsi.designators import Association
@@ -18,6 +18,8 @@ from tcm.scsi.inquiry import (
     standard_inquiry_data,
     version_descriptors,
 )
+from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
+from tcm.target import rod_tokens
 from tcm.target.copy_manager import MAXIMUM_COPIES
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def standard_data(itl: ITLNexus) -> bytes:
         revision=lu.identity.revision,
         removable=lu.removable,
         multiple_ports=ports > 1,
+        protect=lu.protection.supported,
         tpgs=itl.exported.target_port_group.attributes.access_type,
         third_party_copy=Feature.THIRD_PARTY_COPY in lu.features,
         versions=version_descriptors(protocol_of(itl.nexus)),
@@ -87,7 +90,10 @@ def _device_identification(itl: ITLNexus) -> bytes:
 
 
 def _extended_inquiry_data(lu: LogicalUnit) -> bytes:
-    return vpd.extended_inquiry_data(v_sup=lu.capabilities.flush is Support.NATIVE, r_sup=Feature.REFERRALS in lu.features)
+    fields: dict[str, int] = {"v_sup": lu.capabilities.flush is Support.NATIVE, "r_sup": Feature.REFERRALS in lu.features}
+    if lu.protection.supported:
+        fields |= {"spt": vpd.SUPPORTED_PROTECTION_TYPES, "grd_chk": 1, "app_chk": 1, "ref_chk": 1, "no_pi_chk": 1}
+    return vpd.extended_inquiry_data(**fields)
 
 
 def _block_device_characteristics(lu: LogicalUnit) -> bytes:
@@ -95,6 +101,7 @@ def _block_device_characteristics(lu: LogicalUnit) -> bytes:
     return vpd.block_device_characteristics(
         rotation_rate=vpd.RotationRate.NON_ROTATING if solid else vpd.RotationRate.NOT_REPORTED,
         block_erase=Feature.BLOCK_ERASE in lu.features,
+        cryptographic_erase=Feature.CRYPTOGRAPHIC_ERASE in lu.features,
     )
 
 
@@ -120,8 +127,31 @@ def _third_party_copy(lu: LogicalUnit) -> bytes:
         code: [row.service_action or 0 for row in rows(code) if row.feature is None or row.feature in lu.features]
         for code in THIRD_PARTY_COPY_CODES
     }
-    descriptors = [third_party_copy.supported_commands(actions), *third_party_copy.extended_copy_descriptors(MAXIMUM_COPIES)]
+    descriptors = [
+        third_party_copy.supported_commands(actions),
+        *third_party_copy.extended_copy_descriptors(MAXIMUM_COPIES),
+        *_rod_token_descriptors(lu),
+    ]
     return third_party_copy.third_party_copy_page(descriptors)
+
+
+def _rod_token_descriptors(lu: LogicalUnit) -> list[bytes]:
+    return [
+        rod_token_limits.block_device_rod_limits(
+            maximum_ranges=MAXIMUM_RANGES,
+            maximum_timeout=rod_tokens.MAXIMUM_INACTIVITY_TIMEOUT,
+            default_timeout=rod_tokens.DEFAULT_INACTIVITY_TIMEOUT,
+            maximum_blocks=rod_tokens.MAXIMUM_BYTES >> lu.block_shift,
+            optimal_blocks=rod_tokens.OPTIMAL_BYTES >> lu.block_shift,
+        ),
+        rod_token_limits.rod_token_features(
+            lifetime=rod_tokens.LIFETIME,
+            maximum_timeout=rod_tokens.MAXIMUM_INACTIVITY_TIMEOUT,
+            maximum_bytes=rod_tokens.MAXIMUM_BYTES,
+            optimal_bytes=rod_tokens.OPTIMAL_BYTES,
+        ),
+        rod_token_limits.supported_rod_types(),
+    ]
 
 
 THIRD_PARTY_COPY_CODES = (0x83, 0x84)
@@ -150,6 +180,12 @@ VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
     vpd.VpdPage.LOGICAL_BLOCK_PROVISIONING: lambda itl: _logical_block_provisioning(itl.logical_unit),
     vpd.VpdPage.REFERRALS: lambda itl: _referrals(itl.logical_unit),
 }
+
+
+def inquiry_data(itl: ITLNexus) -> tuple[bytes, ...]:
+    """All that INQUIRY can say to an I_T nexus."""
+    return standard_data(itl), *(builder(itl) for builder in VPD_PAGES.values())
+
 
 _WELL_KNOWN = peripheral(PeripheralQualifier.CONNECTED, DeviceType.WELL_KNOWN)
 

@@ -165,7 +165,7 @@ async def _out_later(
                 raise ReservationConflict
             done = change(reservations.state, _request(itl, action, kind, parameters))
             try:
-                if await reservations.keep(done.state):
+                if done.state is reservations.state or await reservations.keep(done.state):
                     break
             except OSError as error:
                 full = error.errno in _NO_ROOM and action in _MAKE_APTPL

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi.copy_results import (
     NO_FAILURE_DETAILS,
     CopyStatus,
+    CountUnits,
     copy_status_lid1,
     copy_status_lid4,
     failure_details,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
 
 _LIST_IDENTIFIER = 2
+POPULATE_TOKEN, WRITE_USING_TOKEN = 0x10, 0x11
+TOKEN_OPERATIONS = frozenset({POPULATE_TOKEN, WRITE_USING_TOKEN})
+"""Service actions of the commands whose copy operations are about ROD tokens."""
 
 
 def allocation_length(cdb: bytes) -> int:
@@ -59,20 +63,35 @@ def _status_lid1(task: Task) -> None:
     give(task, data, allocation_length(task.cdb))
 
 
+def status_data(lu: LogicalUnit, operation: CopyOperation, more: bytes = b"") -> bytes:
+    """The parameter data of RECEIVE COPY STATUS (LID4); ``more`` follows the sense data.
+
+    A token operation is counted in blocks, and one that falls short is a partial use of a token (SBC-4, RECEIVE ROD TOKEN
+    INFORMATION).
+    """
+    status, count, units = operation.status, operation.transferred, CountUnits.BYTES
+    if operation.service_action in TOKEN_OPERATIONS:
+        count, units = count >> lu.block_shift, CountUnits.BLOCKS
+        if status is CopyStatus.FAILED:
+            status = CopyStatus.PARTIAL_TOKEN
+    return copy_status_lid4(
+        service_action=operation.service_action,
+        status=status,
+        completion=operation.completion,
+        sense=packed_sense(lu, operation),
+        count=count,
+        units=units,
+        segments=operation.segments,
+        operations=operation.steps,
+        more=more,
+    )
+
+
 def _status_lid4(task: Task) -> None:
     lu = task.logical_unit
     assert lu is not None
     operation = find_operation(task, int.from_bytes(task.cdb[2:6]))
-    data = copy_status_lid4(
-        service_action=operation.service_action,
-        status=operation.status,
-        completion=operation.completion,
-        sense=packed_sense(lu, operation),
-        count=operation.transferred,
-        segments=operation.segments,
-        operations=operation.steps,
-    )
-    give(task, data, allocation_length(task.cdb))
+    give(task, status_data(lu, operation), allocation_length(task.cdb))
 
 
 def _operating_parameters(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""SANITIZE (SBC-4 5.30). CRYPTOGRAPHIC ERASE is not there: no backstore encrypts."""
+"""SANITIZE (SBC-4 5.30)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi.sanitize import HEADER, parse_overwrite
 from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError
 from tcm.target.device_server.handler import Handler
-from tcm.target.erasure_store import BLOCK_ERASE, FORMAT, OVERWRITE, Erasure
+from tcm.target.erasure_store import BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT, OVERWRITE, Erasure
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -61,13 +61,17 @@ def _overwrite(task: Task) -> Coroutine[Any, Any, None]:
     return _sanitize(task, Erasure(kind=OVERWRITE, passes=passes, invert=invert, block=block, unrestricted=_ause(task)))
 
 
-def _prepare_block_erase(task: Task) -> int:
+def _prepare_whole(task: Task) -> int:
     _check_mode(task)
     return 0
 
 
 def _block_erase(task: Task) -> Coroutine[Any, Any, None]:
     return _sanitize(task, Erasure(kind=BLOCK_ERASE, unrestricted=_ause(task)))
+
+
+def _cryptographic_erase(task: Task) -> Coroutine[Any, Any, None]:
+    return _sanitize(task, Erasure(kind=CRYPTOGRAPHIC_ERASE, unrestricted=_ause(task)))
 
 
 def _ause(task: Task) -> bool:
@@ -98,6 +102,7 @@ def _exit_failure_mode(task: Task) -> Coroutine[Any, Any, None] | None:
 
 HANDLERS = {
     "sanitize_overwrite": Handler(_prepare_overwrite, _overwrite),
-    "sanitize_block_erase": Handler(_prepare_block_erase, _block_erase),
+    "sanitize_block_erase": Handler(_prepare_whole, _block_erase),
+    "sanitize_cryptographic_erase": Handler(_prepare_whole, _cryptographic_erase),
     "sanitize_exit_failure_mode": Handler(_prepare_exit_failure_mode, _exit_failure_mode),
 }
