@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent, Support
+from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,8 +115,6 @@ def unaccounted(filter_class: type[BackstoreFilter]) -> list[str]:
 
 def erases_key(backstore: Backstore) -> bool:
     """Whether a cryptographic erase reaches the backstore that encrypts: every filter above it overrides ``erase_key``."""
-    if backstore.capabilities().cryptographic_erase is not Support.NATIVE:
-        return False
     while isinstance(backstore, BackstoreFilter):
         if type(backstore).erase_key is BackstoreFilter.erase_key:
             return False

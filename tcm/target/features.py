@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.backstore import Support
 from tcm.filter import erases_key
 from tcm.scsi.command import Feature
 from tcm.scsi.protection import ProtectionType
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def features_of(lu: LogicalUnit) -> frozenset[Feature]:
-    """What an open logical unit offers: its configuration, its backstore and its access states decide."""
+    """What a logical unit offers: its configuration, what it knows of its backstore, and its access states decide."""
     attributes = lu.attributes
     offered = {
         Feature.UNMAP: lu.provisioned and attributes.emulate_tpu is not False,
         Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
         Feature.ATOMIC_WRITE: True,
         Feature.BLOCK_ERASE: lu.provisioned,
-        Feature.CRYPTOGRAPHIC_ERASE: erases_key(lu.backstore),
+        Feature.CRYPTOGRAPHIC_ERASE: lu.capabilities.cryptographic_erase is Support.NATIVE and erases_key(lu.backstore),
         Feature.RESERVE: attributes.emulate_pr,
         Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
         Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -56,6 +57,29 @@ async def while_serving(runtime: Runtime, use: Callable[[LoopbackFabric], Awaita
             assert isinstance(fabric, LoopbackFabric)
             await use(fabric)
             runtime.stop()
+
+
+@pytest.mark.anyio
+async def test_target_port_groups_before_the_backstore_is_open(tmp_path):
+    """A backstore is asked for its capabilities once it is open; groups are there before."""
+    groups = [{"name": "near", "tg_pt_gp_id": 1}]
+    disk = {"plugin": "fileio", "name": "disk", "dev": str(tmp_path / "disk.img"), "size": 1 << 20, "alua_tpgs": groups}
+    lun = {"index": 0, "storage_object": "/backstores/fileio/disk", "alua_tg_pt_gp_name": "near"}
+    content = {
+        "storage_objects": [disk],
+        "targets": [{"fabric": "loopback", "wwn": TARGET, "tpgs": [{"tag": 1, "luns": [lun]}]}],
+    }
+    path = tmp_path / "saveconfig.json"
+    path.write_text(json.dumps(content))
+    plugins = PluginManager()
+    arguments = Arguments(config=str(path), state_dir=str(tmp_path))
+    runtime = Runtime(configuration(arguments, plugins), plugins, drain_timeout=0.5)
+
+    async def use(_fabric: LoopbackFabric) -> None:
+        (unit,) = runtime.logical_units.values()
+        assert [group.identifier for group in unit.asymmetric_access.reported_groups()] == [1]
+
+    await while_serving(runtime, use)
 
 
 @pytest.mark.anyio
