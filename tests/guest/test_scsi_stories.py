@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.guest]
 
 STORIES = ("reservations", "fencing", "utilities", "copying", "multipath", "comparison")
 """Modules of ``stories``, in this order; each has the logical unit of its name."""
+SERIALS = {name: f"{index + 1:08x}-94eb-4c69-8c09-ff4c53d8870a" for index, name in enumerate(STORIES)}
 GROUPS = {1: ("left", 0), 2: ("right", 1)}
 """Target port groups of the unit ``multipath``: for each portal group, the name and the access state to begin with."""
 CONFORMANCE = Path(__file__).parents[2] / "docs" / "conformance.md"
@@ -32,10 +33,10 @@ def saveconfig(directory: Path) -> Path:
             "dev": str(directory / f"{name}.img"),
             "size": 64 << 20,
             "write_back": True,
-            "wwn": f"{index + 1:08x}-94eb-4c69-8c09-ff4c53d8870a",
+            "wwn": SERIALS[name],
             "attributes": {"emulate_tpu": 1, "emulate_tpws": 1},
         }
-        for index, name in enumerate(STORIES)
+        for name in STORIES
     ]
     for each in objects:
         if each["name"] == "multipath":
@@ -91,6 +92,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
                 "portals": [f"10.0.2.2:{port}" for port in ports],
                 "relayed": f"10.0.2.2:{relay.port}",
                 "luns": {name: index for index, name in enumerate(STORIES)},
+                "serials": SERIALS,
             }
             (guest.share / "cluster.json").write_text(json.dumps(cluster))
             follow(guest, relay)

@@ -22,6 +22,8 @@ class Cluster:
     relayed: str
     """The first portal again, by a relay that the host cuts as long as there is a file ``/share/cut``."""
     luns: Mapping[str, int]
+    serials: Mapping[str, str]
+    """Unit serial numbers, by the LUN's name."""
     a: Session
     b: Session
 
@@ -30,7 +32,7 @@ class Cluster:
 
     @classmethod
     def join(cls, description: Path) -> Cluster:
-        """Log both in. ``description`` is what the test has left: JSON of target, portals, relayed and luns."""
+        """Log both in. ``description`` is what the test has left: JSON of all but the sessions."""
         told = json.loads(description.read_text())
         first, second = told["portals"]
         return cls(
@@ -38,6 +40,7 @@ class Cluster:
             portals=(first, second),
             relayed=told["relayed"],
             luns=told["luns"],
+            serials=told["serials"],
             a=Session(told["target"], first, 1, "iqn.2025-01.test.vm:node-a").login(),
             b=Session(told["target"], second, 2, "iqn.2025-01.test.vm:node-b").login(),
         )

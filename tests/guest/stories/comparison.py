@@ -83,8 +83,7 @@ def agree(ours: Told, theirs: Told) -> bool:
 def story(cluster: Cluster) -> None:
     lun = cluster.lun("comparison")
     ours = Target({A: cluster.a, B: cluster.b}, lun)
-    device = Path(f"/sys/block/{ours.disks[A].name}/device")
-    serials = {number: serial(device, number) for number in cluster.luns.values()}
+    serials = {number: cluster.serials[name] for name, number in cluster.luns.items()}
     lio.serve(cluster.target, serials, SIZE, (cluster.a.initiator, cluster.b.initiator))
     sessions = {
         name: Session(cluster.target, f"127.0.0.1:{port}", tag, session.initiator).login()
@@ -104,9 +103,3 @@ def story(cluster: Cluster) -> None:
     Path("/share/differences.json").write_text(json.dumps(told, indent=1))
     for session in sessions.values():
         session.logout()
-
-
-def serial(device: Path, lun: int) -> str:
-    """Unit serial number of another LUN of the same target."""
-    host, channel, target, _ = device.resolve().name.split(":")
-    return Path(f"/sys/class/scsi_device/{host}:{channel}:{target}:{lun}/device/vpd_pg80").read_bytes()[4:].decode()

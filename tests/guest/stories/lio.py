@@ -39,7 +39,7 @@ def serve(target: str, serials: Mapping[int, str], size: int, initiators: Sequen
             place.mkdir()
             os.symlink(device, place / "unit")
         for initiator in initiators:
-            for lun in serials:
+            for lun in reversed(serials):  # REPORT LUNS tells the last one made first
                 mapped = group / "acls" / initiator / f"lun_{lun}"
                 os.makedirs(mapped)
                 os.symlink(group / "lun" / f"lun_{lun}", mapped / "unit")

@@ -162,10 +162,9 @@ class Map:
         """Wait until I/O goes by one path, and by it only."""
 
         def only() -> bool:
-            before = this.transfers(), other.transfers()
-            time.sleep(0.2)
-            after = this.transfers(), other.transfers()
-            return after[0][1] > before[0][1] and sum(after[1]) - sum(before[1]) <= 3  # the path checker may read
+            before = sum(this.transfers()), sum(other.transfers())
+            time.sleep(0.5)
+            return sum(this.transfers()) > before[0] and sum(other.transfers()) == before[1]
 
         until(only, f"I/O by {this} only", 90)
 

@@ -189,7 +189,7 @@ def moving(cluster: Cluster, a: Disk, b: Disk) -> None:
     name = f"{cluster.b.initiator},i,0x{cluster.b.isid}"
     target = ("--relative-target-port=2", f"--transport-id={name}")
     out(a, "register", new=KEY_A)
-    out(a, "register-move", *target, key=KEY_A, new=KEY_B, code=RESERVATION_CONFLICT)  # there is nothing to move
+    out(a, "register-move", *target, key=KEY_A, new=KEY_B, code=ILLEGAL_REQUEST)  # there is nothing to move
     out(a, "reserve", key=KEY_A, kind=WRITE_EXCLUSIVE)
     out(a, "register-move", "--relative-target-port=99", target[1], key=KEY_A, new=KEY_B, code=ILLEGAL_REQUEST)
     before = generation(a)
