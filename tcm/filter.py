@@ -59,7 +59,7 @@ class BackstoreFilter(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self.inner.extents(offset, length)
 
-    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002  # see below
         """Not forwarded: the core then reads and writes through the filter."""
         return 0
 
