@@ -313,6 +313,24 @@ class MiscompareDuringVerify(CheckCondition):
     key, asc, ascq = SenseKey.MISCOMPARE, 0x1D, 0x00
 
 
+class LogicalBlockGuardCheckFailed(CheckCondition):
+    """ABORTED COMMAND, LOGICAL BLOCK GUARD CHECK FAILED; INFORMATION is the LBA."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x10, 0x01
+
+
+class LogicalBlockApplicationTagCheckFailed(CheckCondition):
+    """ABORTED COMMAND, LOGICAL BLOCK APPLICATION TAG CHECK FAILED; INFORMATION is the LBA."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x10, 0x02
+
+
+class LogicalBlockReferenceTagCheckFailed(CheckCondition):
+    """ABORTED COMMAND, LOGICAL BLOCK REFERENCE TAG CHECK FAILED; INFORMATION is the LBA."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x10, 0x03
+
+
 class UnrecoveredReadError(CheckCondition):
     """MEDIUM ERROR, UNRECOVERED READ ERROR."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.filter import BackstoreFilter
+from tcm.filter import PROTECTION, BackstoreFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ class WatchedBackstore(BackstoreFilter):
     :param changing: called with the byte offset and the length of what is about to change. Must not raise.
     """
 
-    passed_through = frozenset({"size", "readv", "flush", "extents", "read_nowait", "capabilities"})
+    passed_through = frozenset({"size", "readv", "flush", "extents", "read_nowait", "capabilities"}) | PROTECTION
 
     def __init__(self, inner: Backstore, changing: Callable[[int, int], None]) -> None:
         super().__init__(inner)
