@@ -291,6 +291,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm.target.persistent_reservations:MAXIMUM_REGISTRATIONS", "count"),
     ("Parameter list of PERSISTENT RESERVE OUT",
      "tcm.scsi.persistent_reservations:MAXIMUM_PARAMETER_LIST_LENGTH", "bytes"),
+    ("Descriptors of one SET TARGET PORT GROUPS", "tcm.scsi.asymmetric_access:MAXIMUM_DESCRIPTORS", "count"),
+    ("Lines of an LBA map", "tcm.scsi.referrals:MAXIMUM_SEGMENTS", "count"),
     ("Copies of a logical unit under way; then BUSY", "tcm.target.copy_manager:MAXIMUM_COPIES", "count"),
     ("Memory of a copy, unless the backstores copy", "tcm.target.copier:CHUNK", "bytes"),
     ("What a copy locks at a time", "tcm.target.copier:WINDOW", "bytes"),

@@ -174,8 +174,8 @@ CONTROL_EXTENSION_PAGE = ModePage(
             number("maximum_sense_data_length", 6, 6),
         ),
     ),
-    # The host's clock sets the timestamp (TCMOS), and SET TIMESTAMP takes precedence (SCSIP).
-    defaults={"tcmos": 1, "scsip": 1},
+    # The host's clock sets the timestamp (TCMOS), and SET TIMESTAMP takes precedence (SCSIP); states change implicitly.
+    defaults={"tcmos": 1, "scsip": 1, "ialuae": 1},
 )
 
 INFORMATIONAL_EXCEPTIONS_PAGE = ModePage(

@@ -208,6 +208,7 @@ class LogicalUnit:
         if self._can_run and not self.failed:
             self.eraser.resume()
             self.persistent_reservations.watch()
+            self.asymmetric_access.watch()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
@@ -216,6 +217,7 @@ class LogicalUnit:
         self.copies.reset()
         await self.copies.abort()
         self.persistent_reservations.unwatch()
+        self.asymmetric_access.unwatch()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):

@@ -28,10 +28,11 @@ ANCHOR = {"WRITE SAME (10)": 0x10, "WRITE SAME (16)": 0x10, "UNMAP": 0x01}
 
 
 @pytest.fixture
-def disk(disk: ApplicationClient) -> ApplicationClient:
+async def disk(disk: ApplicationClient) -> ApplicationClient:
     """The usual disk with all that a command of the table may need: an LBA map for REPORT REFERRALS."""
     unit = logical_unit(disk)
     unit.asymmetric_access.set_lba_map(parse_lba_map(f"0 0\n0 {unit.blocks - 1} 0:O"))
+    await disk.request_sense()  # INQUIRY DATA HAS CHANGED
     return disk
 
 

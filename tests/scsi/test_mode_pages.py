@@ -37,7 +37,7 @@ def pointer(refused):
         (RECOVERY, "010a 00000000 00000000 0000"),
         (CACHING, "0812 0000" + "00" * 16),
         (CONTROL, "0a0a 0210 0000 0000 ffff 0000"),
-        (CONTROL_EXTENSION, "4a01 001c 06" + "00" * 27),
+        (CONTROL_EXTENSION, "4a01 001c 07" + "00" * 27),
         (INFORMATIONAL_EXCEPTIONS, "1c0a 0800 00000000 00000000"),
     ],
 )
