@@ -219,6 +219,7 @@ class LogicalUnit:
         self.persistent_reservations.unwatch()
         self.asymmetric_access.unwatch()
         await self.running.until_idle()
+        self.rod_tokens.revoke(self)  # made by what ran
         try:
             if not (self.failed or self.capabilities.read_only):
                 await self.medium.flush()
