@@ -86,6 +86,18 @@ class Extent:
     mapped: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Storage of a thin device, in bytes."""
+
+    used: int
+    """Taken."""
+    available: int
+    """Can still be had."""
+    shared: bool = True
+    """Others may take from what is available."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What an open backstore says of itself. Asked once, after :meth:`Backstore.open`; see also :meth:`Backstore.size`."""
@@ -207,6 +219,13 @@ class Backstore(ABC):
         """
         return [Extent(offset, length, True)]
 
+    async def allocation(self) -> Allocation | None:
+        """How much storage the device has taken and can still have; ``None``: that is not known.
+
+        If omitted: it is not known, and there are no thresholds that warn of a full disk.
+        """
+        return None
+
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
         """Copy from another backstore, or from another range of this one, without the data passing through the core.
 
@@ -313,6 +332,13 @@ class BlockingBackstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    def allocation(self) -> Allocation | None:
+        """See :meth:`Backstore.allocation`.
+
+        If omitted: it is not known, and there are no thresholds that warn of a full disk.
+        """
+        return None
 
     def copy_range(self, source: Backstore | BlockingBackstore, source_offset: int, offset: int, length: int) -> int:
         """See :meth:`Backstore.copy_range`.

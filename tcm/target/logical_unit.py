@@ -34,6 +34,7 @@ from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.provisioning import Provisioning
 from tcm.target.reservation_state import PersistentReservations
 from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
@@ -144,6 +145,7 @@ class LogicalUnit:
         self.eraser = Eraser(self)
         """SANITIZE and FORMAT UNIT."""
         self.log_parameters = LogParameters(self)
+        self.provisioning = Provisioning(self)
         self.copies = CopyManager()
         """Third-party copies."""
         self.data_buffer = DataBuffer()
@@ -184,6 +186,7 @@ class LogicalUnit:
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
+        await self.provisioning.load()
         self.mode_parameters = ModeParameters(self, self.mode_store)
         self.eraser.load()
         await self.log_parameters.load()
