@@ -17,8 +17,8 @@ from tcm.scsi.referrals import parse_lba_map
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, Status
 
 pytestmark = pytest.mark.anyio
-OFFERED = [command for command in COMMANDS if command.feature is not Feature.TYPE_2_PROTECTION]
-"""By a disk without protection information."""
+OFFERED = [command for command in COMMANDS if command.feature not in {Feature.TYPE_2_PROTECTION, Feature.CRYPTOGRAPHIC_ERASE}]
+"""By a disk without protection information that does not encrypt."""
 EVERY = pytest.mark.parametrize("command", OFFERED, ids=lambda command: command.name)
 OPCODES = {command.operation_code for command in COMMANDS}
 WITH_ACTION = {command.operation_code for command in COMMANDS if command.service_action is not None} - {VARIABLE_LENGTH}
