@@ -186,10 +186,9 @@ class Configuration:
     logical_unit_groups: tuple[LogicalUnitGroupConfig, ...] = ()
     mode_directory: str | None = None
     """Where logical units keep saved mode parameters, made when needed; ``None``: they cannot save any."""
-    information_directory: str | None = None
-    """The same for identifying information."""
     state_directory: str | None = None
-    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL, log parameters."""
+    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL, target port
+    groups' states, log parameters, identifying information; ``None``: nothing is."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in."""

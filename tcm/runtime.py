@@ -21,7 +21,6 @@ from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import ErasureFile
-from tcm.target.identifying_information import InformationFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
 from tcm.target.mode_parameters import ModeFile
@@ -125,8 +124,6 @@ class Runtime:
             if self.configuration.mode_directory is not None:
                 unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
                 unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)
-            if self.configuration.information_directory is not None:
-                unit.information_store = InformationFile.of(self.configuration.information_directory, each.serial)
         for config in self.configuration.targets:
             self.targets.append(self._target(config))
             self.targets[-1].peers = self.targets

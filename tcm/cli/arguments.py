@@ -120,7 +120,6 @@ def _keeping(configuration: Configuration, arguments: Arguments) -> Configuratio
     return replace(
         configuration,
         mode_directory=os.path.join(directory, "mode"),
-        information_directory=os.path.join(directory, "information"),
         state_directory=directory,
     )
 

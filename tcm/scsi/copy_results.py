@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import TYPE_CHECKING
 
 from tcm.scsi.layout import Layout, bits, number
-
-if TYPE_CHECKING:
-    from tcm.scsi.sense import Status
+from tcm.scsi.sense import Status
 
 NO_MORE_UPDATES = 0xFFFF_FFFE
 """ESTIMATED STATUS UPDATE DELAY of what has ended."""
@@ -82,7 +79,7 @@ def copy_status_lid4(
     """
     told = b"" if status in _UNDER_WAY or status is CopyStatus.TERMINATED else sense[:252]
     padded = told + bytes(-len(told) % 4)
-    ended = 0 if status in _UNDER_WAY else completion
+    ended = Status.TASK_ABORTED if status is CopyStatus.TERMINATED else completion
     header = _SHARED_HEADER.pack(
         {
             "available_data": _SHARED_HEADER.length - 4 + len(padded) + len(more),
@@ -90,7 +87,7 @@ def copy_status_lid4(
             "copy_operation_status": status,
             "operation_counter": operations & 0xFFFF,
             "estimated_status_update_delay": update_delay if status in _UNDER_WAY else NO_MORE_UPDATES,
-            "extended_copy_completion_status": ended,
+            "extended_copy_completion_status": 0 if status in _UNDER_WAY else ended,
             "length_of_sense_data_field": len(padded),
             "sense_data_length": len(told),
             "transfer_count_units": units,

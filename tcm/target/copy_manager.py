@@ -58,7 +58,7 @@ class CopyOperation:
         """Segment descriptors processed, the one that is being processed among them."""
         self.steps = 0
         """OPERATION COUNTER."""
-        self.completion = Status.GOOD
+        self.completion = Status.TASK_ABORTED
         """Status that the operation ended with."""
         self.sense: Sense | None = None
         self.result: Any = None
@@ -111,7 +111,7 @@ class CopyOperation:
                 await work()
             if self._scope.cancelled_caught:
                 raise CommandsClearedByDeviceServer
-            ending = CopyStatus.COMPLETED
+            ending, self.completion = CopyStatus.COMPLETED, Status.GOOD
         except CommandTerminated as error:
             self._record(error)
             if not self._scope.cancelled_caught:
@@ -211,19 +211,20 @@ class CopyManager:
         try:
             await operation.run(work)
         except CommandTerminated as error:
-            log.warning("a copy operation in the background ended with %s", operation.sense or error)
+            level = logging.INFO if operation.status is CopyStatus.TERMINATED else logging.WARNING
+            log.log(level, "a copy operation in the background ended with %s", operation.sense or error)
 
     def forget(self, nexus: ITNexus) -> None:
         """I_T nexus loss: nothing is kept for it; what is under way goes on (SPC-4 5.17.5)."""
         self._operations = [each for each in self._operations if each.nexus is not nexus or each.under_way]
 
     def reset(self) -> list[CopyOperation]:
-        """Logical unit reset: abort what is under way in the background and forget the rest.
+        """Logical unit reset: abort what is under way in the background, and forget everything.
 
         :returns: what is under way, to be waited for; the task manager aborts what of it is in the foreground.
         """
         doomed = [each for each in self._operations if each.under_way]
-        self._operations = doomed.copy()
+        self._operations = []
         for operation in doomed:
             if operation.status is CopyStatus.BACKGROUND:
                 operation.abort()

@@ -14,7 +14,7 @@ from tcm.scsi.command import Access
 from tcm.scsi.log_pages import GENERAL_USAGE_LENGTH, GENERAL_USAGE_PARAMETERS
 from tcm.scsi.sense import CheckCondition, InternalTargetFailure, SenseKey
 from tcm.target.counters import COUNTERS
-from tcm.target.store import ABSENT, RevisionMismatch, key
+from tcm.target.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -62,26 +62,22 @@ class LogParameters:
         self.application: dict[int, bytes] = {}
         """General usage parameters that have been written, by code."""
         self._saved: Mapping[int, bytes] = {}
-        self._revision = ABSENT
         self._saving = anyio.Lock()
-        self._key = key("log", logical_unit.serial)
+        self._kept = Kept(logical_unit, "log")
 
     @property
     def savable(self) -> bool:
         """There is a place for them."""
-        return self._logical_unit.store is not None
+        return bool(self._kept)
 
     async def load(self) -> None:
         """Take up what was saved, once the backstore is open; what cannot be read is as if it had never been."""
         self._opened = self._clock()
-        store = self._logical_unit.store
-        if store is None:
-            return
         try:
-            text, self._revision = await store.get(self._key)
-            self._saved = parse_saved(text or "{}")
+            text = await self._kept.load()
+            self._saved = {} if text is None else parse_saved(text)
         except (OSError, ValueError, RecursionError) as error:
-            log.warning("%s: saved log parameters are ignored: %s", self._logical_unit.name, error)
+            log.warning("%s: saved log parameters are ignored: %s", self._kept, error)
         self.application = dict(self._saved)
 
     @property
@@ -127,16 +123,11 @@ class LogParameters:
 
         Raises INTERNAL TARGET FAILURE if they cannot be kept; nothing has changed then.
         """
-        store = self._logical_unit.store
-        assert store is not None
-        async with self._saving:  # one after the other, each with the revision that the one before has made
+        async with self._saving:  # one after the other, each with what the one before has saved
             wanted = self._with(values)
             text = json.dumps({str(code): value.hex() for code, value in sorted(wanted.items())}, indent=1)
             try:
-                try:
-                    self._revision = await store.put(self._key, text, self._revision)
-                except RevisionMismatch:  # another node has saved, or what was there could not be read: the last one wins
-                    self._revision = await store.put(self._key, text, (await store.get(self._key)).revision)
+                await self._kept.save(text)
             except OSError as error:
                 raise InternalTargetFailure from error
             self._saved = wanted

@@ -1,4 +1,7 @@
-"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6)."""
+"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6).
+
+This file is longer than most because here all that makes up a logical unit is put together; what each part does is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature, Readiness
+from tcm.scsi.command_table import lookup
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     InternalTargetFailure,
@@ -26,14 +30,17 @@ from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.copy_manager import CopyManager, CopyOperation
 from tcm.target.counters import COUNTERS
 from tcm.target.device_clock import DeviceClock
+from tcm.target.device_server import HANDLERS
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.features import features_of
-from tcm.target.identifying_information import IdentifyingInformation, InformationStore
+from tcm.target.identifying_information import IdentifyingInformation
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
+from tcm.target.lost_ports import LostPorts
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.protection import Protection
 from tcm.target.provisioning import Provisioning
 from tcm.target.reservation_state import PersistentReservations
 from tcm.target.rod_tokens import ROD_TOKENS
@@ -42,21 +49,19 @@ from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 
     from anyio.abc import TaskGroup
 
     from tcm.scsi.command import Command
     from tcm.scsi.sense import CommandTerminated
     from tcm.target.device import TargetPortalGroup
+    from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus
     from tcm.target.store import Store
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
-
-LOST_PORTS_KEPT = 1024
-"""Initiator ports whose loss a logical unit remembers, to report it when they come back."""
 
 
 class LogicalUnit:
@@ -94,8 +99,6 @@ class LogicalUnit:
         self.store: Store | None = store
         self.mode_store: ModeStore | None = None
         """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
-        self.information_store: InformationStore | None = None
-        """Where identifying information is kept; ``None``: it cannot be set."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
@@ -109,15 +112,18 @@ class LogicalUnit:
         self._tail = 0
         """Bytes beyond the last block."""
         self.has_shrunk = False
-        """There have been more blocks: what was checked before may lie beyond the end now."""
+        """There have been more blocks, or others: what was checked before may lie beyond the end, or mean something else."""
         self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
+        self.lookup: Callable[[bytes], Command] = lookup
+        self.handlers: Mapping[str, Handler] = HANDLERS
+        """What the command table says, and what its commands do: both depend on :attr:`protection`."""
         # state
+        self.protection = Protection(self)
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
-        self.identifying_information: IdentifyingInformation | None = None
-        """Made by :meth:`open` if there is a store for it."""
+        self.identifying_information = IdentifyingInformation(self)
         self.failed = True
         """The backstore is not open: not yet, it could not be, or not any more."""
         self.started = True
@@ -152,7 +158,7 @@ class LogicalUnit:
         self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
-        self.lost_ports: dict[tuple[object, ...], None] = {}
+        self.lost_ports = LostPorts()
         self.resets = 0
         self._retired: Counter[str] = Counter()
         self._dispatching = False
@@ -188,10 +194,10 @@ class LogicalUnit:
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         await self.provisioning.load()
         self.mode_parameters = ModeParameters(self, self.mode_store)
+        await self.protection.open()
         self.eraser.load()
         await self.log_parameters.load()
-        if self.information_store is not None:
-            self.identifying_information = IdentifyingInformation(self.information_store)
+        await self.identifying_information.load()
         await self.persistent_reservations.load()
         await self.asymmetric_access.load()
         self.failed = False
@@ -203,6 +209,7 @@ class LogicalUnit:
         if self._can_run and not self.failed:
             self.eraser.resume()
             self.persistent_reservations.watch()
+            self.asymmetric_access.watch()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
@@ -211,6 +218,7 @@ class LogicalUnit:
         self.copies.reset()
         await self.copies.abort()
         self.persistent_reservations.unwatch()
+        self.asymmetric_access.unwatch()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):
@@ -222,7 +230,7 @@ class LogicalUnit:
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
-        blocks = self._whole_blocks()
+        blocks = self.protection.limit(self._whole_blocks())
         if blocks == self.blocks or not blocks:
             return False
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)
@@ -427,13 +435,6 @@ class LogicalUnit:
         self.echo_buffer.forget(itl)
         self.copies.forget(itl.nexus)
         self.release(itl)
-
-    def remember_loss(self, port: tuple[object, ...]) -> None:
-        """An initiator port's nexus was lost: tell it when it is back."""
-        self.lost_ports.pop(port, None)
-        self.lost_ports[port] = None
-        if len(self.lost_ports) > LOST_PORTS_KEPT:
-            del self.lost_ports[next(iter(self.lost_ports))]
 
     def establish_attention(self, attention: UnitAttention, *, except_for: ITLNexus | None = None) -> None:
         """A unit attention condition for every I_T nexus but one."""

@@ -58,6 +58,16 @@ class CallsDataUnmapped(ModelBackstore):
         return [Extent(offset, length, False)]
 
 
+class CopiesFromTheStart(ModelBackstore):
+    async def copy_range(self, source, source_offset, offset, length):
+        return await super().copy_range(source, 0, offset, length)
+
+
+class SaysItHasCopied(ModelBackstore):
+    async def copy_range(self, source, source_offset, offset, length):
+        return length
+
+
 class LiesAboutNowait(ModelBackstore):
     def read_nowait(self, buffers, offset):
         return True
@@ -104,6 +114,8 @@ class OddGranularity(ModelBackstore):
         (UnmapDoesNothing, "test_unmap"),
         (LeavesAGap, "test_extents"),
         (CallsDataUnmapped, "test_extents"),
+        (CopiesFromTheStart, "test_copy_range"),
+        (SaysItHasCopied, "test_copy_range"),
         (LiesAboutNowait, "test_nowait_agrees"),
         (DropsNowaitWrites, "test_nowait_agrees"),
         (SharesAPosition, "test_parallel"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.scsi import make_lu, one_initiator, two_initiators
+from support.scsi import one_initiator, two_initiators
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
@@ -19,7 +19,6 @@ from tcm.scsi.sense import (
     ParameterListLengthError,
     Status,
 )
-from tcm.target.identifying_information import InformationFile
 from tcm.target.unit_attention import DEVICE_IDENTIFIER_CHANGED
 
 pytestmark = pytest.mark.anyio
@@ -137,9 +136,8 @@ async def test_set_identifying_information_survives(tmp_path: Path) -> None:
 
 async def test_set_identifying_information_cannot_be_kept(tmp_path: Path) -> None:
     """SPC-4 5.6: what cannot be kept is not reported either."""
-    directory = tmp_path / "file"
-    directory.write_text("")
-    async with one_initiator(directory=directory) as client:
+    (tmp_path / "information").write_text("in the way of a directory")
+    async with one_initiator(directory=tmp_path) as client:
         await client.execute(cdb.set_identifying_information(1), b"x", expect=InternalTargetFailure)
         assert await report(client) == b""
 
@@ -147,11 +145,16 @@ async def test_set_identifying_information_cannot_be_kept(tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"0": 1}', '{"0": "xy"}', '{"7": "00"}', '{"2": "41"}', '{"a": "00"}'])
 async def test_report_identifying_information_damaged(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
     """SPC-4 5.6: a damaged file is said to be ignored, and the unit serves."""
-    path = tmp_path / "lu.json"
+    path = tmp_path / "information" / "00000000-2222-3333-4444-555555555555"
+    path.parent.mkdir()
     path.write_text(content)
-    assert InformationFile(str(path)).load() == {}
-    assert str(path) in caplog.text
-    assert path.read_text() == content
+    async with one_initiator(directory=tmp_path) as client:
+        assert f"{tmp_path}: information/{path.name}: identifying information is ignored: " in caplog.text
+        assert await report(client) == b""
+        assert path.read_text() == content
+        await client.execute(cdb.set_identifying_information(1), b"x")
+    async with one_initiator(directory=tmp_path) as client:
+        assert await report(client) == b"x"
 
 
 async def test_report_identifying_information_needs_a_place() -> None:
@@ -169,8 +172,6 @@ async def test_set_identifying_information_supported(tmp_path: Path) -> None:
             data = (await client.execute(cdb.report_supported_operation_codes(2, code, action), read_length=64)).data_in
             assert data[1] & 7 == 3
             assert data[4:] == bytes((code, action)) + bytes.fromhex("00000000fffffffffe00")
-    async with make_lu(directory=tmp_path) as unit:
-        assert unit.identifying_information is not None
 
 
 @given(st.binary(max_size=300))

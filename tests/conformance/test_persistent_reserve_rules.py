@@ -37,7 +37,7 @@ from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target.device import AccessControl, InitiatorPort, TargetDevice, TargetPortalGroup
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.persistent_reservations import NexusName, Registration, State
-from tcm.target.unit_attention import REGISTRATIONS_PREEMPTED, RESERVATIONS_RELEASED
+from tcm.target.unit_attention import INQUIRY_DATA_HAS_CHANGED, REGISTRATIONS_PREEMPTED, RESERVATIONS_RELEASED
 from tcm.testing import MemoryStore
 from tcm.testing.memory_store import Values
 
@@ -177,15 +177,14 @@ async def test_persistent_reserve_shut_out(way: str) -> None:
     async with make_lu(store=MemoryStore(values)) as unit:
         device = TargetDevice("naa.50014050000000cc", "loopback")
         groups = [device.add_portal_group(tag) for tag in (1, 2)]
-        clients = []
         for group in groups:
             group.access = OPEN
             group.add_lun(0, unit)
             acl = group.add_node_acl(FIRST)
             group.map_lun(acl, 0, 0)
-            clients.append(ApplicationClient(LoopbackPort(group).connect(FIRST)))
-            await clients[-1].identify()
-        one, two = clients
+        one, two = [ApplicationClient(LoopbackPort(group).connect(FIRST)) for group in groups]
+        for client in (one, two):
+            await client.identify()
         await register(one, A, flags=APTPL)
         await register(two, B, flags=APTPL)
         await out(one, OutAction.RESERVE, A, kind=Kind.EXCLUSIVE_ACCESS_REGISTRANTS_ONLY)
@@ -202,6 +201,7 @@ async def test_persistent_reserve_shut_out(way: str) -> None:
             group.unmap_lun(group.node_acls[FIRST], 0)
         else:
             group.remove_lun(0)
+            await two.test_unit_ready(expect=INQUIRY_DATA_HAS_CHANGED)  # MULTIP
         await anyio.wait_all_tasks_blocked()
         await two.test_unit_ready(expect=RESERVATIONS_RELEASED)
         assert (await keys(two), await reservation(two), await generation(two)) == ([B], None, 3)

@@ -19,7 +19,7 @@ from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore
 from tcm.target.attributes import DeviceAttributes
 from tcm.target.device import TargetDevice
-from tcm.target.identifying_information import InformationFile
+from tcm.target.directory_store import DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.store import Store
 
@@ -53,8 +53,8 @@ async def make_lu(
 
     ``attributes`` are those of :class:`DeviceAttributes`.
 
-    :param directory: where identifying information is kept; ``None``: it cannot be.
-    :param store: where everything else is.
+    :param directory: where it keeps what has to outlive it.
+    :param store: likewise; with neither it keeps nothing.
     """
     unit = LogicalUnit(
         name,
@@ -63,10 +63,8 @@ async def make_lu(
         attributes=DeviceAttributes(**attributes),
         removable=removable,
         read_only=read_only,
-        store=store,
+        store=DirectoryStore(str(directory)) if directory is not None else store,
     )
-    if directory is not None:
-        unit.information_store = InformationFile.of(str(directory), serial)
     failure: Exception | None = None
     async with anyio.create_task_group() as task_group:
         await unit.open()

@@ -35,7 +35,6 @@ def _settable(task: Task) -> InformationType:
 def _report(task: Task) -> None:
     lu = task.logical_unit
     assert lu is not None
-    assert lu.identifying_information is not None
     if task.cdb[10] >> 1 == InformationType.SUPPORTED:
         data = supported_types()
     else:
@@ -65,7 +64,6 @@ def _set(task: Task) -> Coroutine[Any, Any, None]:
 
 async def _keep(itl: ITLNexus, code: int, information: bytes) -> None:
     lu = itl.logical_unit
-    assert lu.identifying_information is not None
     await lu.identifying_information.set(code, information)
     lu.establish_attention(DEVICE_IDENTIFIER_CHANGED, except_for=itl)
 
