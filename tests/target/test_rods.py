@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scsi import pattern
-from support.tokens import Bench, bench
+from support.tokens import Bench, bench, populate_data, write_data
 from tcm_backstores.ramdisk import RamdiskBackstore
+from tcm_loopback import cdb
 
 from tcm.scsi.rod_token_commands import Range
 from tcm.scsi.rod_token_sense import TokenCancelled
-from tcm.scsi.sense import InvalidFieldInParameterList, Status
+from tcm.scsi.rod_tokens import zero_token
+from tcm.scsi.sense import InvalidFieldInParameterList, SenseKey, Status
 from tcm.target.rods import Rod, WatchedRods
 
 BLOCKS = 64
@@ -38,6 +40,7 @@ def rod(number: int, ranges: list[tuple[int, int]]) -> Rod:
     return Rod(UNIT, [Range(*each) for each in ranges], token, timeout=1, until=1)
 
 
+@settings(deadline=None)
 @given(st.lists(some_ranges(), max_size=12), st.data())
 def test_touched_against_a_model(tokens: list[list[tuple[int, int]]], data: st.DataObject) -> None:
     watched = WatchedRods()
@@ -56,12 +59,40 @@ def test_touched_against_a_model(tokens: list[list[tuple[int, int]]], data: st.D
     assert watched.touched(0, BLOCKS) == []
 
 
+@settings(deadline=None)
 @given(some_ranges(), st.integers(0, 40 * 512), st.integers(0, 40 * 512))
 def test_pieces_against_a_model(ranges: list[tuple[int, int]], offset: int, length: int) -> None:
     medium = pattern(BLOCKS * 512)
     data = b"".join(medium[lba * 512 : (lba + count) * 512] for lba, count in ranges)
     pieces = rod(1, ranges).pieces(offset, length)
     assert b"".join(medium[at : at + size] for at, size in pieces) == data[offset : offset + length]
+
+
+LISTS = st.one_of(
+    st.builds(populate_data, st.tuples(st.integers(0, 80), st.integers(0, 80)), flags=st.integers(0, 3)),
+    st.builds(write_data, st.just(zero_token()), st.tuples(st.integers(0, 80), st.integers(0, 80)), flags=st.integers(0, 3)),
+)
+
+
+SENT = st.tuples(st.booleans(), LISTS, st.integers(0, 600), st.binary(max_size=6), st.integers(0, 600))
+"""POPULATE TOKEN or WRITE USING TOKEN; a list, where it is overwritten and by what, and how much of it is missing."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(lists=st.lists(SENT, max_size=8))
+def test_lists_of_any_bytes(lists: list[tuple[bool, bytes, int, bytes, int]]) -> None:
+    """Whatever is sent is carried out or refused; nothing else happens."""
+
+    async def run() -> None:
+        async with bench(RamdiskBackstore(BLOCKS * 512), RamdiskBackstore(BLOCKS * 512)) as units:
+            for populate, sent, at, other, cut in lists:
+                data = (sent[:at] + other + sent[at + len(other) :])[: len(sent) - cut % 40 if cut > 300 else None]
+                send = units.source.send_populate if populate else units.source.send_write
+                sense = (await send(data, expect=None)).sense
+                assert sense is None or sense.key in {SenseKey.ILLEGAL_REQUEST, SenseKey.COPY_ABORTED}
+                await units.source.execute(cdb.receive_rod_token_information(1 + populate), read_length=4096, expect=None)
+
+    anyio.run(run)
 
 
 class Model:
