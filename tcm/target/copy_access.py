@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.scsi.command import Feature
-from tcm.scsi.sense import LogicalUnitNotSupported, ReservationConflict, WriteProtected
+from tcm.scsi.asymmetric_access import ADMITTED, REFUSED
+from tcm.scsi.command import AccessStates, Feature
+from tcm.scsi.sense import CommandTerminated, LogicalUnitNotSupported, ReservationConflict, WriteProtected
 from tcm.target.device_server.identification import unit_designators
+from tcm.target.segments import check_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,16 +17,20 @@ if TYPE_CHECKING:
     from tcm.target.nexus import ITLNexus
 
 
-def find_unit(itl: ITLNexus, designator: Designator, *, write: bool) -> ITLNexus | None:
-    """The I_T_L nexus by which the initiator that sent a command through ``itl`` reaches the unit with a designator.
+class ReachableUnits:
+    """The logical units to which the initiator that sent a command through ``itl`` has a way, by their designators."""
 
-    :param write: one that may write is preferred.
-    """
-    found = [each for each in _reachable(itl) if designator in unit_designators(each.logical_unit)]
-    offered = [each for each in found if Feature.THIRD_PARTY_COPY in each.logical_unit.features]
-    if write:
-        offered.sort(key=lambda each: each.protected)  # stable: the nearest comes first
-    return offered[0] if offered else None
+    def __init__(self, itl: ITLNexus) -> None:
+        self._ways: dict[Designator, list[ITLNexus]] = {}
+        for each in _reachable(itl):
+            if Feature.THIRD_PARTY_COPY in each.logical_unit.features:
+                for designator in unit_designators(each.logical_unit):
+                    self._ways.setdefault(designator, []).append(each)
+
+    def find(self, designator: Designator, *, write: bool) -> ITLNexus | None:
+        """The way to a unit: the nearest one through which a read or a write is admitted now; if there is none, the nearest."""
+        ways = self._ways.get(designator, [])
+        return next((each for each in ways if _admits(each, write=write)), ways[0] if ways else None)
 
 
 def _reachable(itl: ITLNexus) -> Iterator[ITLNexus]:
@@ -45,11 +51,27 @@ def _reachable(itl: ITLNexus) -> Iterator[ITLNexus]:
         yield from other.luns.values()
 
 
-def admit(itl: ITLNexus, *, write: bool) -> None:
-    """Raises what a READ or a WRITE through ``itl`` would end with now. An I_T nexus that was lost keeps its rights."""
+def _admits(itl: ITLNexus, *, write: bool) -> bool:
+    try:
+        admit(itl, write=write)
+    except CommandTerminated:
+        return False
+    return True
+
+
+def admit(itl: ITLNexus, blocks: tuple[int, int] | None = None, *, write: bool) -> None:
+    """Raises what a READ or a WRITE through ``itl`` would end with now. An I_T nexus that was lost keeps its rights.
+
+    :param blocks: first block and number of blocks, if it matters to the port's access state which they are.
+    """
     lu = itl.logical_unit
     if itl not in lu.itl_nexuses and not itl.nexus.lost:
         raise LogicalUnitNotSupported
+    state = itl.exported.access_state
+    if AccessStates.ACTIVE not in ADMITTED[state]:
+        raise REFUSED[state]
+    if blocks is not None:
+        check_segments(itl, *blocks)
     if lu.reserved:
         reads, writes = lu.persistent_reservations.admits(itl.nexus)
         if lu.reservation_holder not in {None, itl} or not (writes if write else reads):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -157,5 +158,18 @@ async def test_a_resize_is_noticed(tmp_path, monkeypatch, caplog):
             await anyio.sleep(0.01)
         await anyio.sleep(0.1)
         assert caplog.text.count("does not tell its size") == 1
+
+    await while_serving(runtime, use)
+
+
+@pytest.mark.anyio
+async def test_all_targets_know_each_other(tmp_path):
+    """Third-party copies go from one to another."""
+    runtime = make(tmp_path, None, "ramdisk:size=1M")
+    other = replace(runtime.configuration.targets[0], name="naa.5001405000000008")
+    runtime.configuration = replace(runtime.configuration, targets=(*runtime.configuration.targets, other))
+
+    async def use(_: LoopbackFabric) -> None:
+        assert [[peer.name for peer in target.peers] for target in runtime.targets] == [[TARGET, other.name]] * 2
 
     await while_serving(runtime, use)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -269,3 +270,22 @@ async def test_what_has_ended_is_kept_for_a_while():
         assert copies.find(b.nexus, 10) is not None
         now[0] += HOLD_TIME + 1
         assert copies.find(b.nexus, 10) is None
+
+
+async def test_a_unit_that_closes_ends_the_copies_that_touch_it():
+    store = GatedMemory(SIZE)
+    async with bench(RamdiskBackstore(SIZE), store) as b:
+        first, second = b.units
+        await b.write(0, 0, pattern(SIZE))
+        store.shut()
+        operation = b.begin(7, background=True)
+        work = partial(copy, operation, b.place(0, 0), b.place(1, 0), SIZE)
+        first.running.spawn_alone(first.copies.run_in_background(operation, work))
+        await store.until_waiting(1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(second.aclose)
+            await anyio.wait_all_tasks_blocked()
+            assert not second.failed
+            store.release()
+        assert operation.status is CopyStatus.TERMINATED
+        assert [entry[0] for entry in store.log] == ["write", "flush"]

@@ -19,7 +19,7 @@ from tcm.scsi.inquiry import DeviceType
 from tcm.scsi.sense import CheckCondition, CommandTerminated, ParameterListLengthError, Sense, SenseKey
 from tcm.scsi.third_party_copy import MAXIMUM_DESCRIPTOR_LIST_LENGTH, MAXIMUM_SEGMENT_LENGTH, THIS_LOGICAL_UNIT
 from tcm.target.copier import CopyFailed, Place, Side, copy
-from tcm.target.copy_access import admit, find_unit
+from tcm.target.copy_access import ReachableUnits, admit
 from tcm.target.device_server.handler import Handler
 
 if TYPE_CHECKING:
@@ -30,9 +30,19 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
 
 _LID4 = 0x01
-_SOURCE_ID, _DESTINATION_ID, _BYTES, _BLOCKS, _SOURCE_LBA, _DESTINATION_LBA = 4, 6, 8, 10, 12, 20
-_SOURCE_BYTE, _DESTINATION_BYTE = 28, 30
+_BYTES, _BLOCKS = 8, 10
 _BLOCK_LENGTH = 29
+
+
+class _Fields(NamedTuple):
+    """Where in a segment descriptor an end has its CSCD descriptor ID, LBA and byte offset."""
+
+    identifier: int
+    lba: int
+    byte: int
+
+
+_SOURCE, _DESTINATION = _Fields(4, 12, 28), _Fields(6, 20, 30)
 
 
 class _End(NamedTuple):
@@ -86,40 +96,37 @@ class _Run:
         self._itl = itl
         self.parameters = parameters
         self.operation = operation
+        self._units = ReachableUnits(itl) if parameters.cscds else None
 
     async def all_segments(self) -> None:
         """Raises :class:`CopyAborted` for the first segment that cannot be processed; those before it have been."""
         for number, segment in enumerate(self.parameters.segments):
             self.operation.segments = number + 1
             await self._segment(number, segment)
+            await self._itl.logical_unit.breathe()
 
     async def _segment(self, number: int, segment: Segment) -> None:
         source = self._end(number, segment.source, Side.SOURCE)
         destination = self._end(number, segment.destination, Side.DESTINATION)
+        places: dict[Side, Place] = {}
+        length = 0
 
         def check() -> None:
             for end, side in ((source, Side.SOURCE), (destination, Side.DESTINATION)):
                 try:
-                    admit(end.itl, write=side is Side.DESTINATION)
+                    place = places.get(side)
+                    admit(end.itl, place.span(0, length) if place else None, write=side is Side.DESTINATION)
                 except CommandTerminated as error:
                     raise CopyFailed(side, error) from error
 
-        before, length = self.operation.transferred, 0
+        before = self.operation.transferred
         try:
             check()
             length = _length(number, segment, source, destination)
             if length:
-                start = _place(number, source, segment.source_lba, _SOURCE_LBA, segment.source_byte, _SOURCE_BYTE, length)
-                to = _place(
-                    number,
-                    destination,
-                    segment.destination_lba,
-                    _DESTINATION_LBA,
-                    segment.destination_byte,
-                    _DESTINATION_BYTE,
-                    length,
-                )
-                await copy(self.operation, start, to, length, admit=check)
+                for side, end, field in ((Side.SOURCE, source, _SOURCE), (Side.DESTINATION, destination, _DESTINATION)):
+                    places[side] = _place(number, segment, end, field, length)
+                await copy(self.operation, places[Side.SOURCE], places[Side.DESTINATION], length, admit=check)
         except CopyFailed as failure:
             written = self.operation.transferred - before
             end = source if failure.side is Side.SOURCE else destination
@@ -130,12 +137,14 @@ class _Run:
         """The unit that a CSCD descriptor ID stands for."""
         if identifier == THIS_LOGICAL_UNIT:
             return _End(self._itl, None)
-        field = segment_pointer(_SOURCE_ID if side is Side.SOURCE else _DESTINATION_ID, in_segment=True)
+        fields = _SOURCE if side is Side.SOURCE else _DESTINATION
+        field = segment_pointer(fields.identifier, in_segment=True)
         cscd = self.parameters.cscds.get(identifier)
         if cscd is None:
             in_header = self.parameters.cscds and identifier < min(self.parameters.cscds)
             raise (CopyFieldInvalid if in_header else UnreachableCopyTarget)(number, pointer=field)
-        found = find_unit(self._itl, cscd.designator, write=side is Side.DESTINATION)
+        assert self._units is not None
+        found = self._units.find(cscd.designator, write=side is Side.DESTINATION)
         pointer = segment_pointer(cscd.offset, in_segment=False)
         if found is None:
             raise UnreachableCopyTarget(number, pointer=pointer)
@@ -163,13 +172,16 @@ def _length(number: int, segment: Segment, source: _End, destination: _End) -> i
     return length
 
 
-def _place(number: int, end: _End, lba: int, lba_field: int, byte: int, byte_field: int, length: int) -> Place:
+def _place(number: int, segment: Segment, end: _End, fields: _Fields, length: int) -> Place:
     unit = end.itl.logical_unit
+    is_source = fields is _SOURCE
+    lba = segment.source_lba if is_source else segment.destination_lba
+    byte = segment.source_byte if is_source else segment.destination_byte
     if byte >= unit.block_size:
-        raise CopyAborted(number, pointer=segment_pointer(byte_field, in_segment=True))
+        raise CopyAborted(number, pointer=segment_pointer(fields.byte, in_segment=True))
     offset = (lba << unit.block_shift) + byte
     if offset + length > unit.blocks << unit.block_shift:
-        raise CopyAborted(number, pointer=segment_pointer(lba_field, in_segment=True))
+        raise CopyAborted(number, pointer=segment_pointer(fields.lba, in_segment=True))
     return Place(unit, end.itl.nexus, offset)
 
 
