@@ -33,7 +33,7 @@ from tcm.target.identifying_information import IdentifyingInformation
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
-from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.mode_parameters import ModeParameters
 from tcm.target.reservation_state import PersistentReservations
 from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
@@ -91,8 +91,6 @@ class LogicalUnit:
         self.read_only: bool = read_only
         """By configuration, or (after :meth:`open`) because the backstore is."""
         self.store: Store | None = store
-        self.mode_store: ModeStore | None = None
-        """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
@@ -181,8 +179,9 @@ class LogicalUnit:
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
-        self.mode_parameters = ModeParameters(self, self.mode_store)
-        self.eraser.load()
+        self.mode_parameters = ModeParameters(self)
+        await self.mode_parameters.load()
+        await self.eraser.load()
         await self.log_parameters.load()
         await self.identifying_information.load()
         await self.persistent_reservations.load()
