@@ -85,6 +85,18 @@ class ThreadedBackstore(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self._run(self.blocking.extents, offset, length)
 
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        await self._run(self.blocking.read_protection, buffer, offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        await self._run(self.blocking.write_protection, data, offset, fua)
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        await self._run(self.blocking.set_protection, length, label)
+
+    def protection_label(self) -> bytes:
+        return self.blocking.protection_label()
+
     async def erase_key(self) -> None:
         await self._run(self.blocking.erase_key)
 
@@ -106,7 +118,7 @@ class SerializedBackstore(BackstoreFilter):
     """Lets one request at a time into ``inner``, in the order of arrival. A ``nowait`` call never waits: it says False."""
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size", "capabilities"})
+    passed_through = frozenset({"size", "capabilities", "protection_label"})
 
     def __init__(self, inner: Backstore) -> None:
         super().__init__(inner)
@@ -144,6 +156,18 @@ class SerializedBackstore(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         async with self._lock:
             return await self.inner.extents(offset, length)
+
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        async with self._lock:
+            await self.inner.read_protection(buffer, offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        async with self._lock:
+            await self.inner.write_protection(data, offset, fua)
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        async with self._lock:
+            await self.inner.set_protection(length, label)
 
     async def erase_key(self) -> None:
         async with self._lock:

@@ -110,6 +110,8 @@ class Capabilities:
     """EMULATE: zeroes are written through :meth:`Backstore.writev`."""
     extents: Support = Support.EMULATE
     """EMULATE: everything is reported as mapped."""
+    protection: Support = Support.NONE
+    """NATIVE: there is room beside the data for protection information; otherwise FORMAT UNIT with it is refused."""
     copy_range: Support = Support.NONE
     """NATIVE: :meth:`Backstore.copy_range` is worth calling. Otherwise the core reads and writes."""
     cryptographic_erase: Support = Support.NONE
@@ -137,6 +139,7 @@ def _capabilities_of(cls: type[Any], base: type[Any]) -> Capabilities:
         unmap=support("unmap", Support.NONE),
         write_zeroes=support("write_zeroes"),
         extents=support("extents"),
+        protection=support("set_protection", Support.NONE),
         copy_range=support("copy_range", Support.NONE),
         cryptographic_erase=support("erase_key", Support.NONE),
         nowait=overrides("read_nowait") or overrides("write_nowait"),
@@ -206,6 +209,41 @@ class Backstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` from the protection area, ``offset`` bytes from its beginning on; the range lies inside the area.
+
+        The area is bytes beside the medium, eight for each logical block, that only the core understands.
+
+        If omitted: the medium cannot be formatted with protection information.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_READ, "protection information is not supported")
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        """Write ``data`` to the protection area. :meth:`flush` makes it durable along with the medium.
+
+        :param fua: as in :meth:`writev`.
+
+        If omitted: the medium cannot be formatted with protection information.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "protection information is not supported")
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        """Make the protection area ``length`` bytes long, and label it; both are durable when this returns.
+
+        It keeps what it holds as far as it fits; what is added may hold anything. Length zero without a label: there is no area
+        any more. A label is at most 256 bytes; it must never say the new thing before the area has the new length.
+
+        If omitted: the medium cannot be formatted with protection information.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "protection information is not supported")
+
+    def protection_label(self) -> bytes:
+        """The label that :meth:`set_protection` was last given, by this process or an earlier one; empty if there is none.
+
+        If omitted: the medium has no protection information.
+        """
+        return b""
 
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
         """Copy from another backstore, or from another range of this one, without the data passing through the core.
@@ -314,6 +352,34 @@ class BlockingBackstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    def read_protection(self, buffer: memoryview, offset: int) -> None:
+        """See :meth:`Backstore.read_protection`.
+
+        If omitted: the medium cannot be formatted with protection information.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_READ, "protection information is not supported")
+
+    def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        """See :meth:`Backstore.write_protection`.
+
+        If omitted: the medium cannot be formatted with protection information.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "protection information is not supported")
+
+    def set_protection(self, length: int, label: bytes) -> None:
+        """See :meth:`Backstore.set_protection`.
+
+        If omitted: the medium cannot be formatted with protection information.
+        """
+        raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "protection information is not supported")
+
+    def protection_label(self) -> bytes:
+        """See :meth:`Backstore.protection_label`. Called in the event loop: must not block.
+
+        If omitted: the medium has no protection information.
+        """
+        return b""
 
     def copy_range(self, source: Backstore | BlockingBackstore, source_offset: int, offset: int, length: int) -> int:
         """See :meth:`Backstore.copy_range`.

@@ -59,6 +59,18 @@ class BackstoreFilter(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self.inner.extents(offset, length)
 
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        await self.inner.read_protection(buffer, offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        await self.inner.write_protection(data, offset, fua)
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        await self.inner.set_protection(length, label)
+
+    def protection_label(self) -> bytes:
+        return self.inner.protection_label()
+
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002
         """Not forwarded: the core then reads and writes through the filter."""
         return 0
@@ -76,6 +88,9 @@ class BackstoreFilter(Backstore):
     def capabilities(self) -> Capabilities:
         return self.inner.capabilities()
 
+
+PROTECTION = frozenset({"read_protection", "write_protection", "set_protection", "protection_label"})
+"""The methods that keep protection information: for a filter that lets it pass beside the data."""
 
 LIFE_CYCLE = frozenset({"open", "aclose"})
 """Methods that carry no request: forwarding them is what a filter is for, so nobody need name them."""

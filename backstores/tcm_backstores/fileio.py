@@ -9,6 +9,8 @@ What can be done at once is done in the event loop, because a hop to a worker th
 
 Durability: a flush is ``fdatasync``, FUA is ``RWF_DSYNC``. The kernel reports a lost write once and then forgets it, so
 after a failed flush every later one fails too, until the file is opened anew.
+
+Protection information is in ``FILE.protection`` (see :mod:`tcm_backstores.protection`); block devices have none.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from tcm_backstores import filesystem, opening
 from tcm_backstores.fallocate import punch_hole, zero_range
 from tcm_backstores.files import copy_all, data_extents, read_all, total, write_all, write_zero_bytes
 from tcm_backstores.pace import SLOW, Pace
+from tcm_backstores.protection import ProtectionFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +103,7 @@ class FileBackstore(BlockingBackstore):
         self._sync_lock = threading.Lock()
         self._syncs = 0
         self._lost: OSError | None = None
+        self._protection = ProtectionFile(path)
 
     # life cycle
 
@@ -109,6 +113,8 @@ class FileBackstore(BlockingBackstore):
         if not self._writable:
             log.warning("%s cannot be written by this user: its LUN is read-only", self._path)
         self._in_memory = filesystem.in_memory(self._fd)
+        if not self._block_device:
+            self._protection.open(writable=self._writable)
         if self._in_memory:
             self._read_flags = self._write_flags = 0
         if self._block_device:
@@ -122,6 +128,7 @@ class FileBackstore(BlockingBackstore):
         return os.lseek(self._fd, 0, os.SEEK_END)
 
     def close(self) -> None:
+        self._protection.close()
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -142,6 +149,8 @@ class FileBackstore(BlockingBackstore):
             unmap_granularity=granularity,
             write_zeroes=Support.NATIVE,
             extents=Support.EMULATE if self._block_device else Support.NATIVE,
+            # a device is not a name to put a file beside
+            protection=Support.NONE if self._block_device else Support.NATIVE,
             copy_range=Support.NONE if self._block_device else Support.NATIVE,
             rotational=self._block_device and bool(filesystem.queue_limit(self._fd, "rotational")),
             nowait=True,
@@ -231,6 +240,28 @@ class FileBackstore(BlockingBackstore):
         if durable:
             self._refuse_if_lost()  # another thread may have been told of this write's failure
 
+    def read_protection(self, buffer: memoryview, offset: int) -> None:
+        self._protection.read(buffer, offset)
+
+    def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        durable = fua or not self._write_back
+        if durable:
+            self._refuse_if_lost()
+        try:
+            self._protection.write(data, offset, os.RWF_DSYNC if durable else 0)
+        except OSError as error:
+            if durable:
+                self._lost = error
+            raise
+
+    def set_protection(self, length: int, label: bytes) -> None:
+        if not self._writable:
+            raise BackstoreError(BackstoreErrorKind.READ_ONLY)
+        self._protection.set(length, label)
+
+    def protection_label(self) -> bytes:
+        return self._protection.label
+
     def _still_full(self, buffers: Sequence[Buffer], offset: int) -> bool:
         try:
             write_all(self._fd, buffers, offset)
@@ -247,6 +278,7 @@ class FileBackstore(BlockingBackstore):
             self._syncs += 1
             try:
                 self._fdatasync(self._fd)
+                self._protection.flush()
             except OSError as error:
                 self._lost = error
                 raise

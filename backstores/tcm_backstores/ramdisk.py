@@ -2,6 +2,7 @@
 
 Memory: one anonymous mapping of the disk's size, which the kernel fills page by page as it is written, and one byte a
 page of bookkeeping, just as lazy. Resident at most ``size * (1 + 1/4096)``; reading takes none; unmap gives pages back.
+Protection information adds what is written of it, a 64th of the size at most.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PAGE = mmap.PAGESIZE
 SHIFT = PAGE.bit_length() - 1
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 """Linux's value for all but four architectures; Python 3.13 has the name."""
+COMPLEMENT = bytes(255 - byte for byte in range(256))
 SCAN = 1 << 20
 """Pages that one :meth:`RamdiskBackstore.extents` looks at: it runs in the event loop."""
 
@@ -59,6 +61,9 @@ class RamdiskBackstore(Backstore):
         self._view = memoryview(b"")
         self._pages: mmap.mmap | None = None
         self._mapped: mmap.mmap | None = None
+        self._protection: mmap.mmap | None = None
+        """Complemented: protection information that was never written is all ones, and takes no memory."""
+        self._label = b""
 
     async def open(self) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
@@ -75,10 +80,10 @@ class RamdiskBackstore(Backstore):
 
     async def aclose(self) -> None:
         self._view.release()
-        for memory in (self._pages, self._mapped):
+        for memory in (self._pages, self._mapped, self._protection):
             if memory is not None:
                 memory.close()
-        self._pages = self._mapped = None
+        self._pages = self._mapped = self._protection = None
 
     async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
         self.read_nowait(buffers, offset)
@@ -116,6 +121,35 @@ class RamdiskBackstore(Backstore):
             offset = stop
         return runs
 
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        assert self._protection is not None
+        buffer[:] = self._protection[offset : offset + len(buffer)].translate(COMPLEMENT)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:  # noqa: ARG002  as above
+        assert self._protection is not None
+        kept = bytes(data).translate(COMPLEMENT)
+        if kept.strip(b"\0"):
+            self._protection[offset : offset + len(kept)] = kept
+        else:
+            clear(self._protection, offset, offset + len(kept))
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        old, self._label = self._protection, label
+        if old is not None and len(old) == length:
+            return
+        self._protection = None
+        if length:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+            self._protection = mmap.mmap(-1, length, flags=flags)
+        if old is not None:
+            if self._protection is not None:
+                both = min(len(old), length)
+                self._protection[:both] = old[:both]
+            old.close()
+
+    def protection_label(self) -> bytes:
+        return self._label
+
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         view = self._view
         for buffer in buffers:
@@ -141,6 +175,7 @@ class RamdiskBackstore(Backstore):
             unmap_granularity=PAGE,
             write_zeroes=Support.NATIVE,
             extents=Support.NATIVE,
+            protection=Support.NATIVE,
             nowait=True,
         )
 

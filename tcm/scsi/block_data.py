@@ -28,16 +28,25 @@ def read_capacity_10_data(blocks: int, block_size: int) -> bytes:
 
 
 def read_capacity_16_data(
-    blocks: int, block_size: int, *, physical_block_exponent: int, provisioned: bool, reads_zero: bool, lowest_aligned: int = 0
+    blocks: int,
+    block_size: int,
+    *,
+    physical_block_exponent: int,
+    provisioned: bool,
+    reads_zero: bool,
+    lowest_aligned: int = 0,
+    protection: int = 0,
 ) -> bytes:
-    """SBC-4 5.20.2, 32 bytes; no protection information.
+    """SBC-4 5.20.2, 32 bytes.
 
     :param provisioned: LBPME.
     :param reads_zero: LBPRZ.
     :param lowest_aligned: LOWEST ALIGNED LOGICAL BLOCK ADDRESS, 14 bits.
+    :param protection: protection type, 1 to 3; 0 without protection information (P_TYPE and PROT_EN).
     """
+    enabled = (protection - 1) << 1 | 1 if protection else 0
     provisioning = provisioned << 7 | reads_zero << 6 | lowest_aligned >> 8
-    return _READ_CAPACITY_16.pack(blocks - 1, block_size, 0, physical_block_exponent, provisioning, lowest_aligned & 0xFF)
+    return _READ_CAPACITY_16.pack(blocks - 1, block_size, enabled, physical_block_exponent, provisioning, lowest_aligned & 0xFF)
 
 
 def lba_status_data(descriptors: Sequence[tuple[int, int, int]]) -> bytes:

@@ -351,7 +351,7 @@ COMMANDS: tuple[Command, ...] = (
             feature=Feature.CRYPTOGRAPHIC_ERASE, timeout=LONG),
     _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", action=True,
             ignored="00 a0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
-    _medium("FORMAT UNIT", "04 3f 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",
+    _medium("FORMAT UNIT", "04 ff 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",
             while_erasing=WhileErasing.FORMATS, timeout=WHOLE),
 )
 # fmt: on

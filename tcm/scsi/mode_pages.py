@@ -157,7 +157,7 @@ CONTROL_PAGE = ModePage(
     ),
     # Log parameters are not saved (GLTSD); SIMPLE tasks are reordered freely (modifier 1); BUSY may last for ever (FFFFh).
     defaults={"gltsd": 1, "queue_algorithm_modifier": 1, "busy_timeout_period": 0xFFFF},
-    changeable=frozenset({"d_sense", "ua_intlck_ctrl", "swp", "tas"}),
+    changeable=frozenset({"d_sense", "ua_intlck_ctrl", "swp", "tas", "ato", "dpicz", "rwwp"}),
     allowed={"ua_intlck_ctrl": frozenset({0b00, 0b10, 0b11})},
 )
 
@@ -174,8 +174,8 @@ CONTROL_EXTENSION_PAGE = ModePage(
             number("maximum_sense_data_length", 6, 6),
         ),
     ),
-    # The host's clock sets the timestamp (TCMOS), and SET TIMESTAMP takes precedence (SCSIP).
-    defaults={"tcmos": 1, "scsip": 1},
+    # The host's clock sets the timestamp (TCMOS), and SET TIMESTAMP takes precedence (SCSIP); states change implicitly.
+    defaults={"tcmos": 1, "scsip": 1, "ialuae": 1},
 )
 
 INFORMATIONAL_EXCEPTIONS_PAGE = ModePage(

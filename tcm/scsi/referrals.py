@@ -58,6 +58,8 @@ class LbaMap:
 
     def pieces(self, lba: int, blocks: int) -> Iterator[tuple[int, UserDataSegment | None]]:
         """The lines that a range touches, each with the first LBA of the range in it; ``None`` for what lies behind the map."""
+        if not blocks:
+            return
         end = lba + blocks
         mapped = max(segment.last for segment in self.segments) + 1
         if self.segment_size:

@@ -40,6 +40,9 @@ class SenseKey(enum.IntEnum):
     COMPLETED = 0xF
 
 
+MAXIMUM_FIELD_POINTER = 0xFFFF
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldPointer:
     """Which field is wrong (SPC-5 4.5.2.4.2)."""
@@ -50,8 +53,10 @@ class FieldPointer:
     bit: int | None = None
     """The most significant bit of the field; ``None`` when the whole byte is meant."""
 
-    def sense_key_specific(self) -> bytes:
-        """The three bytes of the sense-key specific field, SKSV set."""
+    def sense_key_specific(self) -> bytes | None:
+        """The three bytes of the sense-key specific field, SKSV set; ``None`` for a byte that FIELD POINTER cannot say."""
+        if self.byte > MAXIMUM_FIELD_POINTER:
+            return None
         first = 0x80 | (0x40 if self.in_cdb else 0) | (0 if self.bit is None else 0x08 | self.bit)
         return bytes((first,)) + self.byte.to_bytes(2, "big")
 
@@ -306,6 +311,24 @@ class MiscompareDuringVerify(CheckCondition):
     """MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION; INFORMATION is the offset of the first byte that differs."""
 
     key, asc, ascq = SenseKey.MISCOMPARE, 0x1D, 0x00
+
+
+class LogicalBlockGuardCheckFailed(CheckCondition):
+    """ABORTED COMMAND, LOGICAL BLOCK GUARD CHECK FAILED; INFORMATION is the LBA."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x10, 0x01
+
+
+class LogicalBlockApplicationTagCheckFailed(CheckCondition):
+    """ABORTED COMMAND, LOGICAL BLOCK APPLICATION TAG CHECK FAILED; INFORMATION is the LBA."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x10, 0x02
+
+
+class LogicalBlockReferenceTagCheckFailed(CheckCondition):
+    """ABORTED COMMAND, LOGICAL BLOCK REFERENCE TAG CHECK FAILED; INFORMATION is the LBA."""
+
+    key, asc, ascq = SenseKey.ABORTED_COMMAND, 0x10, 0x03
 
 
 class UnrecoveredReadError(CheckCondition):

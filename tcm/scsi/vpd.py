@@ -38,6 +38,10 @@ class ProvisioningType(enum.IntEnum):
     THIN = 2
 
 
+SUPPORTED_PROTECTION_TYPES = 0b111
+"""SPT: types 1, 2 and 3 (SPC-5, Extended INQUIRY Data VPD page)."""
+
+
 class RotationRate(enum.IntEnum):
     """MEDIUM ROTATION RATE values that are no rate (SBC-4 table 259)."""
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tcm.target.device import Lun
+    from tcm.target.logical_unit import LogicalUnit
     from tcm.target.target_port_group import TargetPortGroup
 
 T = TypeVar("T")
@@ -44,9 +45,14 @@ def parse_lun_text(text: str) -> tuple[bool, AccessStatus]:
     return _one_of(values, "alua_tg_pt_offline", {0: False, 1: True}), _status(values, "alua_tg_pt_status")
 
 
+def unit_prefix(unit: LogicalUnit) -> str:
+    """What the keys of all groups of a unit begin with."""
+    return store_key("alua", f"tpgs_{unit.serial}") + "/"
+
+
 def group_key(group: TargetPortGroup) -> str:
     """Where a group's primary state is kept."""
-    return store_key("alua", f"tpgs_{group.logical_unit.serial}", group.name)
+    return unit_prefix(group.logical_unit) + store_key(group.name)
 
 
 def lun_key(lun: Lun) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tcm.target.device import Lun
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
+    from tcm.target.store import Store
     from tcm.target.target_port_group import TargetPortGroup
 
 log = logging.getLogger(__name__)
@@ -144,24 +145,19 @@ def _update(groups: dict[TargetPortGroup, AccessState]) -> None:
 
 async def _keep(groups: dict[TargetPortGroup, AccessState], luns: dict[Lun, bool], status: AccessStatus) -> None:
     """Make the new states durable, those that are kept; if one cannot be, put back what the others were. Raises ``OSError``."""
-    texts: list[tuple[TargetPortGroup | Lun, str, str]] = [
-        (group, group_key(group), group_text(group, state, status)) for group, state in groups.items() if group.kept
-    ]
-    texts += [(lun, lun_key(lun), lun_text(offline=offline, status=status)) for lun, offline in luns.items() if lun.kept]
-    done: list[tuple[TargetPortGroup | Lun, str, str | None]] = []
+    texts = [(group.logical_unit, group_key(group), group_text(group, groups[group], status)) for group in groups if group.kept]
+    texts += [(lun.logical_unit, lun_key(lun), lun_text(offline=luns[lun], status=status)) for lun in luns if lun.kept]
+    done: list[tuple[Store, str, str | None, str]] = []
     try:
-        for owner, key, text in texts:
-            store = owner.logical_unit.store
+        for unit, key, text in texts:
+            store = unit.store
             assert store is not None
             before = await store.get(key)
-            owner.revision = await store.put(key, text, owner.revision)
-            done.append((owner, key, before.value))
+            done.append((store, key, before.value, await store.put(key, text, before.revision)))
     except OSError:
-        for owner, key, value in reversed(done):
-            store = owner.logical_unit.store
-            assert store is not None
+        for store, key, value, revision in reversed(done):
             try:
-                owner.revision = await store.put(key, value, owner.revision)
+                await store.put(key, value, revision)
             except OSError as error:
                 log.error("%s: cannot be put back to what it was: %s", key, error)
         raise

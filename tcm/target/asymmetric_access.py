@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.target.access_metadata import group_key, lun_key, parse_group_text, parse_lun_text
+from tcm.target.access_metadata import group_key, lun_key, parse_group_text, parse_lun_text, unit_prefix
+from tcm.target.reconfiguration import reconfigured
 from tcm.target.target_port_group import (
     DEFAULT_GROUP,
     MAXIMUM_IDENTIFIER,
@@ -16,10 +17,10 @@ from tcm.target.target_port_group import (
     GroupAttributes,
     TargetPortGroup,
 )
-from tcm.target.unit_attention import ASYMMETRIC_ACCESS_STATE_CHANGED, INQUIRY_DATA_HAS_CHANGED
+from tcm.target.unit_attention import ASYMMETRIC_ACCESS_STATE_CHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tcm.scsi.referrals import LbaMap
     from tcm.target.device import Lun
@@ -42,6 +43,7 @@ class AsymmetricAccess:
         self.lba_map: LbaMap | None = None
         """Set by :meth:`set_lba_map`."""
         self._changing = anyio.Lock()
+        self._unwatch: Callable[[], None] | None = None
 
     @property
     def changing(self) -> anyio.Lock:
@@ -100,12 +102,8 @@ class AsymmetricAccess:
 
     def configure(self, group: TargetPortGroup, attributes: GroupAttributes) -> None:
         """Change a group's attributes; who comes through it is told if that changes INQUIRY data (TPGS)."""
-        before, group.attributes = group.attributes, attributes
-        unit = self._logical_unit
-        unit.update_features()
-        unit.update_express()
-        if before.access_type is not attributes.access_type:
-            self._establish_inquiry_changed(group.members)
+        with reconfigured(self._logical_unit):
+            group.attributes = attributes
 
     # ports
 
@@ -126,20 +124,12 @@ class AsymmetricAccess:
         before = lun.target_port_group
         if before is group:
             return
-        moved = [each for each in self.luns() if each.port is lun.port]
-        for each in moved:
-            each.target_port_group.members.remove(each)
-            each.target_port_group = group
-            group.members.append(each)
-        unit = self._logical_unit
-        unit.update_express()
-        self._establish_inquiry_changed(moved)
-        unit.establish_attention(ASYMMETRIC_ACCESS_STATE_CHANGED)
-
-    def _establish_inquiry_changed(self, luns: list[Lun]) -> None:
-        for itl in tuple(self._logical_unit.itl_nexuses):
-            if itl.exported in luns:
-                itl.establish_attention(INQUIRY_DATA_HAS_CHANGED)
+        with reconfigured(self._logical_unit):
+            for each in [each for each in self.luns() if each.port is lun.port]:
+                each.target_port_group.members.remove(each)
+                each.target_port_group = group
+                group.members.append(each)
+        self._logical_unit.establish_attention(ASYMMETRIC_ACCESS_STATE_CHANGED)
 
     # LBA map
 
@@ -148,16 +138,15 @@ class AsymmetricAccess:
 
         As in LIO, groups support the state *logical block dependent* from then on, or not any more.
         """
-        self.lba_map = lba_map
-        for group in self.groups.values():
-            group.attributes = replace(group.attributes, alua_support_lba_dependent=lba_map is not None)
-        self._logical_unit.update_features()
-        self._logical_unit.update_express()
+        with reconfigured(self._logical_unit):
+            self.lba_map = lba_map
+            for group in self.groups.values():
+                group.attributes = replace(group.attributes, alua_support_lba_dependent=lba_map is not None)
 
     # what is kept
 
     async def load(self) -> None:
-        """Power on: states that were kept are in force again; what cannot be read is logged, and left as configured."""
+        """Power on: states that were kept are in force again; what cannot be read is logged, and stays as configured."""
         store = self._logical_unit.store
         if store is None:
             return
@@ -171,22 +160,46 @@ class AsymmetricAccess:
     async def _load_group(self, store: Store, group: TargetPortGroup) -> None:
         key = group_key(group)
         try:
-            text, group.revision = await store.get(key)
+            text = (await store.get(key)).value
             if text is None:
                 return
             identifier, state, status = parse_group_text(text)
             if identifier != group.identifier:
                 raise ValueError(f"line 1: tg_pt_gp_id={identifier}, not {group.identifier}")
         except (OSError, ValueError) as error:
-            log.error("%s: the state of target port group %s is as configured: %s", key, group.name, error)
+            log.error("%s: %s: the state of target port group %s stays %s: %s", store, key, group.name, group.state.name, error)
             return
         group.state, group.status = state, status
 
     async def _load_lun(self, store: Store, lun: Lun) -> None:
         key = lun_key(lun)
         try:
-            text, lun.revision = await store.get(key)
+            text = (await store.get(key)).value
             if text is not None:
                 lun.offline, lun.offline_status = parse_lun_text(text)
         except (OSError, ValueError) as error:
-            log.error("%s: the secondary state of LUN %d is as configured: %s", key, lun.number, error)
+            log.error("%s: %s: the secondary state of LUN %d stays as it was: %s", store, key, lun.number, error)
+
+    def watch(self) -> None:
+        """From now on, take over what other nodes change."""
+        store, unit = self._logical_unit.store, self._logical_unit
+        if store is not None and self._unwatch is None:
+            prefix = unit_prefix(unit)
+            self._unwatch = store.watch(prefix, lambda _: unit.running.spawn_alone(self._changed(store)))
+
+    def unwatch(self) -> None:
+        """The end of :meth:`watch`."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    async def _changed(self, store: Store) -> None:
+        """Somebody changed a group's state; if it was another node, initiators hear of it here too."""
+        unit = self._logical_unit
+        async with self.changing:
+            for group in [group for group in self.groups.values() if group.kept]:
+                before = group.state
+                await self._load_group(store, group)
+                if group.state is not before:
+                    unit.update_express()
+                    unit.establish_attention(ASYMMETRIC_ACCESS_STATE_CHANGED)

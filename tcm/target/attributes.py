@@ -92,7 +92,16 @@ class DeviceAttributes:
     max_write_same_len: int = 0
     """Logical blocks; 0: 64 MiB, or as much as WRITE SAME (10) can ask for if that is less."""
 
+    pi_prot_type: int = 0
+    """Protection information, type 1, 2 or 3, for a medium that was never formatted with a type: FORMAT UNIT's choice stays."""
+    pi_prot_format: bool = False
+    """A medium that was formatted with another type gets ``pi_prot_type`` all the same; its data stays, unchecked."""
+    pi_prot_verify: bool | None = None
+    """Reads whose RDPROTECT is zero check protection information (DPICZ is zero). ``None``: yes."""
+
     def __post_init__(self) -> None:
+        if self.pi_prot_type not in {0, 1, 2, 3}:
+            raise ConfigError(f"pi_prot_type {self.pi_prot_type}: 0 (none), 1, 2 or 3")
         if self.block_size and self.block_size not in BLOCK_SIZES:
             raise ConfigError(f"block_size {self.block_size}: one of 512, 1024, 2048, 4096")
         if not 1 <= self.queue_depth <= 65535:

@@ -12,7 +12,6 @@ from tcm.target.access_metadata import FABRICS
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.nexus import ITNexus
 from tcm.target.reconfiguration import reconfigured
-from tcm.target.store import ABSENT
 from tcm.target.target_port_group import TargetPortGroup
 from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 
@@ -96,8 +95,6 @@ class Lun:
     """Who brought that about (LIO: ``alua_tg_pt_status``)."""
     alua_tg_pt_write_md: bool = False
     """The secondary access state is kept through a restart."""
-    revision: str = ABSENT
-    """Of what the store has of it."""
 
     def __post_init__(self) -> None:
         self.logical_unit.asymmetric_access.join(self)

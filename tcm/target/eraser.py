@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from tcm.backstore import Support
+from tcm.backstore import BackstoreError, Support
 from tcm.scsi.command import Readiness, WhileErasing
+from tcm.scsi.protection import ProtectionType
 from tcm.scsi.sense import (
     CheckCondition,
     CommandTerminated,
@@ -38,6 +39,7 @@ from tcm.target.medium import CHUNK
 if TYPE_CHECKING:
     from tcm.scsi.command import Command
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.medium import Medium
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
@@ -191,7 +193,12 @@ class Eraser:
             await lu.running.until_tasks_end(but=task)
             await lu.copies.abort()
             try:
+                if self.erasure.kind == FORMAT:
+                    await lu.protection.begin(ProtectionType(self.erasure.protection))
                 if await self._erase():
+                    if self.erasure.kind == FORMAT:
+                        itl = task.itl if task is not None else None
+                        await lu.protection.finish(ProtectionType(self.erasure.protection), by=itl)
                     await self._save(None)
                     self._become(None)
                 else:
@@ -200,7 +207,7 @@ class Eraser:
                 log.error("%s: %s failed: %s", lu.name, self.erasure.kind, error.__cause__ or error)
                 run.error = kind.failure()
                 await self._fail()
-                if not isinstance(error, (CommandTerminated, OSError)):
+                if not isinstance(error, (CommandTerminated, OSError, BackstoreError)):
                     raise
         finally:
             run.started.set()
@@ -244,7 +251,11 @@ class Eraser:
 
     async def _step(self, erasure: Erasure, blocks: int) -> None:
         lu = self._logical_unit
-        medium = lu.medium
+        await self._erase_data(lu.medium, erasure, blocks)
+        await lu.protection.erase(erasure.lba, blocks)
+
+    async def _erase_data(self, medium: Medium, erasure: Erasure, blocks: int) -> None:
+        lu = self._logical_unit
         if erasure.kind == OVERWRITE:
             block = erasure.block
             if erasure.invert and erasure.done % 2:

@@ -21,6 +21,8 @@ class Erasure:
     """What an overwrite writes, one logical block."""
     unrestricted: bool = False
     """AUSE: a failure can be left by EXIT FAILURE MODE."""
+    protection: int = 0
+    """What FORMAT UNIT leaves: protection information of that type, 1 to 3, or none."""
     failed: bool = False
     done: int = 0
     """Passes that are complete."""
@@ -54,6 +56,8 @@ def _checked(erasure: Erasure) -> Erasure:
         erasure.kind not in {OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT}
         or any(type(number) is not int or number < 0 for number in numbers)
         or any(type(flag) is not bool for flag in flags)
+        or type(erasure.protection) is not int
+        or not 0 <= erasure.protection <= 3
         or not 0 < erasure.passes <= MAXIMUM_PASSES
     ):
         raise ValueError("not an erasure")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tcm.filter import erases_key
 from tcm.scsi.command import Feature
+from tcm.scsi.protection import ProtectionType
 
 if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
@@ -24,6 +25,7 @@ def features_of(lu: LogicalUnit) -> frozenset[Feature]:
         Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
         Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
         Feature.IDENTIFYING_INFORMATION: lu.store is not None,
+        Feature.TYPE_2_PROTECTION: lu.protection.kind is ProtectionType.TYPE_2,
         Feature.EXPLICIT_ACCESS: lu.asymmetric_access.explicit,
         Feature.REFERRALS: lu.asymmetric_access.lba_map is not None,
     }

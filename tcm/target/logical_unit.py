@@ -1,4 +1,7 @@
-"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6)."""
+"""A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6).
+
+This file is longer than most because here all that makes up a logical unit is put together; what each part does is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
 from tcm.scsi.command import Feature, Readiness
+from tcm.scsi.command_table import lookup
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     InternalTargetFailure,
@@ -26,6 +30,7 @@ from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.copy_manager import CopyManager, CopyOperation
 from tcm.target.counters import COUNTERS
 from tcm.target.device_clock import DeviceClock
+from tcm.target.device_server import HANDLERS
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.features import features_of
@@ -34,6 +39,7 @@ from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
 from tcm.target.medium import Medium
 from tcm.target.mode_parameters import ModeParameters
+from tcm.target.protection import Protection
 from tcm.target.reservation_state import PersistentReservations
 from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
@@ -41,13 +47,14 @@ from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 
     from anyio.abc import TaskGroup
 
     from tcm.scsi.command import Command
     from tcm.scsi.sense import CommandTerminated
     from tcm.target.device import TargetPortalGroup
+    from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus
     from tcm.target.store import Store
     from tcm.target.task import Task
@@ -104,11 +111,15 @@ class LogicalUnit:
         self._tail = 0
         """Bytes beyond the last block."""
         self.has_shrunk = False
-        """There have been more blocks: what was checked before may lie beyond the end now."""
+        """There have been more blocks, or others: what was checked before may lie beyond the end, or mean something else."""
         self.limits: BlockLimits = block_limits(self.attributes, self.capabilities, 512, unmap=False)
         self.features: frozenset[Feature] = frozenset()
         self.medium = Medium(backstore, self.capabilities, 512, write_cache=True)
+        self.lookup: Callable[[bytes], Command] = lookup
+        self.handlers: Mapping[str, Handler] = HANDLERS
+        """What the command table says, and what its commands do: both depend on :attr:`protection`."""
         # state
+        self.protection = Protection(self)
         self.mode_parameters: ModeParameters
         """Made by :meth:`open`."""
         self.identifying_information = IdentifyingInformation(self)
@@ -181,6 +192,7 @@ class LogicalUnit:
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         self.mode_parameters = ModeParameters(self)
         await self.mode_parameters.load()
+        await self.protection.open()
         await self.eraser.load()
         await self.log_parameters.load()
         await self.identifying_information.load()
@@ -195,6 +207,7 @@ class LogicalUnit:
         if self._can_run and not self.failed:
             self.eraser.resume()
             self.persistent_reservations.watch()
+            self.asymmetric_access.watch()
 
     async def aclose(self) -> None:
         """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
@@ -203,6 +216,7 @@ class LogicalUnit:
         self.copies.reset()
         await self.copies.abort()
         self.persistent_reservations.unwatch()
+        self.asymmetric_access.unwatch()
         await self.running.until_idle()
         try:
             if not (self.failed or self.capabilities.read_only):
@@ -214,7 +228,7 @@ class LogicalUnit:
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
-        blocks = self._whole_blocks()
+        blocks = self.protection.limit(self._whole_blocks())
         if blocks == self.blocks or not blocks:
             return False
         log.info("%s: resized from %d to %d blocks", self.name, self.blocks, blocks)

@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from tcm.backstore import Backstore, Buffer, Capabilities, Extent, Support
 from tcm.scsi.sense import CommandTerminated, InternalTargetFailure
 from tcm.target.errors import is_backstore_failure, to_check_condition
+from tcm.target.watched_backstore import WatchedBackstore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -50,14 +51,28 @@ class Medium:
         """Of a flush in the background: the next one reports it."""
         self._flushing_soon = False
         self._flush_again = False
-        self._watcher: Callable[[int, int], None] | None = None
+        self.watched = False
 
     def watch(self, watcher: Callable[[int, int], None] | None) -> None:
         """Have ``watcher`` called with the byte offset and the length of every change before it is made; ``None``: no longer.
 
         It must not raise. The caller then has the logical unit update the express lane, which nobody can watch.
         """
-        self._watcher = watcher
+        backstore = self.unwatched
+        self.watched = watcher is not None
+        self.backstore = backstore if watcher is None else WatchedBackstore(backstore, watcher)
+
+    @property
+    def unwatched(self) -> Backstore:
+        """The backstore, to read from: another one may know it better than who watches it."""
+        return self.backstore.inner if isinstance(self.backstore, WatchedBackstore) else self.backstore
+
+    def succeed(self, before: Medium) -> None:
+        """Take the place of another way to look at the same backstore."""
+        self.backstore = before.backstore
+        self.watched = before.watched
+        self._write_cache = before._write_cache
+        self.written_through = before.written_through
 
     @property
     def has_cache(self) -> bool:
@@ -76,7 +91,7 @@ class Medium:
     @property
     def inline_writes(self) -> bool:
         """An ordinary write is good enough as soon as ``write_nowait`` has taken it, and nobody wants to know of it."""
-        return self.nowait and self._watcher is None and not self.durable(False)
+        return self.nowait and not self.watched and not self.durable(False)
 
     def durable(self, fua: bool) -> bool:
         """Whether a write has to do more than be taken: FUA, or no write cache, and the backstore has one."""
@@ -93,8 +108,6 @@ class Medium:
 
     def write_now(self, buffers: Sequence[Buffer], lba: int, *, fua: bool = False) -> bool:
         """Write at once and return True; or return False, whereupon all is to be written again."""
-        if self._watcher is not None:
-            self._watcher(lba << self.shift, sum(map(len, buffers)))
         if not self.nowait or self.durable(fua):
             return False
         try:
@@ -125,8 +138,6 @@ class Medium:
 
     async def write_zeroes(self, lba: int, blocks: int, *, may_unmap: bool) -> None:
         """Make the range read as zeroes, natively or by writing them; the caller calls :meth:`settle` when all is done."""
-        if self._watcher is not None:
-            self._watcher(lba << self.shift, blocks << self.shift)
         if self.capabilities.write_zeroes is Support.NATIVE:
             for offset, length in self._strides(lba, blocks):
                 await self._shielded(self.backstore.write_zeroes(offset, length, may_unmap=may_unmap))
@@ -142,8 +153,6 @@ class Medium:
 
     async def write_uncommitted(self, buffers: Sequence[Buffer], lba: int) -> None:
         """A step of a long write; the caller calls :meth:`settle` when all is done."""
-        if self._watcher is not None:
-            self._watcher(lba << self.shift, sum(map(len, buffers)))
         if self.nowait:
             try:
                 if self.backstore.write_nowait(buffers, lba << self.shift):
@@ -160,19 +169,15 @@ class Medium:
         copied = 0
         plain = type(self) is Medium and type(source) is Medium  # any other looks after more than bytes
         if plain and self.capabilities.copy_range is Support.NATIVE:
-            if self._watcher is not None:
-                self._watcher(offset, length)
             try:
                 with anyio.CancelScope(shield=True):
-                    copied = await self.backstore.copy_range(source.backstore, source_offset, offset, length)
+                    copied = await self.backstore.copy_range(source.unwatched, source_offset, offset, length)
             except Exception as error:
                 raise self._failure(error, write=True) from error
         return copied
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """Give the range back; the caller calls :meth:`settle` when all is done."""
-        if self._watcher is not None:
-            self._watcher(lba << self.shift, blocks << self.shift)
         for offset, length in self._strides(lba, blocks):
             await self._shielded(self.backstore.unmap(offset, length))
             await checkpoint()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ABOUT_PROTECTION = ((CONTROL, "ato"), (CONTROL, "dpicz"), (CONTROL, "rwwp"))
+"""Fields that mean nothing without protection information."""
 _INTERLOCK = (0b00, 0b10, 0b11)
 """LIO's ``emulate_ua_intlck_ctrl`` to UA_INTLCK_CTRL."""
 
@@ -32,14 +34,19 @@ class ModeParameters:
         self._kept = Kept(logical_unit, "mode")
         self._saving = anyio.Lock()
         attributes = logical_unit.attributes
+        protects = logical_unit.protection.supported
         cache = logical_unit.capabilities.flush is Support.NATIVE
         self.values = ModePageValues(
             defaults={
                 CACHING: {"wce": logical_unit.medium.write_cache},
-                CONTROL: {"tas": attributes.emulate_tas, "ua_intlck_ctrl": _INTERLOCK[attributes.emulate_ua_intlck_ctrl]},
+                CONTROL: {
+                    "tas": attributes.emulate_tas,
+                    "ua_intlck_ctrl": _INTERLOCK[attributes.emulate_ua_intlck_ctrl],
+                    "dpicz": protects and attributes.pi_prot_verify is False,
+                },
             },
             # without a flush a write cache could be neither emptied nor done without
-            fixed=() if cache else ((CACHING, "wce"),),
+            fixed=(*(() if cache else ((CACHING, "wce"),)), *(() if protects else _ABOUT_PROTECTION)),
             savable=bool(self._kept),
         )
         self._take_effect()
@@ -89,6 +96,12 @@ class ModeParameters:
         """D_SENSE: sense data in descriptor format."""
         self.task_aborted_status = bool(control["tas"])
         """TAS: TASK ABORTED status for tasks that another I_T nexus aborts."""
+        self.application_tag_owner = bool(control["ato"])
+        """ATO: application tags are the application client's, we neither know nor change them."""
+        self.unchecked_by_default = bool(control["dpicz"])
+        """DPICZ: a protect field of zero asks for no checks."""
+        self.rejects_unprotected = bool(control["rwwp"])
+        """RWWP: writes without protection information are refused by a unit that has it."""
         self.write_cache = bool(self.values.get(CACHING, "wce"))
         """WCE: writes may be acknowledged before they are durable."""
         self._logical_unit.medium.write_cache = self.write_cache

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tcm.scsi.rod_token_commands import Range
     from tcm.target.copy_manager import CopyOperation
     from tcm.target.nexus import ITLNexus
-    from tcm.target.rod_tokens import Rod
+    from tcm.target.rods import Rod
 
 
 class RodCopier:

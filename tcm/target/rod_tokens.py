@@ -12,7 +12,6 @@ import hmac
 import math
 import secrets
 import time
-from bisect import bisect_right
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,6 +28,7 @@ from tcm.scsi.rod_token_sense import (
     TokenUnknown,
 )
 from tcm.scsi.rod_tokens import EXTENDED_DATA_SIZE, MANAGEMENT_TOKEN_SIZE, identifier_of
+from tcm.target.rods import Rod, WatchedRods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,9 +41,11 @@ DEFAULT_INACTIVITY_TIMEOUT = 60
 MAXIMUM_INACTIVITY_TIMEOUT = 600
 LIFETIME = 3600
 """Seconds after which a token is over, however much it is used."""
-MAXIMUM_TOKENS = 1024
+MAXIMUM_TOKENS = 4096
 """Tokens that are valid at once, in all."""
-MAXIMUM_ENDED = 4096
+MAXIMUM_UNIT_RANGES = 16384
+"""Ranges of one logical unit that valid tokens represent."""
+MAXIMUM_ENDED = 16384
 """Tokens whose end is remembered, to say what became of them."""
 MAXIMUM_BYTES = 4 << 30
 """Bytes that one token represents, and that one command writes."""
@@ -51,75 +53,6 @@ OPTIMAL_BYTES = 64 << 20
 """Bytes that one command writes without keeping others waiting."""
 
 _SEAL = 32
-
-
-class Rod:
-    """What a token stands for.
-
-    :param ranges: of the logical unit, in the order in which they make up the data; none empty, none overlapping another.
-    """
-
-    __slots__ = (
-        "ended",
-        "expires",
-        "extents",
-        "identifier",
-        "length",
-        "logical_unit",
-        "ranges",
-        "timeout",
-        "token",
-        "until",
-        "users",
-    )
-
-    def __init__(
-        self, logical_unit: LogicalUnit, ranges: Sequence[Range], token: bytes, *, timeout: float, until: float
-    ) -> None:
-        self.logical_unit = logical_unit
-        self.ranges = tuple(ranges)
-        self.extents = sorted(self.ranges)
-        self.length = sum(each.blocks for each in ranges) << logical_unit.block_shift
-        """In bytes."""
-        self.token = token
-        self.identifier = identifier_of(token)
-        self.timeout = timeout
-        """INACTIVITY TIMEOUT, seconds."""
-        self.until = until
-        """When its lifetime is over."""
-        self.expires = until
-        """When it is over if nobody uses it before."""
-        self.users = 0
-        """Commands that are using it."""
-        self.ended: type[InvalidTokenOperation] | None = None
-        """Why it is not valid any more."""
-
-    def overlaps(self, first: int, end: int) -> bool:
-        """Whether a block of ``[first, end)`` belongs to it."""
-        index = bisect_right(self.extents, (first, math.inf)) - 1
-        if index >= 0 and self.extents[index].end > first:
-            return True
-        return index + 1 < len(self.extents) and self.extents[index + 1].lba < end
-
-    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Where ``length`` bytes of the data are, ``offset`` bytes from its start on: byte offset on the medium, and length.
-
-        Ends where the data ends.
-        """
-        shift = self.logical_unit.block_shift
-        for each in self.ranges:
-            size = each.blocks << shift
-            if offset < size and length:
-                step = min(length, size - offset)
-                yield (each.lba << shift) + offset, step
-                offset += step
-                length -= step
-            offset -= size
-
-    def check(self) -> None:
-        """Raises :class:`InvalidTokenOperation` if it has ended."""
-        if self.ended is not None:
-            raise self.ended
 
 
 class RodTokens:
@@ -139,7 +72,7 @@ class RodTokens:
         self._next_identifier = int.from_bytes(random(6)) << 16
         self._rods: dict[int, Rod] = {}
         self._ended: dict[int, type[InvalidTokenOperation]] = {}
-        self._of: dict[LogicalUnit, list[Rod]] = {}
+        self._of: dict[LogicalUnit, WatchedRods] = {}
         self._next_expiry = math.inf
 
     def create(self, logical_unit: LogicalUnit, ranges: Sequence[Range], fields: TokenFields, timeout: int) -> Rod:
@@ -150,7 +83,8 @@ class RodTokens:
         :raises InsufficientResourcesToCreateRodToken: there are as many as there may be.
         """
         now = self._expire()
-        if len(self._rods) >= MAXIMUM_TOKENS:
+        own = self._of.get(logical_unit)
+        if len(self._rods) >= MAXIMUM_TOKENS or (own is not None and own.ranges + len(ranges) > MAXIMUM_UNIT_RANGES):
             raise InsufficientResourcesToCreateRodToken
         self._next_identifier += 1
         sealed = replace(fields, identifier=self._next_identifier).pack(self._random(EXTENDED_DATA_SIZE - _SEAL))
@@ -163,13 +97,11 @@ class RodTokens:
         )
         self._rods[rod.identifier] = rod
         self._touch(rod, now)
-        own = self._of.get(logical_unit)
-        if own is not None:
-            own.append(rod)
-            return rod
-        self._of[logical_unit] = [rod]
-        logical_unit.medium.watch(partial(self._changing, logical_unit))
-        logical_unit.update_express()
+        if own is None:
+            own = self._of[logical_unit] = WatchedRods()
+            logical_unit.medium.watch(partial(self._changing, logical_unit))
+            logical_unit.update_express()
+        own.add(rod)
         return rod
 
     def find(self, token: bytes) -> Rod:
@@ -211,20 +143,22 @@ class RodTokens:
 
     def cancel(self, logical_unit: LogicalUnit) -> None:
         """The unit's data, or some of it, is not what it was."""
-        for rod in tuple(self._of.get(logical_unit, ())):
+        for rod in self._of.get(logical_unit, ()):
             self._end(rod, TokenCancelled)
 
     def revoke(self, logical_unit: LogicalUnit) -> None:
         """The unit goes away."""
-        for rod in tuple(self._of.get(logical_unit, ())):
+        for rod in self._of.get(logical_unit, ()):
             self._end(rod, TokenRevoked)
 
     def _changing(self, logical_unit: LogicalUnit, offset: int, length: int) -> None:
         """Bytes of the unit are about to change; and if all has expired, the express lane may be open again."""
         self._expire()
-        first, end = offset >> logical_unit.block_shift, -(-(offset + length) >> logical_unit.block_shift)
-        for rod in [each for each in self._of.get(logical_unit, ()) if each.overlaps(first, end)]:
-            self._end(rod, TokenCancelled)
+        own = self._of.get(logical_unit)
+        if own is not None:
+            first, end = offset >> logical_unit.block_shift, -(-(offset + length) >> logical_unit.block_shift)
+            for rod in own.touched(first, end):
+                self._end(rod, TokenCancelled)
 
     def _expire(self) -> float:
         """End what has been idle or has lived too long. Returns what time it is."""

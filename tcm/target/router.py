@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
 from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Extent, Feature
-from tcm.scsi.command_table import check_reserved, lookup, rows
+from tcm.scsi.command_table import check_reserved, rows
 from tcm.scsi.sense import (
     CheckCondition,
     CommandTerminated,
@@ -26,7 +26,6 @@ from tcm.scsi.sense import (
     WriteProtected,
 )
 from tcm.target.access_check import check_access
-from tcm.target.device_server import HANDLERS
 from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.errors import is_backstore_failure, to_check_condition
 from tcm.target.task import TaskState
@@ -82,7 +81,7 @@ def begin(task: Task, *, delayed: bool = False) -> None:
     task.state = _ENABLED
     try:
         try:
-            task.command = command = lookup(cdb)
+            task.command = command = lu.lookup(cdb)
         except CheckCondition:
             _check_state(task, itl, lu, None)
             raise
@@ -99,7 +98,7 @@ def begin(task: Task, *, delayed: bool = False) -> None:
             lu.check_ready(command)
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
-        handler = HANDLERS[command.handler]
+        handler = lu.handlers[command.handler]
         wanted = handler.prepare(task)
         given = task.write_length
         if wanted != given:
@@ -156,8 +155,8 @@ def execute(task: Task) -> None:
         if command.access is _WRITE and itl.protected:
             raise WriteProtected
         if lu.has_shrunk and command.extent is not _NO_EXTENT:
-            HANDLERS[command.handler].prepare(task)
-        coroutine = HANDLERS[command.handler].execute(task)
+            _prepare_again(task, lu)
+        coroutine = lu.handlers[command.handler].execute(task)
     except CommandTerminated as error:
         _terminate(task, error)
     except Exception as error:  # noqa: BLE001  # see begin
@@ -167,6 +166,15 @@ def execute(task: Task) -> None:
             lu.spawn(task, coroutine)
             return
     complete(task)
+
+
+def _prepare_again(task: Task, lu: LogicalUnit) -> None:
+    """The medium is not what it was when the command was checked: smaller, or formatted in another way."""
+    task.command = command = lu.lookup(task.cdb)
+    if command.feature is not None and command.feature not in lu.features:
+        raise _unsupported(command, lu)
+    check_reserved(command, task.cdb)
+    lu.handlers[command.handler].prepare(task)
 
 
 async def finish(task: Task, coroutine: Coroutine[Any, Any, None]) -> None:

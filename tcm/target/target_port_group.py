@@ -13,7 +13,6 @@ from tcm.scsi.asymmetric_access import (
     AccessType,
     GroupDescriptor,
 )
-from tcm.target.store import ABSENT
 
 if TYPE_CHECKING:
     from tcm.target.device import Lun
@@ -103,8 +102,6 @@ class TargetPortGroup:
         """The primary state of every port in the group."""
         self.status = AccessStatus.NONE
         self.members: list[Lun] = []
-        self.revision = ABSENT
-        """Of what the store has of this group."""
 
     @property
     def kept(self) -> bool:

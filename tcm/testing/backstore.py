@@ -111,6 +111,9 @@ class BackstoreContract:
             for name in ("flush", "unmap", "write_zeroes", "extents", "copy_range"):
                 if getattr(said, name) is Support.NATIVE:
                     assert getattr(type(raw), name) is not getattr(base, name), f"{name} is NATIVE but not overridden"
+            if said.protection is Support.NATIVE:
+                for name in ("read_protection", "write_protection", "set_protection", "protection_label"):
+                    assert getattr(type(raw), name) is not getattr(base, name), f"protection is NATIVE without {name}"
             if type(raw).writev is base.writev:
                 assert said.read_only
             if not said.nowait:
@@ -245,6 +248,59 @@ class BackstoreContract:
             fresh = pattern(8 * block, 8)
             if backstore.write_nowait([fresh[:block], memoryview(fresh)[block:]], 0):
                 assert await read(backstore, 0, 8 * block) == self.kept(fresh)
+
+    @pytest.mark.anyio
+    async def test_protection(self, make: Make) -> None:
+        """The area is apart from the data, and keeps what it holds when it grows; a label lasts until the next."""
+        async with self.writable(make, "protection") as (backstore, block):
+            await backstore.writev([pattern(4 * block, 13)], 0)
+            await backstore.set_protection(256 * 8, b"")
+            assert backstore.protection_label() == b""
+            tuples = pattern(9 * 8, 14)
+            await backstore.write_protection(tuples, 3 * 8)
+            await backstore.write_protection(memoryview(tuples)[:8], 255 * 8)
+            await backstore.set_protection(256 * 8, b"one")
+            assert backstore.protection_label() == b"one"
+            await backstore.writev([pattern(4 * block, 15)], 0)
+            assert await self.protection(backstore, 3, 9) == tuples
+            assert await self.protection(backstore, 255, 1) == tuples[:8]
+            await backstore.set_protection(512 * 8, bytes(range(256)))
+            await backstore.write_protection(b"\xff" * 8, 3 * 8, backstore.capabilities().fua is Support.NATIVE)
+            await backstore.flush()
+            assert await self.protection(backstore, 3, 9) == b"\xff" * 8 + tuples[8:]
+            assert backstore.protection_label() == bytes(range(256))
+            assert await read(backstore, 0, 4 * block) == self.kept(pattern(4 * block, 15))
+            await backstore.set_protection(4 * 8, b"")
+            assert await self.protection(backstore, 3, 1) == b"\xff" * 8
+            assert backstore.protection_label() == b""
+            await backstore.set_protection(0, b"none")
+            assert backstore.protection_label() == b"none"
+            await backstore.set_protection(0, b"")
+            assert backstore.protection_label() == b""
+
+    async def protection(self, backstore: Backstore, first: int, blocks: int) -> bytes:
+        """Protection information of blocks."""
+        found = bytearray(blocks * 8)
+        await backstore.read_protection(memoryview(found), first * 8)
+        return bytes(found)
+
+    @pytest.mark.anyio
+    async def test_protection_reopened(self, make: Make) -> None:
+        """The area and its label are there for the next one, if it is that kind of medium; without a label there is none."""
+        tuples = pattern(256 * 8, 16)
+        async with self.writable(make, "protection") as (backstore, _):
+            await backstore.set_protection(256 * 8, b"")
+            await backstore.write_protection(tuples, 0)
+            await backstore.set_protection(256 * 8, b"label")
+            await backstore.flush()
+        async with self.writable(make, "protection") as (backstore, _):
+            if self.persistent:
+                assert backstore.protection_label() == b"label"
+                assert await self.protection(backstore, 0, 256) == tuples
+            await backstore.set_protection(256 * 8, b"")
+        async with self.writable(make, "protection") as (backstore, _):
+            assert backstore.protection_label() == b""
+            await backstore.set_protection(0, b"")
 
     @pytest.mark.anyio
     async def test_parallel(self, make: Make) -> None:

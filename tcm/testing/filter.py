@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from tcm.adapters import adapt
-from tcm.backstore import Backstore, BackstoreError
+from tcm.backstore import Backstore, BackstoreError, Support
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.testing.backstore import pattern, read
 from tcm.testing.model import ModelBackstore
@@ -151,6 +151,29 @@ class FilterContract:
             inner.calls.clear()
             await backstore.flush()
             assert ("flush",) in inner.calls
+
+    @pytest.mark.anyio
+    async def test_protection_passes(self, make: Make) -> None:
+        """What is kept beside the data reads back, label included, durable when it has to be; or the filter says NONE."""
+        inner = ModelBackstore()
+        async with self.opened(make, inner) as backstore:
+            if backstore.capabilities().protection is not Support.NATIVE:
+                pytest.skip("says that there is no protection information")
+            tuples = pattern(4 * 8, 4)
+            if self.read_only:
+                with pytest.raises((BackstoreError, OSError)):
+                    await backstore.set_protection(64, b"label")
+                with pytest.raises((BackstoreError, OSError)):
+                    await backstore.write_protection(tuples, 0)
+                assert inner.calls == [("open",)]
+                inner.protection, inner.label = bytearray(8) + tuples + bytes(24), b"label"
+            else:
+                await backstore.set_protection(64, b"label")
+                await backstore.write_protection(tuples, 8, True)
+                assert inner.calls[-1] == ("write_protection", 8, 32, True) or ("flush",) in inner.calls
+            found = bytearray(32)
+            await backstore.read_protection(memoryview(found), 8)
+            assert (bytes(found), backstore.protection_label()) == (tuples, b"label")
 
     @pytest.mark.anyio
     async def test_extents_cover(self, make: Make) -> None:

@@ -21,6 +21,8 @@ class ModelBackstore(Backstore):
         self.fails = fails
         """Raised by every request, if set."""
         self._nowait = nowait
+        self.protection = bytearray()
+        self.label = b""
 
     def _called(self, *call: object) -> None:
         self.calls.append(call)
@@ -58,6 +60,22 @@ class ModelBackstore(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         self._called("extents", offset, length)
         return [Extent(offset, length, any(self.data[offset : offset + length]))]
+
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        self._called("read_protection", offset, len(buffer))
+        buffer[:] = self.protection[offset : offset + len(buffer)]
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        self._called("write_protection", offset, len(data), fua)
+        self.protection[offset : offset + len(data)] = data
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        self._called("set_protection", length, label)
+        self.protection = self.protection[:length].ljust(length, b"\0")
+        self.label = label
+
+    def protection_label(self) -> bytes:
+        return self.label
 
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
         self._called("copy_range", source_offset, offset, length)
@@ -98,6 +116,7 @@ class ModelBackstore(Backstore):
             unmap=native,
             write_zeroes=native,
             extents=native,
+            protection=native,
             copy_range=native,
             nowait=self._nowait,
         )

@@ -11,7 +11,7 @@ import pytest
 
 from tcm.adapters import MAX_THREADS, SerializedBackstore, ThreadedBackstore, adapt
 from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, BlockingBackstore, Concurrency
-from tcm.filter import NOT_FORWARDED, BackstoreFilter, methods, unaccounted
+from tcm.filter import NOT_FORWARDED, PROTECTION, BackstoreFilter, methods, unaccounted
 from tcm.testing import ModelBackstore
 
 pytestmark = pytest.mark.anyio
@@ -233,7 +233,7 @@ async def test_filter_base_forwards_every_method():
 
 async def test_unaccounted_methods_are_named():
     class Forgetful(BackstoreFilter):
-        passed_through = frozenset({"size", "capabilities", "readv", "read_nowait", "extents", "flush"})
+        passed_through = frozenset({"size", "capabilities", "readv", "read_nowait", "extents", "flush"}) | PROTECTION
 
         async def writev(self, buffers, offset, fua=False):
             await self.inner.writev(buffers, offset, fua)

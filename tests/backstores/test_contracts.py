@@ -17,7 +17,7 @@ from tcm_backstores.ramdisk import RamdiskBackstore
 
 from tcm.adapters import SerializedBackstore, adapt
 from tcm.backstore import Backstore, BlockingBackstore, Concurrency
-from tcm.filter import BackstoreFilter, methods
+from tcm.filter import PROTECTION, BackstoreFilter, methods
 from tcm.testing import BackstoreContract, FilterContract, ModelBackstore
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class TestPlainFilter(FilterContract):
 class Rot13(BackstoreFilter):
     """Changes data, and accounts for every way in and out."""
 
-    passed_through = frozenset({"size", "flush", "extents"})
+    passed_through = frozenset({"size", "flush", "extents"}) | PROTECTION
 
     async def readv(self, buffers, offset):
         await self.inner.readv(buffers, offset)

@@ -128,11 +128,11 @@ def test_what_lio_wrote_is_understood(lio, tmp_path, caplog):
 
 
 def test_lio_settings_without_effect_are_one_warning(lio, tmp_path, caplog):
-    changed = put(lio, "storage_objects/0/attributes/pi_prot_type", 1)
+    changed = put(lio, "storage_objects/0/attributes/submit_type", 1)
     changed = put(changed, "storage_objects/1/attributes/emulate_rest_reord", 1)
     with caplog.at_level(logging.WARNING):
         load_value(changed, tmp_path)
-    assert caplog.messages == ["these LIO settings have no effect here: emulate_rest_reord=1, pi_prot_type=1"]
+    assert caplog.messages == ["these LIO settings have no effect here: emulate_rest_reord=1, submit_type=1"]
 
 
 def test_passwords_are_in_no_repr(lio, tmp_path):

@@ -17,8 +17,9 @@ from tcm.scsi.referrals import parse_lba_map
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, Status
 
 pytestmark = pytest.mark.anyio
-OFFERED = [command for command in COMMANDS if command.feature is not Feature.TYPE_2_PROTECTION]
-"""By a disk without protection information."""
+MISSING = {Feature.TYPE_2_PROTECTION, Feature.CRYPTOGRAPHIC_ERASE}
+OFFERED = [command for command in COMMANDS if command.feature not in MISSING]
+"""By a disk that neither has protection information nor encrypts."""
 EVERY = pytest.mark.parametrize("command", OFFERED, ids=lambda command: command.name)
 OPCODES = {command.operation_code for command in COMMANDS}
 WITH_ACTION = {command.operation_code for command in COMMANDS if command.service_action is not None} - {VARIABLE_LENGTH}
@@ -27,10 +28,11 @@ ANCHOR = {"WRITE SAME (10)": 0x10, "WRITE SAME (16)": 0x10, "UNMAP": 0x01}
 
 
 @pytest.fixture
-def disk(disk: ApplicationClient) -> ApplicationClient:
+async def disk(disk: ApplicationClient) -> ApplicationClient:
     """The usual disk with all that a command of the table may need: an LBA map for REPORT REFERRALS."""
     unit = logical_unit(disk)
     unit.asymmetric_access.set_lba_map(parse_lba_map(f"0 0\n0 {unit.blocks - 1} 0:O"))
+    await disk.request_sense()  # INQUIRY DATA HAS CHANGED
     return disk
 
 

@@ -72,15 +72,16 @@ async def test_format_unit_thick() -> None:
     ("fields", "byte", "bit"),
     [
         ({"fmtpinfo": 2}, 1, 7),
-        ({"fmtpinfo": 3, "fmtdata": True}, 1, 7),
-        ({"fmtpinfo": 1}, 1, 6),
+        ({"fmtpinfo": 3}, 1, 7),
+        ({"fmtpinfo": 1}, 1, 7),
+        ({"fmtpinfo": 1, "fmtdata": True}, 1, 7),
         ({"ffmt": 1}, 4, 0),
         ({"ffmt": 2}, 4, 1),
         ({"fmtdata": True, "defect_list_format": 6}, 1, 2),
     ],
 )
 async def test_format_unit_invalid_cdb(disk: ApplicationClient, fields: dict[str, int], byte: int, bit: int) -> None:
-    """SBC-4 5.3.1: no protection information, no fast format, no vendor's defect lists."""
+    """SBC-4 5.3.1: no FMTPINFO without a parameter list, none of 01b, no fast format, no vendor's defect lists."""
     await disk.write(10, 0, pattern(512))
     result = await disk.execute(cdb.format_unit(**fields), bytes(8), expect=InvalidFieldInCdb)  # type: ignore[arg-type]  # flags
     assert result.sense is not None
@@ -91,7 +92,7 @@ async def test_format_unit_invalid_cdb(disk: ApplicationClient, fields: dict[str
 @pytest.mark.parametrize(
     ("parameters", "byte", "bit"),
     [
-        ("01000000", 0, 0),
+        ("01000000", 0, 2),
         ("07000000", 0, 2),
         ("80000000", 0, 7),
         ("00400000", 1, 6),
@@ -103,7 +104,7 @@ async def test_format_unit_invalid_cdb(disk: ApplicationClient, fields: dict[str
         ("00010000", 1, 0),
         ("00000008", 2, None),
         ("00000800", 2, None),
-        ("0100000000000000", 0, 0),
+        ("0100000000000000", 0, 2),
         ("0000010000000000", 2, 0),
         ("0000000100000000", 3, 0),
         ("0000008000000000", 3, 7),

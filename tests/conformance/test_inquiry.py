@@ -144,14 +144,17 @@ async def test_vpd_device_identification() -> None:
 
 
 async def test_vpd_extended_inquiry(disk: ApplicationClient) -> None:
-    """SPC-5 7.7.7: 64 bytes; task attributes that the task set really has; no protection information."""
+    """SPC-5 7.7.7: 64 bytes; the task attributes of the task set; protection types 1 to 3, if there is room."""
     data = await disk.inquiry(0x86)
     assert len(data) == 64
-    assert data[4] & 0x3F == 0
+    assert (data[4] & 0x3F, data[7] & 0x30) == (0b111111, 0x20), "SPT, GRD_CHK, APP_CHK, REF_CHK; NO_PI_CHK, P_I_I_SUP"
+    assert (await disk.inquiry())[5] & 0x01
     assert data[5] & 0x07 == 0x07
     assert not data[6] & 0x01, "V_SUP: a ramdisk has no volatile cache in front of it"
     async with one_initiator(GatedMemory()) as cached:
-        assert (await cached.inquiry(0x86))[6] & 0x01
+        data = await cached.inquiry(0x86)
+        assert data[6] & 0x01
+        assert (data[4] & 0x3F, data[7] & 0x30, (await cached.inquiry())[5] & 0x01) == (0, 0, 0)
 
 
 async def test_vpd_block_limits(disk: ApplicationClient) -> None:

@@ -93,10 +93,10 @@ async def test_populate_token_lists_cut_anywhere(units: Bench) -> None:
 
 
 async def test_populate_token_transport_short_of_data(units: Bench) -> None:
-    """SAM-5 5.4.2: the initiator sends less than PARAMETER LIST LENGTH says; what is missing counts as cut off."""
+    """SAM-5 5.4.2: the initiator sends less than PARAMETER LIST LENGTH says; that is no list."""
     data = populate_data((0, 8), (16, 8))
-    await units.source.execute(cdb.populate_token(1, 0xFFFFFFFF), data)
-    assert (await units.source.information(1)).count == 16
+    for length in (len(data) + 1, 0xFFFFFFFF):
+        await units.source.execute(cdb.populate_token(1, length), data, expect=ParameterListLengthError)
     await units.source.execute(cdb.populate_token(1, 48), data[:15], expect=ParameterListLengthError)
 
 
@@ -199,6 +199,27 @@ async def test_populate_token_waits_for_a_write_under_way() -> None:
         await anyio.wait_all_tasks_blocked()
         await units.destination.write_token(tokens[0], (0, 8))
         assert (await units.destination.contents(4, 1)) == pattern(512)
+
+
+async def test_populate_token_waits_for_a_long_write_under_way() -> None:
+    """SPC-5, Point in time copy RODs: so it is with one of many steps."""
+    memory = GatedMemory(4 << 20)
+    async with bench(memory) as units, anyio.create_task_group() as tasks:
+        memory.shut()
+        tasks.start_soon(lambda: units.source.write_same(16, 0, 6000, pattern(512)))
+        await memory.until_waiting(1)
+        tokens: list[bytes] = []
+
+        async def populate() -> None:
+            tokens.append(await units.other_source.populate((5000, 8)))
+
+        tasks.start_soon(populate)
+        await anyio.wait_all_tasks_blocked()
+        assert not tokens
+        memory.release()
+        await anyio.wait_all_tasks_blocked()
+        await units.destination.write_token(tokens[0], (0, 8))
+        assert await units.destination.contents(0, 8) == pattern(512) * 8
 
 
 async def test_populate_token_aborted() -> None:

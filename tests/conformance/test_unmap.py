@@ -110,12 +110,12 @@ async def test_unmap_parameter_list_length(disk: ApplicationClient) -> None:
 
 
 async def test_unmap_residuals(disk: ApplicationClient) -> None:
-    """RFC 7143 11.4.5: fewer bytes than PARAMETER LIST LENGTH: a descriptor that did not come is not carried out."""
+    """RFC 7143 11.4.5: fewer bytes than PARAMETER LIST LENGTH: no descriptor is carried out; more: they are not looked at."""
     await disk.write(10, 0, pattern(64 * 512))
     parameters = cdb.unmap_parameters((0, 8), (16, 8))
-    result = await disk.execute(cdb.unmap(len(parameters)), parameters[:30], expect=None)
+    result = await disk.execute(cdb.unmap(len(parameters)), parameters[:30], expect=ParameterListLengthError)
     assert (result.residual, result.overflow) == (10, True)
-    assert (await contents(disk, 8, 56)) == pattern(64 * 512)[8 * 512 :]
+    assert (await contents(disk, 0, 64)) == pattern(64 * 512)
     result = await disk.execute(cdb.unmap(len(parameters)), parameters + bytes(100))
     assert (result.residual, result.overflow) == (100, False)
     assert not any(await contents(disk, 16, 8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -28,6 +29,7 @@ from tcm.scsi.rod_token_sense import (
 )
 from tcm.scsi.rod_tokens import zero_token
 from tcm.scsi.sense import (
+    CommandsClearedByDeviceServer,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     LbaOutOfRange,
@@ -349,6 +351,85 @@ async def test_write_using_token_aborted() -> None:
         assert target.data == written
         assert (await client.information(2)).status == CopyStatus.TERMINATED
         await client.write_token(token, (0, 8))
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+async def test_write_using_token_copy_operation_abort(flags: int) -> None:
+    """SPC-5, The COPY OPERATION ABORT command: in the foreground or in the background, nothing is written afterwards."""
+    target = GatedMemory()
+    async with bench(None, target) as units, anyio.create_task_group() as tasks:
+        await fill(units)
+        token = await units.source.populate((0, 4000))
+        client = units.destination
+        target.shut()
+        expect = CommandsClearedByDeviceServer if not flags else Status.GOOD
+        tasks.start_soon(partial(client.write_token, token, (0, 2000), flags=flags, expect=expect))
+        await target.until_waiting(1)
+        tasks.start_soon(client.execute, bytes((0x83, 0x1C)) + (2).to_bytes(4) + bytes(10))
+        await anyio.wait_all_tasks_blocked()
+        target.release()
+        await anyio.wait_all_tasks_blocked()
+        written = bytes(target.data)
+        found = await client.information(2)
+        assert (found.status, found.completion, found.sense) == (CopyStatus.TERMINATED, Status.TASK_ABORTED, b"")
+        assert target.data == written
+        await client.write_token(token, (0, 8))
+
+
+async def test_write_using_token_reset() -> None:
+    """SPC-5, Responses to SCSI events: a logical unit reset of the destination aborts, and only what is kept goes."""
+    target = GatedMemory()
+    async with bench(None, target) as units, anyio.create_task_group() as tasks:
+        data = await fill(units)
+        token = await units.source.populate((0, 4000))
+        client = units.destination
+        target.shut()
+        await client.write_token(token, (0, 2000), flags=1)
+        await target.until_waiting(1)
+        tasks.start_soon(client.initiator.task_management, TaskManagementFunction.LOGICAL_UNIT_RESET, 1)
+        await anyio.wait_all_tasks_blocked()
+        target.release()
+        await anyio.wait_all_tasks_blocked()
+        await client.request_sense()
+        await client.execute(cdb.receive_rod_token_information(2), read_length=4096, expect=InvalidFieldInCdb)
+        await client.write_token(token, (0, 8))
+        assert target.data[:4096] == data[:4096]
+
+
+async def test_write_using_token_nexus_loss() -> None:
+    """SPC-5, Responses to SCSI events: what runs in the background outlives its I_T nexus."""
+    target = GatedMemory()
+    async with bench(None, target) as units:
+        data = await fill(units)
+        token = await units.source.populate((0, 4000))
+        target.shut()
+        await units.destination.write_token(token, (0, 2000), flags=1)
+        await target.until_waiting(1)
+        units.destination.initiator.disconnect()
+        target.release()
+        await anyio.wait_all_tasks_blocked()
+        assert target.data[: 2000 * 512] == data[: 2000 * 512]
+
+
+async def test_write_using_token_source_sanitized_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SBC-4, Sanitize operations: a copy that reads a unit ends before the unit is erased."""
+    monkeypatch.setattr(copier, "WINDOW", 8192)
+    target = GatedMemory()
+    async with bench(None, target) as units, anyio.create_task_group() as tasks:
+        data = await fill(units)
+        token = await units.source.populate((0, 4000))
+        target.shut()
+        await units.destination.write_token(token, (0, 2000), flags=1)
+        await target.until_waiting(1)
+        tasks.start_soon(units.other_source.execute, bytes((0x48, 0x02)) + bytes(8))
+        await anyio.wait_all_tasks_blocked()
+        target.release()
+        found = await units.destination.ended(2)
+        assert found.status in {CopyStatus.TERMINATED, CopyStatus.PARTIAL_TOKEN}
+        count = found.count
+        assert count < 2000
+        assert target.data[: count * 512] == data[: count * 512]
+    assert not any(target.data[8192 + count * 512 :])
 
 
 # who may

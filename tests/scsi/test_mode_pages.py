@@ -37,7 +37,7 @@ def pointer(refused):
         (RECOVERY, "010a 00000000 00000000 0000"),
         (CACHING, "0812 0000" + "00" * 16),
         (CONTROL, "0a0a 0210 0000 0000 ffff 0000"),
-        (CONTROL_EXTENSION, "4a01 001c 06" + "00" * 27),
+        (CONTROL_EXTENSION, "4a01 001c 07" + "00" * 27),
         (INFORMATIONAL_EXCEPTIONS, "1c0a 0800 00000000 00000000"),
     ],
 )
@@ -50,7 +50,7 @@ def test_default_pages(key, default):
     [
         (RECOVERY, "010a 00000000 00000000 0000"),
         (CACHING, "0812 0400" + "00" * 16),
-        (CONTROL, "0a0a 0400 3840 0000 0000 0000"),
+        (CONTROL, "0a0a 0c00 38d0 0000 0000 0000"),
         (CONTROL_EXTENSION, "4a01 001c" + "00" * 28),
         (INFORMATIONAL_EXCEPTIONS, "1c0a 0000 00000000 00000000"),
     ],
@@ -60,7 +60,7 @@ def test_changeable_masks(key, mask):
 
 
 def test_fixed_fields_are_not_changeable():
-    values = ModePageValues(fixed=[(CACHING, "wce"), (CONTROL, "swp"), (CONTROL, "tas")])
+    values = ModePageValues(fixed=[(CACHING, "wce"), *((CONTROL, name) for name in ("swp", "tas", "ato", "dpicz", "rwwp"))])
     assert values.page(CACHING, PageControl.CHANGEABLE)[2] == 0
     assert values.page(CONTROL, PageControl.CHANGEABLE)[2:6].hex() == "04003000"
 
@@ -90,7 +90,7 @@ def test_saving_and_reset():
     assert values.page(CONTROL, PageControl.SAVED)[4] == 0x08
     assert values.saved_fields() == {
         "08/00": {"wce": 0},
-        "0a/00": {"d_sense": 0, "swp": 1, "tas": 0, "ua_intlck_ctrl": 0},
+        "0a/00": {"ato": 0, "d_sense": 0, "dpicz": 0, "rwwp": 0, "swp": 1, "tas": 0, "ua_intlck_ctrl": 0},
     }
     other = ModePageValues(savable=True)
     other.load_fields(values.saved_fields())

@@ -44,6 +44,12 @@ def test_field_pointers(field, specific):
     assert field.sense_key_specific().hex() == specific
 
 
+def test_a_field_pointer_has_16_bits():
+    assert FieldPointer(in_cdb=False, byte=0xFFFF).sense_key_specific() == b"\x80\xff\xff"
+    assert FieldPointer(in_cdb=False, byte=0x10000).sense_key_specific() is None
+    assert InvalidFieldInParameterList.at(1 << 17).sense.pack()[15:] == bytes(3)
+
+
 def test_field_pointers_of_exceptions():
     assert InvalidFieldInCdb.at(1, 4).sense.pack()[15:].hex() == "cc0001"
     assert InvalidFieldInParameterList.at(4).sense.pack()[15:].hex() == "800004"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 from support.memory import GatedMemory
 from support.scsi import make_lu
+from tcm_backstores.fileio import FileBackstore
 
+from tcm.filter import NOT_FORWARDED, BackstoreFilter, unaccounted
 from tcm.scsi.rod_token_commands import Range
 from tcm.scsi.rod_token_sense import (
     InsufficientResourcesToCreateRodToken,
@@ -22,7 +25,9 @@ from tcm.scsi.rod_token_sense import (
 from tcm.scsi.rod_tokens import RodType, TokenFields, identifier_of
 from tcm.target import rod_tokens
 from tcm.target.logical_unit import LogicalUnit
-from tcm.target.rod_tokens import LIFETIME, MAXIMUM_ENDED, MAXIMUM_TOKENS, Rod, RodTokens
+from tcm.target.rod_tokens import LIFETIME, MAXIMUM_ENDED, MAXIMUM_TOKENS, RodTokens
+from tcm.target.rods import Rod
+from tcm.target.watched_backstore import WatchedBackstore
 
 pytestmark = pytest.mark.anyio
 
@@ -178,11 +183,15 @@ async def test_a_change_cancels(unit, tokens, how):
 
 
 async def test_a_blocking_write_cancels_when_it_begins(tokens):
-    async with make_lu(GatedMemory()) as unit:
+    memory = GatedMemory()
+    async with make_lu(memory) as unit, anyio.create_task_group() as tasks:
         unit.rod_tokens = tokens
+        memory.shut()
         rod = make(unit)
-        assert not unit.medium.write_now([b"x" * 512], 0)
+        tasks.start_soon(unit.medium.write, [b"x" * 512], 0)
+        await memory.until_waiting(1)
         assert ended(tokens, rod) is TokenCancelled
+        memory.release()
 
 
 async def test_deleted_revoked_cancelled(unit, tokens):
@@ -224,14 +233,25 @@ async def test_a_resize(unit, tokens, monkeypatch):
     assert ended(tokens, rod) is TokenCancelled
 
 
-async def test_as_many_as_there_may_be(unit, tokens, clock):
-    rods = [make(unit, timeout=9) for _ in range(MAXIMUM_TOKENS)]
+async def test_as_many_as_there_may_be(unit, tokens, clock, monkeypatch):
+    monkeypatch.setattr(rod_tokens, "MAXIMUM_TOKENS", 32)
+    rods = [make(unit, timeout=9) for _ in range(32)]
     with pytest.raises(InsufficientResourcesToCreateRodToken):
         make(unit)
     assert tokens.find(rods[0].token) is rods[0]
     clock.now += 9
     make(unit)
     assert ended(tokens, rods[-1]) is TokenExpired
+
+
+async def test_as_many_ranges_as_there_may_be(unit, tokens, monkeypatch):
+    monkeypatch.setattr(rod_tokens, "MAXIMUM_UNIT_RANGES", 4)
+    rod = make(unit, (0, 1), (2, 1), (4, 1))
+    with pytest.raises(InsufficientResourcesToCreateRodToken):
+        make(unit, (6, 1), (8, 1))
+    make(unit, (6, 1))
+    tokens.delete(rod)
+    make(unit, (0, 1), (2, 1), (4, 1))
 
 
 async def test_what_became_of_a_token_is_forgotten_in_the_end(unit, tokens, monkeypatch):
@@ -243,6 +263,22 @@ async def test_what_became_of_a_token_is_forgotten_in_the_end(unit, tokens, monk
     with pytest.raises(TokenUnknown):
         tokens.find(first.token)
     assert MAXIMUM_ENDED > MAXIMUM_TOKENS
+
+
+def test_every_way_to_change_a_medium_is_watched():
+    assert unaccounted(WatchedBackstore) == []
+    assert {name for name in NOT_FORWARDED if getattr(WatchedBackstore, name) is getattr(BackstoreFilter, name)} == set()
+
+
+async def test_files_copy_among_themselves_while_they_are_watched(tokens, tmp_path):
+    stores = [FileBackstore(str(tmp_path / name), 1 << 20) for name in "ab"]
+    async with make_lu(stores[0]) as source, make_lu(stores[1], name="other") as other:
+        source.rod_tokens = other.rod_tokens = tokens
+        await source.medium.write([b"x" * 4096], 0)
+        ours, theirs = make(source), make(other)
+        assert await other.medium.copy_range(source.medium, 0, 0, 4096) == 4096
+        ours.check()
+        assert ended(tokens, theirs) is TokenCancelled
 
 
 async def test_the_medium_is_watched_only_while_there_are_tokens(unit, tokens, clock):

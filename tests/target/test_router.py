@@ -15,7 +15,6 @@ from tcm_loopback.commands import check
 
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, Status
-from tcm.target import router
 from tcm.target.device_server import HANDLERS
 from tcm.target.device_server.handler import Handler
 from tcm.target.task import Task, TaskAttribute
@@ -129,7 +128,7 @@ async def test_a_mistake_in_a_handler(where: str, monkeypatch: pytest.MonkeyPatc
         "execute": Handler(lambda _: 0, fail),  # type: ignore[arg-type, return-value]
         "coroutine": Handler(lambda _: 0, lambda _: fail_later()),
     }
-    monkeypatch.setitem(router.HANDLERS, "read", handlers[where])
+    monkeypatch.setitem(HANDLERS, "read", handlers[where])
     async with one_initiator() as disk:
         told: list[str] = []
         logical_unit(disk).unhandled_error = lambda place, _: told.append(place)

@@ -43,7 +43,7 @@ class DelayFilter(BackstoreFilter):
     """
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size"})
+    passed_through = frozenset({"size", "set_protection", "protection_label"})
 
     def __init__(
         self, inner: Backstore, options: DelayOptions, sleep: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -83,6 +83,14 @@ class DelayFilter(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         await self._delay(self._other)
         return await self.inner.extents(offset, length)
+
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        await self._delay(self._read)
+        await self.inner.read_protection(buffer, offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        await self._delay(self._write)
+        await self.inner.write_protection(data, offset, fua)
 
     async def erase_key(self) -> None:
         await self._delay(self._write)

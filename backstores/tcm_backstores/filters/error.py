@@ -16,7 +16,9 @@ from tcm.plugin_types import API_VERSION, FilterType, option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Operation = Literal["read", "write", "flush", "unmap", "write_zeroes", "extents", "erase_key"]
+Operation = Literal[
+    "read", "write", "flush", "unmap", "write_zeroes", "extents", "erase_key", "read_protection", "write_protection"
+]
 KINDS = {kind.value: kind for kind in BackstoreErrorKind}
 
 
@@ -26,7 +28,7 @@ class ErrorOptions:
 
     error: str = option("an errno name such as EIO or ENOSPC, or a kind: " + ", ".join(KINDS), "EIO")
     operation: tuple[Operation, ...] = option(
-        "only these; may be given more than once; all if left out (flush only without a range)", ()
+        "only these; may be given more than once; all if left out (flush and protection only without a range)", ()
     )
     rate: float = option("the part of the matching requests that fails, 0 to 1", 1.0)
     offset: int = option("only requests that touch bytes from here on", 0, kind="size")
@@ -75,7 +77,7 @@ class ErrorFilter(BackstoreFilter):
     """Fails matching requests before they reach the medium, whole: nothing of a failed write is written."""
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size", "capabilities"})
+    passed_through = frozenset({"size", "capabilities", "set_protection", "protection_label"})
 
     def __init__(self, inner: Backstore, options: ErrorOptions) -> None:
         super().__init__(inner)
@@ -111,6 +113,11 @@ class ErrorFilter(BackstoreFilter):
             self._count -= 1
         raise make_error(self._error, max(offset, self._start))
 
+    def _check_without_range(self, operation: Operation) -> None:
+        """It touches no bytes of the medium: with a range it is meant only if it is named."""
+        if operation in self._operations or not self._ranged:
+            self._check(operation, self._start, 1)
+
     async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
         self._check("read", offset, sum(map(len, buffers)))
         await self.inner.readv(buffers, offset)
@@ -120,9 +127,7 @@ class ErrorFilter(BackstoreFilter):
         await self.inner.writev(buffers, offset, fua)
 
     async def flush(self) -> None:
-        # It touches no bytes: with a range it is meant only if it is named.
-        if "flush" in self._operations or not self._ranged:
-            self._check("flush", self._start, 1)
+        self._check_without_range("flush")
         await self.inner.flush()
 
     async def unmap(self, offset: int, length: int) -> None:
@@ -137,9 +142,16 @@ class ErrorFilter(BackstoreFilter):
         self._check("extents", offset, length)
         return await self.inner.extents(offset, length)
 
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        self._check_without_range("read_protection")
+        await self.inner.read_protection(buffer, offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        self._check_without_range("write_protection")
+        await self.inner.write_protection(data, offset, fua)
+
     async def erase_key(self) -> None:
-        if "erase_key" in self._operations or not self._ranged:
-            self._check("erase_key", self._start, 1)
+        self._check_without_range("erase_key")
         await self.inner.erase_key()
 
     def read_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:

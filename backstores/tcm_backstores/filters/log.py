@@ -35,7 +35,7 @@ class LogFilter(BackstoreFilter):
     """
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size", "capabilities"})
+    passed_through = frozenset({"size", "capabilities", "protection_label"})
 
     def __init__(self, inner: Backstore, options: LogOptions, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(inner)
@@ -91,6 +91,18 @@ class LogFilter(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         with self._logged(f"extents offset={offset} length={length}"):
             return await self.inner.extents(offset, length)
+
+    async def read_protection(self, buffer: memoryview, offset: int) -> None:
+        with self._logged(f"read_protection offset={offset} length={len(buffer)}"):
+            await self.inner.read_protection(buffer, offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
+        with self._logged(f"write_protection offset={offset} length={len(data)}{' fua' if fua else ''}"):
+            await self.inner.write_protection(data, offset, fua)
+
+    async def set_protection(self, length: int, label: bytes) -> None:
+        with self._logged(f"set_protection length={length}"):
+            await self.inner.set_protection(length, label)
 
     async def erase_key(self) -> None:
         with self._logged("erase_key"):

@@ -80,10 +80,12 @@ class Bucket:
 
 
 class RateFilter(BackstoreFilter):
-    """Holds requests back. Flushes and questions about extents are free."""
+    """Holds requests back. Flushes, questions about extents and the protection information that belongs to data are free."""
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size", "flush", "extents"})
+    passed_through = frozenset(
+        {"size", "flush", "extents", "read_protection", "write_protection", "set_protection", "protection_label"}
+    )
 
     def __init__(
         self,

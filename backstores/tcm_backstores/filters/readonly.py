@@ -17,7 +17,7 @@ class ReadonlyFilter(BackstoreFilter):
     """The LUN is write protected; should the core ever write all the same, it is refused here."""
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size", "readv", "flush", "extents", "read_nowait"})
+    passed_through = frozenset({"size", "readv", "flush", "extents", "read_nowait", "read_protection", "protection_label"})
 
     async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:  # noqa: ARG002  refused whatever it is
         raise BackstoreError(BackstoreErrorKind.READ_ONLY, offset=offset)
@@ -27,6 +27,12 @@ class ReadonlyFilter(BackstoreFilter):
 
     async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool, fua: bool = False) -> None:  # noqa: ARG002
         raise BackstoreError(BackstoreErrorKind.READ_ONLY, offset=offset)
+
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:  # noqa: ARG002
+        raise BackstoreError(BackstoreErrorKind.READ_ONLY)
+
+    async def set_protection(self, length: int, label: bytes) -> None:  # noqa: ARG002
+        raise BackstoreError(BackstoreErrorKind.READ_ONLY)
 
     def write_nowait(self, buffers: Sequence[Buffer], offset: int) -> bool:  # noqa: ARG002
         return False

@@ -18,6 +18,8 @@ from tcm.target.device_server import (
     medium,
     mode,
     persistent_reserve,
+    protected,
+    protected_verify,
     read_write,
     receive_copy,
     report_supported,
@@ -68,3 +70,5 @@ _MODULES = (
 )
 
 HANDLERS: dict[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
+PROTECTED_HANDLERS: dict[str, Handler] = {**HANDLERS, **protected.HANDLERS, **protected_verify.HANDLERS}
+"""The same for a unit with protection information."""

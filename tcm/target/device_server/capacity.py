@@ -28,6 +28,7 @@ def capacity_data(lu: LogicalUnit) -> bytes:
         physical_block_exponent=lu.physical_block_exponent,
         provisioned=lu.provisioned,
         reads_zero=lu.provisioned and lu.unmapped_reads_zero,
+        protection=lu.protection.kind,
     )
 
 

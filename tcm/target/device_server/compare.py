@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 def check_equal(medium: Buffer, sent: Buffer, offset: int = 0) -> None:
     """Raises MISCOMPARE DURING VERIFY OPERATION; INFORMATION is ``offset`` plus that of the first byte that differs."""
+    difference = first_difference(medium, sent)
+    if difference is not None:
+        raise MiscompareDuringVerify(information=offset + difference)
+
+
+def first_difference(medium: Buffer, sent: Buffer) -> int | None:
+    """The first byte that differs; ``None`` if none does."""
     if medium == sent:
-        return
+        return None
     different = int.from_bytes(medium, "little") ^ int.from_bytes(sent, "little")
-    raise MiscompareDuringVerify(information=offset + ((different & -different).bit_length() - 1) // 8)
+    return ((different & -different).bit_length() - 1) // 8

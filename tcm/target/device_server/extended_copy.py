@@ -61,7 +61,7 @@ def _prepare(task: Task) -> int:
     """A parameter list length of zero is no error; one that no parameter list has is."""
     length = int.from_bytes(task.cdb[10:14])
     header = header_length(lid4=_is_lid4(task))
-    if length and not header <= length <= header + MAXIMUM_DESCRIPTOR_LIST_LENGTH:
+    if task.write_length < length or (length and not header <= length <= header + MAXIMUM_DESCRIPTOR_LIST_LENGTH):
         raise ParameterListLengthError
     return length
 

@@ -49,6 +49,7 @@ def standard_data(itl: ITLNexus) -> bytes:
         revision=lu.identity.revision,
         removable=lu.removable,
         multiple_ports=ports > 1,
+        protect=lu.protection.supported,
         tpgs=itl.exported.target_port_group.attributes.access_type,
         third_party_copy=Feature.THIRD_PARTY_COPY in lu.features,
         versions=version_descriptors(protocol_of(itl.nexus)),
@@ -89,7 +90,10 @@ def _device_identification(itl: ITLNexus) -> bytes:
 
 
 def _extended_inquiry_data(lu: LogicalUnit) -> bytes:
-    return vpd.extended_inquiry_data(v_sup=lu.capabilities.flush is Support.NATIVE, r_sup=Feature.REFERRALS in lu.features)
+    fields: dict[str, int] = {"v_sup": lu.capabilities.flush is Support.NATIVE, "r_sup": Feature.REFERRALS in lu.features}
+    if lu.protection.supported:
+        fields |= {"spt": vpd.SUPPORTED_PROTECTION_TYPES, "grd_chk": 1, "app_chk": 1, "ref_chk": 1, "no_pi_chk": 1}
+    return vpd.extended_inquiry_data(**fields)
 
 
 def _block_device_characteristics(lu: LogicalUnit) -> bytes:

@@ -86,7 +86,7 @@ def _mode_select(task: Task) -> Coroutine[Any, Any, None] | None:
     lu = itl.logical_unit
     cdb = task.cdb
     data = bytes(task.data_out[: task.data_out_wanted])
-    if task.parameters and not data:
+    if len(data) < task.parameters:
         raise ParameterListLengthError
     values = lu.mode_parameters.values
     ten = cdb[0] == MODE_SELECT_10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.scsi.command_table import COMMANDS, rows
+from tcm.scsi.protection import PROTECTED_COMMANDS, ProtectionType
 from tcm.scsi.report_supported import (
     ReportingOptions,
     TaskManagementSupport,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
 
 _RCTD = _REPD = 0x80
+_FMTPINFO = 0xC0
 
 _DPO_FUA = {
     "read": 0x18,
@@ -56,8 +58,12 @@ def _offered(lu: LogicalUnit, command: Command) -> bool:
 
 def _usage(lu: LogicalUnit, command: Command) -> bytes:
     """The table's usage data without the bits that this logical unit refuses."""
+    if command.handler == "format_unit" and not lu.protection.supported:
+        return command.usage[:1] + bytes((command.usage[1] & ~_FMTPINFO,)) + command.usage[2:]
     if command.length == 6:
         return command.usage
+    if lu.protection.kind in {ProtectionType.TYPE_1, ProtectionType.TYPE_3}:
+        command = PROTECTED_COMMANDS.get(command.name, command)
     handler = command.handler
     refused = 0 if lu.fua else _DPO_FUA.get(handler, 0)
     if not lu.unmap_with_write_same:

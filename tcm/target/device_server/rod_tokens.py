@@ -15,6 +15,7 @@ from tcm.scsi.rod_token_commands import (
     rod_token_descriptors,
 )
 from tcm.scsi.rod_tokens import TokenFields, creator_descriptor, target_descriptor
+from tcm.scsi.sense import ParameterListLengthError
 from tcm.target.device_server.capacity import capacity_data
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
     from tcm.scsi.rod_token_commands import PopulateToken
     from tcm.target.copy_manager import CopyOperation
     from tcm.target.nexus import ITLNexus
+    from tcm.target.rods import Rod
     from tcm.target.task import Task
 
 _LIST_IDENTIFIER = slice(6, 10)
+_ATTEMPTS = 3
+"""A long write that is under way ends the ROD with its next step; if that goes on, so be it."""
 
 
 def prepare_list(header: int) -> Callable[[Task], int]:
@@ -44,6 +48,8 @@ def prepare_list(header: int) -> Callable[[Task], int]:
     def prepare(task: Task) -> int:
         length = int.from_bytes(task.cdb[10:14])
         check_list_length(length, header)
+        if task.write_length < length:
+            raise ParameterListLengthError
         return min(length, MAXIMUM_LIST)
 
     return prepare
@@ -81,17 +87,26 @@ async def _populate(itl: ITLNexus, asked: PopulateToken, operation: CopyOperatio
     ranges = [each for each in asked.ranges if each.blocks]
     if not ranges:
         return
-    rod = lu.rod_tokens.create(lu, ranges, _fields(itl, asked), asked.inactivity_timeout)
+    fields = _fields(itl, asked)
+    for _ in range(_ATTEMPTS):
+        rod = lu.rod_tokens.create(lu, ranges, fields, asked.inactivity_timeout)
+        await _until_settled(operation, rod)
+        if rod.ended is None:
+            break
+    operation.transferred = rod.length
+    operation.result = rod.token
+
+
+async def _until_settled(operation: CopyOperation, rod: Rod) -> None:
+    """Return when what was being written as the ROD was made has been: what begins after that ends the ROD."""
+    lu = rod.logical_unit
     try:
-        for each in ranges:
-            # a write that began before the ROD was made ends before anybody hears of it; one that began since has ended it
+        for each in rod.ranges:
             async with lu.extents.lock(operation, each.lba, each.blocks, exclusive=True):
                 pass
     except BaseException:
         lu.rod_tokens.discard(rod)
         raise
-    operation.transferred = rod.length
-    operation.result = rod.token
 
 
 def _fields(itl: ITLNexus, asked: PopulateToken) -> TokenFields:

@@ -39,6 +39,7 @@ def _prepare_unmap(task: Task) -> int:
     length = cdb[7] << 8 | cdb[8]
     if 0 < length < UNMAP_HEADER:
         raise ParameterListLengthError
+    task.parameters = length
     return length
 
 
@@ -46,6 +47,8 @@ def _unmap(task: Task) -> Coroutine[Any, Any, None] | None:
     """All descriptors are checked before the first is carried out."""
     lu = task.logical_unit
     assert lu is not None
+    if task.data_out_wanted < task.parameters:
+        raise ParameterListLengthError
     ranges = parse_unmap_list(memoryview(task.data_out)[: task.data_out_wanted])
     limits = lu.limits
     if len(ranges) > limits.maximum_unmap_block_descriptor_count:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tcm.target.copy_manager import CopyOperation
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
-    from tcm.target.rod_tokens import Rod
+    from tcm.target.rods import Rod
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
