@@ -279,6 +279,22 @@ async def test_extended_copy_preempted(port: LoopbackPort, two: Two) -> None:
     assert len(store.log) == 1
 
 
+async def test_extended_copy_sanitized(port: LoopbackPort, two: Two) -> None:
+    """SBC-4 4.11: nothing is written to a unit that is being sanitized; copies from other units end."""
+    store = logical_unit(two[1]).backstore
+    assert isinstance(store, GatedMemory)
+    other = await client_of(port, 1)
+    store.shut()
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: copying(two, segments=2)(expect=CommandsClearedByDeviceServer))
+        await store.until_waiting(1)
+        group.start_soon(other.execute, cdb.sanitize(2))
+        await anyio.wait_all_tasks_blocked()
+        store.release()
+    assert not any(store.data)
+    assert [entry[0] for entry in store.log].count("write") >= 1
+
+
 async def test_extended_copy_in_background(port: LoopbackPort, two: Two) -> None:
     """SPC-4 5.17.4.3, 5.17.5: with IMMED the copy goes on after the command, and after I_T nexus loss; what goes wrong is told
     by RECEIVE COPY STATUS (LID4) only."""

@@ -24,7 +24,7 @@ from tcm.target.copier import CopyFailed, Place, Side, copy, zero
 from tcm.target.copy_manager import HOLD_TIME, MAXIMUM_KEPT, CopyManager, CopyOperation
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.nexus import ITNexus
-from tcm.target.task import Task
+from tcm.target.task import Task, TaskState
 
 pytestmark = pytest.mark.anyio
 SIZE = 1 << 20
@@ -289,3 +289,13 @@ async def test_a_unit_that_closes_ends_the_copies_that_touch_it():
             store.release()
         assert operation.status is CopyStatus.TERMINATED
         assert [entry[0] for entry in store.log] == ["write", "flush"]
+
+
+async def test_a_command_that_is_aborted_before_its_turn_leaves_its_list_identifier_free():
+    async with bench(RamdiskBackstore(SIZE), RamdiskBackstore(SIZE)) as b:
+        task = Task(b.nexus, bytes(8), 1, bytes(16))
+        operation = b.units[0].copies.begin(task, 1, 0)
+        assert operation.status is CopyStatus.FOREGROUND
+        task.state = TaskState.ABORTED
+        assert operation.status is CopyStatus.TERMINATED
+        assert b.begin(1) is not operation
