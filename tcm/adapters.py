@@ -48,8 +48,8 @@ class ThreadedBackstore(Backstore):
         self.blocking = blocking
         self._limiter = limiter
         # One Python call less on the hot path than a method that forwards.
-        self.read_nowait = blocking.read_nowait  # type: ignore[method-assign]
-        self.write_nowait = blocking.write_nowait  # type: ignore[method-assign]
+        self.read_nowait = blocking.read_nowait  # type: ignore[method-assign]  # see above
+        self.write_nowait = blocking.write_nowait  # type: ignore[method-assign]  # see above
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._limiter is None:

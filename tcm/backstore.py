@@ -5,8 +5,7 @@ inside the medium as :meth:`Backstore.size` told it last, length is greater than
 device. A backstore raises ``OSError`` or :class:`BackstoreError`; :mod:`tcm.target.errors` maps either to sense data.
 """
 
-# The defaults of optional methods use none of their arguments, and some do nothing.
-# ruff: noqa: ARG002, B027
+# ruff: noqa: ARG002, B027  # defaults of optional methods use none of their arguments, and some do nothing
 from __future__ import annotations
 
 import enum

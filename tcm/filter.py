@@ -71,7 +71,7 @@ class BackstoreFilter(Backstore):
     def protection_label(self) -> bytes:
         return self.inner.protection_label()
 
-    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002  # see below
         """Not forwarded: the core then reads and writes through the filter."""
         return 0
 

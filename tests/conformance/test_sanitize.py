@@ -1,4 +1,7 @@
-"""SANITIZE: SBC-4 5.30, sanitize operations: 4.11."""
+"""SANITIZE: SBC-4 5.30, sanitize operations: 4.11.
+
+Longer than most because an operation has to be followed from its command through failures and restarts to its end.
+"""
 
 from __future__ import annotations
 

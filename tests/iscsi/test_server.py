@@ -1,4 +1,7 @@
-"""The socket loop over real TCP on both event loops, driven by an initiator in a worker thread."""
+"""The socket loop over real TCP on both event loops, driven by an initiator in a worker thread.
+
+Longer than most because all of it shares that initiator and that loop.
+"""
 
 from __future__ import annotations
 
