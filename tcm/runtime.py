@@ -230,13 +230,14 @@ class Runtime:
         await _all(start, self.fabrics)
 
     async def _watch_sizes(self) -> None:
-        """Initiators hear of a resize without asking."""
+        """Initiators hear of a resize, and of a threshold that was reached, without asking."""
         told: set[str] = set()
         while True:
             await anyio.sleep(self.size_interval)
             for path, unit in self.logical_units.items():
                 try:
                     unit.check_size()
+                    await unit.provisioning.check_thresholds()
                 except Exception as error:  # noqa: BLE001  # a plug-in's; the next look may find it well again
                     if path not in told:
                         log.warning("%s does not tell its size: %s", path, one_line(error))

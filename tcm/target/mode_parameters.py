@@ -10,7 +10,7 @@ import anyio
 from anyio import to_thread
 
 from tcm.backstore import Support
-from tcm.scsi.mode_pages import CACHING, CONTROL, Key, ModePageValues
+from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES, CACHING, CONTROL, LOGICAL_BLOCK_PROVISIONING_PAGE, Key, ModePageValues
 from tcm.scsi.sense import InternalTargetFailure
 from tcm.target.state_file import replace_json, state_path
 
@@ -81,7 +81,9 @@ class ModeParameters:
         attributes = logical_unit.attributes
         protects = logical_unit.protection.supported
         cache = logical_unit.capabilities.flush is Support.NATIVE
+        thresholds = (LOGICAL_BLOCK_PROVISIONING_PAGE,) if logical_unit.provisioning.known else ()
         self.values = ModePageValues(
+            (*BLOCK_DEVICE_PAGES, *thresholds),
             defaults={
                 CACHING: {"wce": logical_unit.medium.write_cache},
                 CONTROL: {

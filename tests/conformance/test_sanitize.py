@@ -142,6 +142,19 @@ async def test_sanitize_cryptographic_erase() -> None:
         assert (await disk.read(10, 8, 1)).data_in == pattern(512)
 
 
+async def test_sanitize_cryptographic_erase_reserved_bits() -> None:
+    """SBC-4 5.30.2.4: all but IMMED and AUSE is reserved, PARAMETER LIST LENGTH is zero: INVALID FIELD IN CDB."""
+    store = EncryptedMemory()
+    async with one_initiator(store) as disk:
+        for byte in range(1, 10):
+            for bit in range(8):
+                command = bytearray(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
+                command[byte] |= 1 << bit
+                if byte > 1 or bit == 6:
+                    await disk.execute(bytes(command), expect=InvalidFieldInCdb)
+        assert store.key == 1
+
+
 async def test_sanitize_cryptographic_erase_in_the_background() -> None:
     """SBC-4 4.11: with IMMED it goes on by itself; all that touches the medium is refused until it has ended."""
     store = EncryptedMemory()
