@@ -39,7 +39,7 @@ from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
 from tcm.target.lost_ports import LostPorts
 from tcm.target.medium import Medium
-from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.mode_parameters import ModeParameters
 from tcm.target.protection import Protection
 from tcm.target.provisioning import Provisioning
 from tcm.target.reservation_state import PersistentReservations
@@ -97,8 +97,6 @@ class LogicalUnit:
         self.read_only: bool = read_only
         """By configuration, or (after :meth:`open`) because the backstore is."""
         self.store: Store | None = store
-        self.mode_store: ModeStore | None = None
-        """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
@@ -193,9 +191,10 @@ class LogicalUnit:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
         await self.provisioning.load()
-        self.mode_parameters = ModeParameters(self, self.mode_store)
+        self.mode_parameters = ModeParameters(self)
+        await self.mode_parameters.load()
         await self.protection.open()
-        self.eraser.load()
+        await self.eraser.load()
         await self.log_parameters.load()
         await self.identifying_information.load()
         await self.persistent_reservations.load()
