@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from tcm.backstore import Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency, Extent
+from tcm.backstore import Allocation, Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency, Extent
 from tcm.filter import BackstoreFilter
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ class ThreadedBackstore(Backstore):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self._run(self.blocking.extents, offset, length)
 
+    async def allocation(self) -> Allocation | None:
+        return await self._run(self.blocking.allocation)
+
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         await self._run(self.blocking.read_protection, buffer, offset)
 
@@ -156,6 +159,10 @@ class SerializedBackstore(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         async with self._lock:
             return await self.inner.extents(offset, length)
+
+    async def allocation(self) -> Allocation | None:
+        async with self._lock:
+            return await self.inner.allocation()
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         async with self._lock:

@@ -85,6 +85,18 @@ class Extent:
     mapped: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Storage of a thin device, in bytes."""
+
+    used: int
+    """Taken."""
+    available: int
+    """Can still be had."""
+    shared: bool = True
+    """Others may take from what is available."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What an open backstore says of itself. Asked once, after :meth:`Backstore.open`; see also :meth:`Backstore.size`."""
@@ -208,6 +220,13 @@ class Backstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    async def allocation(self) -> Allocation | None:
+        """How much storage the device has taken and can still have; ``None``: that is not known.
+
+        If omitted: it is not known, and there are no thresholds that warn of a full disk.
+        """
+        return None
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` from the protection area, ``offset`` bytes from its beginning on; the range lies inside the area.
@@ -351,6 +370,13 @@ class BlockingBackstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    def allocation(self) -> Allocation | None:
+        """See :meth:`Backstore.allocation`.
+
+        If omitted: it is not known, and there are no thresholds that warn of a full disk.
+        """
+        return None
 
     def read_protection(self, buffer: memoryview, offset: int) -> None:
         """See :meth:`Backstore.read_protection`.

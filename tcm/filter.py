@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent, Support
+from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent, Support
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +75,10 @@ class BackstoreFilter(Backstore):
         """Not forwarded: the core then reads and writes through the filter."""
         return 0
 
+    async def allocation(self) -> Allocation | None:
+        """Not forwarded: a filter may keep data elsewhere. One that does not overrides it to ask ``inner``."""
+        return None
+
     async def erase_key(self) -> None:
         """Not forwarded, and not offered: what a filter keeps elsewhere would outlive the key. See :func:`erases_key`."""
         raise BackstoreError(BackstoreErrorKind.MEDIUM_WRITE, "a filter does not let a cryptographic erase through")
@@ -96,7 +100,7 @@ LIFE_CYCLE = frozenset({"open", "aclose"})
 """Methods that carry no request: forwarding them is what a filter is for, so nobody need name them."""
 
 
-NOT_FORWARDED = frozenset({"copy_range", "erase_key"})
+NOT_FORWARDED = frozenset({"allocation", "copy_range", "erase_key"})
 """Methods that :class:`BackstoreFilter` answers itself or refuses: no filter is bypassed by them."""
 
 

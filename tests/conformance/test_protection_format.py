@@ -33,7 +33,8 @@ from tcm.scsi.sense import (
     Status,
 )
 from tcm.target.attributes import DeviceAttributes
-from tcm.target.erasure_store import FORMAT, Erasure, ErasureFile
+from tcm.target.directory_store import DirectoryStore
+from tcm.target.erasure_store import FORMAT, Erasure, to_text
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED
 
@@ -250,12 +251,13 @@ async def test_format_unit_protection_unit_attention() -> None:
 
 async def test_format_unit_protection_resumed(tmp_path: Path) -> None:
     """SBC-4 5.4: what a restart interrupts goes on to the type that was asked for."""
-    store = ErasureFile.of(str(tmp_path), "s")
-    store.save(Erasure(kind=FORMAT, protection=2, lba=1000))
+    path = tmp_path / "erasure" / "s"
+    path.parent.mkdir()
+    path.write_text(to_text(Erasure(kind=FORMAT, protection=2, lba=1000)))
     for _ in range(2):
         async with anyio.create_task_group() as group:
-            unit = LogicalUnit("disk", adapt(FileBackstore(str(tmp_path / "disk"), SIZE)), serial="s")
-            unit.eraser.store = store
+            backstore = adapt(FileBackstore(str(tmp_path / "disk"), SIZE))
+            unit = LogicalUnit("disk", backstore, serial="s", store=DirectoryStore(str(tmp_path)))
             unit.start(group)
             await unit.open()
             disk = ApplicationClient(make_target(unit).connect("naa.5001405000000001"))
@@ -267,7 +269,7 @@ async def test_format_unit_protection_resumed(tmp_path: Path) -> None:
             assert await protection(disk, 1000, BLOCKS - 1000) == INITIAL * (BLOCKS - 1000)
             disk.initiator.disconnect()
             await unit.aclose()
-        assert store.load() is None
+        assert not path.exists()
 
 
 @pytest.mark.parametrize("kinds", [(1, 0), (0, 1), (3, 1), (2, 1), (1, 2)])

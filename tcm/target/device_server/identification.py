@@ -112,6 +112,7 @@ def _logical_block_provisioning(lu: LogicalUnit) -> bytes:
         write_same_16=lu.unmap_with_write_same,
         write_same_10=lu.unmap_with_write_same,
         reads_zeroes=lu.provisioned and lu.unmapped_reads_zero,
+        threshold_exponent=lu.provisioning.exponent,
     )
 
 
