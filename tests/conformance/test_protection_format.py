@@ -17,7 +17,7 @@ from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.readonly import ReadonlyFilter
 from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_loopback import cdb
-from tcm_loopback.commands import ApplicationClient
+from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore, ConfigError
@@ -28,6 +28,7 @@ from tcm.scsi.sense import (
     FormatInProgress,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
+    InvalidOpcode,
     LogicalBlockGuardCheckFailed,
     Status,
 )
@@ -269,6 +270,28 @@ async def test_format_unit_protection_resumed(tmp_path: Path) -> None:
             disk.initiator.disconnect()
             await unit.aclose()
         assert not path.exists()
+
+
+@pytest.mark.parametrize("kinds", [(1, 0), (0, 1), (3, 1), (2, 1), (1, 2)])
+async def test_format_unit_protection_before_data_out(disk: ApplicationClient, kinds: tuple[int, int]) -> None:
+    """SBC-4 5.4: a write that was checked before a format, and whose data comes after it, is checked again."""
+    before, after = kinds
+    for protect in (0, 1) if before else (0,):
+        await format_unit(disk, before)
+        length = 32 if before == 2 and protect else 16
+        data = pattern((520 if protect else 512) * 8)
+        held = disk.initiator.start(0, cdb.write(length, 0, 8, protect=protect), data, withheld=True)
+        await format_unit(disk, after)
+        held.deliver()
+        result = await held.wait()
+        if protect:
+            # without protection information the field is a reserved one; 32-byte CDBs and type 2 want each other
+            refused = InvalidFieldInCdb if not after else InvalidOpcode if 2 in kinds else LogicalBlockGuardCheckFailed
+            check(result, refused)
+            assert not any((await disk.read(16, 0, 8)).data_in)
+        else:
+            check(result, Status.GOOD)
+            assert (await disk.read(16, 0, 8)).data_in == data
 
 
 async def test_format_unit_protection_in_progress(tmp_path: Path) -> None:
