@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +121,20 @@ def test_backstores_know_no_fabric_and_no_target(name):
     assert not {
         each for each in imports(name) if within(each, (*FABRICS, "tcm.target", "tcm.runtime", "tcm.cli", "tcm.plugins"))
     }
+
+
+def test_each_module_can_be_the_first_that_is_imported():
+    alone = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for each in [each for each in sys.modules if each.partition(".")[0] in {packages}]:
+        del sys.modules[each]
+    importlib.import_module(name)
+"""
+    names = [name for name in MODULES if not name.endswith("__main__")]
+    script = alone.replace("{packages}", repr(set(PACKAGES)))
+    done = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_pluggy_is_the_plugin_managers_business():

@@ -16,7 +16,7 @@ from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with
 
 from tcm.scsi.copy_sense import UnreachableCopyTarget
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, SenseKey, Status
-from tcm.target.device_server.identification import unit_designators
+from tcm.target.device_designators import unit_designators
 
 pytestmark = pytest.mark.anyio
 Two = list[ApplicationClient]

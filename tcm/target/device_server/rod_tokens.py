@@ -16,10 +16,10 @@ from tcm.scsi.rod_token_commands import (
 )
 from tcm.scsi.rod_tokens import TokenFields, creator_descriptor, target_descriptor
 from tcm.scsi.sense import ParameterListLengthError
+from tcm.target.device_designators import protocol_of, unit_designators
 from tcm.target.device_server.capacity import capacity_data
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
-from tcm.target.device_server.identification import protocol_of, unit_designators
 from tcm.target.device_server.receive_copy import (
     POPULATE_TOKEN,
     allocation_length,
