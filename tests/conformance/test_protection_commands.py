@@ -339,7 +339,7 @@ async def test_unmap_protected(disk: ApplicationClient, kind: int) -> None:
 
 @pytest.mark.parametrize("kinds", [(1, 3), (0, 1), (1, 0)])
 async def test_medium_copy_protected(kinds: tuple[int, int]) -> None:
-    """SPC-5 6.6: a copy is checked where it is read, and gets protection information of its own where it is written."""
+    """SBC-4 4.21: a copy is checked where it is read, and gets protection information of its own where it is written."""
     async with target(RamdiskBackstore(1 << 20), RamdiskBackstore(1 << 20)) as port:
         initiator = port.connect("naa.5001405000000001")
         first, second = ApplicationClient(initiator, 0), ApplicationClient(initiator, 1)
