@@ -25,12 +25,12 @@ from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
 from tcm.scsi.command import VARIABLE_LENGTH, Feature
 from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES
+from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES, LOGICAL_BLOCK_PROVISIONING_PAGE
 from tcm.scsi.sense import CheckCondition
 from tcm.target import reservation_matrix
 from tcm.target.device_server.identification import VPD_PAGES
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition
-from tcm.target.log_page_table import listed_pages
+from tcm.target.log_page_table import LOG_PAGES, listed_pages
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import TaskState
 from tcm.target.task_management import TaskManagementFunction
@@ -286,7 +286,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm_iscsi.attributes:AclAttributes.nopin_response_timeout", "seconds"),
     ("Time that initiators get to log out when the daemon stops", "tcm.runtime:DRAIN_TIMEOUT", "seconds"),
     ("Unit attentions pending for one I_T_L nexus", "tcm.target.unit_attention:MAXIMUM_PENDING", "count"),
-    ("Initiator ports whose loss a logical unit remembers", "tcm.target.logical_unit:LOST_PORTS_KEPT", "count"),
+    ("Initiator ports whose loss a logical unit remembers", "tcm.target.lost_ports:LOST_PORTS_KEPT", "count"),
     ("I_T nexuses with persistent reservation keys, per logical unit; then INSUFFICIENT REGISTRATION RESOURCES",
      "tcm.target.persistent_reservations:MAXIMUM_REGISTRATIONS", "count"),
     ("Parameter list of PERSISTENT RESERVE OUT",
@@ -393,8 +393,8 @@ def pages() -> list[str]:
     served = [function.value for function in TaskManagementFunction if function is not TaskManagementFunction.CLEAR_ACA]
     rows = (
         ("VPD pages", ", ".join(map(page_code, VPD_PAGES))),
-        ("mode pages", ", ".join(page_code(*page.key) for page in BLOCK_DEVICE_PAGES)),
-        ("log pages", ", ".join(page_code(*key) for key in listed_pages())),
+        ("mode pages", ", ".join(page_code(*page.key) for page in (*BLOCK_DEVICE_PAGES, LOGICAL_BLOCK_PROVISIONING_PAGE))),
+        ("log pages", ", ".join(page_code(*key) for key in listed_pages(LOG_PAGES))),
         ("task management functions", ", ".join(served)),
     )
     return table(("of these", "there are"), rows)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from tcm.backstore import Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency, Extent
+from tcm.backstore import Allocation, Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency, Extent
 from tcm.filter import BackstoreFilter
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class ThreadedBackstore(Backstore):
         self.blocking = blocking
         self._limiter = limiter
         # One Python call less on the hot path than a method that forwards.
-        self.read_nowait = blocking.read_nowait  # type: ignore[method-assign]
-        self.write_nowait = blocking.write_nowait  # type: ignore[method-assign]
+        self.read_nowait = blocking.read_nowait  # type: ignore[method-assign]  # see above
+        self.write_nowait = blocking.write_nowait  # type: ignore[method-assign]  # see above
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._limiter is None:
@@ -84,6 +84,9 @@ class ThreadedBackstore(Backstore):
 
     async def extents(self, offset: int, length: int) -> list[Extent]:
         return await self._run(self.blocking.extents, offset, length)
+
+    async def allocation(self) -> Allocation | None:
+        return await self._run(self.blocking.allocation)
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         await self._run(self.blocking.read_protection, buffer, offset)
@@ -156,6 +159,10 @@ class SerializedBackstore(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         async with self._lock:
             return await self.inner.extents(offset, length)
+
+    async def allocation(self) -> Allocation | None:
+        async with self._lock:
+            return await self.inner.allocation()
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         async with self._lock:

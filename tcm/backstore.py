@@ -5,8 +5,7 @@ inside the medium as :meth:`Backstore.size` told it last, length is greater than
 device. A backstore raises ``OSError`` or :class:`BackstoreError`; :mod:`tcm.target.errors` maps either to sense data.
 """
 
-# The defaults of optional methods use none of their arguments, and some do nothing.
-# ruff: noqa: ARG002, B027
+# ruff: noqa: ARG002, B027  # defaults of optional methods use none of their arguments, and some do nothing
 from __future__ import annotations
 
 import enum
@@ -84,6 +83,18 @@ class Extent:
     offset: int
     length: int
     mapped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Storage of a thin device, in bytes."""
+
+    used: int
+    """Taken."""
+    available: int
+    """Can still be had."""
+    shared: bool = True
+    """Others may take from what is available."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +220,13 @@ class Backstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    async def allocation(self) -> Allocation | None:
+        """How much storage the device has taken and can still have; ``None``: that is not known.
+
+        If omitted: it is not known, and there are no thresholds that warn of a full disk.
+        """
+        return None
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` from the protection area, ``offset`` bytes from its beginning on; the range lies inside the area.
@@ -352,6 +370,13 @@ class BlockingBackstore(ABC):
         If omitted: the whole range is reported as mapped.
         """
         return [Extent(offset, length, True)]
+
+    def allocation(self) -> Allocation | None:
+        """See :meth:`Backstore.allocation`.
+
+        If omitted: it is not known, and there are no thresholds that warn of a full disk.
+        """
+        return None
 
     def read_protection(self, buffer: memoryview, offset: int) -> None:
         """See :meth:`Backstore.read_protection`.

@@ -184,11 +184,9 @@ class Configuration:
     storage_objects: tuple[StorageObject, ...]
     targets: tuple[TargetConfig, ...]
     logical_unit_groups: tuple[LogicalUnitGroupConfig, ...] = ()
-    mode_directory: str | None = None
-    """Where logical units keep saved mode parameters, made when needed; ``None``: they cannot save any."""
     state_directory: str | None = None
-    """Where everything else is kept that has to survive a restart: persistent reservations with APTPL, target port
-    groups' states, log parameters, identifying information; ``None``: nothing is."""
+    """Where logical units keep what has to survive a restart, made when needed: reservations with APTPL, target port groups'
+    states, mode and log parameters, erasures under way, identifying information; ``None``: they keep nothing."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in."""

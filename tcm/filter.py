@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent
+from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,9 +71,13 @@ class BackstoreFilter(Backstore):
     def protection_label(self) -> bytes:
         return self.inner.protection_label()
 
-    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002
+    async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:  # noqa: ARG002  # see below
         """Not forwarded: the core then reads and writes through the filter."""
         return 0
+
+    async def allocation(self) -> Allocation | None:
+        """Not forwarded: a filter may keep data elsewhere. One that does not overrides it to ask ``inner``."""
+        return None
 
     async def erase_key(self) -> None:
         """Not forwarded, and not offered: what a filter keeps elsewhere would outlive the key. See :func:`erases_key`."""
@@ -96,7 +100,7 @@ LIFE_CYCLE = frozenset({"open", "aclose"})
 """Methods that carry no request: forwarding them is what a filter is for, so nobody need name them."""
 
 
-NOT_FORWARDED = frozenset({"copy_range", "erase_key"})
+NOT_FORWARDED = frozenset({"allocation", "copy_range", "erase_key"})
 """Methods that :class:`BackstoreFilter` answers itself or refuses: no filter is bypassed by them."""
 
 

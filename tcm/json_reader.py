@@ -24,7 +24,7 @@ class Node:
 
     def object(self) -> dict[str, Any]:
         """The value, which must be an object."""
-        return self._checked(dict, self.value, self.path)  # type: ignore[no-any-return] # checked there
+        return self._checked(dict, self.value, self.path)  # type: ignore[no-any-return]  # checked there
 
     def keys(self, known: Iterable[str]) -> None:
         """Refuses a key that is not among ``known``."""
@@ -45,7 +45,7 @@ class Node:
 
     def text(self, key: str, *, required: bool = False, default: str = "") -> str:
         """A string."""
-        return self._scalar(key, str, required, default)  # type: ignore[no-any-return] # checked there
+        return self._scalar(key, str, required, default)  # type: ignore[no-any-return]  # checked there
 
     def integer(
         self, key: str, *, required: bool = False, default: int = 0, minimum: int | None = None, maximum: int | None = None

@@ -20,7 +20,7 @@ class NoOptions:
     """For a plug-in that takes no options."""
 
 
-def option(help: str, default: Any = ..., *, secret: bool = False, kind: str | None = None) -> Any:  # noqa: A002
+def option(help: str, default: Any = ..., *, secret: bool = False, kind: str | None = None) -> Any:  # noqa: A002  # as argparse
     """A field of an options dataclass.
 
     :param help: one line for ``--dump-plugin`` and the documentation.

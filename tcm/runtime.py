@@ -20,10 +20,8 @@ from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.directory_store import DirectoryStore
-from tcm.target.erasure_store import ErasureFile
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
-from tcm.target.mode_parameters import ModeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -121,9 +119,6 @@ class Runtime:
             )
             unit.unhandled_error = self.plugins.unhandled_error
             self._fill_access(unit, each)
-            if self.configuration.mode_directory is not None:
-                unit.mode_store = ModeFile.of(self.configuration.mode_directory, each.serial)
-                unit.eraser.store = ErasureFile.of(self.configuration.mode_directory, each.serial)
         for config in self.configuration.targets:
             self.targets.append(self._target(config))
             self.targets[-1].peers = self.targets
@@ -230,13 +225,14 @@ class Runtime:
         await _all(start, self.fabrics)
 
     async def _watch_sizes(self) -> None:
-        """Initiators hear of a resize without asking."""
+        """Initiators hear of a resize, and of a threshold that was reached, without asking."""
         told: set[str] = set()
         while True:
             await anyio.sleep(self.size_interval)
             for path, unit in self.logical_units.items():
                 try:
                     unit.check_size()
+                    await unit.provisioning.check_thresholds()
                 except Exception as error:  # noqa: BLE001  # a plug-in's; the next look may find it well again
                     if path not in told:
                         log.warning("%s does not tell its size: %s", path, one_line(error))

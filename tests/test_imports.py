@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,8 +48,8 @@ MODULES = dict(modules())
 
 
 @functools.cache
-def imports(name: str) -> frozenset[str]:
-    """Every module that ``name`` imports at run time, inside functions too."""
+def imports(name: str, *, deferred: bool = True) -> frozenset[str]:
+    """Every module that ``name`` imports at run time, inside functions too (``deferred``)."""
     path = MODULES[name]
     found: set[str] = set()
 
@@ -56,6 +57,8 @@ def imports(name: str) -> frozenset[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for each in node.orelse:
                 visit(each)
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not deferred:
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -70,6 +73,12 @@ def imports(name: str) -> frozenset[str]:
 
     visit(ast.parse(path.read_text(), str(path)))
     return frozenset(found)
+
+
+def parents(name: str) -> list[str]:
+    """The packages that are loaded before the module."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def within(name: str, packages: tuple[str, ...]) -> bool:
@@ -119,6 +128,15 @@ def test_backstores_know_no_fabric_and_no_target(name):
     assert not {
         each for each in imports(name) if within(each, (*FABRICS, "tcm.target", "tcm.runtime", "tcm.cli", "tcm.plugins"))
     }
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """While it is loaded, that is: then any module can be the first that is imported."""
+    with_packages = {
+        name: {each for module in imports(name, deferred=False) for each in [module, *parents(module)]} for name in MODULES
+    }
+    graph = {name: (found & MODULES.keys()) - {name, *parents(name)} for name, found in with_packages.items()}
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_pluggy_is_the_plugin_managers_business():

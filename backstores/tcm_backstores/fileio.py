@@ -26,6 +26,7 @@ from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import (
+    Allocation,
     Backstore,
     BackstoreError,
     BackstoreErrorKind,
@@ -302,6 +303,12 @@ class FileBackstore(BlockingBackstore):
                 write_zero_bytes(self._fd, offset, length)
         if fua or not self._write_back:
             self.flush()
+
+    def allocation(self) -> Allocation | None:
+        if self._block_device:
+            return None
+        space = os.fstatvfs(self._fd)
+        return Allocation(os.fstat(self._fd).st_blocks * 512, space.f_bavail * space.f_frsize)
 
     def copy_range(self, source: Backstore | BlockingBackstore, source_offset: int, offset: int, length: int) -> int:
         if not isinstance(source, FileBackstore):

@@ -11,7 +11,9 @@ import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent, Support
+from anyio.lowlevel import checkpoint
+
+from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent, Support
 from tcm.plugin_types import API_VERSION, BackstoreType, option
 from tcm_backstores.null import ZEROES, NullBackstore, check_size
 
@@ -49,6 +51,12 @@ def clear(memory: mmap.mmap, start: int, end: int) -> None:
         clear(memory, last, end)
     elif start < end:
         memory[start:end] = bytes(end - start)
+
+
+def available_memory() -> int:
+    """Bytes that this machine's programs can still have."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
 
 
 class RamdiskBackstore(Backstore):
@@ -105,6 +113,14 @@ class RamdiskBackstore(Backstore):
             return
         for start in range(offset, offset + length, len(ZEROES)):
             self.write_nowait((ZEROES[: offset + length - start],), start)
+
+    async def allocation(self) -> Allocation | None:
+        assert self._mapped is not None
+        pages = 0
+        for start in range(0, len(self._mapped), SCAN):
+            pages += self._mapped[start : start + SCAN].count(1)
+            await checkpoint()
+        return Allocation(pages << SHIFT, available_memory())
 
     async def extents(self, offset: int, length: int) -> list[Extent]:
         mapped = self._mapped

@@ -111,17 +111,13 @@ def _state_directory(arguments: Arguments) -> str:
 
 
 def _keeping(configuration: Configuration, arguments: Arguments) -> Configuration:
-    """With the directories where logical units keep what has to survive a restart."""
+    """With the directory where logical units keep what has to survive a restart."""
     try:
         directory = os.path.abspath(_state_directory(arguments))
     except ConfigError:
         # a --config is served without a home directory too; its initiators cannot have anything kept then
         return configuration
-    return replace(
-        configuration,
-        mode_directory=os.path.join(directory, "mode"),
-        state_directory=directory,
-    )
+    return replace(configuration, state_directory=directory)
 
 
 def _refuse_beside_config(arguments: Arguments) -> None:

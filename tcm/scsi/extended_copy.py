@@ -114,6 +114,8 @@ class CopyParameters:
     """G_SENSE: sense data with GOOD status."""
     cscds: dict[int, Cscd]
     """By CSCD descriptor ID."""
+    first_cscd: int
+    """The lowest ID that is not part of the header."""
     segments: tuple[Segment, ...]
 
 
@@ -161,6 +163,7 @@ def parse(data: bytes, *, lid4: bool) -> CopyParameters:
         immediate=bool(flags & _IMMED),
         good_sense=bool(flags & _G_SENSE),
         cscds=_cscds(data, form, cscd_length),
+        first_cscd=(form.header - FIRST_CSCD) // CSCD_LENGTH,
         segments=tuple(_segments(data, form, segments, segments + segment_length)),
     )
 

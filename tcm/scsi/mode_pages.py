@@ -26,6 +26,7 @@ CACHING: Key = (0x08, 0x00)
 CONTROL: Key = (0x0A, 0x00)
 CONTROL_EXTENSION: Key = (0x0A, 0x01)
 INFORMATIONAL_EXCEPTIONS: Key = (0x1C, 0x00)
+LOGICAL_BLOCK_PROVISIONING: Key = (0x1C, 0x02)
 
 
 class PageControl(enum.IntEnum):
@@ -155,7 +156,8 @@ CONTROL_PAGE = ModePage(
             number("extended_self_test_completion_time", 10, 11),
         ),
     ),
-    # Log parameters are not saved (GLTSD); SIMPLE tasks are reordered freely (modifier 1); BUSY may last for ever (FFFFh).
+    # Log parameters are not saved unless somebody asks (GLTSD).
+    # SIMPLE tasks are reordered freely (modifier 1); BUSY may last for ever (FFFFh).
     defaults={"gltsd": 1, "queue_algorithm_modifier": 1, "busy_timeout_period": 0xFFFF},
     changeable=frozenset({"d_sense", "ua_intlck_ctrl", "swp", "tas", "ato", "dpicz", "rwwp"}),
     allowed={"ua_intlck_ctrl": frozenset({0b00, 0b10, 0b11})},
@@ -199,6 +201,31 @@ INFORMATIONAL_EXCEPTIONS_PAGE = ModePage(
     # Nothing here predicts failures, so exception conditions are disabled.
     defaults={"dexcpt": 1},
 )
+
+LOGICAL_BLOCK_PROVISIONING_PAGE = ModePage(
+    LOGICAL_BLOCK_PROVISIONING,
+    "Logical Block Provisioning",
+    Layout(
+        32,
+        (
+            flag("situa", 4, 0),
+            flag("available_enabled", 16, 7),
+            bits("available_type", 16, 5, 3),
+            bits("available_arming", 16, 2, 0),
+            number("available_resource", 17, 17),
+            number("available_count", 20, 23),
+            flag("used_enabled", 24, 7),
+            bits("used_type", 24, 5, 3),
+            bits("used_arming", 24, 2, 0),
+            number("used_resource", 25, 25),
+            number("used_count", 28, 31),
+        ),
+    ),
+    # Two soft thresholds: one on what is available, armed decreasing, and one on what is used, armed increasing (001b).
+    defaults={"available_resource": 1, "used_arming": 1, "used_resource": 2},
+    changeable=frozenset({"available_enabled", "available_count", "used_enabled", "used_count"}),
+)
+"""Of logical units that know how much storage they have taken and can still have."""
 
 BLOCK_DEVICE_PAGES: tuple[ModePage, ...] = (
     READ_WRITE_ERROR_RECOVERY_PAGE,

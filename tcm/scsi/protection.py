@@ -97,10 +97,10 @@ class Tags(NamedTuple):
 def generate(kind: ProtectionType, guards: Iterable[int], lba: int, count: int, application: int) -> bytes:
     """Protection information for blocks that came without (SBC-4 table 133, code 000b).
 
-    :param guards: of each of the ``count`` blocks; see :func:`guards_of`.
+    :param guards: of each of the ``count`` blocks, or more; see :func:`guards_of`.
     :param application: the application tag of all of them.
     """
-    references = consecutive(lba, count) if kind is ProtectionType.TYPE_1 else repeat(UNCHECKED_REFERENCE)
+    references = consecutive(lba, count) if kind is ProtectionType.TYPE_1 else repeat(UNCHECKED_REFERENCE, count)
     return b"".join(map(_FIELDS.pack, guards, repeat(application), references))
 
 

@@ -245,9 +245,14 @@ def logical_block_provisioning(
     write_same_10: bool = False,
     reads_zeroes: bool = False,
     anchor: bool = False,
+    threshold_exponent: int = 0,
 ) -> bytes:
-    """Page B2h, without a provisioning group descriptor; no thresholds are supported."""
+    """Page B2h, without a provisioning group descriptor.
+
+    :param threshold_exponent: of the logical blocks in a threshold set, to the base of two; zero: no thresholds are supported.
+    """
     values = {
+        "threshold_exponent": threshold_exponent,
         "lbpu": unmap,
         "lbpws": write_same_16,
         "lbpws10": write_same_10,

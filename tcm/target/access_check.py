@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _TO_THE_END = {"pre_fetch", "write_same"}
 """Handlers to which no blocks are all blocks from the LBA on."""
-_COUNT = {"compare_and_write": slice(13, 14), "write_atomic": slice(12, 14)}
-"""Handlers whose number of blocks is elsewhere in the CDB."""
+_COUNT = {0x89: slice(13, 14), 0x9C: slice(12, 14)}
+"""COMPARE AND WRITE and WRITE ATOMIC (16), whose number of blocks is elsewhere in the CDB."""
 _OWN_RANGES = {"unmap"}
 """Handlers whose ranges are not in the CDB: they call :func:`check_segments` themselves."""
 
@@ -32,8 +32,8 @@ def check_access(itl: ITLNexus, command: Command, cdb: bytes) -> None:
         and command.handler not in _OWN_RANGES
     ):
         lba, blocks = lba_and_blocks(cdb)
-        if command.handler in _COUNT:
-            blocks = int.from_bytes(cdb[_COUNT[command.handler]])
+        if command.operation_code in _COUNT:
+            blocks = int.from_bytes(cdb[_COUNT[command.operation_code]])
         elif not blocks and command.handler in _TO_THE_END:
             blocks = max(0, itl.logical_unit.blocks - lba)
         check_segments(itl, lba, blocks)

@@ -108,9 +108,9 @@ class AsymmetricAccess:
     # ports
 
     def join(self, lun: Lun) -> None:
-        """A target port begins to export the unit: it is in the default group at first."""
-        lun.target_port_group = self.default
-        self.default.members.append(lun)
+        """A target port begins to export the unit: it is in the default group at first, or where the same port is already."""
+        lun.target_port_group = next((each.target_port_group for each in self.luns() if each.port is lun.port), self.default)
+        lun.target_port_group.members.append(lun)
 
     def leave(self, lun: Lun) -> None:
         """A target port does not export it any more."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tcm.scsi.asymmetric_access import ADMITTED, REFUSED
 from tcm.scsi.command import AccessStates, Feature
 from tcm.scsi.sense import CommandTerminated, LogicalUnitNotSupported, ReservationConflict, WriteProtected
-from tcm.target.device_server.identification import unit_designators
+from tcm.target.device_designators import unit_designators
 from tcm.target.segments import check_segments
 
 if TYPE_CHECKING:

@@ -88,16 +88,13 @@ class Lun:
     port: TargetPortalGroup
     alias: str = ""
     target_port_group: TargetPortGroup = field(init=False, repr=False)
-    """The (ALUA) target port group; :meth:`AsymmetricAccess.move` changes it."""
+    """The (ALUA) target port group; set and changed by :class:`AsymmetricAccess`."""
     offline: bool = False
     """The secondary access state is offline (LIO: ``alua_tg_pt_offline``)."""
     offline_status: AccessStatus = AccessStatus.NONE
     """Who brought that about (LIO: ``alua_tg_pt_status``)."""
     alua_tg_pt_write_md: bool = False
     """The secondary access state is kept through a restart."""
-
-    def __post_init__(self) -> None:
-        self.logical_unit.asymmetric_access.join(self)
 
     @property
     def access_state(self) -> AccessState:
@@ -183,6 +180,7 @@ class TargetPortalGroup:
         with reconfigured(logical_unit):  # MULTIP of standard INQUIRY data
             lun = self.luns[number] = Lun(number, logical_unit, self, alias)
             logical_unit.ports.append(self)
+            logical_unit.asymmetric_access.join(lun)
         for acl in self.node_acls.values():
             if acl.dynamic:
                 self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio import to_thread
 
 from tcm.backstore import BackstoreError, Support
 from tcm.scsi.command import Readiness, WhileErasing
@@ -24,7 +23,17 @@ from tcm.scsi.sense import (
     Sense,
     WriteProtected,
 )
-from tcm.target.erasure_store import BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT, OVERWRITE, Erasure, ErasureStore
+from tcm.target.erasure_store import (
+    BLOCK_ERASE,
+    CRYPTOGRAPHIC_ERASE,
+    FORMAT,
+    OVERWRITE,
+    UNKNOWN,
+    Erasure,
+    from_text,
+    to_text,
+)
+from tcm.target.kept import Kept
 from tcm.target.medium import CHUNK
 
 if TYPE_CHECKING:
@@ -85,8 +94,7 @@ class Eraser:
 
     def __init__(self, logical_unit: LogicalUnit) -> None:
         self._logical_unit = logical_unit
-        self.store: ErasureStore | None = None
-        """``None``: a restart forgets it."""
+        self._kept = Kept(logical_unit, "erasure")
         self.erasure: Erasure | None = None
         """Under way, or failed and not yet done with; ``None``: the medium is accessible."""
         self._stopping = False
@@ -122,9 +130,14 @@ class Eraser:
 
     # life cycle
 
-    def load(self) -> None:
+    async def load(self) -> None:
         """Take up what the last process has left, once the backstore is open."""
-        self.erasure = erasure = self.store.load() if self.store is not None else None
+        try:
+            text = await self._kept.load()
+            self.erasure = erasure = None if text is None else from_text(text)
+        except (OSError, ValueError) as error:
+            log.error("%s: cannot be read, so the medium counts as one whose sanitizing failed: %s", self._kept, error)
+            self.erasure = erasure = UNKNOWN
         if erasure is None or erasure.failed:
             return
         lu = self._logical_unit
@@ -219,7 +232,7 @@ class Eraser:
         while (erasure := self.erasure) is not None and erasure.done < erasure.passes:
             if self._stopping:
                 await self._checkpoint()
-                if self.store is None:
+                if not self._kept:
                     log.warning("%s: stopped before the end of %s, which a restart forgets", lu.name, erasure.kind)
                 return False
             left = lu.blocks - erasure.lba
@@ -260,9 +273,7 @@ class Eraser:
         await self._save(self.erasure)
 
     async def _save(self, erasure: Erasure | None) -> None:
-        if self.store is not None:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self.store.save, erasure)
+        await self._kept.save(None if erasure is None else to_text(erasure))
 
     def _become(self, erasure: Erasure | None) -> None:
         self.erasure = erasure

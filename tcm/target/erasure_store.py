@@ -1,17 +1,9 @@
-"""What an erasure of a whole medium is to do, how far it is, and the file where that outlives the process."""
+"""What an erasure of a whole medium is to do, how far it is, and its text, which outlives the process."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
-from urllib.parse import quote
-
-from tcm.target import durable
-
-log = logging.getLogger(__name__)
 
 OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT = "overwrite", "block-erase", "cryptographic-erase", "format"
 MAXIMUM_PASSES = 31
@@ -39,48 +31,21 @@ class Erasure:
 
 
 UNKNOWN = Erasure(kind=OVERWRITE, failed=True)
-"""What a file that cannot be read stands for: nobody gets at the medium before it has been sanitized."""
+"""What a text that cannot be read stands for: nobody gets at the medium before it has been sanitized."""
 
 
-class ErasureStore(Protocol):
-    """Where an erasure survives a restart. All may block; :meth:`save` is called in a worker thread."""
-
-    def load(self) -> Erasure | None:
-        """What :meth:`save` was last given; :data:`UNKNOWN` if there is something that cannot be read."""
-
-    def save(self, erasure: Erasure | None) -> None:
-        """Durable when this returns. ``None``: there is none any more. Raises ``OSError``."""
+def to_text(erasure: Erasure) -> str:
+    """What :func:`from_text` takes."""
+    return json.dumps(asdict(erasure) | {"block": erasure.block.hex()}, indent=1)
 
 
-class ErasureFile:
-    """An :class:`ErasureStore` in a JSON file, which is there only while there is something to say."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    @classmethod
-    def of(cls, directory: str, serial: str) -> ErasureFile:
-        """The file of the logical unit with that unit serial number."""
-        return cls(os.path.join(directory, f"{quote(serial, safe='')}.erasure"))
-
-    def load(self) -> Erasure | None:
-        """See :meth:`ErasureStore.load`."""
-        try:
-            with open(self.path, encoding="ascii") as file:
-                content = json.load(file)
-            return _checked(replace(Erasure(**content), block=bytes.fromhex(content["block"])))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.error("%s: cannot be read, so the medium counts as one whose sanitizing failed: %s", self.path, error)
-            return UNKNOWN
-
-    def save(self, erasure: Erasure | None) -> None:
-        """See :meth:`ErasureStore.save`."""
-        if erasure is None:
-            durable.remove(self.path)
-        else:
-            durable.replace(self.path, json.dumps(asdict(erasure) | {"block": erasure.block.hex()}, indent=1))
+def from_text(text: str) -> Erasure:
+    """Raises ``ValueError`` for what the core cannot have written."""
+    try:
+        content = json.loads(text)
+        return _checked(replace(Erasure(**content), block=bytes.fromhex(content["block"])))
+    except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _checked(erasure: Erasure) -> Erasure:

@@ -19,6 +19,7 @@ from tcm.scsi.log_pages import (
     GENERAL_USAGE_LENGTH,
     GENERAL_USAGE_PARAMETERS,
     INFORMATIONAL_EXCEPTIONS,
+    LOGICAL_BLOCK_PROVISIONING,
     NON_MEDIUM_ERRORS,
     READ_ERRORS,
     SELF_TEST_RESULTS,
@@ -35,15 +36,18 @@ from tcm.scsi.log_pages import (
 )
 from tcm.target import log_parameters as events
 from tcm.target.log_parameters import SELF_TESTS_KEPT
+from tcm.target.provisioning import AVAILABLE, USED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tcm.target.log_parameters import SelfTestResult
     from tcm.target.logical_unit import LogicalUnit
 
 TOTAL_BYTES_PROCESSED, TOTAL_UNCORRECTED_ERRORS = 0x0005, 0x0006
 """Parameter codes of the error counter pages; backstores do not tell what they have corrected."""
+_DEDICATED, _SHARED = 0b01, 0b10
+"""SCOPE of a resource count."""
 _NO_ADDRESS = b"\xff" * 8
 _NO_TEMPERATURE = 0xFF
 _COMPLETED, _FAILED = 0x0, 0x7
@@ -59,6 +63,8 @@ class LogPage(NamedTuple):
     """They are counters, which LOG SELECT resets."""
     savable: bool = False
     """SP keeps them, if there is a place for it."""
+    provisioning: bool = False
+    """Only there if the backstore knows its resources, which have to be asked for first."""
 
 
 def _error_page(key: Key, event: str, moved: tuple[str, str] | None) -> LogPage:
@@ -74,6 +80,16 @@ def _error_page(key: Key, event: str, moved: tuple[str, str] | None) -> LogPage:
 
 def _non_medium_errors(lu: LogicalUnit) -> list[LogParameter]:
     return [counter(0x0000, lu.log_parameters.count(NON_MEDIUM_ERRORS, events.NON_MEDIUM_ERRORS), 4)]
+
+
+def _provisioning(lu: LogicalUnit) -> list[LogParameter]:
+    resources = lu.provisioning.resources
+    scope = _SHARED if resources.shared else _DEDICATED
+    counts = {AVAILABLE: resources.available, USED: resources.used}
+    return [
+        LogParameter(code, ParameterFormat.BINARY_LIST, count.to_bytes(4, "big") + bytes((scope, 0, 0, 0)), Change.NEVER)
+        for code, count in counts.items()
+    ]
 
 
 def _application_client(lu: LogicalUnit) -> list[LogParameter]:
@@ -130,15 +146,21 @@ LOG_PAGES: dict[Key, LogPage] = {
     READ_ERRORS: _error_page(READ_ERRORS, events.READ_ERRORS, ("read_bytes", "parameter_bytes_in")),
     VERIFY_ERRORS: _error_page(VERIFY_ERRORS, events.VERIFY_ERRORS, None),
     NON_MEDIUM_ERRORS: LogPage(_non_medium_errors),
+    LOGICAL_BLOCK_PROVISIONING: LogPage(_provisioning, counts=False, provisioning=True),
     APPLICATION_CLIENT: LogPage(_application_client, counts=False, savable=True),
     SELF_TEST_RESULTS: LogPage(_self_test_results, counts=False),
     GENERAL_STATISTICS: LogPage(_general_statistics),
     INFORMATIONAL_EXCEPTIONS: LogPage(_informational_exceptions, counts=False),
 }
-"""All pages with log parameters, ascending."""
+"""All pages with log parameters that a logical unit may have, ascending."""
 
 
-def listed_pages() -> list[Key]:
-    """Those, and the pages that list them, ascending; a page code that has subpages has a list of its own."""
-    lists = {(code, ALL_SUBPAGES) for code, subpage in LOG_PAGES if subpage}
-    return sorted({SUPPORTED_PAGES, SUPPORTED_PAGES_AND_SUBPAGES, *LOG_PAGES, *lists})
+def pages_of(lu: LogicalUnit) -> dict[Key, LogPage]:
+    """Those that this one has."""
+    return {key: page for key, page in LOG_PAGES.items() if lu.provisioning.known or not page.provisioning}
+
+
+def listed_pages(keys: Iterable[Key]) -> list[Key]:
+    """Pages, and the pages that list them, ascending; a page code that has subpages has a list of its own."""
+    lists = {(code, ALL_SUBPAGES) for code, subpage in keys if subpage}
+    return sorted({SUPPORTED_PAGES, SUPPORTED_PAGES_AND_SUBPAGES, *keys, *lists})

@@ -37,9 +37,11 @@ from tcm.target.features import features_of
 from tcm.target.identifying_information import IdentifyingInformation
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
+from tcm.target.lost_ports import LostPorts
 from tcm.target.medium import Medium
-from tcm.target.mode_parameters import ModeParameters, ModeStore
+from tcm.target.mode_parameters import ModeParameters
 from tcm.target.protection import Protection
+from tcm.target.provisioning import Provisioning
 from tcm.target.reservation_state import PersistentReservations
 from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
@@ -60,9 +62,6 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
-
-LOST_PORTS_KEPT = 1024
-"""Initiator ports whose loss a logical unit remembers, to report it when they come back."""
 
 
 class LogicalUnit:
@@ -98,8 +97,6 @@ class LogicalUnit:
         self.read_only: bool = read_only
         """By configuration, or (after :meth:`open`) because the backstore is."""
         self.store: Store | None = store
-        self.mode_store: ModeStore | None = None
-        """Where saved mode parameters are kept; ``None``: MODE SELECT cannot save."""
         self.unhandled_error: Callable[[str, BaseException], None] | None = None
         """Told of what nobody expected, besides the log."""
         self.clock = DeviceClock()
@@ -152,13 +149,14 @@ class LogicalUnit:
         self.eraser = Eraser(self)
         """SANITIZE and FORMAT UNIT."""
         self.log_parameters = LogParameters(self)
+        self.provisioning = Provisioning(self)
         self.copies = CopyManager()
         """Third-party copies."""
         self.data_buffer = DataBuffer()
         self.echo_buffer = EchoBuffer()
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
-        self.lost_ports: dict[tuple[object, ...], None] = {}
+        self.lost_ports = LostPorts()
         self.resets = 0
         self._retired: Counter[str] = Counter()
         self._dispatching = False
@@ -192,9 +190,11 @@ class LogicalUnit:
         if write_cache is None:
             write_cache = capabilities.flush is not Support.EMULATE
         self.medium = Medium(self.backstore, capabilities, block_size, write_cache=write_cache)
-        self.mode_parameters = ModeParameters(self, self.mode_store)
+        await self.provisioning.load()
+        self.mode_parameters = ModeParameters(self)
+        await self.mode_parameters.load()
         await self.protection.open()
-        self.eraser.load()
+        await self.eraser.load()
         await self.log_parameters.load()
         await self.identifying_information.load()
         await self.persistent_reservations.load()
@@ -219,6 +219,7 @@ class LogicalUnit:
         self.persistent_reservations.unwatch()
         self.asymmetric_access.unwatch()
         await self.running.until_idle()
+        self.rod_tokens.revoke(self)  # made by what ran
         try:
             if not (self.failed or self.capabilities.read_only):
                 await self.medium.flush()
@@ -434,13 +435,6 @@ class LogicalUnit:
         self.echo_buffer.forget(itl)
         self.copies.forget(itl.nexus)
         self.release(itl)
-
-    def remember_loss(self, port: tuple[object, ...]) -> None:
-        """An initiator port's nexus was lost: tell it when it is back."""
-        self.lost_ports.pop(port, None)
-        self.lost_ports[port] = None
-        if len(self.lost_ports) > LOST_PORTS_KEPT:
-            del self.lost_ports[next(iter(self.lost_ports))]
 
     def establish_attention(self, attention: UnitAttention, *, except_for: ITLNexus | None = None) -> None:
         """A unit attention condition for every I_T nexus but one."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
 from tcm.backstore import Support
-from tcm.scsi.mode_pages import CACHING, CONTROL, Key, ModePageValues
+from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES, CACHING, CONTROL, LOGICAL_BLOCK_PROVISIONING_PAGE, Key, ModePageValues
 from tcm.scsi.sense import InternalTargetFailure
-from tcm.target.state_file import replace_json, state_path
+from tcm.target.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,61 +26,19 @@ _INTERLOCK = (0b00, 0b10, 0b11)
 """LIO's ``emulate_ua_intlck_ctrl`` to UA_INTLCK_CTRL."""
 
 
-class ModeStore(Protocol):
-    """Where saved mode parameters survive a restart."""
-
-    def load(self) -> Mapping[str, Mapping[str, int]]:
-        """What :meth:`save` was last given; empty if there is nothing, or nothing that can be read."""
-
-    def save(self, fields: Mapping[str, Mapping[str, int]]) -> None:
-        """Keep the values; they are durable when this returns. May block: called in a worker thread. Raises ``OSError``."""
-
-
-class ModeFile:
-    """A :class:`ModeStore` in a JSON file, replaced as a whole."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    @classmethod
-    def of(cls, directory: str, serial: str) -> ModeFile:
-        """The file of the logical unit with that unit serial number; :meth:`save` makes the directory."""
-        return cls(state_path(directory, serial))
-
-    def load(self) -> Mapping[str, Mapping[str, int]]:
-        """See :meth:`ModeStore.load`."""
-        try:
-            with open(self.path, encoding="ascii") as file:
-                content = json.load(file)
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            log.warning("%s: saved mode parameters are ignored: %s", self.path, error)
-            return {}
-        if isinstance(content, dict) and all(isinstance(page, dict) for page in content.values()):
-            return content
-        log.warning("%s: saved mode parameters are ignored: not a table of pages", self.path)
-        return {}
-
-    def save(self, fields: Mapping[str, Mapping[str, int]]) -> None:
-        """See :meth:`ModeStore.save`."""
-        replace_json(self.path, fields)
-
-
 class ModeParameters:
-    """The mode pages of one logical unit, shared by all its I_T nexuses. Made when the backstore is open.
+    """The mode pages of one logical unit, shared by all its I_T nexuses. Made when the backstore is open."""
 
-    :param store: where saved values are kept; ``None``: saving is not supported.
-    """
-
-    def __init__(self, logical_unit: LogicalUnit, store: ModeStore | None = None) -> None:
+    def __init__(self, logical_unit: LogicalUnit) -> None:
         self._logical_unit = logical_unit
-        self.store = store
+        self._kept = Kept(logical_unit, "mode")
         self._saving = anyio.Lock()
         attributes = logical_unit.attributes
         protects = logical_unit.protection.supported
         cache = logical_unit.capabilities.flush is Support.NATIVE
+        thresholds = (LOGICAL_BLOCK_PROVISIONING_PAGE,) if logical_unit.provisioning.known else ()
         self.values = ModePageValues(
+            (*BLOCK_DEVICE_PAGES, *thresholds),
             defaults={
                 CACHING: {"wce": logical_unit.medium.write_cache},
                 CONTROL: {
@@ -92,10 +49,17 @@ class ModeParameters:
             },
             # without a flush a write cache could be neither emptied nor done without
             fixed=(*(() if cache else ((CACHING, "wce"),)), *(() if protects else _ABOUT_PROTECTION)),
-            savable=store is not None,
+            savable=bool(self._kept),
         )
-        if store is not None:
-            self.values.load_fields(store.load())
+        self._take_effect()
+
+    async def load(self) -> None:
+        """Take up what was saved; what cannot be read is as if it had never been."""
+        try:
+            text = await self._kept.load()
+            self.values.load_fields({} if text is None else _fields(text))
+        except (OSError, ValueError, RecursionError) as error:
+            log.warning("%s: saved mode parameters are ignored: %s", self._kept, error)
         self._take_effect()
 
     def change(self, pages: Mapping[Key, bytes]) -> bool:
@@ -110,13 +74,11 @@ class ModeParameters:
 
     async def save(self) -> None:
         """All current values become the saved ones (SP). Raises INTERNAL TARGET FAILURE if they cannot be kept."""
-        if self.store is None:
-            return
-        async with self._saving:  # there is one file for all nexuses
+        async with self._saving:  # there is one value for all nexuses
             before = self.values.saved
             self.values.save()
             try:
-                await to_thread.run_sync(self.store.save, self.values.saved_fields())
+                await self._kept.save(json.dumps(self.values.saved_fields(), indent=1))
             except OSError as error:
                 self.values.saved = before
                 raise InternalTargetFailure from error
@@ -145,3 +107,10 @@ class ModeParameters:
         self.write_cache = bool(self.values.get(CACHING, "wce"))
         """WCE: writes may be acknowledged before they are durable."""
         self._logical_unit.medium.write_cache = self.write_cache
+
+
+def _fields(text: str) -> Mapping[str, Mapping[str, int]]:
+    content = json.loads(text)
+    if isinstance(content, dict) and all(isinstance(page, dict) for page in content.values()):
+        return content
+    raise ValueError("not a table of pages")

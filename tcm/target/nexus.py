@@ -244,7 +244,7 @@ class ITNexus:
         self.lost = True
         router.abort(tuple(self.tasks.values()), respond=lambda _: False, then=lambda: None)
         for itl in tuple(self.luns.values()):
-            itl.logical_unit.remember_loss(self._port)
+            itl.logical_unit.lost_ports.remember(self._port)
             self.remove_lun(itl)
         self.target_portal_group.nexus_lost(self)
 
@@ -254,7 +254,7 @@ class ITNexus:
         """Map a logical unit; its first unit attention says what brought the nexus about."""
         logical_unit = exported.logical_unit
         itl = ITLNexus(self, number, exported, write_protect=write_protect)
-        known = logical_unit.lost_ports.pop(self._port, "new") is None
+        known = logical_unit.lost_ports.take(self._port)
         itl.attentions.establish(I_T_NEXUS_LOSS_OCCURRED if known else POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
         self.luns[itl.lun] = itl
         logical_unit.attach(itl)

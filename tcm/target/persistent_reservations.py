@@ -138,6 +138,14 @@ def attentions_between(before: State, after: State) -> dict[NexusName, UnitAtten
     return told
 
 
+def without_isids(state: State) -> State:
+    """As if an iSCSI initiator's sessions had always been one I_T nexus; the first key counts."""
+    registrations: dict[NexusName, Registration] = {}
+    for name, each in state.registrations.items():
+        registrations.setdefault(name._replace(isid=None), each)
+    return replace(state, registrations=registrations, holder=state.holder and state.holder._replace(isid=None))
+
+
 def next_generation(generation: int) -> int:
     """PRGENERATION after a change."""
     return (generation + 1) & 0xFFFFFFFF

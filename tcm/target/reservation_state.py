@@ -15,7 +15,7 @@ from tcm.scsi.sense import (
     ReservationConflict,
 )
 from tcm.target import aptpl
-from tcm.target.persistent_reservations import NexusName, State, attentions_between, next_generation, unregister
+from tcm.target.persistent_reservations import NexusName, State, attentions_between, next_generation, unregister, without_isids
 from tcm.target.store import ABSENT, RevisionMismatch, Store, key
 
 if TYPE_CHECKING:
@@ -83,9 +83,14 @@ class PersistentReservations:
             return
         try:
             text, self._revision = await self.store.get(self._key)
-            self.state = _state(text)
+            self.state = self._parsed(text)
         except (OSError, ValueError) as error:
             self._lose(error)
+
+    def _parsed(self, text: str | None) -> State:
+        """Raises ``ValueError``."""
+        state = State() if text is None else aptpl.from_text(text)
+        return state if self.enforce_isids else without_isids(state)
 
     def watch(self) -> None:
         """From now on, take over what other nodes change."""
@@ -116,7 +121,7 @@ class PersistentReservations:
         self._revision = revision
         before = self.state
         try:
-            after = _state(text)
+            after = self._parsed(text)
         except ValueError as error:
             self._lose(error)
             self._logical_unit.update_reserved()
@@ -221,7 +226,3 @@ def _allowed_while_lost(command: Command, cdb: bytes) -> bool:
     if (command.operation_code, command.service_action) in ALLOWED_WHILE_LOST:
         return True
     return command.operation_code == _START_STOP_UNIT and not command.conflicts(cdb)
-
-
-def _state(text: str | None) -> State:
-    return State() if text is None else aptpl.from_text(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tcm.scsi.sense import CheckCondition, Sense, SenseKey
 
@@ -23,6 +23,9 @@ class UnitAttention:
     precedence: int = _OTHER
     """SAM-5 table 46: 1 is the highest; establishing one clears those of lower levels above 6 (the resets)."""
 
+    information: int | None = None
+    """INFORMATION of the sense data."""
+
     @property
     def is_reset(self) -> bool:
         """It outranks RESERVATION CONFLICT (SAM-5 5.3.3) and clears lower resets."""
@@ -30,7 +33,7 @@ class UnitAttention:
 
     def sense(self) -> Sense:
         """The sense data that reports the condition."""
-        return Sense(key=SenseKey.UNIT_ATTENTION, asc=self.asc, ascq=self.ascq)
+        return Sense(key=SenseKey.UNIT_ATTENTION, asc=self.asc, ascq=self.ascq, information=self.information)
 
     def check_condition(self) -> CheckCondition:
         """CHECK CONDITION status with :meth:`sense`."""
@@ -63,6 +66,11 @@ THIN_PROVISIONING_SOFT_THRESHOLD_REACHED = UnitAttention(0x38, 0x07, "THIN PROVI
 INQUIRY_DATA_HAS_CHANGED = UnitAttention(0x3F, 0x03, "INQUIRY DATA HAS CHANGED")
 DEVICE_IDENTIFIER_CHANGED = UnitAttention(0x3F, 0x05, "DEVICE IDENTIFIER CHANGED")
 REPORTED_LUNS_DATA_HAS_CHANGED = UnitAttention(0x3F, 0x0E, "REPORTED LUNS DATA HAS CHANGED")
+
+
+def threshold_reached(descriptor: int) -> UnitAttention:
+    """THIN PROVISIONING SOFT THRESHOLD REACHED, of the descriptor at that byte of the Logical Block Provisioning mode page."""
+    return replace(THIN_PROVISIONING_SOFT_THRESHOLD_REACHED, information=descriptor)
 
 
 class AttentionQueue:

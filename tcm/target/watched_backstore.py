@@ -9,7 +9,7 @@ from tcm.filter import PROTECTION, BackstoreFilter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tcm.backstore import Backstore, Buffer
+    from tcm.backstore import Allocation, Backstore, Buffer
 
 
 class WatchedBackstore(BackstoreFilter):
@@ -43,6 +43,9 @@ class WatchedBackstore(BackstoreFilter):
     async def copy_range(self, source: Backstore, source_offset: int, offset: int, length: int) -> int:
         self._changing(offset, length)
         return await self.inner.copy_range(source, source_offset, offset, length)
+
+    async def allocation(self) -> Allocation | None:
+        return await self.inner.allocation()
 
     async def erase_key(self) -> None:
         self._changing(0, self.inner.size())

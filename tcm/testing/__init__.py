@@ -8,11 +8,11 @@ import pytest
 
 pytest.register_assert_rewrite("tcm.testing.backstore", "tcm.testing.fabric", "tcm.testing.filter", "tcm.testing.store")
 
-from tcm.testing.backstore import BackstoreContract  # noqa: E402  after the rewriting of its asserts
-from tcm.testing.fabric import FabricContract  # noqa: E402
-from tcm.testing.filter import FilterContract  # noqa: E402
-from tcm.testing.memory_store import MemoryStore  # noqa: E402
-from tcm.testing.model import ModelBackstore  # noqa: E402
-from tcm.testing.store import StoreContract  # noqa: E402
+from tcm.testing.backstore import BackstoreContract  # noqa: E402  # after the rewriting of its asserts
+from tcm.testing.fabric import FabricContract  # noqa: E402  # as above
+from tcm.testing.filter import FilterContract  # noqa: E402  # as above
+from tcm.testing.memory_store import MemoryStore  # noqa: E402  # as above
+from tcm.testing.model import ModelBackstore  # noqa: E402  # as above
+from tcm.testing.store import StoreContract  # noqa: E402  # as above
 
 __all__ = ["BackstoreContract", "FabricContract", "FilterContract", "MemoryStore", "ModelBackstore", "StoreContract"]

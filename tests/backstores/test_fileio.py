@@ -1,4 +1,7 @@
-"""fileio on real files: opening rules, holes, locks, full disks, lost writes, and what runs in the event loop."""
+"""fileio on real files: opening rules, holes, locks, full disks, lost writes, and what runs in the event loop.
+
+Longer than most because it is all that one backstore promises.
+"""
 
 from __future__ import annotations
 

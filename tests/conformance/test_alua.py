@@ -325,10 +325,14 @@ async def test_alua_one_port_one_group(ways: TwoPorts) -> None:
     """SPC-4 5.16.2.1: a target port with the unit under two LUNs is in one group with both."""
     extra = ways.luns[1].port.add_lun(9, ways.unit)
     access = ways.unit.asymmetric_access
+    assert extra.target_port_group is ways.groups[1]
     access.move(extra, ways.groups[0])
     assert {lun.target_port_group for lun in access.luns()} == {ways.groups[0]}
     ways.luns[1].port.remove_lun(9)
     assert len(list(access.luns())) == 2
+    assert ways.groups[0].member_names() == [
+        f"loopback/naa.50014050000000ab/tpgt_{tag}/lun_{lun}" for tag, lun in ((1, 0), (2, 5))
+    ]
 
 
 def test_alua_attributes() -> None:

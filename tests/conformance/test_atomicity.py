@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 from support.crowd import BLOCKS, INITIATORS, STORES, History, aborted, crowd, together, write_command
+from support.protection import format_unit, tuples
+from support.protection import together as together_with
 from tcm_loopback import cdb
 from tcm_loopback.commands import check
 
 from tcm.scsi.sense import MiscompareDuringVerify, Status
 
 pytestmark = pytest.mark.anyio
-EVERY_STORE = pytest.mark.parametrize("store", STORES)
+EVERY_STORE = pytest.mark.parametrize("store", ["ramdisk", "fileio", "delayed fileio", "fickle ramdisk"])
 SLOTS = INITIATORS * 8
 """Bytes of a counter block: one number for each initiator."""
 
@@ -144,3 +146,31 @@ async def test_write_atomic_is_never_torn(tmp_path: Path, store: str) -> None:
         await together(one, INITIATORS)
         history.check(0, (await clients[0].read(10, 0, BLOCKS)).data_in)
     assert len(history.stamps) > 2 * INITIATORS
+
+
+@pytest.mark.parametrize("store", ["fickle ramdisk", "fickle fileio"])
+async def test_protection_information_goes_with_its_blocks(tmp_path: Path, store: str) -> None:
+    """SBC-4, Protection information model: 64 initiators write over one another, with WRPROTECT and without: whoever reads
+    with RDPROTECT finds each block with the guard of the write that it is of."""
+    async with crowd(STORES[store](tmp_path)) as clients:
+        await format_unit(clients[0], 1)
+        for client in clients:
+            await client.identify()
+
+        async def one(number: int) -> None:
+            chance = random.Random(f"{store} {number}")
+            client = clients[number]
+            for _ in range(6):
+                lba, blocks = chance.randrange(16), chance.randint(1, 6)
+                if chance.random() < 0.5:
+                    await client.read(10, lba, blocks, protect=chance.choice((0, 1, 3)), read_length=blocks * 520)
+                    continue
+                data = chance.randbytes(blocks * 512)
+                if chance.random() < 0.5:
+                    await client.write(10, lba, data)
+                else:
+                    sent = together_with(data, tuples(data, lba))
+                    await client.execute(cdb.write(10, lba, blocks, protect=1), sent)
+
+        await together(one, INITIATORS)
+        await clients[0].read(10, 0, 24, protect=1, read_length=24 * 520)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from support import copies, scsi
+from support import copies, protection, scsi
 from support.copies import LID, cscd_of, extended_copy
 from support.scsi import FIRST, SECOND, SIZE, make_lu, make_target, one_initiator, pattern, target
 from tcm_backstores.fileio import FileBackstore
@@ -16,7 +16,7 @@ from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with
 
 from tcm.scsi.copy_sense import UnreachableCopyTarget
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, SenseKey, Status
-from tcm.target.device_server.identification import unit_designators
+from tcm.target.device_designators import unit_designators
 
 pytestmark = pytest.mark.anyio
 Two = list[ApplicationClient]
@@ -212,6 +212,19 @@ async def test_extended_copy_thin() -> None:
         await extended_copy(first, [cscd_of(second)], block_to_block(THIS_UNIT, 0, 0, 0, 4096))
         assert await contents(second) == await contents(first)
         assert await second.get_lba_status(0) == await first.get_lba_status(0) == [(0, 800, 1), (800, 8, 0), (808, 3288, 1)]
+
+
+@pytest.mark.parametrize("formatted", [0, 1])
+async def test_extended_copy_protected(two: Two, formatted: int) -> None:
+    """SBC-4 4.21: a copy to a unit with protection information makes it; one from there checks it, and the data arrive."""
+    await protection.format_unit(two[formatted], 1)
+    if not formatted:
+        await two[0].write(16, 0, DATA[: 1000 * 512])
+    await extended_copy(two[0], [cscd_of(two[1])], block_to_block(THIS_UNIT, 0, 0, 8, 1000))
+    assert await contents(two[1], 8, 1000) == DATA[: 1000 * 512]
+    if formatted:
+        found = await protection.protection(two[1], 8, 1000)
+        assert found == protection.tuples(DATA[: 1000 * 512], 8)
 
 
 async def test_extended_copy_vpd() -> None:

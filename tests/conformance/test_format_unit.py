@@ -23,7 +23,7 @@ from tcm.scsi.sense import (
     Status,
     WriteProtected,
 )
-from tcm.target.erasure_store import Erasure, ErasureFile
+from tcm.target.erasure_store import Erasure, to_text
 from tcm.target.task_management import TaskManagementFunction as Function
 
 pytestmark = pytest.mark.anyio
@@ -225,18 +225,17 @@ async def test_format_unit_after_failed_sanitize() -> None:
 
 async def test_format_unit_restart(tmp_path: Path) -> None:
     """SBC-4 5.3.1: a format that a power cycle interrupted goes on."""
-    store = ErasureFile(str(tmp_path / "unit.erasure"))
-    store.save(Erasure(kind="format", lba=2048))
+    path = tmp_path / "erasure" / "11111111-2222-3333-4444-555555555555"
+    path.parent.mkdir()
+    path.write_text(to_text(Erasure(kind="format", lba=2048)))
     memory = GatedMemory(SIZE)
     memory.data[:] = b"\1" * SIZE
-    async with make_lu(memory) as unit:
-        unit.eraser.store = store
-        unit.eraser.load()
-        unit.update_ready()
+    memory.shut()
+    async with make_lu(memory, directory=tmp_path) as unit:
         disk = ApplicationClient(make_target(unit).connect())
         await disk.test_unit_ready(expect=None)
         await disk.test_unit_ready(expect=FormatInProgress)
-        unit.eraser.resume()
+        memory.release()
         await until_done(disk)
         assert memory.data == b"\1" * (1 << 20) + bytes(SIZE - (1 << 20))
-        assert store.load() is None
+        assert not path.exists()

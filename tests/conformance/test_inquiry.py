@@ -12,7 +12,7 @@ from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported, SenseKey
+from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported, SenseKey, Status
 from tcm.target import unit_attention
 from tcm.target.attributes import Identity
 from tcm.target.reconfiguration import reconfigured
@@ -188,7 +188,7 @@ async def test_vpd_block_limits_enforced() -> None:
         await disk.orwrite(0, zeroes, expect=InvalidFieldInCdb)
         await disk.write_atomic(0, zeroes, expect=InvalidFieldInCdb)
         assert int.from_bytes(data[16:20], "big") == 0, "MAXIMUM PREFETCH LENGTH: no limit"
-        await disk.execute(cdb.pre_fetch(10, 0, 33))
+        await disk.execute(cdb.pre_fetch(10, 0, 33), expect=Status.CONDITION_MET)
 
 
 async def test_vpd_block_device_characteristics() -> None:

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
+from support.protection import INITIAL, protection
 from support.scsi import SECOND, make_lu, make_target, one_initiator
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.null import NullBackstore
@@ -120,6 +121,22 @@ async def test_medium_random_commands(tmp_path: Path, store: str, seed: int) -> 
         for lba, blocks, status in await disk.get_lba_status(0):
             if status:
                 assert not any(model.bytes_at(lba, blocks)), "deallocated blocks hold data"
+
+
+@pytest.mark.parametrize("store", ["ramdisk", "fileio"])
+@pytest.mark.parametrize("kind", [1, 2, 3])
+async def test_medium_random_commands_protected(tmp_path: Path, store: str, kind: int) -> None:
+    """SBC-4 4.21: the same with protection information, which fits every block whatever was done to it."""
+    async with one_initiator(STORES[store](tmp_path), pi_prot_type=kind) as disk:
+        model = Model(disk, kind)
+        for _ in range(150):
+            await model.step()
+        await disk.verify(10, 0, BLOCKS)
+        assert (await disk.read(10, 0, BLOCKS)).data_in == model.data
+        kept = await protection(disk, 0, BLOCKS)
+        for lba, blocks, status in await disk.get_lba_status(0):
+            if status:
+                assert kept[lba * 8 : (lba + blocks) * 8] == INITIAL * blocks, "deallocated blocks would be checked"
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -1,4 +1,8 @@
-"""PERSISTENT RESERVE IN and OUT: SPC-5 5.14, 6.15, 6.16; SPC-4 5.12.3 for RESERVE and RELEASE beside them."""
+"""PERSISTENT RESERVE IN and OUT: SPC-5 5.14, 6.15, 6.16; SPC-4 5.12.3 for RESERVE and RELEASE beside them.
+
+Longer than most because nine service actions and six types share one model; bad input, APTPL and shared stores have files of
+their own.
+"""
 
 from __future__ import annotations
 

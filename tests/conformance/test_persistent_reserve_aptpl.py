@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,23 @@ def sample() -> State:
         holder=iscsi,
         aptpl=True,
     )
+
+
+@anyio_test
+@pytest.mark.parametrize("enforce", [True, False])
+async def test_persistent_reserve_aptpl_isids(tmp_path: Path, enforce: bool) -> None:
+    """LIO's enforce_pr_isids, changed between two runs: who was registered by session is registered by initiator."""
+    path = file_in(tmp_path)
+    path.parent.mkdir()
+    name = next(iter(sample().registrations))
+    other = Registration(key=B, fabric="iscsi", transport_id=b"", relative_port=1)
+    registrations = {name._replace(isid=bytes(5) + b"\1"): replace(other, key=A), name._replace(isid=bytes(5) + b"\2"): other}
+    kept = State(registrations=registrations, kind=ReservationType.WRITE_EXCLUSIVE, holder=list(registrations)[1])
+    path.write_text(aptpl.to_text(kept))
+    async with make_lu(store=DirectoryStore(str(tmp_path)), serial=SERIAL, enforce_pr_isids=enforce) as unit:
+        state = unit.persistent_reservations.state
+        assert [each.key for each in state.registrations.values()] == ([A, B] if enforce else [A])
+        assert state.holder in state.registrations
 
 
 def test_text_comes_back_as_the_same_state() -> None:

@@ -17,7 +17,7 @@ from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.readonly import ReadonlyFilter
 from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_loopback import cdb
-from tcm_loopback.commands import ApplicationClient
+from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore, ConfigError
@@ -28,11 +28,13 @@ from tcm.scsi.sense import (
     FormatInProgress,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
+    InvalidOpcode,
     LogicalBlockGuardCheckFailed,
     Status,
 )
 from tcm.target.attributes import DeviceAttributes
-from tcm.target.erasure_store import FORMAT, Erasure, ErasureFile
+from tcm.target.directory_store import DirectoryStore
+from tcm.target.erasure_store import FORMAT, Erasure, to_text
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED
 
@@ -237,7 +239,7 @@ async def test_protection_capacity(tmp_path: Path) -> None:
 
 
 async def test_format_unit_protection_unit_attention() -> None:
-    """SBC-4 4.10, SPC-5: the others hear that READ CAPACITY data has changed, once for each change of type."""
+    """SBC-4 5.4: the others hear that READ CAPACITY data has changed, once for each change of type."""
     async with two_initiators() as (one, two):
         await one.execute(cdb.format_unit(fmtpinfo=2, fmtdata=True), bytes(4))
         await one.test_unit_ready()
@@ -249,12 +251,13 @@ async def test_format_unit_protection_unit_attention() -> None:
 
 async def test_format_unit_protection_resumed(tmp_path: Path) -> None:
     """SBC-4 5.4: what a restart interrupts goes on to the type that was asked for."""
-    store = ErasureFile.of(str(tmp_path), "s")
-    store.save(Erasure(kind=FORMAT, protection=2, lba=1000))
+    path = tmp_path / "erasure" / "s"
+    path.parent.mkdir()
+    path.write_text(to_text(Erasure(kind=FORMAT, protection=2, lba=1000)))
     for _ in range(2):
         async with anyio.create_task_group() as group:
-            unit = LogicalUnit("disk", adapt(FileBackstore(str(tmp_path / "disk"), SIZE)), serial="s")
-            unit.eraser.store = store
+            backstore = adapt(FileBackstore(str(tmp_path / "disk"), SIZE))
+            unit = LogicalUnit("disk", backstore, serial="s", store=DirectoryStore(str(tmp_path)))
             unit.start(group)
             await unit.open()
             disk = ApplicationClient(make_target(unit).connect("naa.5001405000000001"))
@@ -266,7 +269,29 @@ async def test_format_unit_protection_resumed(tmp_path: Path) -> None:
             assert await protection(disk, 1000, BLOCKS - 1000) == INITIAL * (BLOCKS - 1000)
             disk.initiator.disconnect()
             await unit.aclose()
-        assert store.load() is None
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("kinds", [(1, 0), (0, 1), (3, 1), (2, 1), (1, 2)])
+async def test_format_unit_protection_before_data_out(disk: ApplicationClient, kinds: tuple[int, int]) -> None:
+    """SBC-4 5.4: a write that was checked before a format, and whose data comes after it, is checked again."""
+    before, after = kinds
+    for protect in (0, 1) if before else (0,):
+        await format_unit(disk, before)
+        length = 32 if before == 2 and protect else 16
+        data = pattern((520 if protect else 512) * 8)
+        held = disk.initiator.start(0, cdb.write(length, 0, 8, protect=protect), data, withheld=True)
+        await format_unit(disk, after)
+        held.deliver()
+        result = await held.wait()
+        if protect:
+            # without protection information the field is a reserved one; 32-byte CDBs and type 2 want each other
+            refused = InvalidFieldInCdb if not after else InvalidOpcode if 2 in kinds else LogicalBlockGuardCheckFailed
+            check(result, refused)
+            assert not any((await disk.read(16, 0, 8)).data_in)
+        else:
+            check(result, Status.GOOD)
+            assert (await disk.read(16, 0, 8)).data_in == data
 
 
 async def test_format_unit_protection_in_progress(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from support.protection import (
     tuples,
 )
 from support.scsi import one_initiator, pattern
+from tcm_backstores.filters.error import ErrorFilter, ErrorOptions
+from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi.sense import (
@@ -28,7 +30,9 @@ from tcm.scsi.sense import (
     LogicalBlockApplicationTagCheckFailed,
     LogicalBlockGuardCheckFailed,
     LogicalBlockReferenceTagCheckFailed,
+    SpaceAllocationFailed,
 )
+from tcm.testing import ModelBackstore
 
 pytestmark = pytest.mark.anyio
 TYPES = pytest.mark.parametrize("kind", [1, 2, 3])
@@ -216,7 +220,7 @@ async def test_read_protected_escape(disk: ApplicationClient, kind: int) -> None
 
 @TYPES
 async def test_read_protected_dpicz(disk: ApplicationClient, kind: int) -> None:
-    """SPC-5 7.5.8, DPICZ: a protect field of zero then asks for no checks; others are not touched by it."""
+    """SPC-5, Control mode page, DPICZ: a protect field of zero then asks for no checks; others are not touched by it."""
     await format_unit(disk, kind)
     await write(disk, kind, sent(kind))
     await poke(disk, LBA, b"\0" * 16)
@@ -332,7 +336,7 @@ async def test_protected_residuals(disk: ApplicationClient, kind: int) -> None:
 
 
 async def test_protected_rwwp(disk: ApplicationClient) -> None:
-    """SPC-5 7.5.8, RWWP: writes without protection information are INVALID FIELD IN CDB; reads are not."""
+    """SPC-5, Control mode page, RWWP: writes without protection information are INVALID FIELD IN CDB; reads are not."""
     await format_unit(disk, 1)
     await control(disk, rwwp=1)
     refused: type[CheckCondition] = InvalidFieldInCdb
@@ -361,3 +365,33 @@ async def test_protected_block_size() -> None:
         assert result.data_in == together(data, tuples(data, 5, size=4096), size=4096)
         await poke(disk, 7, b"\0\0\0\0")
         assert failed_at(await disk.read(16, 5, 3, expect=GUARD), GUARD) == 7
+
+
+async def test_write_protected_durable() -> None:
+    """SBC-4 5.40, FUA: data, then its protection information, both durable; without FUA a flush makes both so."""
+    store = ModelBackstore(1 << 20)
+    async with one_initiator(store, pi_prot_type=1) as disk:
+        store.calls.clear()
+        await disk.write(16, 8, pattern(1024), fua=True)
+        assert store.calls == [("writev", 4096, 1024, True), ("write_protection", 64, 16, True)]
+        store.calls.clear()
+        await disk.write(16, 8, pattern(1024))
+        await disk.execute(cdb.synchronize_cache(10))
+        assert store.calls == [("write_nowait", 4096, 1024), ("write_protection", 64, 16, False), ("flush",)]
+        store.calls.clear()
+        await disk.unmap((8, 2))
+        assert store.calls == [("write_protection", 64, 16, False), ("unmap", 4096, 1024)]
+    store = ModelBackstore(1 << 20)
+    async with one_initiator(store, pi_prot_type=1, emulate_write_cache=False) as disk:
+        store.calls.clear()
+        await disk.write_same(16, 8, 2, bytes(512))
+        assert [call[0] for call in store.calls] == ["write_zeroes", "write_protection", "flush"]
+
+
+async def test_write_protected_no_room() -> None:
+    """SBC-4 4.18: a write that finds no room leaves blocks whose protection information fits them."""
+    full = ErrorFilter(ModelBackstore(1 << 20), ErrorOptions(error="ENOSPC", operation=("write",), after=1))
+    async with one_initiator(full, pi_prot_type=1) as disk:
+        await disk.write(16, 0, DATA)
+        await disk.write(16, 0, bytes(512 * BLOCKS), expect=SpaceAllocationFailed)
+        assert (await disk.read(16, 0, BLOCKS)).data_in == DATA

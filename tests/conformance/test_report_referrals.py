@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 from support.ports import TwoPorts, two_ports
 from support.scsi import pattern
+from support.tokens import populate_data, write_data
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.referrals import parse_lba_map, report_referrals_data
+from tcm.scsi.rod_tokens import zero_token
 from tcm.scsi.sense import (
     InspectReferralsSenseDescriptors,
     InvalidFieldInCdb,
@@ -81,6 +83,8 @@ ACCESSES = {
     "ORWRITE (16)": lambda lba, blocks: (cdb.orwrite(lba, blocks), bytes(512 * blocks)),
     "PRE-FETCH (10)": lambda lba, blocks: (cdb.pre_fetch(10, lba, blocks), b""),
     "UNMAP": lambda lba, blocks: (cdb.unmap(40), cdb.unmap_parameters((5, 1), (lba, blocks))),
+    "POPULATE TOKEN": lambda lba, blocks: (cdb.populate_token(1, 48), populate_data((5, 1), (lba, blocks))),
+    "WRITE USING TOKEN": lambda lba, blocks: (cdb.write_using_token(1, 568), write_data(zero_token(), (5, 1), (lba, blocks))),
 }
 
 

@@ -1,4 +1,7 @@
-"""SANITIZE: SBC-4 5.30, sanitize operations: 4.11."""
+"""SANITIZE: SBC-4 5.30, sanitize operations: 4.11.
+
+Longer than most because an operation has to be followed from its command through failures and restarts to its end.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,9 @@ from tcm.scsi.sense import (
     WriteProtected,
 )
 from tcm.target import unit_attention
+from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import CRYPTOGRAPHIC_ERASE as CRYPTOGRAPHIC_ERASURE
-from tcm.target.erasure_store import UNKNOWN, Erasure, ErasureFile
+from tcm.target.erasure_store import UNKNOWN, Erasure, from_text, to_text
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task_management import TaskManagementFunction as Function
 
@@ -139,6 +143,19 @@ async def test_sanitize_cryptographic_erase() -> None:
         assert (await disk.read(10, 8, 1)).data_in == pattern(512)
 
 
+async def test_sanitize_cryptographic_erase_reserved_bits() -> None:
+    """SBC-4 5.30.2.4: all but IMMED and AUSE is reserved, PARAMETER LIST LENGTH is zero: INVALID FIELD IN CDB."""
+    store = EncryptedMemory()
+    async with one_initiator(store) as disk:
+        for byte in range(1, 10):
+            for bit in range(8):
+                command = bytearray(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
+                command[byte] |= 1 << bit
+                if byte > 1 or bit == 6:
+                    await disk.execute(bytes(command), expect=InvalidFieldInCdb)
+        assert store.key == 1
+
+
 async def test_sanitize_cryptographic_erase_in_the_background() -> None:
     """SBC-4 4.11: with IMMED it goes on by itself; all that touches the medium is refused until it has ended."""
     store = EncryptedMemory()
@@ -154,11 +171,10 @@ async def test_sanitize_cryptographic_erase_in_the_background() -> None:
 
 async def test_sanitize_cryptographic_erase_restart(tmp_path: Path) -> None:
     """SBC-4 4.11: what a restart has interrupted is done again."""
-    path = tmp_path / "unit.erasure"
-    ErasureFile(str(path)).save(Erasure(kind=CRYPTOGRAPHIC_ERASURE))
+    path = kept_in(tmp_path)
+    path.write_text(to_text(Erasure(kind=CRYPTOGRAPHIC_ERASURE)))
     memory = EncryptedMemory()
-    async with make_lu(memory) as unit:
-        stored(unit, path)
+    async with make_lu(memory, directory=tmp_path) as unit:
         await until_done(await connected(unit))
     assert memory.key == 2
     assert not path.exists()
@@ -431,13 +447,10 @@ async def test_sanitize_failure_immed() -> None:
         await disk.test_unit_ready(expect=SanitizeCommandFailed)
 
 
-def stored(unit: LogicalUnit, path: Path) -> ErasureFile:
-    """Give the unit a state file; it has to be done before its medium is opened, so it is loaded again."""
-    store = unit.eraser.store = ErasureFile(str(path))
-    unit.eraser.load()
-    unit.update_ready()
-    unit.eraser.resume()
-    return store
+def kept_in(directory: Path) -> Path:
+    """The file of the usual logical unit; its folder is made."""
+    (directory / "erasure").mkdir(parents=True, exist_ok=True)
+    return directory / "erasure" / "11111111-2222-3333-4444-555555555555"
 
 
 async def connected(unit: LogicalUnit) -> ApplicationClient:
@@ -448,22 +461,19 @@ async def connected(unit: LogicalUnit) -> ApplicationClient:
 
 async def test_sanitize_restart(tmp_path: Path) -> None:
     """SBC-4 4.11: after a power cycle it goes on where it was; the file that says so is gone when it is done."""
-    path = tmp_path / "state" / "unit.erasure"
+    path = kept_in(tmp_path)
     memory = GatedMemory(SIZE)
-    async with make_lu(memory) as unit:
-        stored(unit, path)
+    async with make_lu(memory, directory=tmp_path) as unit:
         disk = await connected(unit)
         memory.shut()
         await overwrite(disk, cdb.overwrite_parameters(b"\x0f", 2, invert=True), immed=True)
         await memory.until_waiting(1)
         assert path.exists()
-    saved = ErasureFile(str(path)).load()
-    assert saved == Erasure(kind="overwrite", passes=2, invert=True, block=b"\x0f" * 512, lba=2048)
+    assert from_text(path.read_text()) == Erasure(kind="overwrite", passes=2, invert=True, block=b"\x0f" * 512, lba=2048)
     assert memory.data[1 << 20 :] == bytes(SIZE - (1 << 20))
     memory = GatedMemory(SIZE)
-    async with make_lu(memory) as unit:
-        memory.shut()
-        stored(unit, path)
+    memory.shut()
+    async with make_lu(memory, directory=tmp_path) as unit:
         disk = await connected(unit)
         await disk.test_unit_ready(expect=SanitizeInProgress)
         memory.release()
@@ -475,15 +485,13 @@ async def test_sanitize_restart(tmp_path: Path) -> None:
 
 async def test_sanitize_restart_after_failure(tmp_path: Path) -> None:
     """SBC-4 4.11: a failure is not forgotten; nor is the mode it happened in."""
-    path = tmp_path / "unit.erasure"
+    path = kept_in(tmp_path)
     memory = GatedMemory(SIZE)
-    async with make_lu(memory) as unit:
-        stored(unit, path)
+    async with make_lu(memory, directory=tmp_path) as unit:
         disk = await connected(unit)
         memory.failure = OSError(5, "Input/output error")
         await disk.execute(cdb.sanitize(BLOCK_ERASE, ause=True), expect=SanitizeCommandFailed)
-    async with make_lu() as unit:
-        stored(unit, path)
+    async with make_lu(directory=tmp_path) as unit:
         disk = await connected(unit)
         await disk.read(10, 0, 1, expect=SanitizeCommandFailed)
         await disk.execute(cdb.sanitize(EXIT_FAILURE_MODE))
@@ -497,10 +505,9 @@ async def test_sanitize_restart_after_failure(tmp_path: Path) -> None:
 )  # fmt: skip
 async def test_sanitize_restart_damaged(tmp_path: Path, text: str) -> None:
     """SBC-4 4.11: a file that makes no sense is not taken for a medium that is fine."""
-    path = tmp_path / "unit.erasure"
+    path = kept_in(tmp_path)
     path.write_text(text)
-    async with make_lu() as unit:
-        stored(unit, path)
+    async with make_lu(directory=tmp_path) as unit:
         disk = await connected(unit)
         await disk.read(10, 0, 1, expect=SanitizeCommandFailed)
         await disk.execute(cdb.sanitize(BLOCK_ERASE))
@@ -510,12 +517,11 @@ async def test_sanitize_restart_damaged(tmp_path: Path, text: str) -> None:
 
 async def test_sanitize_state_cannot_be_kept(tmp_path: Path) -> None:
     """SBC-4 4.11: what would be forgotten by a power cycle is not begun."""
-    (tmp_path / "file").write_text("")
-    async with make_lu() as unit:
+    async with make_lu(directory=tmp_path) as unit:
         disk = await connected(unit)
         await disk.identify()
         await disk.write(10, 0, pattern(512))
-        unit.eraser.store = ErasureFile(str(tmp_path / "file" / "unit.erasure"))
+        (tmp_path / "erasure").write_text("in the way of a directory")
         await disk.execute(cdb.sanitize(BLOCK_ERASE), expect=InternalTargetFailure)
         assert (await disk.read(10, 0, 1)).data_in == pattern(512)
 
@@ -523,11 +529,10 @@ async def test_sanitize_state_cannot_be_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runs_first", [False, True])
 async def test_sanitize_restart_when_opened(tmp_path: Path, runs_first: bool) -> None:
     """SBC-4 4.11: a unit that finds the file when it is opened goes on by itself, and is not ready before it is done."""
-    store = ErasureFile.of(str(tmp_path), "serial/1")
-    store.save(Erasure(kind="overwrite", block=b"\x55" * 512, lba=2048))
+    path = kept_in(tmp_path)
+    path.write_text(to_text(Erasure(kind="overwrite", block=b"\x55" * 512, lba=2048)))
     memory = GatedMemory(SIZE)
-    unit = LogicalUnit("disk", memory, serial="11111111-2222-3333-4444-555555555555")
-    unit.eraser.store = store
+    unit = LogicalUnit("disk", memory, serial=path.name, store=DirectoryStore(str(tmp_path)))
     async with anyio.create_task_group() as task_group:
         if runs_first:
             unit.start(task_group)
@@ -539,16 +544,14 @@ async def test_sanitize_restart_when_opened(tmp_path: Path, runs_first: bool) ->
             while not unit.ready:
                 await anyio.sleep(0.005)
         assert memory.data == bytes(1 << 20) + b"\x55" * (SIZE - (1 << 20))
-        assert store.load() is None
+        assert not path.exists()
         await unit.aclose()
 
 
 async def test_sanitize_restart_cannot_go_on(tmp_path: Path) -> None:
     """SBC-4 4.11: a unit that is write protected meanwhile, or has other blocks, counts as one whose sanitizing failed."""
     for read_only, size in ((True, 512), (False, 4096)):
-        path = tmp_path / "unit.erasure"
-        ErasureFile(str(path)).save(Erasure(kind="overwrite", block=bytes(size)))
-        async with make_lu(read_only=read_only) as unit:
-            stored(unit, path)
+        kept_in(tmp_path).write_text(to_text(Erasure(kind="overwrite", block=bytes(size))))
+        async with make_lu(read_only=read_only, directory=tmp_path) as unit:
             disk = await connected(unit)
             await disk.read(10, 0, 1, expect=SanitizeCommandFailed)

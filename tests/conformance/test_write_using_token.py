@@ -353,6 +353,31 @@ async def test_write_using_token_aborted() -> None:
         await client.write_token(token, (0, 8))
 
 
+@pytest.mark.parametrize("zeroes", [False, True])
+async def test_write_using_token_destination_shrinks_meanwhile(monkeypatch: pytest.MonkeyPatch, zeroes: bool) -> None:
+    """SBC-4, Logical block access: nothing is written beyond the capacity, whatever it was when the command came."""
+    monkeypatch.setattr(copier, "WINDOW", 8192)
+    monkeypatch.setattr(copier, "STRIDE", 8192)
+    target = GatedMemory()
+    async with bench(None, target) as units, anyio.create_task_group() as tasks:
+        await fill(units)
+        token = zero_token() if zeroes else await units.source.populate((0, 48))
+        target.data[:] = pattern(1 << 20, 2)
+        target.shut()
+        copy = partial(units.destination.write_token, token, (0, 48), expect=CopyTargetDeviceDataUnderrun)
+        tasks.start_soon(copy)
+        await target.until_waiting(1)
+        monkeypatch.setattr(target, "size", lambda: 32 * 512)
+        logical_unit(units.destination).check_size()
+        target.release()
+        await anyio.wait_all_tasks_blocked()
+        assert target.data[8192:] == pattern(1 << 20, 2)[8192:]
+        assert target.data[:8192] != pattern(1 << 20, 2)[:8192]
+        await units.destination.request_sense()
+        await units.other_destination.request_sense()
+        assert (await units.destination.information(2)).count == 16
+
+
 @pytest.mark.parametrize("flags", [0, 1])
 async def test_write_using_token_copy_operation_abort(flags: int) -> None:
     """SPC-5, The COPY OPERATION ABORT command: in the foreground or in the background, nothing is written afterwards."""

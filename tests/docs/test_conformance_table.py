@@ -19,6 +19,11 @@ def test_every_command_has_a_clause():
     assert not missing, f"docs/conformance_table.py CLAUSES does not know {missing}"
 
 
+def test_every_clause_is_of_a_command():
+    titles = {table.name_of(command).title for command in COMMANDS}
+    assert set(table.STANDARDS) == titles
+
+
 def test_every_command_has_tests():
     assert not table.untested(), (
         "each needs a tests/conformance test_<command>_<aspect>, <command> as in docs/conformance_table.py"

@@ -1,4 +1,7 @@
-"""The login phase against a sans-IO initiator: every stage path, every status code, every way to send it."""
+"""The login phase against a sans-IO initiator: every stage path, every status code, every way to send it.
+
+Longer than most because it follows one state machine through all of its table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The socket loop over real TCP on both event loops, driven by an initiator in a worker thread."""
+"""The socket loop over real TCP on both event loops, driven by an initiator in a worker thread.
+
+Longer than most because all of it shares that initiator and that loop.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 from anyio import to_thread
 from support import raw_iscsi
 from support.memory import GatedMemory
+from support.protection import together, tuples
 from support.raw_iscsi import Initiator, LoginFailed, Outcome
 from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
@@ -141,6 +145,32 @@ async def test_extended_cdb(digests: str) -> None:
                 assert refused.sense[15:18] == b"\xc0\0\x10"
                 assert i.command(asked[:20], read=64).sense[15:18] == b"\xc0\0\x14"
                 assert i.read(100, 1).data == pattern(512 * 100)[:512]
+
+        await apart(work)
+
+
+async def test_extended_cdb_with_protection_information() -> None:
+    """SBC-4 4.21.2.4: READ (32) and WRITE (32) in an AHS, immediate and solicited; transfer lengths count 520-byte blocks."""
+    blocks = 400
+    data = pattern(512 * blocks)
+    kept = tuples(data, 7, 0x1122)
+    whole = together(data, kept)
+    async with served() as t:
+
+        def work() -> None:
+            with t.login(FirstBurstLength="8192") as i:
+                assert i.command(cdb.format_unit(fmtpinfo=3, fmtdata=True), write=bytes(4)).status == 0
+                for first, count in ((0, 3), (3, blocks - 3)):
+                    command = cdb.write(32, 1000 + first, count, protect=1, reference=7 + first)
+                    outcome = i.command(command, write=whole[first * 520 : (first + count) * 520])
+                    assert (outcome.status, outcome.residual) == (0, 0)
+                outcome = i.command(cdb.read(32, 1000, blocks, protect=1, reference=7), read=len(whole) + 9)
+                assert (outcome.status, outcome.data) == (0, whole)
+                assert (outcome.residual, outcome.overflow) == (9, False)
+                outcome = i.command(cdb.read(32, 1001, 2, protect=1, reference=7), read=1040)
+                assert (outcome.status, outcome.sense_key, outcome.asc) == (2, 0xB, (0x10, 3))
+                assert outcome.sense[3:7] == (1001).to_bytes(4)
+                assert i.read(1000, blocks).data == data
 
         await apart(work)
 

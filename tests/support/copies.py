@@ -10,7 +10,7 @@ from tcm_loopback.commands import ApplicationClient, Expected
 from tcm_loopback.transport import Result
 
 from tcm.scsi.sense import Status
-from tcm.target.device_server.identification import unit_designators
+from tcm.target.device_designators import unit_designators
 
 STATUS_LID1, OPERATING_PARAMETERS, FAILURE_DETAILS, STATUS_LID4 = 0, 3, 4, 5
 LID = [False, True]

@@ -36,7 +36,9 @@ class Piecemeal(BackstoreFilter):
     """
 
     concurrency = Concurrency.PARALLEL
-    passed_through = frozenset({"size", "flush", "unmap", "write_zeroes", "extents"})
+    passed_through = frozenset(
+        {"size", "flush", "unmap", "write_zeroes", "extents", "read_protection", "write_protection", "protection_label"}
+    )
 
     def __init__(self, inner: Backstore, quick: Backstore | None, seed: int) -> None:
         super().__init__(inner)
@@ -84,11 +86,11 @@ STORES: dict[str, Callable[[Path], Backstore | BlockingBackstore]] = {
     "ramdisk": lambda _: RamdiskBackstore(BLOCKS * 512),
     "fileio": lambda path: FileBackstore(str(path / "disk"), BLOCKS * 512),
     "delayed fileio": lambda path: delayed(FileBackstore(str(path / "disk"), BLOCKS * 512)),
-    "delayed ramdisk": lambda _: delayed(RamdiskBackstore(BLOCKS * 512)),
+    "fickle ramdisk": lambda _: delayed(RamdiskBackstore(BLOCKS * 512), fickle=True),
     "fickle fileio": lambda path: delayed(FileBackstore(str(path / "disk"), BLOCKS * 512), fickle=True),
 }
-"""Backstores by name; the delayed ones never answer inline, so every command can meet every other halfway; the fickle one
-does so half of the time, so that the express lane opens and closes between them."""
+"""Backstores by name; the delayed ones never answer inline, so every command can meet every other halfway; the fickle ones
+do so half of the time, so that the express lane opens and closes between them."""
 
 
 @asynccontextmanager

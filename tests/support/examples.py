@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from support.reservations import move_parameters, parameters, sas
+from support.copies import cscd_of
+from support.reservations import SPEC_I_PT, move_parameters, parameters, sas, specified
 from support.scsi import SECOND, logical_unit
 from support.tokens import populate_data, write_data
 from tcm_loopback import cdb, copy_cdb
@@ -22,6 +23,7 @@ from tcm.scsi.persistent_reservations import OutAction, ReservationType
 from tcm.target.persistent_reservations import Registration, State
 
 KEY, OTHER_KEY = 0xA1, 0xB2
+THIRD = "naa.5001405000000003"
 KIND = ReservationType.WRITE_EXCLUSIVE
 ZERO_TOKEN = bytes.fromhex("ffff0001 0000 01f8") + bytes(504)
 """The block device zero ROD token: it stands for zeroes, and is always valid."""
@@ -158,8 +160,35 @@ TELL_ONCE = {"RECEIVE COPY STATUS (LID1)", "RECEIVE COPY FAILURE DETAILS (LID1)"
 """What they return is discarded when it has been told; tests of their own cut it."""
 
 
+def _copy_with_cscds(client: ApplicationClient, *, lid4: bool) -> Example:
+    """EXTENDED COPY that names the unit by a CSCD descriptor, twice."""
+    cscds = 2 * cscd_of(client)
+    first = 1 if lid4 else 0
+    segment = copy_cdb.block_to_block(first, 0, first + 1, 64, 8)
+    build = copy_cdb.lid4_parameters if lid4 else copy_cdb.lid1_parameters
+    return _made(lambda length: copy_cdb.extended_copy(length, lid4=lid4), build(cscds, segment), (10, 4))
+
+
+MORE_LISTS: dict[str, Callable[[ApplicationClient], Example]] = {
+    "FORMAT UNIT, long header": lambda _: _made(lambda _: cdb.format_unit(fmtdata=True, longlist=True), bytes(8), None),
+    "FORMAT UNIT, protection information": lambda _: _made(
+        lambda _: cdb.format_unit(fmtdata=True, fmtpinfo=0b10), bytes(4), None
+    ),
+    "PERSISTENT RESERVE OUT, REGISTER, SPEC_I_PT": lambda _: _made(
+        lambda length: cdb.persistent_reserve_out(OutAction.REGISTER, 0, length),
+        parameters(0, KEY, flags=SPEC_I_PT, more=specified(sas(SECOND), sas(THIRD))),
+        (5, 4),
+    ),
+    "EXTENDED COPY (LID1), CSCDs": lambda client: _copy_with_cscds(client, lid4=False),
+    "EXTENDED COPY (LID4), CSCDs": lambda client: _copy_with_cscds(client, lid4=True),
+}
+"""Other lists of the same commands, made for a unit; the name begins with the row's."""
+
+
 def example_for(client: ApplicationClient, name: str) -> Example:
-    """The example of a row, for a unit: REGISTER AND MOVE names the target port that there is."""
+    """The example of that name, for a unit: REGISTER AND MOVE names the target port that there is."""
+    if name in MORE_LISTS:
+        return MORE_LISTS[name](client)
     example = PARAMETER_LISTS[name]
     if not name.endswith("REGISTER AND MOVE"):
         return example

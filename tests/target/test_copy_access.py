@@ -9,7 +9,7 @@ from tcm_loopback.commands import ApplicationClient
 from tcm.scsi.asymmetric_access import REFUSED, AccessState
 from tcm.scsi.sense import CheckCondition, LogicalUnitNotSupported, WriteProtected
 from tcm.target.copy_access import ReachableUnits, admit
-from tcm.target.device_server.identification import unit_designators
+from tcm.target.device_designators import unit_designators
 from tcm.target.nexus import ITLNexus
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,8 @@ from tcm.scsi.lun import REPORT_LUNS_WELL_KNOWN
 from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import InitiatorPort, TargetDevice
-from tcm.target.device_server.identification import port_designators, standard_data
+from tcm.target.device_designators import port_designators
+from tcm.target.device_server.identification import standard_data
 
 pytestmark = pytest.mark.anyio
 

@@ -24,7 +24,8 @@ from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, NotReady, P
 from tcm.target import unit_attention
 from tcm.target.attributes import DeviceAttributes, Identity, block_limits
 from tcm.target.device_server.unmap import block_runs
-from tcm.target.logical_unit import LOST_PORTS_KEPT, LogicalUnit
+from tcm.target.logical_unit import LogicalUnit
+from tcm.target.lost_ports import LOST_PORTS_KEPT
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +132,7 @@ async def test_only_so_many_lost_ports_are_remembered() -> None:
     async with one_initiator() as disk:
         unit = logical_unit(disk)
         for number in range(LOST_PORTS_KEPT + 5):
-            unit.remember_loss((f"naa.{number}", None, 1))
+            unit.lost_ports.remember((f"naa.{number}", None, 1))
         assert len(unit.lost_ports) == LOST_PORTS_KEPT
         assert ("naa.4", None, 1) not in unit.lost_ports
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+from pathlib import Path
 
 import pytest
 from support.memory import GatedMemory
@@ -26,8 +26,9 @@ from tcm.scsi.sense import (
 )
 from tcm.target.device_server import HANDLERS
 from tcm.target.logical_unit import LogicalUnit
-from tcm.target.mode_parameters import ModeFile, ModeParameters
 from tcm.target.task_management import TaskManagementFunction
+from tcm.testing import MemoryStore
+from tcm.testing.memory_store import Values
 
 pytestmark = pytest.mark.anyio
 
@@ -51,9 +52,7 @@ def test_every_command_has_its_handler():
 
 async def test_saved_values_survive(tmp_path):
     """SPC-5 6.12: SP saves; a logical unit made anew starts with what was saved, not with the defaults."""
-    path = str(tmp_path / "mode.json")
-    async with make_lu() as unit:
-        unit.mode_parameters = ModeParameters(unit, ModeFile(path))
+    async with make_lu(directory=tmp_path) as unit:
         client = await connect(unit)
         assert (await client.mode_sense(6, 0x0A, dbd=True))[4] == 0x8A, "PS"
         await client.mode_select(6, parameters(unit, CONTROL, swp=1), sp=True)
@@ -63,8 +62,7 @@ async def test_saved_values_survive(tmp_path):
         assert not unit.write_protected
         unit.mode_parameters.reset()
         assert unit.write_protected
-    async with make_lu() as unit:
-        unit.mode_parameters = ModeParameters(unit, ModeFile(path))
+    async with make_lu(directory=tmp_path) as unit:
         client = await connect(unit)
         await client.write(10, 0, pattern(512), expect=WriteProtected)
         assert not (await client.mode_sense(6, 0x0A, dbd=True, control=2))[4 + 4] & 0x08
@@ -72,47 +70,23 @@ async def test_saved_values_survive(tmp_path):
 
 async def test_a_full_disk_saves_nothing(tmp_path):
     """The command says that it failed, and the saved values are still those that are kept."""
-    (tmp_path / "file").touch()
-    async with make_lu() as unit:
-        unit.mode_parameters = ModeParameters(unit, ModeFile(str(tmp_path / "file" / "mode.json")))
+    (tmp_path / "mode").touch()
+    async with make_lu(directory=tmp_path) as unit:
         client = await connect(unit)
         await client.mode_select(6, parameters(unit, CONTROL, d_sense=1), sp=True, expect=InternalTargetFailure)
         assert not (await client.mode_sense(6, 0x0A, dbd=True, control=3))[4 + 2] & 0x04
 
 
-async def test_one_saves_at_a_time():
-    """Two nexuses that save at once do not write one file together."""
-
-    class Slow:
-        inside = 0
-        kept: tuple[dict[str, dict[str, int]], ...] = ()
-
-        def load(self):
-            return {}
-
-        def save(self, fields):
-            self.inside += 1
-            time.sleep(0.02)
-            assert self.inside == 1
-            self.inside -= 1
-            self.kept = (*self.kept, fields)
-
-    store = Slow()
-    async with make_lu() as unit:
-        unit.mode_parameters = ModeParameters(unit, store)
+async def test_what_two_save_at_once_is_kept_together():
+    values = Values()
+    async with make_lu(store=MemoryStore(values)) as unit:
         client = await connect(unit)
         lists = [parameters(unit, CONTROL, d_sense=1), parameters(unit, CONTROL, tas=0)]
         handles = [client.initiator.start(0, cdb.mode_select(6, len(each), sp=True), each) for each in lists]
         for handle in handles:
             check(await handle.wait(), Status.GOOD)
-    assert len(store.kept) == 2
-    assert store.kept[-1] == unit.mode_parameters.values.saved_fields()
-
-
-def test_each_logical_unit_has_its_file(tmp_path):
-    store = ModeFile.of(str(tmp_path / "mode"), "../a b/1")
-    store.save({})
-    assert [entry.name for entry in (tmp_path / "mode").iterdir()] == ["..%2Fa%20b%2F1.json"]
+        kept = values.entries[f"mode/{unit.serial}"].value
+        assert json.loads(kept) == unit.mode_parameters.values.saved_fields()
 
 
 async def test_nothing_can_be_saved_without_a_store():
@@ -122,26 +96,24 @@ async def test_nothing_can_be_saved_without_a_store():
         assert (await client.mode_sense(6, 0x0A, dbd=True))[4] == 0x0A
 
 
+def kept_in(directory: Path) -> Path:
+    """The file of the usual logical unit; its folder is made."""
+    (directory / "mode").mkdir()
+    return directory / "mode" / "11111111-2222-3333-4444-555555555555"
+
+
 @pytest.mark.parametrize("content", ["", "[1]", '{"0a/00": 7}', "\xff"])
-def test_a_spoilt_file_is_ignored(tmp_path, content, caplog):
-    path = tmp_path / "mode.json"
-    path.write_text(content, encoding="latin-1")
-    assert ModeFile(str(path)).load() == {}
-    assert "ignored" in caplog.text
+async def test_a_spoilt_file_is_ignored(tmp_path, content, caplog):
+    kept_in(tmp_path).write_text(content, encoding="latin-1")
+    async with make_lu(directory=tmp_path) as unit:
+        assert "saved mode parameters are ignored" in caplog.text
+        assert unit.mode_parameters.values.current == unit.mode_parameters.values.default
+        await unit.mode_parameters.save()
 
 
-def test_a_file_that_is_not_there_is_no_matter(tmp_path, caplog):
-    assert ModeFile(str(tmp_path / "none")).load() == {}
-    assert not caplog.text
-
-
-def test_saving_replaces_the_file(tmp_path):
-    path = tmp_path / "mode.json"
-    store = ModeFile(str(path))
-    store.save({"0a/00": {"swp": 1}})
-    store.save({"0a/00": {"swp": 0}})
-    assert json.loads(path.read_text()) == {"0a/00": {"swp": 0}} == store.load()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["mode.json"]
+async def test_a_file_that_is_not_there_is_no_matter(tmp_path, caplog):
+    async with make_lu(directory=tmp_path):
+        assert not caplog.text
 
 
 @pytest.mark.parametrize("key, fields", [(CACHING, {"wce": 0}), (CONTROL, {"swp": 1})])
@@ -299,9 +271,8 @@ async def test_commands_that_are_switched_off_are_not_reported():
 
 @pytest.mark.parametrize("value", [[], 2.0, True, "1", None, 1 << 9])
 async def test_a_saved_value_that_cannot_be_is_passed_over(tmp_path, value):
-    path = tmp_path / "mode.json"
-    path.write_text(json.dumps({"0a/00": {"ua_intlck_ctrl": value, "swp": value, "d_sense": 1}}))
-    async with make_lu() as unit:
-        parameters = ModeParameters(unit, ModeFile(str(path)))
+    kept_in(tmp_path).write_text(json.dumps({"0a/00": {"ua_intlck_ctrl": value, "swp": value, "d_sense": 1}}))
+    async with make_lu(directory=tmp_path) as unit:
+        parameters = unit.mode_parameters
         assert (parameters.unit_attention_interlock, parameters.software_write_protect) == (0, False)
         assert parameters.descriptor_sense

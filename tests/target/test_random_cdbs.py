@@ -12,6 +12,7 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi.command import Command
 from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.protection import PROTECTED_COMMANDS, WITH_PROTECT_FIELD
 from tcm.scsi.sense import SenseKey, Status
 
 pytestmark = pytest.mark.anyio
@@ -38,8 +39,8 @@ def random_cdb(command: Command, chance: random.Random) -> bytes:
     return bytes(cdb)
 
 
-async def outcome_is_known(client: ApplicationClient, cdb: bytes, chance: random.Random) -> None:
-    data = chance.randbytes(chance.choice((0, 1, 4, 8, 24, 512, 1024, 4096)))
+async def outcome_is_known(client: ApplicationClient, cdb: bytes, chance: random.Random, keys: set[SenseKey] = KEYS) -> None:
+    data = chance.randbytes(chance.choice((0, 1, 4, 8, 24, 512, 520, 1024, 1040, 4096)))
     result = await client.execute(
         cdb, data, read_length=chance.choice((0, 1, 36, 512, 1 << 20)), write_length=chance.choice((None, 0)), expect=None
     )
@@ -49,7 +50,7 @@ async def outcome_is_known(client: ApplicationClient, cdb: bytes, chance: random
     assert result.status in known, cdb.hex(" ")
     if result.status is Status.CHECK_CONDITION:
         assert result.sense is not None
-        assert result.sense.key in KEYS, f"{cdb.hex(' ')}: {result.sense}"
+        assert result.sense.key in keys, f"{cdb.hex(' ')}: {result.sense}"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -58,6 +59,18 @@ async def test_any_bits(command, tmp_path):
     async with one_initiator(removable=True, directory=tmp_path) as client:
         for _ in range(ROUNDS):
             await outcome_is_known(client, random_cdb(command, chance), chance)
+
+
+PROTECTED = [command for command in COMMANDS if command.handler in WITH_PROTECT_FIELD or command.name == "UNMAP"]
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+async def test_any_bits_with_protection_information(kind):
+    chance = random.Random(kind)
+    async with one_initiator(pi_prot_type=kind) as client:
+        for number in range(600):
+            command = PROTECTED_COMMANDS.get(PROTECTED[number % len(PROTECTED)].name, PROTECTED[number % len(PROTECTED)])
+            await outcome_is_known(client, random_cdb(command, chance), chance, {*KEYS, SenseKey.ABORTED_COMMAND})
 
 
 async def test_any_bytes_one_after_the_other(tmp_path):

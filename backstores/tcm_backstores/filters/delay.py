@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent
+from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent
 from tcm.filter import BackstoreFilter
 from tcm.plugin_types import API_VERSION, FilterType, option
 
@@ -83,6 +83,9 @@ class DelayFilter(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         await self._delay(self._other)
         return await self.inner.extents(offset, length)
+
+    async def allocation(self) -> Allocation | None:
+        return await self.inner.allocation()
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         await self._delay(self._read)

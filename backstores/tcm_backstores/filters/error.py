@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Buffer, Concurrency, ConfigError, Extent
+from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Concurrency, ConfigError, Extent
 from tcm.filter import BackstoreFilter
 from tcm.options import suggestion
 from tcm.plugin_types import API_VERSION, FilterType, option
@@ -141,6 +141,9 @@ class ErrorFilter(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         self._check("extents", offset, length)
         return await self.inner.extents(offset, length)
+
+    async def allocation(self) -> Allocation | None:
+        return await self.inner.allocation()
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         self._check_without_range("read_protection")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tcm.backstore import Backstore, Buffer, Concurrency, Extent
+from tcm.backstore import Allocation, Backstore, Buffer, Concurrency, Extent
 from tcm.filter import BackstoreFilter
 from tcm.plugin_types import API_VERSION, FilterType, option
 
@@ -91,6 +91,9 @@ class LogFilter(BackstoreFilter):
     async def extents(self, offset: int, length: int) -> list[Extent]:
         with self._logged(f"extents offset={offset} length={length}"):
             return await self.inner.extents(offset, length)
+
+    async def allocation(self) -> Allocation | None:
+        return await self.inner.allocation()
 
     async def read_protection(self, buffer: memoryview, offset: int) -> None:
         with self._logged(f"read_protection offset={offset} length={len(buffer)}"):

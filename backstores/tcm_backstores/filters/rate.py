@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import Backstore, Buffer, Capabilities, Concurrency, ConfigError
+from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, ConfigError
 from tcm.filter import BackstoreFilter
 from tcm.plugin_types import API_VERSION, FilterType, option
 
@@ -127,6 +127,9 @@ class RateFilter(BackstoreFilter):
             await bucket.take(1)
         for bucket in volumes:
             await bucket.take(length)
+
+    async def allocation(self) -> Allocation | None:
+        return await self.inner.allocation()
 
     async def erase_key(self) -> None:
         await self._wait(self._write_requests, (), 0)

@@ -1,5 +1,7 @@
 """``readonly``: nothing reaches the medium but reads."""
 
+# ruff: noqa: ARG002  # a write is refused whatever it is
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -19,22 +21,22 @@ class ReadonlyFilter(BackstoreFilter):
     concurrency = Concurrency.PARALLEL
     passed_through = frozenset({"size", "readv", "flush", "extents", "read_nowait", "read_protection", "protection_label"})
 
-    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:  # noqa: ARG002  refused whatever it is
+    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:
         raise BackstoreError(BackstoreErrorKind.READ_ONLY, offset=offset)
 
-    async def unmap(self, offset: int, length: int) -> None:  # noqa: ARG002
+    async def unmap(self, offset: int, length: int) -> None:
         raise BackstoreError(BackstoreErrorKind.READ_ONLY, offset=offset)
 
-    async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool, fua: bool = False) -> None:  # noqa: ARG002
+    async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool, fua: bool = False) -> None:
         raise BackstoreError(BackstoreErrorKind.READ_ONLY, offset=offset)
 
-    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:  # noqa: ARG002
+    async def write_protection(self, data: Buffer, offset: int, fua: bool = False) -> None:
         raise BackstoreError(BackstoreErrorKind.READ_ONLY)
 
-    async def set_protection(self, length: int, label: bytes) -> None:  # noqa: ARG002
+    async def set_protection(self, length: int, label: bytes) -> None:
         raise BackstoreError(BackstoreErrorKind.READ_ONLY)
 
-    def write_nowait(self, buffers: Sequence[Buffer], offset: int) -> bool:  # noqa: ARG002
+    def write_nowait(self, buffers: Sequence[Buffer], offset: int) -> bool:
         return False
 
     def capabilities(self) -> Capabilities:

@@ -152,7 +152,7 @@ class Policy:
                 )
         raise LoginError(LoginStatus.NOT_FOUND, f"no target {target_name} at this portal")
 
-    def discovery_target(self, identity: LoginIdentity) -> LoginTarget:  # noqa: ARG002
+    def discovery_target(self, identity: LoginIdentity) -> LoginTarget:  # noqa: ARG002  # whoever asks
         """Discovery speaks for every group behind the portal."""
         tag = self.binding.groups[0].tag if self.binding.groups else 1
         return LoginTarget(handle=None, portal_group_tag=tag, command_window=DISCOVERY_WINDOW)
@@ -183,7 +183,7 @@ class Policy:
             raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "authentication is required but no userid is configured")
         return as_credentials(auth)
 
-    def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:  # noqa: ARG002
+    def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:  # noqa: ARG002  # to anybody
         """The portal group's ``param/``."""
         return target.handle.parameters.offers() if target.handle is not None else {}
 
@@ -209,7 +209,7 @@ class Policy:
             max_cmd_sn=found.max_cmd_sn,
         )
 
-    def allocate_tsih(self, target: LoginTarget, identity: LoginIdentity) -> int:  # noqa: ARG002
+    def allocate_tsih(self, target: LoginTarget, identity: LoginIdentity) -> int:  # noqa: ARG002  # for anybody
         """A handle no other session has."""
         return self.registry.new_tsih()
 

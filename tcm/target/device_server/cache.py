@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi.sense import CommandTerminated
+from tcm.scsi.sense import CommandTerminated, Status
 from tcm.target.device_server.blocks import check_range, lba_and_blocks
 from tcm.target.device_server.handler import Handler
 from tcm.target.medium import CHUNK
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IMMED = 0x02
 PRE_FETCH_BYTES = 16 << 20
-"""What a PRE-FETCH reads at most; nobody is promised that it stays in the cache, so its status is GOOD, not CONDITION MET."""
+"""What a PRE-FETCH reads at most: the capacity of the cache, as far as the command is concerned."""
 
 
 def _prepare(task: Task) -> int:
@@ -43,15 +43,20 @@ def _synchronize_cache(task: Task) -> Coroutine[Any, Any, None] | None:
 
 
 def _pre_fetch(task: Task) -> Coroutine[Any, Any, None] | None:
+    """CONDITION MET if all of it fits the cache (SBC-4, PRE-FETCH (10) command), GOOD if not all of it is read, or cached."""
     lu = task.logical_unit
     assert lu is not None
-    lba, blocks = task.parameters
-    blocks = min(blocks, PRE_FETCH_BYTES >> lu.block_shift)
-    if not task.cdb[1] & IMMED:
+    lba, wanted = task.parameters
+    blocks = min(wanted, PRE_FETCH_BYTES >> lu.block_shift)
+    immediate = bool(task.cdb[1] & IMMED)
+    if immediate and lu.reading_ahead:  # one at a time: nobody waits for them, so nobody would stop asking
+        return None
+    if blocks == wanted and lu.medium.nowait:  # a backstore that answers at once does so from a cache, or is memory
+        task.status = Status.CONDITION_MET
+    if not immediate:
         return _read_ahead(lu, lba, blocks)
-    if not lu.reading_ahead:  # one at a time: nobody waits for them, so nobody would stop asking
-        lu.reading_ahead = True
-        lu.running.spawn_alone(_read_ahead_quietly(lu, lba, blocks))
+    lu.reading_ahead = True
+    lu.running.spawn_alone(_read_ahead_quietly(lu, lba, blocks))
     return None
 
 

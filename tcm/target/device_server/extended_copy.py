@@ -141,8 +141,9 @@ class _Run:
         field = segment_pointer(fields.identifier, in_segment=True)
         cscd = self.parameters.cscds.get(identifier)
         if cscd is None:
-            in_header = self.parameters.cscds and identifier < min(self.parameters.cscds)
-            raise (CopyFieldInvalid if in_header else UnreachableCopyTarget)(number, pointer=field)
+            if identifier < self.parameters.first_cscd:
+                raise CopyFieldInvalid(number, pointer=field)
+            raise UnreachableCopyTarget(number, pointer=field)
         assert self._units is not None
         found = self._units.find(cscd.designator, write=side is Side.DESTINATION)
         pointer = segment_pointer(cscd.offset, in_segment=False)

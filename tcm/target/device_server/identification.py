@@ -9,11 +9,9 @@ from tcm.backstore import Support
 from tcm.scsi import designators, rod_token_limits, third_party_copy, vpd
 from tcm.scsi.command import Feature
 from tcm.scsi.command_table import rows
-from tcm.scsi.designators import Association
 from tcm.scsi.inquiry import (
     DeviceType,
     PeripheralQualifier,
-    ProtocolIdentifier,
     peripheral,
     standard_inquiry_data,
     version_descriptors,
@@ -21,21 +19,13 @@ from tcm.scsi.inquiry import (
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
 from tcm.target import rod_tokens
 from tcm.target.copy_manager import MAXIMUM_COPIES
+from tcm.target.device_designators import port_designators, protocol_of, unit_designators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus, ITNexus
-
-
-_PROTOCOLS: dict[int, ProtocolIdentifier] = {protocol.value: protocol for protocol in ProtocolIdentifier}
-
-
-def protocol_of(nexus: ITNexus) -> ProtocolIdentifier | None:
-    """The transport protocol, which the initiator port's TransportID names; ``None`` without one, or for one not known here."""
-    transport_id = nexus.initiator_port.transport_id
-    return _PROTOCOLS.get(transport_id[0] & 0x0F) if transport_id else None
 
 
 def standard_data(itl: ITLNexus) -> bytes:
@@ -54,27 +44,6 @@ def standard_data(itl: ITLNexus) -> bytes:
         third_party_copy=Feature.THIRD_PARTY_COPY in lu.features,
         versions=version_descriptors(protocol_of(itl.nexus)),
     )
-
-
-def port_designators(nexus: ITNexus) -> list[designators.Designator]:
-    """The target port's and the target device's designators."""
-    group, protocol = nexus.target_portal_group, protocol_of(nexus)
-    name = group.target.name
-    # an iSCSI target port is a portal group of its target (RFC 7143 4.2.7.1); elsewhere the target's name is the port's
-    port_name = f"{name},t,0x{group.tag:04x}" if protocol is ProtocolIdentifier.ISCSI else name
-    return [
-        designators.relative_target_port(group.relative_target_port_identifier, protocol),
-        designators.scsi_name_string(port_name, Association.TARGET_PORT, protocol),
-        designators.scsi_name_string(name, Association.TARGET_DEVICE, protocol),
-    ]
-
-
-def unit_designators(lu: LogicalUnit) -> list[designators.Designator]:
-    """The logical unit's own designators."""
-    return [
-        designators.naa_6(lu.serial, lu.identity.company_id),
-        designators.t10_vendor_id(lu.identity.vendor, lu.identity.product, lu.serial),
-    ]
 
 
 def _device_identification(itl: ITLNexus) -> bytes:
@@ -112,6 +81,7 @@ def _logical_block_provisioning(lu: LogicalUnit) -> bytes:
         write_same_16=lu.unmap_with_write_same,
         write_same_10=lu.unmap_with_write_same,
         reads_zeroes=lu.provisioned and lu.unmapped_reads_zero,
+        threshold_exponent=lu.provisioning.exponent,
     )
 
 

@@ -19,11 +19,11 @@ from tcm.scsi.log_select import parse_log_select
 from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
-from tcm.target.log_page_table import LOG_PAGES, listed_pages
+from tcm.target.log_page_table import listed_pages, pages_of
 from tcm.target.unit_attention import LOG_PARAMETERS_CHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
@@ -35,6 +35,21 @@ _PCR, _SP = 0x02, 0x01
 def _log_sense(task: Task) -> Coroutine[Any, Any, None] | None:
     lu = task.logical_unit
     assert lu is not None
+    key = (task.cdb[2] & 0x3F, task.cdb[3])
+    definition = pages_of(lu).get(key)
+    if definition is not None and definition.provisioning:
+        return _log_sense_provisioning(task, lu)
+    return _give_page(task, lu)
+
+
+async def _log_sense_provisioning(task: Task, lu: LogicalUnit) -> None:
+    await lu.provisioning.refresh()
+    saving = _give_page(task, lu)
+    if saving is not None:
+        await saving
+
+
+def _give_page(task: Task, lu: LogicalUnit) -> Coroutine[Any, Any, None] | None:
     cdb = task.cdb
     data = _page(lu, (cdb[2] & 0x3F, cdb[3]), PageControl(cdb[2] >> 6), cdb[5] << 8 | cdb[6])
     _check_save(lu, cdb)
@@ -44,14 +59,15 @@ def _log_sense(task: Task) -> Coroutine[Any, Any, None] | None:
 
 def _page(lu: LogicalUnit, key: Key, control: PageControl, pointer: int) -> bytes:
     """A page from the parameter that ``pointer`` names on. Raises INVALID FIELD IN CDB."""
-    definition = LOG_PAGES.get(key)
+    pages = pages_of(lu)
+    definition = pages.get(key)
     if definition is not None:
         parameters = definition.parameters(lu)
         if pointer > parameters[-1].code:
             raise InvalidFieldInCdb.at(5)
         body = b"".join(parameter.pack(control) for parameter in parameters if parameter.code >= pointer)
         return page(key, body, saves=definition.savable and lu.log_parameters.savable)
-    keys = listed_pages()
+    keys = listed_pages(pages)
     if key not in keys:
         raise InvalidFieldInCdb.at(3) if any(key[0] == code for code, _ in keys) else InvalidFieldInCdb.at(2, 5)
     if pointer:
@@ -92,7 +108,7 @@ def _log_select(task: Task) -> Coroutine[Any, Any, None] | None:
         raise ParameterListLengthError
     lu = itl.logical_unit
     settable = {
-        key: {parameter.code: parameter for parameter in definition.parameters(lu)} for key, definition in LOG_PAGES.items()
+        key: {parameter.code: parameter for parameter in definition.parameters(lu)} for key, definition in pages_of(lu).items()
     }
     values: dict[int, bytes] = {}
     save = False
@@ -105,23 +121,24 @@ def _log_select(task: Task) -> Coroutine[Any, Any, None] | None:
 def _reset(itl: ITLNexus, cdb: bytes) -> Coroutine[Any, Any, None] | None:
     """No parameter list: the CDB says of which pages the parameters go back to their defaults, and whether that is saved."""
     lu = itl.logical_unit
-    keys = _selected((cdb[2] & 0x3F, cdb[3]))
+    pages = pages_of(lu)
+    keys = _selected(pages, (cdb[2] & 0x3F, cdb[3]))
     save, every = bool(cdb[1] & _SP), bool(cdb[1] & _PCR)
-    if save and not any(LOG_PAGES[key].savable for key in keys):
+    if save and not any(pages[key].savable for key in keys):
         raise InvalidFieldInCdb.at(1, 0)
-    counters = [key for key in keys if LOG_PAGES[key].counts] if every or cdb[2] >> 6 == PageControl.DEFAULT_CUMULATIVE else []
+    counters = [key for key in keys if pages[key].counts] if every or cdb[2] >> 6 == PageControl.DEFAULT_CUMULATIVE else []
     values: dict[int, bytes] = {}
     if every and APPLICATION_CLIENT in keys:
         values = dict.fromkeys(lu.log_parameters.application, bytes(GENERAL_USAGE_LENGTH))
     return _apply(itl, values, counters, save=save)
 
 
-def _selected(key: Key) -> list[Key]:
+def _selected(pages: Iterable[Key], key: Key) -> list[Key]:
     """The pages that PAGE CODE and SUBPAGE CODE of LOG SELECT name. Raises INVALID FIELD IN CDB if there are none."""
     code, subpage = key
     if key == SUPPORTED_PAGES:
-        return list(LOG_PAGES)
-    found = [known for known in LOG_PAGES if known[0] == code]
+        return list(pages)
+    found = [known for known in pages if known[0] == code]
     if not found:
         raise InvalidFieldInCdb.at(2, 5)
     if subpage != ALL_SUBPAGES:

@@ -16,10 +16,10 @@ from tcm.scsi.rod_token_commands import (
 )
 from tcm.scsi.rod_tokens import TokenFields, creator_descriptor, target_descriptor
 from tcm.scsi.sense import ParameterListLengthError
+from tcm.target.device_designators import protocol_of, unit_designators
 from tcm.target.device_server.capacity import capacity_data
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
-from tcm.target.device_server.identification import protocol_of, unit_designators
 from tcm.target.device_server.receive_copy import (
     POPULATE_TOKEN,
     allocation_length,
@@ -27,11 +27,12 @@ from tcm.target.device_server.receive_copy import (
     status_data,
 )
 from tcm.target.rod_tokens import MAXIMUM_BYTES, MAXIMUM_INACTIVITY_TIMEOUT
+from tcm.target.segments import check_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from tcm.scsi.rod_token_commands import PopulateToken
+    from tcm.scsi.rod_token_commands import PopulateToken, Range
     from tcm.target.copy_manager import CopyOperation
     from tcm.target.nexus import ITLNexus
     from tcm.target.rods import Rod
@@ -53,6 +54,16 @@ def prepare_list(header: int) -> Callable[[Task], int]:
         return min(length, MAXIMUM_LIST)
 
     return prepare
+
+
+def check_token_ranges(itl: ITLNexus, ranges: Sequence[Range], first: int) -> None:
+    """See :func:`tcm.scsi.rod_token_commands.check_ranges`; also, the target port has to reach all of the blocks."""
+    lu = itl.logical_unit
+    check_ranges(ranges, first, capacity=lu.blocks, maximum=MAXIMUM_BYTES >> lu.block_shift)
+    if itl.gated:
+        for each in ranges:
+            if each.blocks:
+                check_segments(itl, *each)
 
 
 def originate(
@@ -77,7 +88,7 @@ def _populate_token(task: Task) -> Coroutine[Any, Any, None] | None:
     if not data:
         return None
     asked = parse_populate_token(data, MAXIMUM_INACTIVITY_TIMEOUT)
-    check_ranges(asked.ranges, POPULATE_HEADER, capacity=lu.blocks, maximum=MAXIMUM_BYTES >> lu.block_shift)
+    check_token_ranges(itl, asked.ranges, POPULATE_HEADER)
     return originate(task, POPULATE_TOKEN, partial(_populate, itl, asked), immed=asked.immed)
 
 

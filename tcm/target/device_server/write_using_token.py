@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi.rod_token_commands import (
     RANGE_DESCRIPTOR,
     WRITE_HEADER,
-    check_ranges,
     parse_write_using_token,
 )
 from tcm.scsi.rod_token_sense import CopyTargetDeviceDataUnderrun, InvalidTokenOperation, NothingTransferred
 from tcm.scsi.rod_tokens import RodType, check_header
 from tcm.scsi.sense import CheckCondition, CommandTerminated, InvalidFieldInParameterList
 from tcm.target.copier import CopyFailed, Place, zero
-from tcm.target.copy_access import admit
 from tcm.target.device_server.handler import Handler
 from tcm.target.device_server.receive_copy import WRITE_USING_TOKEN
-from tcm.target.device_server.rod_tokens import originate, prepare_list
-from tcm.target.rod_copier import RodCopier
-from tcm.target.rod_tokens import MAXIMUM_BYTES
+from tcm.target.device_server.rod_copier import RodCopier, admit_range
+from tcm.target.device_server.rod_tokens import check_token_ranges, originate, prepare_list
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -46,7 +43,7 @@ def _write_using_token(task: Task) -> Coroutine[Any, Any, None] | None:
     if not data:
         return None
     asked = parse_write_using_token(data)
-    check_ranges(asked.ranges, WRITE_HEADER, capacity=lu.blocks, maximum=MAXIMUM_BYTES >> lu.block_shift)
+    check_token_ranges(itl, asked.ranges, WRITE_HEADER)
     rod = None
     if check_header(asked.token) != RodType.BLOCK_DEVICE_ZERO:
         rod = lu.rod_tokens.find(asked.token)
@@ -86,7 +83,7 @@ async def _write_zeroes(itl: ITLNexus, asked: WriteUsingToken, operation: CopyOp
     for each in asked.ranges:
         if each.blocks:
             place = Place(lu, itl.nexus, each.lba << lu.block_shift)
-            await zero(operation, place, each.blocks << lu.block_shift, admit=partial(admit, itl, write=True))
+            await zero(operation, place, each.blocks << lu.block_shift, admit=partial(admit_range, itl, each))
 
 
 async def _write_data(itl: ITLNexus, rod: Rod, asked: WriteUsingToken, operation: CopyOperation) -> None:

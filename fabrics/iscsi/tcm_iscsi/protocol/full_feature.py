@@ -307,7 +307,7 @@ class FullFeaturePhase:
             return False
         session = self.session
         if (
-            (flags == 0xA1 or flags == 0xA0)  # noqa: PLR1714
+            (flags == 0xA1 or flags == 0xA0)  # noqa: PLR1714  # a set costs more
             and cmd_sn == session.exp_cmd_sn
             and blocks
             and buf[off] == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tcm.scsi.rod_token_sense import InvalidTokenOperation
 from tcm.target.copier import Place, copy, write
 from tcm.target.copy_access import admit
+from tcm.target.device_server.blocks import check_range
 
 if TYPE_CHECKING:
     from tcm.scsi.rod_token_commands import Range
@@ -40,25 +42,33 @@ class RodCopier:
         try:
             for each in ranges:
                 length = min(each.blocks << unit.block_shift, left)
-                await self._fill(each.lba << unit.block_shift, offset, length)
+                await self._fill(each, offset, length)
                 offset += length
                 left -= length
-            self._admit()
+            self._rod.check()
         except InvalidTokenOperation:
             self._operation.transferred = self._sound
             raise
 
-    async def _fill(self, to: int, offset: int, length: int) -> None:
+    async def _fill(self, each: Range, offset: int, length: int) -> None:
         operation, source = self._operation, self._rod.logical_unit
         unit, nexus = self._destination.logical_unit, self._destination.nexus
+        to = each.lba << unit.block_shift
         for start, size in self._rod.pieces(offset, length):
-            await copy(operation, Place(source, nexus, start), Place(unit, nexus, to), size, admit=self._admit)
+            admitted = partial(self._admit, each)
+            await copy(operation, Place(source, nexus, start), Place(unit, nexus, to), size, admit=admitted)
             to += size
         short = -to & (unit.block_size - 1)
         if short:
             await write(operation, Place(unit, nexus, to), bytes(short))
 
-    def _admit(self) -> None:
+    def _admit(self, each: Range) -> None:
         self._rod.check()
         self._sound = self._operation.transferred
-        admit(self._destination, write=True)
+        admit_range(self._destination, each)
+
+
+def admit_range(itl: ITLNexus, each: Range) -> None:
+    """Raises what a WRITE of the range would end with now: it may have been cut off since the command began."""
+    admit(itl, each, write=True)
+    check_range(itl.logical_unit, *each)
