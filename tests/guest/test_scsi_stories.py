@@ -85,7 +85,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     with running(directory / "run", "--config", config, urls=2 * len(STORIES), portals=(), target=None) as daemon:
         ports = list(dict.fromkeys(url.port for url in daemon.urls))
         relay = Relay("127.0.0.1", ports[0])
-        guest = Guest(directory, "scsi.guest", *STORIES, timeout=500, files=("stories",))
+        guest = Guest(directory, "scsi.guest", *STORIES, timeout=900, files=("stories",))
         try:
             cluster = {
                 "target": TARGET,
@@ -96,7 +96,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
             }
             (guest.share / "cluster.json").write_text(json.dumps(cluster))
             follow(guest, relay)
-            guest.finish()
+            print(guest.finish())
             yield guest
         finally:
             guest.end()

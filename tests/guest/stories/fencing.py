@@ -39,29 +39,29 @@ def story(cluster: Cluster) -> None:
     out(b, "register", new=KEY_B)
     out(a, "reserve", key=KEY_A, kind=WRITE_EXCLUSIVE_REGISTRANTS)
 
-    loser = Fio("a", a.path, 0, BLOCKS << 9)
-    winner = Fio("b", b.path, BLOCKS << 9, BLOCKS << 9)
-    for disk in (a, b):
-        moving(disk, 64, 64)
+    with Fio("a", a.path, 0, BLOCKS << 9) as loser, Fio("b", b.path, BLOCKS << 9, BLOCKS << 9) as winner:
+        for disk in (a, b):
+            moving(disk, 64, 64)
 
-    out(b, "preempt-abort", key=KEY_B, new=KEY_A, kind=WRITE_EXCLUSIVE_REGISTRANTS)
-    before = _part(b, 0)
-    same((keys(b), reservation(b)), ([KEY_B], (KEY_B, "Write Exclusive, registrants only")), "after the fence")
+        out(b, "preempt-abort", key=KEY_B, new=KEY_A, kind=WRITE_EXCLUSIVE_REGISTRANTS)
+        before = _part(b, 0)
+        same((keys(b), reservation(b)), ([KEY_B], (KEY_B, "Write Exclusive, registrants only")), "after the fence")
 
-    failed = loser.ended()
-    same(failed["error"], errno.EBADE, "how A's fio ended")
-    same(a.write(0, bytes(4096)), errno.EBADE, "A's next write")
-    out(a, "reserve", key=KEY_A, kind=WRITE_EXCLUSIVE_REGISTRANTS, code=RESERVATION_CONFLICT)
-    same(winner.running, True, "B's fio goes on")
-    moving(b, 64, 64)
-    same(_part(b, 0) == before, True, "A's part is as it was when PREEMPT AND ABORT ended")
+        failed = loser.ended()
+        same(failed["error"], errno.EBADE, "how A's fio ended")
+        same(a.write(0, bytes(4096)), errno.EBADE, "A's next write")
+        quiet(a)
+        out(a, "reserve", key=KEY_A, kind=WRITE_EXCLUSIVE_REGISTRANTS, code=RESERVATION_CONFLICT)
+        same(winner.running, True, "B's fio goes on")
+        moving(b, 64, 64)
+        same(_part(b, 0) == before, True, "A's part is as it was when PREEMPT AND ABORT ended")
 
-    done = winner.stop()
-    same(done["error"], 0, "how B's fio ended")
-    counts = winner.counts(done)
-    if "reservation conflict" not in kernel_log():
-        raise Failed(f"the kernel knows of no reservation conflict:\n{kernel_log()}")
-    log(f"fencing: A was stopped, B wrote {counts[0]} blocks and verified {counts[1]}")
+        done = winner.stop()
+        same(done["error"], 0, "how B's fio ended")
+        counts = winner.counts(done)
+        if "reservation conflict" not in kernel_log():
+            raise Failed(f"the kernel knows of no reservation conflict:\n{kernel_log()}")
+        log(f"fencing: A was stopped, B wrote {counts[0]} blocks and verified {counts[1]}")
     quiet(a)
     out(b, "clear", key=KEY_B)
     told(a)

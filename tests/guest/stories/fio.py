@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from stories.machine import Failed, until
 
@@ -28,6 +28,14 @@ class Fio:
         self.process = subprocess.Popen(
             [*words, f"--output={self.result}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.running:
+            self.process.kill()
+        self.process.wait()
 
     @property
     def running(self) -> bool:

@@ -59,8 +59,7 @@ def story(cluster: Cluster) -> None:
     left, right = (session.disk(cluster.lun("multipath")) for session in sessions)
     groups(left, right)
     offline(cluster)
-    with Map(left, right) as device:
-        fio = Fio("multipath", device.path, 0, 32 << 20)
+    with Map(left, right) as device, Fio("multipath", device.path, 0, 32 << 20) as fio:
         over_and_back(fio, device, left, right)
         # CUT
         device.flows(left, right)
@@ -162,9 +161,9 @@ class Map:
         """Wait until I/O goes by one path, and by it only."""
 
         def only() -> bool:
-            before = sum(this.transfers()), sum(other.transfers())
-            time.sleep(0.5)
-            return sum(this.transfers()) > before[0] and sum(other.transfers()) == before[1]
+            before = this.transfers()[1], other.transfers()[1]  # writes, which a path checker does not
+            time.sleep(1)
+            return this.transfers()[1] > before[0] and other.transfers()[1] == before[1]
 
         until(only, f"I/O by {this} only", 90)
 
