@@ -207,8 +207,9 @@ COMMANDS: tuple[Command, ...] = (
     _medium("TEST UNIT READY", "00 00 00 00 00 00", "test_unit_ready", persistent=PASSES, timeout=SHORT),
     _row("REQUEST SENSE", "03 01 00 00 ff 00", "request_sense", IN, reservation=ALLOWED, attention=Attention.SENSE_DATA,
          while_erasing=OPEN, states=ALWAYS),
-    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN,
-         states=ALWAYS),
+    # LOGICAL UNIT NUMBER of SCSI-2: Linux fills it in when the first unit that it looks for on a target is not LUN 0
+    _row("INQUIRY", "12 01 ff ff ff 00", "inquiry", IN, ignored="00 e0 00 00 00 00", reservation=ALLOWED,
+         attention=Attention.IGNORE, while_erasing=OPEN, states=ALWAYS),
     _row("REPORT LUNS", "a0 00 ff 00 00 00 ff ff ff ff 00 00", "report_luns", IN,
          reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN, states=ALWAYS),
     _row("REPORT SUPPORTED OPERATION CODES", "a3 0c 87 ff ff ff ff ff ff ff 00 00", "report_supported_operation_codes", IN,

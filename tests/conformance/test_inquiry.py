@@ -73,6 +73,13 @@ async def test_inquiry_cmddt(disk: ApplicationClient) -> None:
     await disk.execute(bytes((0x12, 0x02, 0, 0, 96, 0)), read_length=96, expect=InvalidFieldInCdb)
 
 
+async def test_inquiry_logical_unit_number_of_scsi_2(disk: ApplicationClient) -> None:
+    """SCSI-2 7.2.2: bits 7 to 5 of byte 1 were the LUN; hosts fill it in that do not know yet what they talk to."""
+    for number in range(8):
+        result = await disk.execute(bytes((0x12, number << 5, 0, 0, 36, 0)), read_length=36)
+        assert result.data_in == await disk.inquiry(allocation_length=36)
+
+
 async def test_vpd_supported_pages(disk: ApplicationClient) -> None:
     """SPC-5 7.7.16: page 00h lists in ascending order exactly the pages that can be had."""
     data = await disk.inquiry(0x00)
@@ -233,7 +240,7 @@ async def test_unsupported_lun_commands(disk: ApplicationClient) -> None:
     await nobody.mode_sense(6, 0x3F, expect=LogicalUnitNotSupported)
     await nobody.execute(bytes((0xFF, *bytes(15))), expect=LogicalUnitNotSupported)
     for command in (cdb.inquiry(), cdb.report_luns(), cdb.request_sense()):
-        await nobody.execute(command[:1] + bytes((command[1] | 0x80,)) + command[2:], read_length=64, expect=InvalidFieldInCdb)
+        await nobody.execute(command[:1] + bytes((command[1] | 0x10,)) + command[2:], read_length=64, expect=InvalidFieldInCdb)
 
 
 @pytest.mark.parametrize("field", ["0001000000000001", "ffffffffffffffff", "c102000000000000", "8001000000000000"])

@@ -33,6 +33,10 @@ class Disk:
     def name(self) -> str:
         return os.path.basename(self.path)
 
+    @property
+    def lun(self) -> int:
+        return int(Path(f"/sys/block/{self.name}/device").resolve().name.rpartition(":")[2])
+
     def read(self, lba: int, blocks: int = 8) -> bytes | int:
         """The data, past the page cache; or ``errno``."""
         with self._buffer(blocks * BLOCK) as buffer:
@@ -76,6 +80,7 @@ class Session:
         run("iscsiadm", "-m", "iface", "-o", "new", "-I", self.interface)
         run("iscsiadm", "-m", "iface", "-o", "update", "-I", self.interface, "-n", "iface.initiatorname", "-v", initiator)
         run("iscsiadm", "-m", "node", "-o", "new", "-T", target, "-p", f"{portal},{tag}", "-I", self.interface)
+        self.setting("node.session.scan", "manual")  # a unit that nobody asks for costs seconds, with all that udev does
         self.number = ""
 
     def _node(self, *more: str) -> None:
@@ -89,7 +94,6 @@ class Session:
         before = set(os.listdir(SESSIONS)) if SESSIONS.exists() else set()
         self._node("--login")
         (self.number,) = set(os.listdir(SESSIONS)) - before
-        run("udevadm", "settle")
         return self
 
     def logout(self) -> None:
@@ -102,14 +106,19 @@ class Session:
         return f"00023d{int(self.number.removeprefix('session')):06x}"
 
     def disk(self, lun: int, seconds: float = 30) -> Disk:
-        """The block device of a LUN, once the kernel has made it."""
+        """The block device of a LUN, once kernel and udev have made it."""
+        device = (SESSIONS / self.number / "device").resolve()
+        scan = Path(f"/sys/class/scsi_host/{device.parent.name}/scan")
         found: list[Path] = []
 
         def look() -> bool:
-            found[:] = (SESSIONS / self.number / "device").glob(f"target*/*:*:*:{lun}/block/sd*")
+            if not list(device.glob(f"target*/*:*:*:{lun}")):
+                scan.write_text(f"0 0 {lun}")  # nothing comes of it until the kernel has unblocked the session
+            found[:] = device.glob(f"target*/*:*:*:{lun}/block/sd*")
             return bool(found) and os.path.exists(f"/dev/{found[0].name}")
 
         until(look, f"{self.interface}: LUN {lun}", seconds)
+        run("udevadm", "settle")
         return Disk(f"/dev/{found[0].name}")
 
 

@@ -48,8 +48,6 @@ overrides {
 def story(cluster: Cluster) -> None:
     """The left portal is behind a relay of the host's, which can be cut."""
     run("modprobe", "-a", "dm_multipath", "scsi_dh_alua", "dm_service_time")
-    for node in (cluster.a, cluster.b):  # the map is to have two paths, and not theirs
-        Path(f"/sys/block/{node.disk(cluster.lun('multipath')).name}/device/delete").write_text("1")
     sessions = [
         Session(cluster.target, portal, tag, "iqn.2025-01.test.vm:node-m")
         for tag, portal in ((1, cluster.relayed), (2, cluster.portals[1]))
@@ -137,7 +135,7 @@ class Map:
     def __enter__(self) -> Self:
         Path("/etc/multipath.conf").write_text(CONFIGURATION % self.wwid)
         self.daemon = subprocess.Popen(["multipathd", "-d", "-v2"], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        until(lambda: self.priorities() == [50, 10], "a map of two paths")
+        until(lambda: self.priorities() == [50, 10] and Path(self.path).is_block_device(), "a map of two paths")
         log(self.ask("show topology"))
         return self
 
@@ -145,7 +143,7 @@ class Map:
         assert self.daemon is not None
         self.daemon.terminate()
         self.daemon.wait()
-        run("multipath", "-f", self.wwid)
+        attempt("multipath", "-f", self.wwid)
 
     def ask(self, command: str) -> str:
         """One command to multipathd."""
@@ -157,10 +155,16 @@ class Map:
         found = [line.split() for line in said.splitlines()]
         return sorted((int(each[2]) for each in found if each[0] in self.names and each[1] == "active"), reverse=True)
 
-    def flows(self, this: Disk, other: Disk) -> None:
-        """Wait until I/O goes by one path, and by it only."""
+    def flows(self, this: Disk, other: Disk, wanted: dict[int, int] | None = None) -> None:
+        """Wait until I/O goes by one path, and by it only.
+
+        :param wanted: states to be set again when they are others: the kernel's device handler optimizes the group of the path
+            that it fails over to, and may do so just after a command of ours.
+        """
 
         def only() -> bool:
+            if wanted is not None and states(this) != wanted:
+                set_states(this, wanted[LEFT], wanted[RIGHT])
             before = this.transfers()[1], other.transfers()[1]  # writes, which a path checker does not
             time.sleep(1)
             return this.transfers()[1] > before[0] and other.transfers()[1] == before[1]
@@ -172,10 +176,12 @@ def over_and_back(fio: Fio, device: Map, left: Disk, right: Disk) -> None:
     """SET TARGET PORT GROUPS moves the I/O, whatever state the other group gets."""
     device.flows(left, right)
     for state in (NON_OPTIMIZED, STANDBY, UNAVAILABLE):
-        set_states(right, state, OPTIMIZED)
-        device.flows(right, left)
-        set_states(left if state == NON_OPTIMIZED else right, OPTIMIZED, NON_OPTIMIZED)
-        device.flows(left, right)
+        for this, other, wanted in (
+            (right, left, {LEFT: state, RIGHT: OPTIMIZED}),
+            (left, right, {LEFT: OPTIMIZED, RIGHT: NON_OPTIMIZED}),
+        ):
+            set_states(right, wanted[LEFT], wanted[RIGHT])
+            device.flows(this, other, wanted)
         same(fio.running, True, "fio goes on")
         log(f"multipath: over and back, the other group in state {state:X}h")
 
