@@ -152,6 +152,7 @@ class _Builder:
             raise ConfigError(f"--portal: fabric {', '.join(fabrics)} has no portals; leave it out")
         objects = tuple(lun.storage_object for lun in luns)
         check_unique(((f"--lun {lun.index}", lun.storage_object.path) for lun in luns), "storage object")
+        check_unique(((f"--lun {lun.index}: wwn", lun.storage_object.serial) for lun in luns), "unit serial")
         return Configuration(fabrics=tuple(configs), storage_objects=objects, targets=tuple(targets))
 
     # LUNs
