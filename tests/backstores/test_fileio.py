@@ -503,8 +503,12 @@ class TestInTheEventLoop:
             pytest.skip("this file system does not drop its cache")
         data = b"x" * (end - start)
         assert not backstore.write_nowait([data], 64 * PAGE + start)
-        read(backstore, 64 * PAGE, 2 * PAGE)
-        assert backstore.write_nowait([data], 64 * PAGE + start)
+        for _ in range(20):  # the system may take the pages back at any moment
+            read(backstore, 64 * PAGE, 2 * PAGE)
+            if backstore.write_nowait([data], 64 * PAGE + start):
+                break
+        else:
+            pytest.fail("cached pages are not written at once")
         assert read(backstore, 64 * PAGE + start, len(data)) == data
 
     def test_large_writes_go_to_a_thread(self, image, opened):

@@ -239,7 +239,7 @@ async def test_protection_capacity(tmp_path: Path) -> None:
 
 
 async def test_format_unit_protection_unit_attention() -> None:
-    """SBC-4 4.10, SPC-5: the others hear that READ CAPACITY data has changed, once for each change of type."""
+    """SBC-4 5.4: the others hear that READ CAPACITY data has changed, once for each change of type."""
     async with two_initiators() as (one, two):
         await one.execute(cdb.format_unit(fmtpinfo=2, fmtdata=True), bytes(4))
         await one.test_unit_ready()

@@ -220,7 +220,7 @@ async def test_read_protected_escape(disk: ApplicationClient, kind: int) -> None
 
 @TYPES
 async def test_read_protected_dpicz(disk: ApplicationClient, kind: int) -> None:
-    """SPC-5 7.5.8, DPICZ: a protect field of zero then asks for no checks; others are not touched by it."""
+    """SPC-5, Control mode page, DPICZ: a protect field of zero then asks for no checks; others are not touched by it."""
     await format_unit(disk, kind)
     await write(disk, kind, sent(kind))
     await poke(disk, LBA, b"\0" * 16)
@@ -336,7 +336,7 @@ async def test_protected_residuals(disk: ApplicationClient, kind: int) -> None:
 
 
 async def test_protected_rwwp(disk: ApplicationClient) -> None:
-    """SPC-5 7.5.8, RWWP: writes without protection information are INVALID FIELD IN CDB; reads are not."""
+    """SPC-5, Control mode page, RWWP: writes without protection information are INVALID FIELD IN CDB; reads are not."""
     await format_unit(disk, 1)
     await control(disk, rwwp=1)
     refused: type[CheckCondition] = InvalidFieldInCdb

@@ -50,6 +50,21 @@ SIZE = 4 << 20
 ONES = cdb.overwrite_parameters(b"\xff" * 4)
 
 
+class GatedStore(DirectoryStore):
+    """Takes something only when ``open`` is set."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
+        self.open, self.waiting = anyio.Event(), anyio.Event()
+        self.open.set()
+
+    async def put(self, key: str, value: str | None, revision: str) -> str:
+        if not self.open.is_set():
+            self.waiting.set()
+        await self.open.wait()
+        return await super().put(key, value, revision)
+
+
 async def overwrite(disk: ApplicationClient, parameters: bytes = ONES, **fields: bool) -> None:
     await disk.execute(cdb.sanitize(OVERWRITE, len(parameters), **fields), parameters)
 
@@ -475,6 +490,27 @@ async def test_sanitize_exit_failure_mode() -> None:
         store.failure = None
         await disk.execute(cdb.sanitize(EXIT_FAILURE_MODE))
         await disk.read(10, 0, 1)
+
+
+async def test_sanitize_exit_failure_mode_beside_another(tmp_path: Path) -> None:
+    """SBC-4 4.11: EXIT FAILURE MODE is about the operation that has failed, not about the one that came just after it."""
+    store, memory = GatedStore(str(tmp_path)), GatedMemory(SIZE)
+    async with one_initiator(memory, store=store) as disk:
+        memory.failure = OSError(5, "Input/output error")
+        await disk.execute(cdb.sanitize(BLOCK_ERASE, ause=True), expect=SanitizeCommandFailed)
+        memory.failure = None
+        memory.data[:] = b"\xaa" * SIZE
+        store.open = anyio.Event()
+        commands = [disk.initiator.start(0, cdb.sanitize(EXIT_FAILURE_MODE))]
+        with anyio.fail_after(5):
+            await store.waiting.wait()
+            commands.append(disk.initiator.start(0, cdb.sanitize(BLOCK_ERASE, ause=True)))
+            commands.append(disk.initiator.start(0, cdb.sanitize(EXIT_FAILURE_MODE)))
+            store.open.set()
+            results = [await command.wait() for command in commands]
+        assert [result.status for result in results] == [Status.GOOD, Status.GOOD, Status.CHECK_CONDITION]
+        assert memory.data == bytes(SIZE)
+        await disk.test_unit_ready()
 
 
 async def test_sanitize_failure_immed() -> None:

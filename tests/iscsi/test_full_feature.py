@@ -418,11 +418,11 @@ async def test_logout(reason: int, cid: int, response: int) -> None:
 async def test_extended_cdb() -> None:
     """RFC 7143 11.2.2.3: the rest of a CDB longer than 16 bytes comes in an AHS; a broken AHS is rejected."""
     async with connected() as i:
-        plain = i.command(b"\x7f".ljust(16, b"\0"), itt=3)
+        plain = i.command(bytes.fromhex("7f00 0000 0000 0018 ffff 0000 0000 0000"), itt=3)
         ahs = (17).to_bytes(2, "big") + bytes((1, 0)) + bytes(16)
         pdu = bytearray(plain[:48] + ahs)
         pdu[4] = len(ahs) // 4
-        assert i.feed(bytes(pdu), chunk=5)[0].sense == (5, 0x20, 0)
+        assert i.feed(bytes(pdu), chunk=5)[0].sense == (5, 0x24, 0)  # there is no such service action
         broken = bytearray(i.command(TEST_UNIT_READY, itt=4)[:48] + b"\xff\xff\x01\0")
         broken[4] = 1
         assert i.feed(bytes(broken))[0].bhs[2] == 0x09

@@ -89,7 +89,6 @@ async def _against_medium(
     tags = found.tags
     if data is not None and repeat:
         data = memoryview(bytes(data) * step)
-        protection = replicate(kind, protection, found.blocks) if protection is not None else None
     for start in range(0, found.blocks, step):
         count = min(step, found.blocks - start)
         piece = buffer[: count << shift]
@@ -101,7 +100,9 @@ async def _against_medium(
             first = 0 if repeat else start << shift
             check_same(lu, found, piece, data[first : first + len(piece)], first)
         if protection is not None:
-            sent = protection[start * LENGTH : (start + count) * LENGTH]
+            sent = (
+                replicate(kind, protection, count, start) if repeat else protection[start * LENGTH : (start + count) * LENGTH]
+            )
             first = lu.block_size + (0 if repeat else start * found.step)
             compare(kind, there, sent, compared, first=first, step=0 if repeat else found.step)
         await lu.breathe()
