@@ -96,7 +96,8 @@ def _exit_failure_mode(task: Task) -> Coroutine[Any, Any, None] | None:
     """Nothing happens if no sanitize operation has failed."""
     lu = task.logical_unit
     assert lu is not None
-    return lu.eraser.leave_failure() if lu.eraser.sanitizing else None
+    erasure = lu.eraser.erasure
+    return lu.eraser.leave_failure(erasure) if erasure is not None and lu.eraser.sanitizing else None
 
 
 HANDLERS = {
