@@ -166,13 +166,18 @@ class Eraser:
         self._logical_unit.running.spawn_alone(self._run(run, task, before))
         return run
 
-    async def leave_failure(self) -> None:
-        """EXIT FAILURE MODE: the medium becomes accessible, whatever is on it. Raises INTERNAL TARGET FAILURE."""
-        try:
-            await self._save(None)
-        except OSError as error:
-            raise InternalTargetFailure from error
-        self._become(None)
+    async def leave_failure(self, failed: Erasure) -> None:
+        """EXIT FAILURE MODE: the medium becomes accessible, whatever is on it. Raises INTERNAL TARGET FAILURE.
+
+        :param failed: what has failed; nothing happens if that is over, for then another command was faster.
+        """
+        if self.erasure is failed:
+            try:
+                await self._save(None)
+            except OSError as error:
+                raise InternalTargetFailure from error
+        if self.erasure is failed:
+            self._become(None)
 
     # in the background
 

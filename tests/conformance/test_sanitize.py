@@ -13,7 +13,9 @@ from support.commands import bare
 from support.encrypted import EncryptedMemory
 from support.memory import GatedMemory
 from support.scsi import logical_unit, make_lu, make_target, one_initiator, pattern, target, two_initiators
+from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.delay import DelayFilter, DelayOptions
+from tcm_backstores.filters.encrypt import EncryptFilter, EncryptOptions
 from tcm_backstores.filters.log import LogFilter, LogOptions
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
@@ -46,6 +48,21 @@ pytestmark = pytest.mark.anyio
 OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, EXIT_FAILURE_MODE = 1, 2, 3, 31
 SIZE = 4 << 20
 ONES = cdb.overwrite_parameters(b"\xff" * 4)
+
+
+class GatedStore(DirectoryStore):
+    """Takes something only when ``open`` is set."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
+        self.open, self.waiting = anyio.Event(), anyio.Event()
+        self.open.set()
+
+    async def put(self, key: str, value: str | None, revision: str) -> str:
+        if not self.open.is_set():
+            self.waiting.set()
+        await self.open.wait()
+        return await super().put(key, value, revision)
 
 
 async def overwrite(disk: ApplicationClient, parameters: bytes = ONES, **fields: bool) -> None:
@@ -128,44 +145,69 @@ async def test_sanitize_block_erase_thick() -> None:
         await overwrite(disk)
 
 
-async def test_sanitize_cryptographic_erase() -> None:
+async def test_sanitize_cryptographic_erase(tmp_path: Path) -> None:
     """SBC-4 5.30.2.4: the key is thrown away, once; what was there cannot be read; WACEREQ 01b: reading is no error."""
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
         assert (await disk.inquiry(0xB1))[7] & 0x30 == 0x10
         await disk.write(10, 8, pattern(512))
-        kept = bytes(store.data)
+        kept, key = bytes(store.memory.data), store.key
+        assert pattern(512)[:16] not in kept
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
-        assert store.log[-1] == ("erase_key", 0, 0)
-        assert store.data == kept
-        assert (await disk.read(10, 8, 1)).data_in != pattern(512)
+        assert store.memory.log[-1] == ("erase_key", 0, 0)
+        assert store.memory.data == kept
+        assert store.key != key
+        noise = (await disk.read(10, 8, 1)).data_in
+        assert noise != pattern(512)
+        assert len(set(noise)) > 100
         await disk.write(10, 8, pattern(512))
         assert (await disk.read(10, 8, 1)).data_in == pattern(512)
 
 
-async def test_sanitize_cryptographic_erase_reserved_bits() -> None:
+async def test_sanitize_cryptographic_erase_outlives_the_process(tmp_path: Path) -> None:
+    """SBC-4 5.30.2.4: before GOOD status the key is gone for good, and what is written afterwards is there after a restart."""
+    disk_options = EncryptOptions(str(tmp_path / "key"))
+
+    def disk_image() -> EncryptFilter:
+        return EncryptFilter(adapt(FileBackstore(str(tmp_path / "disk.img"), SIZE)), disk_options)
+
+    async with one_initiator(disk_image()) as disk:
+        await disk.write(10, 0, pattern(512 * 64, 1))
+    async with one_initiator(disk_image()) as disk:
+        assert (await disk.read(10, 0, 64)).data_in == pattern(512 * 64, 1)
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
+        await disk.write(10, 32, pattern(512 * 32, 2))
+    async with one_initiator(disk_image()) as disk:
+        found = (await disk.read(10, 0, 64)).data_in
+        assert found[512 * 32 :] == pattern(512 * 32, 2)
+        assert all(found[i : i + 16] != pattern(512 * 64, 1)[i : i + 16] for i in range(0, 512 * 32, 16))
+        assert not any((await disk.read(10, 64, 64)).data_in)
+
+
+async def test_sanitize_cryptographic_erase_reserved_bits(tmp_path: Path) -> None:
     """SBC-4 5.30.2.4: all but IMMED and AUSE is reserved, PARAMETER LIST LENGTH is zero: INVALID FIELD IN CDB."""
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
+        key = store.key
         for byte in range(1, 10):
             for bit in range(8):
                 command = bytearray(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
                 command[byte] |= 1 << bit
                 if byte > 1 or bit == 6:
                     await disk.execute(bytes(command), expect=InvalidFieldInCdb)
-        assert store.key == 1
+        assert store.key == key
 
 
-async def test_sanitize_cryptographic_erase_in_the_background() -> None:
+async def test_sanitize_cryptographic_erase_in_the_background(tmp_path: Path) -> None:
     """SBC-4 4.11: with IMMED it goes on by itself; all that touches the medium is refused until it has ended."""
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
-        store.shut()
+        store.memory.shut()
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE, immed=True))
-        await store.until_waiting(1)
+        await store.memory.until_waiting(1)
         await disk.read(10, 0, 1, expect=SanitizeInProgress)
         assert await progress(disk) == 0
-        store.release()
+        store.memory.release()
         await until_done(disk)
 
 
@@ -173,21 +215,24 @@ async def test_sanitize_cryptographic_erase_restart(tmp_path: Path) -> None:
     """SBC-4 4.11: what a restart has interrupted is done again."""
     path = kept_in(tmp_path)
     path.write_text(to_text(Erasure(kind=CRYPTOGRAPHIC_ERASURE)))
-    memory = EncryptedMemory()
-    async with make_lu(memory, directory=tmp_path) as unit:
+    store = EncryptedMemory(tmp_path)
+    store.key_path.write_bytes(pattern(64))
+    store.key_path.chmod(0o600)
+    async with make_lu(store, directory=tmp_path) as unit:
         await until_done(await connected(unit))
-    assert memory.key == 2
+    assert store.key != pattern(64)
     assert not path.exists()
 
 
-async def test_sanitize_cryptographic_erase_fails() -> None:
+async def test_sanitize_cryptographic_erase_fails(tmp_path: Path) -> None:
     """SBC-4 4.11: a failure leaves the medium closed until another sanitize operation succeeds."""
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
-        store.failure = OSError(5, "input/output error")
+        elsewhere = tmp_path / "elsewhere"
+        store.key_path.rename(elsewhere)
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE), expect=SanitizeCommandFailed)
         await disk.read(10, 0, 1, expect=SanitizeCommandFailed)
-        store.failure = None
+        elsewhere.rename(store.key_path)
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
         await disk.read(10, 0, 1)
 
@@ -201,18 +246,30 @@ async def test_sanitize_cryptographic_erase_not_offered(disk: ApplicationClient)
 
 
 @pytest.mark.parametrize("lets_through", [False, True])
-async def test_sanitize_cryptographic_erase_through_filters(lets_through: bool) -> None:
+async def test_sanitize_cryptographic_erase_through_filters(tmp_path: Path, lets_through: bool) -> None:
     """A filter that does not know of it may keep data elsewhere: then it is not offered. Ours let it through."""
 
     class Silent(BackstoreFilter):
         passed_through = methods()
 
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     inner = DelayFilter(adapt(store), DelayOptions())
     async with one_initiator(LogFilter(inner, LogOptions()) if lets_through else Silent(inner)) as disk:
+        key = store.key
         expect = Status.GOOD if lets_through else InvalidFieldInCdb
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE), expect=expect)
-    assert store.key == 1 + lets_through
+        assert (store.key != key) == lets_through
+
+
+async def test_sanitize_cryptographic_erase_above_a_filter(tmp_path: Path) -> None:
+    """A filter below the one that encrypts sees nothing but ciphertext, whatever it does with it."""
+
+    class Silent(BackstoreFilter):
+        passed_through = methods()
+
+    options = EncryptOptions(str(tmp_path / "key"), create=True)
+    async with one_initiator(EncryptFilter(adapt(Silent(adapt(GatedMemory()))), options)) as disk:
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
 
 
 async def test_sanitize_parameter_list_length(disk: ApplicationClient) -> None:
@@ -433,6 +490,27 @@ async def test_sanitize_exit_failure_mode() -> None:
         store.failure = None
         await disk.execute(cdb.sanitize(EXIT_FAILURE_MODE))
         await disk.read(10, 0, 1)
+
+
+async def test_sanitize_exit_failure_mode_beside_another(tmp_path: Path) -> None:
+    """SBC-4 4.11: EXIT FAILURE MODE is about the operation that has failed, not about the one that came just after it."""
+    store, memory = GatedStore(str(tmp_path)), GatedMemory(SIZE)
+    async with one_initiator(memory, store=store) as disk:
+        memory.failure = OSError(5, "Input/output error")
+        await disk.execute(cdb.sanitize(BLOCK_ERASE, ause=True), expect=SanitizeCommandFailed)
+        memory.failure = None
+        memory.data[:] = b"\xaa" * SIZE
+        store.open = anyio.Event()
+        commands = [disk.initiator.start(0, cdb.sanitize(EXIT_FAILURE_MODE))]
+        with anyio.fail_after(5):
+            await store.waiting.wait()
+            commands.append(disk.initiator.start(0, cdb.sanitize(BLOCK_ERASE, ause=True)))
+            commands.append(disk.initiator.start(0, cdb.sanitize(EXIT_FAILURE_MODE)))
+            store.open.set()
+            results = [await command.wait() for command in commands]
+        assert [result.status for result in results] == [Status.GOOD, Status.GOOD, Status.CHECK_CONDITION]
+        assert memory.data == bytes(SIZE)
+        await disk.test_unit_ready()
 
 
 async def test_sanitize_failure_immed() -> None:

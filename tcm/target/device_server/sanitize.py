@@ -97,7 +97,7 @@ def _exit_failure_mode(task: Task) -> Coroutine[Any, Any, None] | None:
     lu = task.logical_unit
     assert lu is not None
     erasure = lu.eraser.erasure
-    return None if erasure is None or erasure.kind == FORMAT else lu.eraser.leave_failure()
+    return None if erasure is None or erasure.kind == FORMAT else lu.eraser.leave_failure(erasure)
 
 
 HANDLERS = {
