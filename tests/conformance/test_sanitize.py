@@ -5,6 +5,7 @@ Longer than most because an operation has to be followed from its command throug
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -23,6 +24,7 @@ from tcm_loopback.initiator import LoopbackCommand
 from tcm_loopback.transport import CommandAborted
 
 from tcm.adapters import adapt
+from tcm.backstore import Buffer
 from tcm.filter import BackstoreFilter, methods
 from tcm.scsi.command import WhileErasing
 from tcm.scsi.command_table import COMMANDS
@@ -99,14 +101,43 @@ async def test_sanitize_overwrite(disk: ApplicationClient) -> None:
 
 
 async def test_sanitize_overwrite_passes() -> None:
-    """SBC-4 5.30.2.2: OVERWRITE COUNT passes over all blocks, each flushed before the next; INVERT: the complement in turns."""
-    for count, invert, last in ((3, False, 0x0F), (2, True, 0xF0), (3, True, 0x0F)):
+    """SBC-4 5.30.2.2: OVERWRITE COUNT passes over all blocks, each flushed before the next."""
+    for count, invert in ((3, False), (2, True), (3, True)):
         store = GatedMemory(SIZE)
         async with one_initiator(store) as disk:
             await overwrite(disk, cdb.overwrite_parameters(b"\x0f", count, invert=invert))
-            assert store.data == bytes((last,)) * SIZE
+            assert store.data == b"\x0f" * SIZE
             operations = [entry[0] for entry in store.log]
             assert operations == (["write"] * 4 + ["flush"]) * count
+
+
+class _Passes(GatedMemory):
+    """What each write to the first block begins with."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE)
+        self.seen: list[int] = []
+
+    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:
+        if not offset:
+            self.seen.append(memoryview(buffers[0])[0])
+        await super().writev(buffers, offset, fua)
+
+
+async def test_sanitize_overwrite_inverted() -> None:
+    """SBC-4 5.30.2.2: with INVERT, an even OVERWRITE COUNT begins with the inversion, so that the pattern is what stays."""
+    for count, wanted in ((1, b"\x0f"), (2, b"\xf0\x0f"), (3, b"\x0f\xf0\x0f"), (4, b"\xf0\x0f\xf0\x0f")):
+        store = _Passes()
+        async with one_initiator(store) as disk:
+            await overwrite(disk, cdb.overwrite_parameters(b"\x0f", count, invert=True))
+            assert bytes(store.seen) == wanted
+
+
+async def test_sanitize_zoned_no_reset_ignored(disk: ApplicationClient) -> None:
+    """SBC-4 5.30.1: a logical unit that is not a zoned block device ignores ZNR, whatever the service action."""
+    await disk.execute(cdb.sanitize(OVERWRITE, len(ONES), znr=True), ONES)
+    await disk.execute(cdb.sanitize(BLOCK_ERASE, znr=True))
+    await disk.execute(cdb.sanitize(EXIT_FAILURE_MODE, znr=True))
 
 
 async def test_sanitize_overwrite_reaches_the_medium() -> None:
@@ -185,7 +216,7 @@ async def test_sanitize_cryptographic_erase_outlives_the_process(tmp_path: Path)
 
 
 async def test_sanitize_cryptographic_erase_reserved_bits(tmp_path: Path) -> None:
-    """SBC-4 5.30.2.4: all but IMMED and AUSE is reserved, PARAMETER LIST LENGTH is zero: INVALID FIELD IN CDB."""
+    """SBC-4 5.30.2.4: all but IMMED, ZNR and AUSE is reserved, PARAMETER LIST LENGTH is zero: INVALID FIELD IN CDB."""
     store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
         key = store.key
@@ -193,7 +224,7 @@ async def test_sanitize_cryptographic_erase_reserved_bits(tmp_path: Path) -> Non
             for bit in range(8):
                 command = bytearray(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
                 command[byte] |= 1 << bit
-                if byte > 1 or bit == 6:
+                if byte > 1:
                     await disk.execute(bytes(command), expect=InvalidFieldInCdb)
         assert store.key == key
 
@@ -358,7 +389,7 @@ async def test_sanitize_progress() -> None:
 
 
 async def test_sanitize_commands_meanwhile() -> None:
-    """SBC-4 4.11: all but what asks about the unit end in NOT READY, SANITIZE IN PROGRESS, another SANITIZE included."""
+    """SBC-4 4.11.2, 4.11.3: all but those listed end in NOT READY, SANITIZE IN PROGRESS, another SANITIZE included."""
     store = GatedMemory(SIZE)
     async with two_initiators(store) as clients:
         store.shut()
@@ -369,14 +400,22 @@ async def test_sanitize_commands_meanwhile() -> None:
             for command in COMMANDS:
                 if command.feature is not None and command.feature not in features:
                     continue
-                allowed = command.while_erasing is WhileErasing.ALLOWED
+                allowed = command.while_erasing in {WhileErasing.ALLOWED, WhileErasing.SANITIZING}
                 await client.execute(bytes(bare(command)), expect=None if allowed else SanitizeInProgress)
             await client.read(10, 0, 1, expect=SanitizeInProgress)
             await client.write(10, 0, bytes(512), expect=SanitizeInProgress)
             assert (await client.inquiry())[0] == 0
             assert await client.report_luns()
-            await client.execute(cdb.log_sense(0), read_length=4096)
             await client.execute(cdb.report_supported_operation_codes(), read_length=65536)
+            await client.execute(cdb.read_capacity16(), read_length=32)
+            await client.execute(cdb.read_capacity10(), read_length=8)
+            for page in (0x08, 0x0A, 0x1C):
+                for length in (6, 10):
+                    assert await client.mode_sense(length, page)
+            for page, subpage in ((0x01, 0), (0x3F, 0), (0x3F, 0xFF), (0x0A, 1), (0x0A, 0xFF)):
+                await client.execute(cdb.mode_sense(6, page, subpage), read_length=255, expect=SanitizeInProgress)
+            for command in (cdb.log_sense(0), cdb.report_target_port_groups()):
+                await client.execute(command, read_length=4096, expect=SanitizeInProgress)
         store.release()
         await until_done(clients[0])
         for client in clients:
@@ -557,7 +596,7 @@ async def test_sanitize_restart(tmp_path: Path) -> None:
         memory.release()
         await until_done(disk)
         assert memory.log[0] == ("write", 1 << 20, 1 << 20)
-        assert memory.data == b"\xf0" * SIZE
+        assert memory.data == b"\x0f" * SIZE
         assert not path.exists()
 
 
