@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 PARAMETER_LIST_LENGTH = 24
 """Bytes of a parameter list without TransportIDs."""
-MAXIMUM_PARAMETER_LIST_LENGTH = 1 << 20
-"""Bytes of a parameter list with them; a longer one is refused."""
+MAXIMUM_PARAMETER_LIST_LENGTH = 64 << 10
+"""Bytes of a parameter list with them; a longer one is refused, for it is parsed in the event loop."""
 LU_SCOPE = 0
 """The only SCOPE there is: the whole logical unit (SPC-5 table 215)."""
 
@@ -163,6 +163,10 @@ def _parse_move(data: bytes, key: int, new_key: int) -> OutParameters:
     )
 
 
+_FULL_STATUS_HEADER = 24
+MAXIMUM_SHOWN = 0xFFFF // (_FULL_STATUS_HEADER + FIXED_LENGTH) + 1
+"""Descriptors of READ FULL STATUS for which there is room in any allocation length."""
+
 ALLOWED_WHILE_LOST = frozenset(
     {
         # operation code, service action
@@ -260,6 +264,15 @@ class FullStatus:
         )
 
 
-def read_full_status_data(generation: int, descriptors: Iterable[FullStatus]) -> bytes:
-    """READ FULL STATUS: a descriptor for each registered I_T nexus."""
-    return _with_header(generation, b"".join(each.pack() for each in descriptors))
+def full_status_length(transport_id: bytes) -> int:
+    """Bytes of a descriptor."""
+    return _FULL_STATUS_HEADER + len(transport_id)
+
+
+def read_full_status_data(generation: int, length: int, descriptors: Iterable[FullStatus]) -> bytes:
+    """READ FULL STATUS.
+
+    :param length: of the descriptors of all registered I_T nexuses.
+    :param descriptors: of all, or as many as :data:`MAXIMUM_SHOWN`.
+    """
+    return generation.to_bytes(4, "big") + length.to_bytes(4, "big") + b"".join(each.pack() for each in descriptors)

@@ -118,12 +118,15 @@ def consecutive(first: int, count: int) -> Iterable[int]:
     return [number % _REFERENCES for number in range(first, first + count)]
 
 
-def replicate(kind: ProtectionType, protection: bytes, count: int) -> bytes:
-    """What WRITE SAME makes of the one block's protection information (SBC-4 5.52); so does VERIFY with BYTCHK 11b."""
+def replicate(kind: ProtectionType, protection: bytes, count: int, first: int = 0) -> bytes:
+    """What WRITE SAME makes of the one block's protection information (SBC-4 5.52); so does VERIFY with BYTCHK 11b.
+
+    :param first: blocks of the command before the ``count`` that this is for.
+    """
     guard, application, reference = _FIELDS.unpack(protection)
     if protection == INITIAL or kind is ProtectionType.TYPE_3:
         return protection * count
-    return b"".join(map(_FIELDS.pack, repeat(guard), repeat(application), consecutive(reference, count)))
+    return b"".join(map(_FIELDS.pack, repeat(guard), repeat(application), consecutive(reference + first, count)))
 
 
 def with_guards(protection: Buffer, guards: Iterable[int]) -> bytes:

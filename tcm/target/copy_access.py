@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tcm.scsi.designators import Designator
+    from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
 
 
@@ -22,10 +23,13 @@ class ReachableUnits:
 
     def __init__(self, itl: ITLNexus) -> None:
         self._ways: dict[Designator, list[ITLNexus]] = {}
+        of_unit: dict[LogicalUnit, list[ITLNexus]] = {}  # an initiator may have hundreds of ways to each of a few units
         for each in _reachable(itl):
-            if Feature.THIRD_PARTY_COPY in each.logical_unit.features:
-                for designator in unit_designators(each.logical_unit):
-                    self._ways.setdefault(designator, []).append(each)
+            of_unit.setdefault(each.logical_unit, []).append(each)
+        for unit, ways in of_unit.items():
+            if Feature.THIRD_PARTY_COPY in unit.features:
+                for designator in unit_designators(unit):
+                    self._ways.setdefault(designator, []).extend(ways)
 
     def find(self, designator: Designator, *, write: bool) -> ITLNexus | None:
         """The way to a unit: the nearest one through which a read or a write is admitted now; if there is none, the nearest."""

@@ -1,4 +1,4 @@
-"""SANITIZE and FORMAT UNIT under way: what erases a whole medium in the background (SBC-4 4.11, 5.3)."""
+"""SANITIZE and FORMAT UNIT under way: what erases a whole medium in the background (SBC-4 4.11, 4.33)."""
 
 from __future__ import annotations
 
@@ -59,18 +59,26 @@ class _Kind(NamedTuple):
     """Sense of the command itself."""
     failed: type[CheckCondition]
     """Sense of whatever is refused after a failure."""
+    meanwhile: frozenset[WhileErasing]
+    """Which commands are taken while it runs."""
     way_out: frozenset[WhileErasing]
-    """Which commands are taken then."""
+    """Which commands are taken after a failure."""
 
 
+_WHILE_SANITIZING = frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZING})
 _SANITIZE = _Kind(
-    SanitizeInProgress, SanitizeCommandFailed, SanitizeCommandFailed, frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES})
+    SanitizeInProgress,
+    SanitizeCommandFailed,
+    SanitizeCommandFailed,
+    _WHILE_SANITIZING,
+    _WHILE_SANITIZING | {WhileErasing.SANITIZES},
 )
 _FORMAT = _Kind(
     FormatInProgress,
     FormatCommandFailed,
     MediumFormatCorrupted,
-    frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES, WhileErasing.FORMATS}),
+    frozenset({WhileErasing.ALLOWED}),
+    _WHILE_SANITIZING | {WhileErasing.SANITIZES, WhileErasing.FORMATS},
 )
 _KINDS = {OVERWRITE: _SANITIZE, BLOCK_ERASE: _SANITIZE, CRYPTOGRAPHIC_ERASE: _SANITIZE, FORMAT: _FORMAT}
 
@@ -109,15 +117,20 @@ class Eraser:
             return
         kind = _KINDS[erasure.kind]
         column = WhileErasing.REFUSED if command is None else command.while_erasing
-        if column is WhileErasing.ALLOWED or (erasure.failed and column in kind.way_out):
+        if column in (kind.way_out if erasure.failed else kind.meanwhile):
             return
         if erasure.failed:
             if kind is _FORMAT and command is not None and command.readiness is Readiness.ANY:
-                return  # only the medium is out of order (SBC-4 5.3)
+                return  # only the medium is out of order (SBC-4 4.33.3.1)
             raise kind.failed
         error = kind.running
         progress = b"\x80" + self.progress.to_bytes(2, "big")
         raise error(sense=Sense(key=error.key, asc=error.asc, ascq=error.ascq, sense_key_specific=progress))
+
+    @property
+    def sanitizing(self) -> bool:
+        """SANITIZE is under way, or has failed and nothing has come of it since."""
+        return self.erasure is not None and self.erasure.kind != FORMAT
 
     @property
     def progress(self) -> int:
@@ -178,13 +191,18 @@ class Eraser:
         self._logical_unit.running.spawn_alone(self._run(run, task, before))
         return run
 
-    async def leave_failure(self) -> None:
-        """EXIT FAILURE MODE: the medium becomes accessible, whatever is on it. Raises INTERNAL TARGET FAILURE."""
-        try:
-            await self._save(None)
-        except OSError as error:
-            raise InternalTargetFailure from error
-        self._become(None)
+    async def leave_failure(self, failed: Erasure) -> None:
+        """EXIT FAILURE MODE: the medium becomes accessible, whatever is on it. Raises INTERNAL TARGET FAILURE.
+
+        :param failed: what has failed; nothing happens if that is over, for then another command was faster.
+        """
+        if self.erasure is failed:
+            try:
+                await self._save(None)
+            except OSError as error:
+                raise InternalTargetFailure from error
+        if self.erasure is failed:
+            self._become(None)
 
     # in the background
 
@@ -270,7 +288,7 @@ class Eraser:
         lu = self._logical_unit
         if erasure.kind == OVERWRITE:
             block = erasure.block
-            if erasure.invert and erasure.done % 2:
+            if erasure.invert and (erasure.passes - erasure.done) % 2 == 0:  # the last pass writes the pattern itself
                 block = block.translate(_COMPLEMENT)
             await medium.write_uncommitted([block * blocks], erasure.lba)
             return

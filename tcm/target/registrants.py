@@ -35,9 +35,12 @@ def registrants(itl: ITLNexus, action: OutAction, parameters: OutParameters) -> 
     sender = lu.persistent_reservations.name_of(nexus)
     everywhere = parameters.all_tg_pt and action is not OutAction.REPLACE_LOST_RESERVATION
     found: Registrants = {}
-    for group in _ports(lu, here, port.name) if everywhere else [here]:
+    ports = _ports(lu, here) if everywhere else {here: _lun(lu, here)}
+    for group, lun in ports.items():
+        if group is not here and not group.admits(port.name):
+            continue
         name = NexusName(sender.initiator, sender.isid, group.target.name, group.tag)
-        found[name] = _registration(lu, group, port.transport_id, parameters.new_key)
+        found[name] = _registration(group, lun, port.transport_id, parameters.new_key)
     if parameters.spec_i_pt:
         _add_specified(itl, parameters, found)
     return found
@@ -48,18 +51,19 @@ def _add_specified(itl: ITLNexus, parameters: OutParameters, found: Registrants)
     lu, here = itl.logical_unit, itl.nexus.target_portal_group
     registered = lu.persistent_reservations.state.registrations
     known = _known_isids(lu)
+    ports = _ports(lu, here) if parameters.all_tg_pt else {here: _lun(lu, here)}
     for transport_id, offset in zip(parameters.transport_ids, parameters.offsets, strict=True):
         initiator = _initiator(here, transport_id, offset)
-        groups = _ports(lu, here, initiator) if parameters.all_tg_pt else [here]
-        if not any(group.admits(initiator) for group in groups):
+        ways = [(group, lun) for group, lun in ports.items() if group is here or group.admits(initiator)]
+        if not any(group.admits(initiator) for group, _ in ways):
             raise InvalidFieldInParameterList.at(offset)
         for isid in _isids(lu, transport_id, known.get(initiator, ()), offset):
-            for group in groups:
+            for group, lun in ways:
                 name = NexusName(initiator, isid, group.target.name, group.tag)
                 if name in registered:
                     raise InvalidFieldInParameterList.at(offset)
                 whole = replace(transport_id, isid=isid or transport_id.isid)
-                found.setdefault(name, _registration(lu, group, whole.pack(), parameters.new_key))
+                found.setdefault(name, _registration(group, lun, whole.pack(), parameters.new_key))
         if len(found) > persistent_reservations.MAXIMUM_REGISTRATIONS:
             raise InsufficientRegistrationResources
 
@@ -77,17 +81,22 @@ def _destination(itl: ITLNexus, parameters: OutParameters) -> Registrants:
     if nameless or not group.admits(initiator):
         raise InvalidFieldInParameterList.at(offset)
     name = NexusName(initiator, transport_id.isid if enforced else None, group.target.name, group.tag)
-    return {name: _registration(lu, group, transport_id.pack(), parameters.new_key)}
+    return {name: _registration(group, _lun(lu, group), transport_id.pack(), parameters.new_key)}
 
 
-def _registration(lu: LogicalUnit, group: TargetPortalGroup, transport_id: bytes, key: int) -> Registration:
+def _registration(group: TargetPortalGroup, lun: int, transport_id: bytes, key: int) -> Registration:
     return Registration(
         key=key,
         fabric=group.target.fabric_name,
         transport_id=transport_id,
         relative_port=group.relative_target_port_identifier,
-        lun=next((number for number, lun in group.luns.items() if lun.logical_unit is lu), 0),
+        lun=lun,
     )
+
+
+def _lun(lu: LogicalUnit, group: TargetPortalGroup) -> int:
+    """The number under which a target port exports the unit."""
+    return next((number for number, lun in group.luns.items() if lun.logical_unit is lu), 0)
 
 
 def _initiator(group: TargetPortalGroup, transport_id: TransportId, offset: int) -> str:
@@ -98,11 +107,12 @@ def _initiator(group: TargetPortalGroup, transport_id: TransportId, offset: int)
     return text if transport_id.protocol is ProtocolIdentifier.ISCSI else f"naa.{text}"
 
 
-def _ports(lu: LogicalUnit, here: TargetPortalGroup, initiator: str) -> list[TargetPortalGroup]:
-    """ALL_TG_PT: this target port, and the others of its fabric that the initiator may use."""
+def _ports(lu: LogicalUnit, here: TargetPortalGroup) -> dict[TargetPortalGroup, int]:
+    """ALL_TG_PT: this target port, and the others of its fabric; and under which LUN they export the unit."""
     fabric = here.target.fabric_name
-    others = {port for port in lu.ports if port.target.fabric_name == fabric and port.admits(initiator)} - {here}
-    return [here, *sorted(others, key=lambda port: port.relative_target_port_identifier)]
+    others = {port for port in lu.ports if port.target.fabric_name == fabric} - {here}
+    ports = [here, *sorted(others, key=lambda port: port.relative_target_port_identifier)]
+    return {port: _lun(lu, port) for port in ports}
 
 
 def _known_isids(lu: LogicalUnit) -> dict[str, dict[bytes | None, None]]:

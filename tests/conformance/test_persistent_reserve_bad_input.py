@@ -26,7 +26,7 @@ from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.initiator import LoopbackInitiator
 
-from tcm.scsi.persistent_reservations import MAXIMUM_PARAMETER_LIST_LENGTH, OutAction
+from tcm.scsi.persistent_reservations import MAXIMUM_PARAMETER_LIST_LENGTH, InAction, OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
 from tcm.scsi.sense import (
     InsufficientRegistrationResources,
@@ -226,14 +226,30 @@ async def test_persistent_reserve_out_ten_thousand(held: Pair) -> None:
     """SPC-4 5.13.7: INSUFFICIENT REGISTRATION RESOURCES beyond the stated limit, and none of the list is registered."""
     one, two = held
     most = (MAXIMUM_PARAMETER_LIST_LENGTH - HEADER) // 24
-    names = [TransportId(ProtocolIdentifier.SAS, f"{0x5001405100000000 + number:016x}").pack() for number in range(most)]
+    names = [
+        TransportId(ProtocolIdentifier.SAS, f"{0x5001405100000000 + number:016x}").pack()
+        for number in range(MAXIMUM_REGISTRATIONS)
+    ]
     full = InsufficientRegistrationResources
+    room = MAXIMUM_REGISTRATIONS - 2
+    while room > most:
+        await register(two, B, flags=SPEC_I_PT, more=specified(*names[room - most : room]))
+        await register(two, 0, B)
+        room -= most
     with unchanged(two):
-        for number in (most, MAXIMUM_REGISTRATIONS - 1):
-            await register(two, B, flags=SPEC_I_PT, more=specified(*names[:number]), expect=full)
-    await register(two, B, flags=SPEC_I_PT, more=specified(*names[: MAXIMUM_REGISTRATIONS - 2]))
+        await register(two, B, flags=SPEC_I_PT, more=specified(*names[: room + 1]), expect=InvalidFieldInParameterList)
+        await register(two, B, flags=SPEC_I_PT, more=specified(*names[:room], names[-1]), expect=full)
+        await register(two, B, flags=SPEC_I_PT, more=specified(*names[:most], *names[:1]), expect=ParameterListLengthError)
+    await register(two, B, flags=SPEC_I_PT, more=specified(*names[:room]))
     state = logical_unit(one).persistent_reservations.state
     assert len(state.registrations) == MAXIMUM_REGISTRATIONS
+    whole = cdb.persistent_reserve_in(InAction.READ_FULL_STATUS)
+    found = (await one.execute(whole, read_length=0xFFFF)).data_in
+    assert int.from_bytes(found[4:8]) == 48 * MAXIMUM_REGISTRATIONS
+    shown = (0xFFFF - 8) // 48 * 48 + 8
+    assert len(found) == 0xFFFF
+    keys = [int.from_bytes(found[at : at + 8]) for at in range(8, shown, 48)]
+    assert keys == [A] + [B] * (len(keys) - 1)
     data = move_parameters(A, B, port_of(one), sas(NAMES[0]))
     await one.execute(cdb.persistent_reserve_out(OutAction.REGISTER_AND_MOVE, 0, len(data)), data, expect=full)
     assert logical_unit(one).persistent_reservations.state is state

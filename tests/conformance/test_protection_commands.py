@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import anyio
 import pytest
 from support.protection import (
@@ -402,3 +404,26 @@ async def test_protected_backstore_failure(operation: str) -> None:
             await disk.read(16, 1, BLOCKS - 1)
             await disk.write(16, 0, DATA)
             assert (await disk.read(16, 0, BLOCKS)).data_in == DATA
+
+
+async def test_verify_protected_long() -> None:
+    """SBC-4 5.36: with BYTCHK 11b any number of blocks is compared with one, in memory that does not grow with it."""
+    async with one_initiator(RamdiskBackstore(1 << 30), pi_prot_type=1) as disk:
+        other = pattern(512)
+        one = together(other, tuples(other, 0))
+        tracemalloc.start()
+        try:
+            await disk.verify(16, 0, 1 << 21, one, bytchk=3, protect=1, expect=MiscompareDuringVerify)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+
+
+async def test_write_same_protected_long() -> None:
+    """SBC-4 5.52: the reference tags of type 1 count on through all the steps in which a range is written."""
+    blocks = 5000
+    async with one_initiator(RamdiskBackstore(4 << 20), pi_prot_type=1, max_write_same_len=1 << 20) as disk:
+        block = pattern(512)
+        await disk.write_same(16, 3, blocks, together(block, tuples(block, 3, 7)), protect=1)
+        assert await protection(disk, 3, blocks) == tuples(block * blocks, 3, 7)
+        await disk.verify(16, 3, blocks, together(block, tuples(block, 3, 7)), bytchk=3, protect=1)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
 
 from tcm.scsi.persistent_reservations import (
     MAXIMUM_PARAMETER_LIST_LENGTH,
+    MAXIMUM_SHOWN,
     PARAMETER_LIST_LENGTH,
     FullStatus,
     OutAction,
     OutParameters,
     ReservationType,
     capabilities_data,
+    full_status_length,
     parse_out,
     read_full_status_data,
     read_keys_data,
@@ -103,9 +106,10 @@ def _full_status(lu: LogicalUnit) -> bytes:
             relative_port=ports.get((name.target, name.tag), each.relative_port),
             transport_id=each.transport_id,
         )
-        for name, each in state.registrations.items()
+        for name, each in islice(state.registrations.items(), MAXIMUM_SHOWN)
     ]
-    return read_full_status_data(state.generation, descriptors)
+    length = sum(full_status_length(each.transport_id) for each in state.registrations.values())
+    return read_full_status_data(state.generation, length, descriptors)
 
 
 def _prepare_out(task: Task) -> int:

@@ -315,14 +315,13 @@ async def _fill(task: Task, lu: LogicalUnit, found: Access, block: bytes, protec
 async def _repeat(lu: LogicalUnit, found: Access, block: bytes, protection: bytes | None) -> None:
     step = min(found.blocks, CHUNK >> lu.block_shift)
     buffer = memoryview(block * step)
-    tuples = replicate(lu.protection.kind, protection, found.blocks) if protection is not None else b""
     for start in range(0, found.blocks, step):
         count = min(step, found.blocks - start)
         piece = buffer[: count << lu.block_shift]
         if protection is None:
             await lu.medium.write_uncommitted([piece], found.lba + start)
         else:
-            there = tuples[start * LENGTH : (start + count) * LENGTH]
+            there = replicate(lu.protection.kind, protection, count, start)
             await medium_of(lu).write_protected([piece], there, found.lba + start, settle=False)
         await lu.breathe()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.protection import COMPARED, LENGTH, NO_CHECKS, Checks, ProtectionType, compare, replicate
@@ -64,8 +65,11 @@ async def _verify_blocks(
     *,
     repeat: bool = False,
 ) -> None:
+    if data is None or repeat:  # a whole medium may be verified so: it is not kept from everybody meanwhile
+        await _against_medium(lu, found, data, protection, repeat=repeat, owner=task)
+        return
     async with lu.extents.lock(task, found.lba, found.blocks, exclusive=False):
-        await _against_medium(lu, found, data, protection, repeat=repeat)
+        await _against_medium(lu, found, data, protection)
 
 
 async def _against_medium(
@@ -75,10 +79,12 @@ async def _against_medium(
     protection: bytes | None = None,
     *,
     repeat: bool = False,
+    owner: Task | None = None,
 ) -> None:
     """Read the blocks piece by piece: check them, or compare them with what was sent.
 
     :param repeat: one block was sent for all.
+    :param owner: for whom each piece is locked; ``None``: the range is.
     """
     medium, shift, kind = medium_of(lu), lu.block_shift, lu.protection.kind
     step = min(found.blocks, CHUNK >> shift)
@@ -89,11 +95,11 @@ async def _against_medium(
     tags = found.tags
     if data is not None and repeat:
         data = memoryview(bytes(data) * step)
-        protection = replicate(kind, protection, found.blocks) if protection is not None else None
     for start in range(0, found.blocks, step):
         count = min(step, found.blocks - start)
         piece = buffer[: count << shift]
-        there = await medium.read_protected([piece], found.lba + start, count)
+        async with lu.extents.lock(owner, found.lba + start, count, exclusive=False) if owner else nullcontext():
+            there = await medium.read_protected([piece], found.lba + start, count)
         medium.check(piece, there, found.lba + start, checks, tags)
         if tags.reference is not None:
             tags = tags._replace(reference=tags.reference + count)
@@ -101,7 +107,9 @@ async def _against_medium(
             first = 0 if repeat else start << shift
             check_same(lu, found, piece, data[first : first + len(piece)], first)
         if protection is not None:
-            sent = protection[start * LENGTH : (start + count) * LENGTH]
+            sent = (
+                replicate(kind, protection, count, start) if repeat else protection[start * LENGTH : (start + count) * LENGTH]
+            )
             first = lu.block_size + (0 if repeat else start * found.step)
             compare(kind, there, sent, compared, first=first, step=0 if repeat else found.step)
         await lu.breathe()
