@@ -115,7 +115,8 @@ def _keeping(configuration: Configuration, arguments: Arguments) -> Configuratio
     try:
         directory = os.path.abspath(_state_directory(arguments))
     except ConfigError:
-        # a --config is served without a home directory too; its initiators cannot have anything kept then
+        # a --config is served without a home directory too
+        log.warning("no home directory and no --state-dir: nothing that initiators want to be kept outlives this process")
         return configuration
     return replace(configuration, state_directory=directory)
 
