@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _RCTD = _REPD = 0x80
 _FMTPINFO = 0xC0
+_LEAST = 4
+"""The smallest ALLOCATION LENGTH of REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36)."""
 
 _DPO_FUA = {
     "read": 0x18,
@@ -105,8 +107,10 @@ def _requested(lu: LogicalUnit, option: int, code: int, action: int) -> Command 
 
 def _task_management(task: Task) -> None:
     cdb = task.cdb
-    data = task_management_functions(_FUNCTIONS, extended=bool(cdb[2] & _REPD))
-    give(task, data, int.from_bytes(cdb[6:10]))
+    length = int.from_bytes(cdb[6:10])
+    if length < _LEAST:
+        raise InvalidFieldInCdb.at(6)
+    give(task, task_management_functions(_FUNCTIONS, extended=bool(cdb[2] & _REPD)), length)
 
 
 HANDLERS = {
