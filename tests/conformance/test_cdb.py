@@ -170,6 +170,8 @@ async def test_report_supported_operation_codes_one_command(disk: ApplicationCli
     usage = bytearray(command.usage)
     if command.name in ANCHOR:  # a bit that is refused while ANC_SUP is zero
         usage[1] &= ~ANCHOR[command.name]
+    if opcode == VARIABLE_LENGTH:
+        usage[7] = 0xFF  # ADDITIONAL CDB LENGTH is evaluated: the map has ones, only codes stand there as they are
     await disk.execute(
         cdb.report_supported_operation_codes(wrong, opcode, action or 0), read_length=4096, expect=InvalidFieldInCdb
     )

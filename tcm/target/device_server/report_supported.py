@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.command import ADDITIONAL_LENGTH_BYTE, VARIABLE_LENGTH
 from tcm.scsi.command_table import COMMANDS, rows
 from tcm.scsi.protection import PROTECTED_COMMANDS, ProtectionType
 from tcm.scsi.report_supported import (
@@ -72,6 +73,8 @@ def _usage(lu: LogicalUnit, command: Command) -> bytes:
         refused |= _UNMAP.get(handler, 0)
     usage = bytearray(command.usage)
     usage[flags_byte(usage)] &= ~refused
+    if command.operation_code == VARIABLE_LENGTH:
+        usage[ADDITIONAL_LENGTH_BYTE] = 0xFF  # a field that is evaluated; only codes stand there as they are (SPC-4 6.35.3)
     return bytes(usage)
 
 
