@@ -149,14 +149,26 @@ class Eraser:
             text = await self._kept.load()
             self.erasure = erasure = None if text is None else from_text(text)
         except (OSError, ValueError) as error:
-            log.error("%s: cannot be read, so the medium counts as one whose sanitizing failed: %s", self._kept, error)
+            log.error(
+                "%s: cannot be read (%s): the medium stays closed until it is sanitized, or the file restored or removed",
+                self._kept,
+                error,
+            )
             self.erasure = erasure = UNKNOWN
-        if erasure is None or erasure.failed:
+        if erasure is UNKNOWN or erasure is None:
+            return
+        if erasure.failed:
+            log.error(
+                "%s: %s has failed before: its medium stays closed until it is done again",
+                self._logical_unit.name,
+                erasure.kind,
+            )
             return
         lu = self._logical_unit
         fits = erasure.kind != OVERWRITE or len(erasure.block) == lu.block_size
         if lu.read_only or not fits:
-            log.error("%s: cannot go on with %s", lu.name, erasure.kind)
+            why = "it is read-only" if lu.read_only else "its blocks were of another size"
+            log.error("%s: cannot go on with %s, so its medium stays closed: %s", lu.name, erasure.kind, why)
             self.erasure = replace(erasure, failed=True)
 
     def resume(self) -> None:

@@ -665,10 +665,14 @@ async def test_sanitize_restart_when_opened(tmp_path: Path, runs_first: bool) ->
         await unit.aclose()
 
 
-async def test_sanitize_restart_cannot_go_on(tmp_path: Path) -> None:
+async def test_sanitize_restart_cannot_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """SBC-4 4.11: a unit that is write protected meanwhile, or has other blocks, counts as one whose sanitizing failed."""
     for read_only, size in ((True, 512), (False, 4096)):
         kept_in(tmp_path).write_text(to_text(Erasure(kind="overwrite", block=bytes(size))))
         async with make_lu(read_only=read_only, directory=tmp_path) as unit:
             disk = await connected(unit)
             await disk.read(10, 0, 1, expect=SanitizeCommandFailed)
+        assert "cannot go on with overwrite, so its medium stays closed: " in caplog.text
+    kept_in(tmp_path).write_text(to_text(Erasure(kind="overwrite", block=bytes(512), failed=True)))
+    async with make_lu(directory=tmp_path) as unit:
+        assert f"{unit.name}: overwrite has failed before: its medium stays closed" in caplog.text
