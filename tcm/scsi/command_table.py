@@ -352,8 +352,8 @@ COMMANDS: tuple[Command, ...] = (
     _medium("SANITIZE CRYPTOGRAPHIC ERASE", "48 a3 00 00 00 00 00 00 00 00", "sanitize_cryptographic_erase",
             access=Access.WRITE, action=True, ignored=ZNR, while_erasing=WhileErasing.SANITIZES,
             feature=Feature.CRYPTOGRAPHIC_ERASE, timeout=LONG),
-    _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", action=True,
-            ignored="00 e0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
+    _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", access=Access.WRITE,
+            action=True, ignored="00 e0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
     _medium("FORMAT UNIT", "04 ff 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",
             while_erasing=WhileErasing.FORMATS, timeout=WHOLE),
 )

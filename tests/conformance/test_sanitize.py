@@ -344,9 +344,10 @@ async def test_sanitize_overwrite_truncated(disk: ApplicationClient) -> None:
 
 
 async def test_sanitize_write_protected(read_only: ApplicationClient) -> None:
-    """SBC-4 4.12: a write-protected unit is not sanitized."""
+    """SBC-4 4.11.1, 4.12: a write-protected unit is not sanitized; it takes no service action, EXIT FAILURE MODE included."""
     await read_only.execute(cdb.sanitize(OVERWRITE, len(ONES)), ONES, expect=WriteProtected)
     await read_only.execute(cdb.sanitize(BLOCK_ERASE), expect=WriteProtected)
+    await read_only.execute(cdb.sanitize(EXIT_FAILURE_MODE), expect=WriteProtected)
 
 
 async def test_sanitize_medium_not_present(removable: ApplicationClient) -> None:
