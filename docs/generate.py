@@ -262,7 +262,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     # what it bounds, module:name or module:class.field, unit
     ("Queued to send, or being read for commands in progress, per connection; then commands wait",
      "tcm_iscsi.protocol.full_feature:HIGH_WATER", "bytes"),
-    ("Data-Out asked for by R2T at one time, per connection", "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
+    ("Data-Out asked for by R2T, of commands that have not ended, per connection",
+     "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
     ("Receive buffer, one for all connections", "tcm_iscsi.server:RECEIVE_BUFFER", "bytes"),
     ("Memory that express reads fill, one for all connections; a peer that does not take its answers keeps one for itself",
      "tcm_iscsi.server:ARENA", "bytes"),

@@ -118,9 +118,11 @@ def unaccounted(filter_class: type[BackstoreFilter]) -> list[str]:
 
 
 def erases_key(backstore: Backstore) -> bool:
-    """Whether a cryptographic erase reaches the backstore that encrypts: every filter above it overrides ``erase_key``."""
+    """Whether a cryptographic erase reaches what encrypts, a backstore or a filter: all above override ``erase_key``."""
     while isinstance(backstore, BackstoreFilter):
         if type(backstore).erase_key is BackstoreFilter.erase_key:
             return False
         backstore = backstore.inner
+        if backstore.capabilities().cryptographic_erase is not Support.NATIVE:
+            break  # the key is that of the filter above
     return True

@@ -53,7 +53,8 @@ class Node:
         """A whole number, between the limits."""
         value: int = self._scalar(key, int, required, default)
         if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
-            raise ConfigError(f"{self._at(key)}: {value} is out of range; write {minimum} to {maximum}")
+            wanted = f"{minimum} to {maximum}" if minimum != maximum else minimum
+            raise ConfigError(f"{self._at(key)}: {value} is out of range; write {wanted}")
         return value
 
     def boolean(self, key: str, *, default: bool = False) -> bool:

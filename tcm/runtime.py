@@ -7,7 +7,9 @@ are cancelled, tasks end, every medium is flushed and closed. What was opened is
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -19,7 +21,7 @@ from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
 from tcm.target.device import TargetDevice, TargetPortalGroup
-from tcm.target.directory_store import DirectoryStore
+from tcm.target.directory_store import Claimed, DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
 
@@ -68,6 +70,7 @@ class Runtime:
         self.targets: list[TargetDevice] = []
         self.fabrics: dict[str, Fabric] = {}
         self._stop = anyio.Event()
+        self._store: DirectoryStore | None = None
 
     def stop(self) -> None:
         """Ends :meth:`serve` in good order."""
@@ -81,6 +84,11 @@ class Runtime:
         """
         self._build()
         opened: list[StorageObject] = []
+        with ExitStack() as claims:
+            self._claim(claims)
+            await self._serve(opened, task_status)
+
+    async def _serve(self, opened: list[StorageObject], task_status: TaskStatus[None]) -> None:
         try:
             async with anyio.create_task_group() as unit_tasks:
                 await self._open(unit_tasks, opened)
@@ -105,7 +113,7 @@ class Runtime:
         for group in self.configuration.logical_unit_groups:
             self.logical_unit_groups.add(group.name, group.identifier)
         directory = self.configuration.state_directory
-        store = DirectoryStore(directory) if directory is not None else None
+        store = self._store = DirectoryStore(directory) if directory is not None else None
         for each in self.configuration.storage_objects:
             unit = self.logical_units[each.path] = LogicalUnit(
                 each.name,
@@ -186,6 +194,25 @@ class Runtime:
                 group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect)
 
     # starting
+
+    def _claim(self, claims: ExitStack) -> None:
+        """Two processes that serve units of the same serial would undo what the other has kept. Raises :class:`ConfigError`."""
+        store = self._store
+        if store is None:
+            return
+        for each in self.configuration.storage_objects:
+            try:
+                claims.callback(os.close, store.claim(each.serial))
+            except Claimed as error:
+                raise ConfigError(
+                    f"{each.path}: {error} serves a unit of serial {each.serial} with the same state directory {store}; "
+                    "stop that, or write another wwn or --state-dir"
+                ) from None
+            except OSError as error:
+                log.warning(
+                    "%s: cannot be written (%s): whatever initiators want to be kept will be refused", store, _reason(error)
+                )
+                return
 
     async def _open(self, tasks: TaskGroup, opened: list[StorageObject]) -> None:
         failures: list[tuple[StorageObject, Exception]] = []

@@ -100,6 +100,8 @@ class _Loader:
             if made.path in self._storage_objects:
                 raise ConfigError(f"{node.path}.name: {made.path} is there already; write another name")
             self._storage_objects[made.path] = made
+        objects = self._storage_objects.values()
+        check_unique(((f"storage_objects[{index}].wwn", each.serial) for index, each in enumerate(objects)), "unit serial")
         targets = [self._target(node) for node in root.items("targets") if self._wanted(node)]
         check_unique(
             ((f"targets[{index}].wwn", (target.fabric, target.name)) for index, target in enumerate(targets)), "target"
@@ -155,9 +157,9 @@ class _Loader:
             serial=make_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
             removable=node.boolean("removable"),
             read_only=self._read_only or readonly or node.boolean("read_only"),
-            target_port_groups=target_port_groups(node),
+            target_port_groups=(groups := target_port_groups(node)),
             logical_unit_group=self._logical_unit_group(node),
-            lba_map=lba_map(node),
+            lba_map=lba_map(node, groups),
         )
 
     def _logical_unit_group(self, node: Node) -> str | None:
@@ -165,7 +167,8 @@ class _Loader:
         known = [group.name for group in self._logical_unit_groups]
         if name is not None and name not in known:
             raise ConfigError(
-                f"{node.path}.alua_lu_gp: {name!r} is not in alua_lu_gps; write one of: {', '.join(known) or 'none'}"
+                f"{node.path}.alua_lu_gp: {name!r} is not in alua_lu_gps; "
+                f"write one of: {', '.join(known) or 'none, so add it there'}"
             )
         return name
 

@@ -10,10 +10,17 @@ from tcm.options import build
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.scsi.referrals import parse_lba_map
 from tcm.target.logical_unit_group import DEFAULT_GROUP as DEFAULT_LU_GROUP
-from tcm.target.target_port_group import ATTRIBUTES, DEFAULT_GROUP, MAXIMUM_IDENTIFIER, MAXIMUM_NAME_LENGTH, GroupAttributes
+from tcm.target.target_port_group import (
+    ATTRIBUTES,
+    DEFAULT_GROUP,
+    MAXIMUM_IDENTIFIER,
+    MAXIMUM_NAME_LENGTH,
+    SUPPORT_ATTRIBUTES,
+    GroupAttributes,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tcm.configuration import LunConfig, StorageObject
     from tcm.json_reader import Node
@@ -50,7 +57,8 @@ def _target_port_group(node: Node, *, mapped: bool) -> TargetPortGroupConfig:
                 f"{node.path}.alua_access_state: 4 wants an lba_map and alua_access_type 0 or 1; write them, or 0"
             )
     elif not attributes.supports(state):
-        raise ConfigError(f"{node.path}.alua_access_state: alua_support_ of state {state.value} is 0; write 1 there, or 0 here")
+        support = SUPPORT_ATTRIBUTES[state]
+        raise ConfigError(f"{node.path}.alua_access_state: {state.value} wants {support} 1; write that, or another state")
     return TargetPortGroupConfig(
         name=name,
         identifier=identifier,
@@ -91,8 +99,8 @@ def check_one_group(node: Node, luns: Sequence[LunConfig]) -> None:
             )
 
 
-def lba_map(node: Node) -> LbaMap | None:
-    """A storage object's ``lba_map``: the lines that LIO's control file takes."""
+def lba_map(node: Node, groups: Iterable[TargetPortGroupConfig]) -> LbaMap | None:
+    """A storage object's ``lba_map``: the lines that LIO's control file takes. ``groups``: those that it may name."""
     if "lba_map" not in node.value:
         return None
     lines = [each.value for each in node.items("lba_map")]
@@ -100,9 +108,17 @@ def lba_map(node: Node) -> LbaMap | None:
     if not all(isinstance(line, str) for line in lines):
         raise ConfigError(f'{place}: not a list of strings; write for example ["0 0", "0 1023 1:O 2:A"]')
     try:
-        return parse_lba_map("\n".join(lines))
+        made = parse_lba_map("\n".join(lines))
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
+    known = {0, *(group.identifier for group in groups)}
+    for index, segment in enumerate(made.segments, 1):
+        for identifier in segment.states.keys() - known:
+            raise ConfigError(
+                f"{place}[{index}]: no target port group of alua_tpgs has tg_pt_gp_id {identifier}; "
+                f"write one of: {', '.join(map(str, sorted(known)))}"
+            )
+    return made
 
 
 def logical_unit_groups(root: Node) -> tuple[LogicalUnitGroupConfig, ...]:

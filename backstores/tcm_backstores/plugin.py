@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tcm.hookspecs import hookimpl
 from tcm_backstores.fileio import FILEIO
 from tcm_backstores.filters.delay import DELAY
+from tcm_backstores.filters.encrypt import ENCRYPT
 from tcm_backstores.filters.error import ERROR
 from tcm_backstores.filters.log import LOG
 from tcm_backstores.filters.rate import RATE
@@ -29,4 +30,4 @@ def tcm_backstores() -> Iterable[BackstoreType]:
 @hookimpl
 def tcm_filters() -> Iterable[FilterType]:
     """The filters we ship."""
-    return (READONLY, DELAY, ERROR, LOG, RATE)
+    return (READONLY, DELAY, ERROR, LOG, RATE, ENCRYPT)

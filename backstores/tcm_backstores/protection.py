@@ -6,6 +6,7 @@ half made, or that LIO made has no label.
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import zlib
@@ -16,6 +17,8 @@ from tcm_backstores.opening import sync_directory
 
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
+
+log = logging.getLogger("tcm.backstores")
 
 SUFFIX = ".protection"
 MAGIC = b"tcm protection 1"
@@ -48,6 +51,8 @@ class ProtectionFile:
         except FileNotFoundError:
             return
         self.label = self._read_label()
+        if not self.label and os.fstat(self._fd).st_size:
+            log.warning("%s is not complete or not ours: it counts as no protection information", self.path)
 
     def close(self) -> None:
         """Let go of it."""

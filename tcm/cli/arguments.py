@@ -115,7 +115,8 @@ def _keeping(configuration: Configuration, arguments: Arguments) -> Configuratio
     try:
         directory = os.path.abspath(_state_directory(arguments))
     except ConfigError:
-        # a --config is served without a home directory too; its initiators cannot have anything kept then
+        # a --config is served without a home directory too
+        log.warning("no home directory and no --state-dir: nothing that initiators want to be kept outlives this process")
         return configuration
     return replace(configuration, state_directory=directory)
 
@@ -152,6 +153,7 @@ class _Builder:
             raise ConfigError(f"--portal: fabric {', '.join(fabrics)} has no portals; leave it out")
         objects = tuple(lun.storage_object for lun in luns)
         check_unique(((f"--lun {lun.index}", lun.storage_object.path) for lun in luns), "storage object")
+        check_unique(((f"--lun {lun.index}: wwn", lun.storage_object.serial) for lun in luns), "unit serial")
         return Configuration(fabrics=tuple(configs), storage_objects=objects, targets=tuple(targets))
 
     # LUNs

@@ -82,7 +82,7 @@ class _Seconds(click.FloatRange):
 @click.option("--read-only", is_flag=True, help="No LUN can be written.")
 @click.option("--config", metavar="FILE", help="A saveconfig.json with everything in it, as targetcli writes it.")
 @click.option(
-    "--state-dir", metavar="DIR", help="What must survive a restart.  [default: $XDG_STATE_HOME/tcm or ~/.local/state/tcm]"
+    "--state-dir", metavar="DIR", help="For what must survive a restart.  [default: $XDG_STATE_HOME/tcm or ~/.local/state/tcm]"
 )
 @click.option(
     "--drain-timeout",

@@ -17,12 +17,14 @@ from tcm.backstore import ConfigError
 from tcm.cli.errors import FAILED
 from tcm.options import options_of, size_text
 from tcm.runtime import Runtime
+from tcm.scsi.asymmetric_access import AccessState
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
-    from tcm.configuration import Configuration
+    from tcm.configuration import Configuration, StorageObject
     from tcm.plugins import PluginManager
+    from tcm.target.logical_unit import LogicalUnit
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +120,9 @@ def announce(runtime: Runtime) -> None:
         kinds = options_of(type(config.options)).values()
         what = " ".join([config.type, *(str(getattr(config.options, each.name)) for each in kinds if each.kind == "path")])
         size = size_text(unit.blocks * unit.block_size)
-        log.info("%s: %s, %s, blocks of %d, serial %s", unit.name, what, size, unit.block_size, unit.serial)
+        log.info(
+            "%s: %s, %s, blocks of %d, serial %s%s", unit.name, what, size, unit.block_size, unit.serial, _besides(unit, config)
+        )
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
@@ -127,3 +131,19 @@ def announce(runtime: Runtime) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+def _besides(unit: LogicalUnit, config: StorageObject) -> str:
+    """What an administrator has to know of a unit that differs from an ordinary disk."""
+    ports = [
+        f"{group.state.name.lower().replace('_', ' ')} through target port group {group.name}"
+        for group in unit.asymmetric_access.reported_groups()
+        if group.state is not AccessState.ACTIVE_OPTIMIZED
+    ]
+    parts = [
+        "read-only" if unit.read_only else "",
+        f"protection information of type {unit.protection.kind:d}" if unit.protection.kind else "",
+        f"filters {' '.join(each.type for each in config.filters)}" if config.filters else "",
+        *ports,
+    ]
+    return "".join(f", {part}" for part in parts if part)

@@ -72,10 +72,12 @@ class Readiness(enum.Enum):
 
 
 class WhileErasing(enum.Enum):
-    """What becomes of the command while SANITIZE or FORMAT UNIT is under way, or has failed (SBC-4 4.11, 5.3)."""
+    """What becomes of the command while SANITIZE or FORMAT UNIT is under way, or has failed (SBC-4 4.11.2, 4.33.2)."""
 
     REFUSED = "refused"
     ALLOWED = "allowed"
+    SANITIZING = "allowed while sanitizing"
+    """And after SANITIZE has failed; refused while formatting. Of MODE SENSE some pages only, which its handler knows."""
     SANITIZES = "after a failure"
     """Refused while one is under way, taken after a failure: the way out of it."""
     FORMATS = "after a failed format"

@@ -31,7 +31,7 @@ from tcm.scsi.command import (
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 NONE, IN, OUT = Direction.NONE, Direction.DATA_IN, Direction.DATA_OUT
-OPEN = WhileErasing.ALLOWED
+OPEN, SANITIZING = WhileErasing.ALLOWED, WhileErasing.SANITIZING
 STANDBY, SETTLED, ALWAYS = AccessStates.STANDBY, AccessStates.SETTLED, AccessStates.ANY
 ALLOWED, CONFLICT = Reservation.ALLOWED, Reservation.CONFLICT
 READS, OWN, PASSES = PersistentReservation.WRITE_EXCLUSIVE, PersistentReservation.OWN_RULES, PersistentReservation.ALLOWED
@@ -54,6 +54,9 @@ SYNC_NV_16 = "00 04 00 00 00 00 00 00 00 00 00 00 00 00 3f 00"
 # READ CAPACITY's LOGICAL BLOCK ADDRESS and PMI are obsolete since SBC-3.
 PMI_10 = "00 00 ff ff ff ff 00 00 01 00"
 PMI_16 = "00 00 ff ff ff ff ff ff ff ff 00 00 00 00 01 00"
+
+# ZNR is for zoned block devices, and ignored by all others (SBC-4 5.30.1).
+ZNR = "00 40 00 00 00 00 00 00 00 00"
 
 
 def _cdb_32(action: int, flags: int) -> str:
@@ -213,14 +216,14 @@ COMMANDS: tuple[Command, ...] = (
     _row("REPORT LUNS", "a0 00 ff 00 00 00 ff ff ff ff 00 00", "report_luns", IN,
          reservation=ALLOWED, attention=Attention.IGNORE, while_erasing=OPEN, states=ALWAYS),
     _row("REPORT SUPPORTED OPERATION CODES", "a3 0c 87 ff ff ff ff ff ff ff 00 00", "report_supported_operation_codes", IN,
-         action=True, reservation=ALLOWED, persistent=READS, while_erasing=OPEN,
+         action=True, reservation=ALLOWED, persistent=READS, while_erasing=SANITIZING,
          feature=Feature.REPORT_SUPPORTED, states=STANDBY),
     _row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", "a3 0d 80 00 00 00 ff ff ff ff 00 00",
          "report_supported_task_management_functions", IN, action=True, reservation=ALLOWED, persistent=READS,
-         while_erasing=OPEN, states=STANDBY),
+         while_erasing=SANITIZING, states=STANDBY),
     # -- SPC-4: asymmetric logical unit access ---------------------------------------------------------------------------------
     _row("REPORT TARGET PORT GROUPS", "a3 ea 00 00 00 00 ff ff ff ff 00 00", "report_target_port_groups", IN, action=True,
-         reservation=ALLOWED, while_erasing=OPEN, states=ALWAYS),
+         reservation=ALLOWED, states=ALWAYS),
     _row("SET TARGET PORT GROUPS", "a4 0a 00 00 00 00 ff ff ff ff 00 00", "set_target_port_groups", OUT, action=True,
          feature=Feature.EXPLICIT_ACCESS, states=SETTLED),
     # -- SPC-5: what it is called --------------------------------------------------------------------------------------------
@@ -239,11 +242,11 @@ COMMANDS: tuple[Command, ...] = (
     # -- SPC-5: parameters ---------------------------------------------------------------------------------------------------
     _row("MODE SELECT (6)", "15 11 00 00 ff 00", "mode_select", OUT, states=STANDBY),
     _row("MODE SELECT (10)", "55 11 00 00 00 00 00 ff ff 00", "mode_select", OUT, states=STANDBY),
-    _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN, persistent=READS, states=STANDBY),
-    _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN, persistent=READS, states=STANDBY),
-    _row("LOG SELECT", "4c 03 ff ff 00 00 00 ff ff 00", "log_select", OUT, states=STANDBY),
-    _row("LOG SENSE", "4d 01 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, while_erasing=OPEN,
+    _row("MODE SENSE (6)", "1a 08 ff ff ff 00", "mode_sense", IN, persistent=READS, while_erasing=SANITIZING, states=STANDBY),
+    _row("MODE SENSE (10)", "5a 18 ff ff 00 00 00 ff ff 00", "mode_sense", IN, persistent=READS, while_erasing=SANITIZING,
          states=STANDBY),
+    _row("LOG SELECT", "4c 03 ff ff 00 00 00 ff ff 00", "log_select", OUT, states=STANDBY),
+    _row("LOG SENSE", "4d 01 ff ff 00 ff ff ff ff 00", "log_sense", IN, reservation=ALLOWED, states=STANDBY),
     _row("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ff ff 00", "receive_diagnostic_results", IN, persistent=READS,
          states=STANDBY),
     _row("SEND DIAGNOSTIC", "1d 17 00 ff ff 00", "send_diagnostic", OUT, timeout=LONG, states=STANDBY),
@@ -282,9 +285,9 @@ COMMANDS: tuple[Command, ...] = (
     _row("START STOP UNIT", "1b 01 00 0f f7 00", "start_stop_unit", harmless=(4, 0xF1, 0x01), timeout=LONG),
     _row("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 00 00 03 00", "prevent_allow_medium_removal", harmless=(4, 0x03, 0x00)),
     _medium("READ CAPACITY (10)", "25 00 00 00 00 00 00 00 00 00", "read_capacity_10", IN, ignored=PMI_10,
-            reservation=ALLOWED, timeout=SHORT, states=STANDBY),
+            reservation=ALLOWED, while_erasing=SANITIZING, timeout=SHORT, states=STANDBY),
     _medium("READ CAPACITY (16)", "9e 10 00 00 00 00 00 00 00 00 ff ff ff ff 00 00", "read_capacity_16", IN, action=True,
-            ignored=PMI_16, reservation=ALLOWED, timeout=SHORT, states=STANDBY),
+            ignored=PMI_16, reservation=ALLOWED, while_erasing=SANITIZING, timeout=SHORT, states=STANDBY),
     _medium("GET LBA STATUS (16)", "9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 00", "get_lba_status", IN, action=True,
             persistent=READS),
     _medium("GET LBA STATUS (32)", "7f 00 00 00 00 00 00 18 00 12 00 00" + 12 * " ff" + 4 * " 00" + 4 * " ff",
@@ -344,14 +347,14 @@ COMMANDS: tuple[Command, ...] = (
          action=True, reservation=ALLOWED, feature=Feature.THIRD_PARTY_COPY),
     # -- SBC-4: the whole medium -----------------------------------------------------------------------------------------------
     _medium("SANITIZE OVERWRITE", "48 a1 00 00 00 00 00 ff ff 00", "sanitize_overwrite", OUT, access=Access.WRITE, action=True,
-            while_erasing=WhileErasing.SANITIZES, timeout=WHOLE),
+            ignored=ZNR, while_erasing=WhileErasing.SANITIZES, timeout=WHOLE),
     _medium("SANITIZE BLOCK ERASE", "48 a2 00 00 00 00 00 00 00 00", "sanitize_block_erase", access=Access.WRITE, action=True,
-            while_erasing=WhileErasing.SANITIZES, feature=Feature.BLOCK_ERASE, timeout=WHOLE),
+            ignored=ZNR, while_erasing=WhileErasing.SANITIZES, feature=Feature.BLOCK_ERASE, timeout=WHOLE),
     _medium("SANITIZE CRYPTOGRAPHIC ERASE", "48 a3 00 00 00 00 00 00 00 00", "sanitize_cryptographic_erase",
-            access=Access.WRITE, action=True, while_erasing=WhileErasing.SANITIZES,
+            access=Access.WRITE, action=True, ignored=ZNR, while_erasing=WhileErasing.SANITIZES,
             feature=Feature.CRYPTOGRAPHIC_ERASE, timeout=LONG),
-    _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", action=True,
-            ignored="00 a0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
+    _medium("SANITIZE EXIT FAILURE MODE", "48 1f 00 00 00 00 00 00 00 00", "sanitize_exit_failure_mode", access=Access.WRITE,
+            action=True, ignored="00 e0 00 00 00 00 00 00 00 00", while_erasing=WhileErasing.SANITIZES),
     _medium("FORMAT UNIT", "04 ff 00 00 00 00", "format_unit", OUT, access=Access.WRITE, ignored="00 00 00 ff 00 00",
             while_erasing=WhileErasing.FORMATS, timeout=WHOLE),
 )

@@ -16,7 +16,7 @@ class OverwriteParameters(NamedTuple):
     passes: int
     """OVERWRITE COUNT, 1 to 31."""
     invert: bool
-    """Every second pass writes the complement."""
+    """Every second pass writes the complement, the last one never."""
     block: bytes
     """One logical block of the initialization pattern."""
 

@@ -164,8 +164,8 @@ def device_identification(found: Iterable[designators.Designator], first: int = 
 
 
 def extended_inquiry_data(**fields: int) -> bytes:
-    """Page 86h; all three task attributes are supported, other fields are zero unless given."""
-    values = {"headsup": 1, "ordsup": 1, "simpsup": 1, **fields}
+    """Page 86h; all three task attributes are supported, LUICLR is one (SPC-4 7.8.7); other fields are zero unless given."""
+    values = {"headsup": 1, "ordsup": 1, "simpsup": 1, "luiclr": 1, **fields}
     return _laid_out(VpdPage.EXTENDED_INQUIRY_DATA, _EXTENDED_INQUIRY, values)
 
 

@@ -152,12 +152,12 @@ class AsymmetricAccess:
             return
         for group in self.groups.values():
             if group.kept:
-                await self._load_group(store, group)
+                await self._load_group(store, group, starting=True)
         for lun in self.luns():
             if lun.kept:
                 await self._load_lun(store, lun)
 
-    async def _load_group(self, store: Store, group: TargetPortGroup) -> None:
+    async def _load_group(self, store: Store, group: TargetPortGroup, *, starting: bool = False) -> None:
         key = group_key(group)
         try:
             text = (await store.get(key)).value
@@ -169,6 +169,16 @@ class AsymmetricAccess:
         except (OSError, ValueError) as error:
             log.error("%s: %s: the state of target port group %s stays %s: %s", store, key, group.name, group.state.name, error)
             return
+        if starting and state is not group.state:
+            log.warning(
+                "%s: target port group %s is %s, as it was last, not %s as configured: remove %s/%s to change that",
+                self._logical_unit.name,
+                group.name,
+                state.name,
+                group.state.name,
+                store,
+                key,
+            )
         group.state, group.status = state, status
 
     async def _load_lun(self, store: Store, lun: Lun) -> None:

@@ -101,7 +101,7 @@ class DeviceAttributes:
 
     def __post_init__(self) -> None:
         if self.pi_prot_type not in {0, 1, 2, 3}:
-            raise ConfigError(f"pi_prot_type {self.pi_prot_type}: 0 (none), 1, 2 or 3")
+            raise ConfigError(f"pi_prot_type {self.pi_prot_type} is none; write 0 (no protection information), 1, 2 or 3")
         if self.block_size and self.block_size not in BLOCK_SIZES:
             raise ConfigError(f"block_size {self.block_size}: one of 512, 1024, 2048, 4096")
         if not 1 <= self.queue_depth <= 65535:

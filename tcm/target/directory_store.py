@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LOCK, _NEW = ".lock", ".new"
-_LEASES = "lease"
+_LEASES, _CLAIMS = "lease", "serving"
 _TEXT = "utf-8", "surrogateescape"
 """What a file has become that is no text can still be told from what it was, and be compared and replaced."""
+
+
+class Claimed(Exception):
+    """Somebody else has the name: who, for people."""
 
 
 class DirectoryStore:
@@ -94,6 +98,26 @@ class DirectoryStore:
             yield
         finally:
             os.close(descriptor)
+
+    def claim(self, name: str) -> int:
+        """Have a name for oneself until the file descriptor that this returns is closed, or the process is gone.
+
+        Raises :class:`Claimed`, and ``OSError`` if the directory cannot be written.
+        """
+        path = self.path(f"{_CLAIMS}/{name}")
+        _make(os.path.dirname(path))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            holder = os.pread(descriptor, 20, 0).decode(*_TEXT).strip()
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise Claimed(f"process {holder}" if holder.isdigit() else "another process") from None
+            raise
+        return descriptor
 
     def now(self) -> float:
         """Seconds by the clock."""

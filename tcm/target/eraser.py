@@ -1,4 +1,4 @@
-"""SANITIZE and FORMAT UNIT under way: what erases a whole medium in the background (SBC-4 4.11, 5.3)."""
+"""SANITIZE and FORMAT UNIT under way: what erases a whole medium in the background (SBC-4 4.11, 4.33)."""
 
 from __future__ import annotations
 
@@ -59,18 +59,26 @@ class _Kind(NamedTuple):
     """Sense of the command itself."""
     failed: type[CheckCondition]
     """Sense of whatever is refused after a failure."""
+    meanwhile: frozenset[WhileErasing]
+    """Which commands are taken while it runs."""
     way_out: frozenset[WhileErasing]
-    """Which commands are taken then."""
+    """Which commands are taken after a failure."""
 
 
+_WHILE_SANITIZING = frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZING})
 _SANITIZE = _Kind(
-    SanitizeInProgress, SanitizeCommandFailed, SanitizeCommandFailed, frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES})
+    SanitizeInProgress,
+    SanitizeCommandFailed,
+    SanitizeCommandFailed,
+    _WHILE_SANITIZING,
+    _WHILE_SANITIZING | {WhileErasing.SANITIZES},
 )
 _FORMAT = _Kind(
     FormatInProgress,
     FormatCommandFailed,
     MediumFormatCorrupted,
-    frozenset({WhileErasing.ALLOWED, WhileErasing.SANITIZES, WhileErasing.FORMATS}),
+    frozenset({WhileErasing.ALLOWED}),
+    _WHILE_SANITIZING | {WhileErasing.SANITIZES, WhileErasing.FORMATS},
 )
 _KINDS = {OVERWRITE: _SANITIZE, BLOCK_ERASE: _SANITIZE, CRYPTOGRAPHIC_ERASE: _SANITIZE, FORMAT: _FORMAT}
 
@@ -109,15 +117,20 @@ class Eraser:
             return
         kind = _KINDS[erasure.kind]
         column = WhileErasing.REFUSED if command is None else command.while_erasing
-        if column is WhileErasing.ALLOWED or (erasure.failed and column in kind.way_out):
+        if column in (kind.way_out if erasure.failed else kind.meanwhile):
             return
         if erasure.failed:
             if kind is _FORMAT and command is not None and command.readiness is Readiness.ANY:
-                return  # only the medium is out of order (SBC-4 5.3)
+                return  # only the medium is out of order (SBC-4 4.33.3.1)
             raise kind.failed
         error = kind.running
         progress = b"\x80" + self.progress.to_bytes(2, "big")
         raise error(sense=Sense(key=error.key, asc=error.asc, ascq=error.ascq, sense_key_specific=progress))
+
+    @property
+    def sanitizing(self) -> bool:
+        """SANITIZE is under way, or has failed and nothing has come of it since."""
+        return self.erasure is not None and self.erasure.kind != FORMAT
 
     @property
     def progress(self) -> int:
@@ -136,14 +149,26 @@ class Eraser:
             text = await self._kept.load()
             self.erasure = erasure = None if text is None else from_text(text)
         except (OSError, ValueError) as error:
-            log.error("%s: cannot be read, so the medium counts as one whose sanitizing failed: %s", self._kept, error)
+            log.error(
+                "%s: cannot be read (%s): the medium stays closed until it is sanitized, or the file restored or removed",
+                self._kept,
+                error,
+            )
             self.erasure = erasure = UNKNOWN
-        if erasure is None or erasure.failed:
+        if erasure is UNKNOWN or erasure is None:
+            return
+        if erasure.failed:
+            log.error(
+                "%s: %s has failed before: its medium stays closed until it is done again",
+                self._logical_unit.name,
+                erasure.kind,
+            )
             return
         lu = self._logical_unit
         fits = erasure.kind != OVERWRITE or len(erasure.block) == lu.block_size
         if lu.read_only or not fits:
-            log.error("%s: cannot go on with %s", lu.name, erasure.kind)
+            why = "it is read-only" if lu.read_only else "its blocks were of another size"
+            log.error("%s: cannot go on with %s, so its medium stays closed: %s", lu.name, erasure.kind, why)
             self.erasure = replace(erasure, failed=True)
 
     def resume(self) -> None:
@@ -263,7 +288,7 @@ class Eraser:
         lu = self._logical_unit
         if erasure.kind == OVERWRITE:
             block = erasure.block
-            if erasure.invert and erasure.done % 2:
+            if erasure.invert and (erasure.passes - erasure.done) % 2 == 0:  # the last pass writes the pattern itself
                 block = block.translate(_COMPLEMENT)
             await medium.write_uncommitted([block * blocks], erasure.lba)
             return

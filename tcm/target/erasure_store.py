@@ -16,7 +16,7 @@ class Erasure:
     kind: str
     passes: int = 1
     invert: bool = False
-    """Every second pass of an overwrite writes the complement."""
+    """Every second pass of an overwrite, counted back from the last but one, writes the complement."""
     block: bytes = b""
     """What an overwrite writes, one logical block."""
     unrestricted: bool = False

@@ -4,8 +4,7 @@ Left out because nothing here could fill them in truthfully: Temperature (0Dh: t
 (0Eh: it counts from the day of manufacture), Solid State Media (11h), Background Scan (15h: none runs), Protocol Specific Port
 (18h: iSCSI defines none) and Cache Memory Statistics (19h/20h: the cache is the kernel's).
 
-Nobody measures how long commands take, so the processing intervals of the statistics are zero, as those of drives that do not
-support them are, and there is neither an idle time nor a time interval parameter.
+Nobody measures how long commands take or how long there are none, so processing and idle intervals of the statistics are zero.
 """
 
 from __future__ import annotations
@@ -46,6 +45,10 @@ if TYPE_CHECKING:
 
 TOTAL_BYTES_PROCESSED, TOTAL_UNCORRECTED_ERRORS = 0x0005, 0x0006
 """Parameter codes of the error counter pages; backstores do not tell what they have corrected."""
+IDLE_TIME, TIME_INTERVAL = 0x0002, 0x0003
+"""Parameter codes of the statistics that are mandatory, though there is nothing to say (SPC-4 table 374)."""
+_MILLISECOND = bytes((0, 0, 0, 3, 0, 0, 0, 1))
+"""Time interval descriptor: EXPONENT, the negative power of ten, and INTEGER."""
 _DEDICATED, _SHARED = 0b01, 0b10
 """SCOPE of a resource count."""
 _NO_ADDRESS = b"\xff" * 8
@@ -133,7 +136,11 @@ def _general_statistics(lu: LogicalUnit) -> list[LogParameter]:
         0,  # weighted read command processing plus write command processing
     )
     value = b"".join(saturated(field, 8) for field in fields)
-    return [LogParameter(0x0001, ParameterFormat.UNBOUNDED_COUNTER, value)]
+    return [
+        LogParameter(0x0001, ParameterFormat.UNBOUNDED_COUNTER, value),
+        counter(IDLE_TIME, 0, 8, bounded=False),
+        LogParameter(TIME_INTERVAL, ParameterFormat.BINARY_LIST, _MILLISECOND, Change.NEVER),
+    ]
 
 
 def _informational_exceptions(lu: LogicalUnit) -> list[LogParameter]:  # noqa: ARG001  # the signature of all pages

@@ -21,6 +21,7 @@ from tcm.target.task import TaskAttribute, TaskState
 from tcm.target.unit_attention import (
     I_T_NEXUS_LOSS_OCCURRED,
     POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED,
+    REPORTED_LUNS_DATA_HAS_CHANGED,
     AttentionQueue,
     UnitAttention,
 )
@@ -125,15 +126,20 @@ class ITLNexus:
         """The condition to report next, cleared (REQUEST SENSE)."""
         attention = self.attentions.first()
         if attention is not None:
-            self.clear_attention(attention)
+            self._told(attention)
         return attention
+
+    def _told(self, attention: UnitAttention) -> None:
+        """It is pending no more; REPORTED LUNS DATA HAS CHANGED is told once for all units of the I_T nexus (LUICLR)."""
+        for itl in list(self.nexus.luns.values()) if attention is REPORTED_LUNS_DATA_HAS_CHANGED else (self,):
+            itl.clear_attention(attention)
 
     def report_attention(self) -> CheckCondition:
         """CHECK CONDITION for the condition to report next, cleared unless UA_INTLCK_CTRL says otherwise (SPC-5 7.5.10)."""
         attention = self.attentions.first()
         assert attention is not None
         if not self.logical_unit.mode_parameters.unit_attention_interlock:
-            self.clear_attention(attention)
+            self._told(attention)
         return attention.check_condition()
 
     def rebuild_express(self) -> None:

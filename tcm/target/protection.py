@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tcm.backstore import BackstoreError, ConfigError, Support
+from tcm.failure import RuntimeFailure
 from tcm.scsi.command_table import lookup
 from tcm.scsi.protection import (
     INITIAL,
@@ -71,28 +72,40 @@ class Protection:
     # life cycle
 
     async def open(self) -> None:
-        """Take up what the medium is formatted with. Raises :class:`ConfigError`."""
+        """Take up what the medium is formatted with. Raises :class:`ConfigError`, :class:`RuntimeFailure`."""
         lu = self._logical_unit
         attributes = lu.attributes
         wanted = ProtectionType(attributes.pi_prot_type)
         label = lu.backstore.protection_label() if self.supported else b""
         kind, blocks = self._parse(label) if label else (None, 0)
         if wanted and not self.supported:
-            raise ConfigError(f"{lu.name}: pi_prot_type={wanted:d}: this backstore cannot keep protection information")
+            raise ConfigError(
+                f"{lu.name}: pi_prot_type={wanted:d}: this backstore cannot keep protection information; leave it out"
+            )
         if (kind is None and not wanted) or (kind is wanted) or not (kind is None or attributes.pi_prot_format):
+            if kind is not None and wanted and kind is not wanted:
+                log.warning(
+                    "%s: pi_prot_type=%d has no effect: the medium is formatted with type %d; pi_prot_format=1 changes that",
+                    lu.name,
+                    wanted,
+                    kind,
+                )
             self._become(kind or ProtectionType.NONE, blocks)
+            beyond = (lu.backstore.size() >> lu.block_shift) - lu.blocks
+            if kind and beyond > 0:
+                log.warning("%s: its medium has grown: %d blocks are out of reach until it is formatted again", lu.name, beyond)
             return
         if lu.read_only:
-            raise ConfigError(f"{lu.name}: pi_prot_type={wanted:d}: a read-only medium cannot be given protection information")
-        log.info("%s: its medium gets protection information of type %d", lu.name, wanted)
+            raise ConfigError(
+                f"{lu.name}: pi_prot_type={wanted:d}: a read-only medium stays as it is; leave out read_only once"
+            )
+        log.info("%s: its medium is changed from protection information of type %d to %d", lu.name, kind or 0, wanted)
         try:
             await self.begin(wanted)
             await self.erase(0, lu.blocks)
             await self.finish(wanted)
         except (OSError, BackstoreError) as error:
-            raise ConfigError(
-                f"{lu.name}: pi_prot_type={wanted:d}: there is no room for it beside the data: {error}"
-            ) from error
+            raise RuntimeFailure(f"{lu.name}: pi_prot_type={wanted:d}: it cannot be kept beside the data: {error}") from error
 
     def _parse(self, label: bytes) -> tuple[ProtectionType, int]:
         lu = self._logical_unit

@@ -132,7 +132,12 @@ class PersistentReservations:
 
     def _lose(self, error: Exception) -> None:
         self.state, self.lost = State(), True
-        log.error("%s: %s: persistent reservations are lost: %s", self.store, self._key, error)
+        log.error(
+            "%s: %s: persistent reservations are lost: %s; most commands are refused until REPLACE LOST RESERVATION",
+            self.store,
+            self._key,
+            error,
+        )
 
     def take_effect(self, state: State, attentions: Mapping[NexusName, UnitAttention]) -> None:
         """A new state, which is kept if it has to be, and what it means to the I_T nexuses."""

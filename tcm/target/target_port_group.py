@@ -24,7 +24,7 @@ MAXIMUM_IDENTIFIER = 0xFFFF
 MAXIMUM_NAME_LENGTH = 255
 
 _LIMITS = {"alua_access_type": 3, "nonop_delay_msecs": 10_000, "trans_delay_msecs": 30_000, "implicit_trans_secs": 255}
-_SUPPORT = {
+SUPPORT_ATTRIBUTES = {
     AccessState.TRANSITIONING: "alua_support_transitioning",
     AccessState.OFFLINE: "alua_support_offline",
     AccessState.LOGICAL_BLOCK_DEPENDENT: "alua_support_lba_dependent",
@@ -33,6 +33,7 @@ _SUPPORT = {
     AccessState.ACTIVE_NON_OPTIMIZED: "alua_support_active_nonoptimized",
     AccessState.ACTIVE_OPTIMIZED: "alua_support_active_optimized",
 }
+"""What says that a group may be in a state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class GroupAttributes:
         for name, limit in _LIMITS.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:
-                raise ConfigError(f"{name} {value}: 0 to {limit}")
+                raise ConfigError(f"{name} {value} is out of range; write 0 to {limit}")
 
     @property
     def access_type(self) -> AccessType:
@@ -76,7 +77,7 @@ class GroupAttributes:
 
     def supports(self, state: AccessState) -> bool:
         """Whether the group may be in that state."""
-        return bool(getattr(self, _SUPPORT[state]))
+        return bool(getattr(self, SUPPORT_ATTRIBUTES[state]))
 
     @property
     def supported(self) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.delay import DelayFilter, DelayOptions
+from tcm_backstores.filters.encrypt import EncryptFilter, EncryptOptions
 from tcm_backstores.filters.error import ErrorFilter, ErrorOptions
 from tcm_backstores.filters.log import LogFilter, LogOptions
 from tcm_backstores.filters.rate import RateFilter, RateOptions
@@ -162,6 +164,60 @@ class TestReadonlyRamdisk(BackstoreContract):
         return lambda: ReadonlyFilter(adapt(RamdiskBackstore(SIZE)))
 
 
+@pytest.mark.parametrize("unit", [512, 4096])
+class TestEncryptedRamdisk(BackstoreContract):
+    @pytest.fixture
+    def make(self, tmp_path, unit):
+        options = EncryptOptions(str(tmp_path / "key"), sector_size=unit)
+        return lambda: EncryptFilter(adapt(RamdiskBackstore(SIZE)), options)
+
+
+@pytest.mark.parametrize("size", [SIZE, SIZE + 512])
+class TestEncryptedFileio(BackstoreContract):
+    persistent = True
+
+    @pytest.fixture
+    def make(self, tmp_path, size):
+        options = EncryptOptions(str(tmp_path / "key"))
+        return lambda: EncryptFilter(adapt(FileBackstore(str(tmp_path / "disk.img"), size)), options)
+
+
+class TestEncryptedPlainOne(BackstoreContract):
+    """Around a backstore that can only read and write: zeroes are written, encrypted."""
+
+    persistent = True
+
+    @pytest.fixture
+    def make(self, tmp_path):
+        class Plain(BlockingBackstore):
+            def __init__(self):
+                self.file = None
+
+            def open(self):
+                (tmp_path / "disk.img").touch()
+                os.truncate(tmp_path / "disk.img", SIZE)
+                self.file = (tmp_path / "disk.img").open("r+b", buffering=0)
+
+            def size(self):
+                return SIZE
+
+            def readv(self, buffers, offset):
+                self.file.seek(offset)
+                for buffer in buffers:
+                    self.file.readinto(buffer)
+
+            def writev(self, buffers, offset, fua=False):
+                self.file.seek(offset)
+                for buffer in buffers:
+                    self.file.write(buffer)
+
+            def close(self):
+                if self.file is not None:
+                    self.file.close()
+
+        return lambda: EncryptFilter(adapt(Plain()), EncryptOptions(str(tmp_path / "key"), create=True))
+
+
 class TestReadonlyFilter(FilterContract):
     read_only = True
 
@@ -180,6 +236,14 @@ class TestDelayFilterOfWrites(FilterContract):
     @pytest.fixture
     def make(self):
         return lambda inner: DelayFilter(inner, DelayOptions(write=0.1))
+
+
+class TestEncryptFilter(FilterContract):
+    changes_data = True
+
+    @pytest.fixture
+    def make(self, tmp_path):
+        return lambda inner: EncryptFilter(inner, EncryptOptions(str(tmp_path / "key"), create=True))
 
 
 class TestErrorFilter(FilterContract):

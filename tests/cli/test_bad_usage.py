@@ -11,6 +11,7 @@ import pytest
 from tcm.cli.run import run_command
 
 SERVE = ("--fabric", "loopback")
+SERIAL = "5d7c6f0a-3a0b-4d5c-8f61-0f3b4f4b2b10"
 RAM = (*SERVE, "--lun", "ramdisk:size=1M")
 
 
@@ -56,6 +57,10 @@ RAM = (*SERVE, "--lun", "ramdisk:size=1M")
         (
             (*SERVE, "--lun", "null:size=1G,name=a", "--lun", "null:size=1G,name=a"),
             "--lun 1: storage object /backstores/null/a is",
+        ),
+        (
+            (*SERVE, "--lun", f"null:size=1M,wwn={SERIAL}", "--lun", f"null:size=1M,wwn={SERIAL}"),
+            f"--lun 1: wwn: unit serial {SERIAL} is already at --lun 0: wwn; write another one",
         ),
         ((*RAM, "--filter", "delay"), "--filter delay: which LUN? write --filter N=TYPE[:key=value,...]"),
         ((*RAM, "--filter", "1=delay"), "--filter 1=delay: there is no LUN 1; LUNs are 0"),
@@ -152,7 +157,7 @@ def test_state_directories_that_cannot_be(tcm_run, tmp_path, monkeypatch):
     assert tcm_run(*RAM, "--state-dir", str(file / "x")).error.startswith(f"--state-dir: {file}")
     assert tcm_run(*RAM, "--state-dir", str(file)).error.startswith(f"--state-dir: {file}: not a folder; write --state-dir DIR")
     (tmp_path / "identity.json").write_text("{")
-    assert "is damaged; delete it (" in tcm_run(*RAM, "--state-dir", str(tmp_path)).error
+    assert "is damaged; restore it, or delete it: " in tcm_run(*RAM, "--state-dir", str(tmp_path)).error
     monkeypatch.setenv("XDG_STATE_HOME", "")
     for home in ("nowhere", ""):
         monkeypatch.setenv("HOME", home)

@@ -7,9 +7,15 @@ import json
 import logging
 import re
 
+import anyio
 import pytest
 
+from tcm.cli.arguments import Arguments, configuration
 from tcm.cli.logs import FloodFilter, JsonFormatter, TextFormatter, set_up
+from tcm.cli.serve import announce
+from tcm.plugins import PluginManager
+from tcm.runtime import Runtime
+from tcm.scsi.asymmetric_access import AccessState
 
 
 def record(level: int = logging.WARNING, message: str = "a %s", *arguments: object, failure: Exception | None = None):
@@ -97,3 +103,25 @@ def test_set_up_twice_logs_once(root):
     set_up("debug", "json", stream)
     logging.getLogger("tcm.test").debug("once")
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_the_log_says_what_is_special_about_a_unit(tmp_path, caplog):
+    lun = f"fileio:path={tmp_path}/disk.img,size=1M,pi-prot-type=1"
+    plugins = PluginManager()
+    arguments = Arguments(fabrics=("loopback",), luns=(lun, "1=null:size=1M"), filters=("1=log",), state_dir=str(tmp_path))
+    runtime = Runtime(configuration(arguments, plugins), plugins)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(runtime.serve)
+            access = runtime.logical_units["/backstores/null/lun1"].asymmetric_access
+            access.default.state = AccessState.STANDBY
+            announce(runtime)
+            runtime.stop()
+
+    with caplog.at_level("INFO"):
+        anyio.run(main)
+    assert re.search(r"lun0: fileio .*/disk.img, 1M, .*, protection information of type 1$", caplog.text, re.MULTILINE)
+    assert re.search(
+        r"lun1: null, .*, filters log, standby through target port group default_tg_pt_gp$", caplog.text, re.MULTILINE
+    )

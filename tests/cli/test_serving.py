@@ -183,7 +183,12 @@ def test_a_medium_that_another_tcm_run_holds_is_refused(tmp_path):
         with TcmProcess(tmp_path / "second", "--fabric", "loopback", XDG_STATE_HOME=state) as second:
             assert second.exit_code() in {1, 2}
             assert second.err.count("\n") == 1
-            assert "lun0.img" in second.err
+            assert re.search(r"/backstores/fileio/lun0.* process \d+ ", second.err)
+        lun = f"fileio:path={state}/tcm/lun0.img"
+        with TcmProcess(tmp_path / "second", "--fabric", "loopback", "--lun", lun) as second:
+            assert second.exit_code() == 2
+            assert second.err.count("\n") == 1
+            assert "lun0.img is in use by process " in second.err
         assert first.stop() == 0
 
 

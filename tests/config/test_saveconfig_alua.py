@@ -107,15 +107,28 @@ BAD: list[tuple[dict[str, Any], str]] = [
         f"{TPG}.alua_access_status: 3 is none; write one of 0, 1, 2",
     ),
     ({"tpgs": [GROUPS[0], GROUPS[1] | {"alua_access_state": 4}]}, f"{TPG}.alua_access_state: 4 wants an lba_map"),
-    ({"tpgs": [GROUPS[0], GROUPS[1] | {"alua_support_standby": 0}]}, f"{TPG}.alua_access_state: alua_support_ of state 2 is 0"),
-    ({"tpgs": [GROUPS[0], GROUPS[1] | {"alua_access_type": 4}]}, f"{TPG}: alua_access_type 4: 0 to 3"),
-    ({"tpgs": [GROUPS[0], GROUPS[1] | {"nonop_delay_msecs": 10001}]}, f"{TPG}: nonop_delay_msecs 10001: 0 to 10000"),
-    ({"tpgs": [GROUPS[0], GROUPS[1] | {"trans_delay_msecs": -1}]}, f"{TPG}: trans_delay_msecs -1: 0 to 30000"),
+    (
+        {"tpgs": [GROUPS[0], GROUPS[1] | {"alua_support_standby": 0}]},
+        f"{TPG}.alua_access_state: 2 wants alua_support_standby 1; write ",
+    ),
+    ({"tpgs": [GROUPS[0], GROUPS[1] | {"alua_access_type": 4}]}, f"{TPG}: alua_access_type 4 is out of range; write 0 to 3"),
+    (
+        {"tpgs": [GROUPS[0], GROUPS[1] | {"nonop_delay_msecs": 10001}]},
+        f"{TPG}: nonop_delay_msecs 10001 is out of range; write 0 to 10000",
+    ),
+    (
+        {"tpgs": [GROUPS[0], GROUPS[1] | {"trans_delay_msecs": -1}]},
+        f"{TPG}: trans_delay_msecs -1 is out of range; write 0 to 30000",
+    ),
     ({"tpgs": [GROUPS[0], GROUPS[1] | {"implicit_trans_secs": "x"}]}, f"{TPG}.implicit_trans_secs: "),
     ({"tpgs": [GROUPS[0], GROUPS[1] | {"preferred": 2}]}, f"{TPG}.preferred: "),
-    ({"alua_lu_gp": "pair"}, "storage_objects[0].alua_lu_gp: 'pair' is not in alua_lu_gps; write one of: none"),
+    (
+        {"alua_lu_gp": "pair"},
+        "storage_objects[0].alua_lu_gp: 'pair' is not in alua_lu_gps; write one of: none, so add it there",
+    ),
     ({"lba_map": "0 0"}, 'storage_objects[0].lba_map: "0 0" is not a list'),
     ({"lba_map": [0]}, "storage_objects[0].lba_map: not a list of strings"),
+    ({"lba_map": ["0 0", "0 9 1:O 0:A", "10 99 1:A 7:O"]}, "lba_map[2]: no target port group of alua_tpgs has tg_pt_gp_id 7"),
     ({"lba_map": ["0 0", "5 9 1:O"]}, "storage_objects[0].lba_map: line 2: its first LBA is not 0"),
 ]
 
@@ -172,7 +185,9 @@ async def serve(configuration: Configuration, use: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_two_portal_groups_are_served_and_the_state_outlives_the_process(tmp_path: Path) -> None:
+async def test_two_portal_groups_are_served_and_the_state_outlives_the_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     configuration = replace(loaded(value(), tmp_path), state_directory=str(tmp_path / "state"))
 
     async def fail_over(fabric: LoopbackFabric) -> None:
@@ -189,6 +204,7 @@ async def test_two_portal_groups_are_served_and_the_state_outlives_the_process(t
 
     await serve(configuration, fail_over)
     await serve(configuration, see)
+    assert "disk: target port group far is ACTIVE_OPTIMIZED, as it was last, not STANDBY as configured: remove " in caplog.text
     (path,) = (tmp_path / "state" / "alua").glob("tpgs_*/far")
     assert path.read_text() == "tg_pt_gp_id=2\nalua_access_state=0x00\nalua_access_status=0x01\n"
 

@@ -343,7 +343,7 @@ def test_alua_attributes() -> None:
     for name, limit in (("nonop_delay_msecs", 10_000), ("trans_delay_msecs", 30_000), ("implicit_trans_secs", 255)):
         replace(GroupAttributes(), **{name: limit})
         for wrong in (-1, limit + 1):
-            with pytest.raises(ConfigError, match=f"{name} {wrong}: 0 to {limit}"):
+            with pytest.raises(ConfigError, match=f"{name} {wrong} is out of range; write 0 to {limit}"):
                 replace(GroupAttributes(), **{name: wrong})
 
 

@@ -170,6 +170,8 @@ async def test_report_supported_operation_codes_one_command(disk: ApplicationCli
     usage = bytearray(command.usage)
     if command.name in ANCHOR:  # a bit that is refused while ANC_SUP is zero
         usage[1] &= ~ANCHOR[command.name]
+    if opcode == VARIABLE_LENGTH:
+        usage[7] = 0xFF  # ADDITIONAL CDB LENGTH is evaluated: the map has ones, only codes stand there as they are
     await disk.execute(
         cdb.report_supported_operation_codes(wrong, opcode, action or 0), read_length=4096, expect=InvalidFieldInCdb
     )
@@ -232,7 +234,7 @@ async def test_report_supported_operation_codes_not_supported() -> None:
 
 
 async def test_report_supported_task_management_functions(disk: ApplicationClient) -> None:
-    """SPC-5 6.36: what the task manager has; the extended form has 16 bytes with timeouts."""
+    """SPC-5 6.36: what the task manager has; the extended form has 16 bytes with timeouts; room for less than 4 is an error."""
     command = cdb.report_supported_task_management_functions()
     data = (await disk.execute(command, read_length=16)).data_in
     assert len(data) == 4
@@ -243,10 +245,10 @@ async def test_report_supported_task_management_functions(disk: ApplicationClien
     assert len(extended) == 16
     assert extended[:2] == data[:2]
     assert extended[3] == 12
-    for length in (0, 2, 3):
+    for length in range(4):
         short = cdb.report_supported_task_management_functions(allocation_length=length)
-        result = await disk.execute(short, read_length=length, expect=None)
-        assert result.data_in in {data[:length], b""}
+        result = await disk.execute(short, read_length=length, expect=InvalidFieldInCdb)
+        assert not result.data_in
 
 
 async def test_cdb_features_exist(disk: ApplicationClient) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.commands import bare
 from support.memory import GatedMemory
-from support.scsi import make_lu, make_target, one_initiator, pattern
+from support.scsi import logical_unit, make_lu, make_target, one_initiator, pattern
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import CommandAborted
 
+from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import (
     FormatCommandFailed,
     FormatInProgress,
@@ -156,7 +158,7 @@ async def test_format_unit_progress() -> None:
         store.shut()
         await disk.execute(cdb.format_unit(fmtdata=True), IMMED)
         await store.until_waiting(1)
-        for command in (cdb.format_unit(), cdb.sanitize(2), cdb.mode_sense(6, 8), cdb.start_stop_unit(start=True)):
+        for command in (cdb.format_unit(), cdb.sanitize(2), cdb.start_stop_unit(start=True)):
             await disk.execute(command, expect=FormatInProgress)
         await disk.read(10, 0, 1, expect=FormatInProgress)
         await disk.initiator.task_management(Function.LOGICAL_UNIT_RESET)
@@ -175,6 +177,33 @@ async def test_format_unit_progress() -> None:
         assert {0, 32768} <= set(seen)
         await disk.test_unit_ready()
         assert not any(store.data)
+
+
+async def test_format_unit_commands_meanwhile() -> None:
+    """SBC-4 4.33.2: INQUIRY, REPORT LUNS and REQUEST SENSE; all others end in NOT READY, FORMAT IN PROGRESS."""
+    store = GatedMemory(SIZE)
+    async with one_initiator(store) as disk:
+        store.shut()
+        await disk.execute(cdb.format_unit(fmtdata=True), IMMED)
+        features = logical_unit(disk).features
+        for command in COMMANDS:
+            if command.feature is None or command.feature in features:
+                taken = command.name in {"INQUIRY", "REPORT LUNS", "REQUEST SENSE"}
+                await disk.execute(bytes(bare(command)), expect=Status.GOOD if taken else FormatInProgress)
+        store.release()
+        await until_done(disk)
+
+
+async def test_format_unit_commands_after_failure() -> None:
+    """SBC-4 4.33.3.1: format corrupt, only commands that access logical blocks end in MEDIUM FORMAT CORRUPTED."""
+    store = GatedMemory(SIZE)
+    async with one_initiator(store) as disk:
+        store.failure = OSError(5, "Input/output error")
+        await disk.execute(cdb.format_unit(), expect=FormatCommandFailed)
+        for command in (cdb.log_sense(0), cdb.mode_sense(6, 0x3F), cdb.read_capacity10(), cdb.read_capacity16()):
+            await disk.execute(command, read_length=255)
+        for command in (cdb.read(16, 0, 1), cdb.verify(10, 0, 1), cdb.synchronize_cache(10)):
+            await disk.execute(command, read_length=512, expect=MediumFormatCorrupted)
 
 
 async def test_format_unit_abort() -> None:

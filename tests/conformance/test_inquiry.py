@@ -154,14 +154,14 @@ async def test_vpd_extended_inquiry(disk: ApplicationClient) -> None:
     """SPC-5 7.7.7: 64 bytes; the task attributes of the task set; protection types 1 to 3, if there is room."""
     data = await disk.inquiry(0x86)
     assert len(data) == 64
-    assert (data[4] & 0x3F, data[7] & 0x30) == (0b111111, 0x20), "SPT, GRD_CHK, APP_CHK, REF_CHK; NO_PI_CHK, P_I_I_SUP"
+    assert (data[4] & 0x3F, data[7]) == (0b111111, 0x21), "SPT, GRD_CHK, APP_CHK, REF_CHK; NO_PI_CHK, P_I_I_SUP, LUICLR"
     assert (await disk.inquiry())[5] & 0x01
     assert data[5] & 0x07 == 0x07
     assert not data[6] & 0x01, "V_SUP: a ramdisk has no volatile cache in front of it"
     async with one_initiator(GatedMemory()) as cached:
         data = await cached.inquiry(0x86)
         assert data[6] & 0x01
-        assert (data[4] & 0x3F, data[7] & 0x30, (await cached.inquiry())[5] & 0x01) == (0, 0, 0)
+        assert (data[4] & 0x3F, data[7], (await cached.inquiry())[5] & 0x01) == (0, 0x01, 0)
 
 
 async def test_vpd_block_limits(disk: ApplicationClient) -> None:
@@ -311,6 +311,27 @@ async def test_report_luns_data_has_changed() -> None:
         await disk.test_unit_ready(expect=unit_attention.REPORTED_LUNS_DATA_HAS_CHANGED)
         await second.test_unit_ready(expect=LogicalUnitNotSupported)
         assert await disk.report_luns() == [lun_codec.encode(0)]
+
+
+async def test_report_luns_data_has_changed_is_told_once() -> None:
+    """SPC-4 7.8.7, LUICLR: told for one logical unit, by CHECK CONDITION or REQUEST SENSE, it is pending for no other."""
+    async with (
+        target(None) as port,
+        make_lu(serial=str(uuid.UUID(int=5))) as extra,
+        make_lu(serial=str(uuid.UUID(int=6))) as last,
+    ):
+        group = port.target_portal_group
+        group.add_lun(5, extra)
+        nexuses = [port.connect() for _ in range(2)]
+        disks = [[ApplicationClient(nexus, number) for number in (0, 5)] for nexus in nexuses]
+        for first, second in disks:
+            await first.identify()
+            await second.identify()
+        group.add_lun(6, last)
+        await disks[0][1].test_unit_ready(expect=unit_attention.REPORTED_LUNS_DATA_HAS_CHANGED)
+        await disks[0][0].test_unit_ready()
+        assert (await disks[1][0].request_sense())[12:14] == b"\x3f\x0e", "another I_T nexus"
+        await disks[1][1].test_unit_ready()
 
 
 async def test_lun_flat_addressing(disk: ApplicationClient) -> None:

@@ -160,7 +160,7 @@ async def test_protection_persistent(tmp_path: Path, kind: int) -> None:
     assert not (tmp_path / "disk.protection").exists()
 
 
-async def test_protection_damaged_label(tmp_path: Path) -> None:
+async def test_protection_damaged_label(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A protection file whose trailer is damaged, or that was cut, or that LIO made, is not taken for one."""
     async with file_disk(tmp_path) as disk:
         await format_unit(disk, 1)
@@ -168,15 +168,17 @@ async def test_protection_damaged_label(tmp_path: Path) -> None:
     good = path.read_bytes()
     for bad in (good[:-1], good[:-512], good[:-1] + b"\1", good[8:], b"", bytes(511)):
         path.write_bytes(bad)
+        caplog.clear()
         async with file_disk(tmp_path) as disk:
             assert await capacity_byte(disk) == 0
+        assert (f"{path} is not complete or not ours" in caplog.text) is bool(bad)
     path.write_bytes(good)
     async with file_disk(tmp_path) as disk:
         assert await capacity_byte(disk) == 1
     await cannot_open(FileBackstore(str(tmp_path / "disk")), "write block_size=512", block_size=4096)
 
 
-async def test_protection_attribute(tmp_path: Path) -> None:
+async def test_protection_attribute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """LIO's pi_prot_type is for a medium that was never formatted; pi_prot_format overrules; the data stays."""
     async with file_disk(tmp_path) as disk:
         await disk.write(10, 5, pattern(512))
@@ -197,8 +199,9 @@ async def test_protection_attribute(tmp_path: Path) -> None:
     async with file_disk(tmp_path, pi_prot_type=1, pi_prot_format=True) as disk:
         assert await protection(disk, 6, 1) == kept, "formatted once, not at every start"
         assert (await disk.read(10, 5, 1)).data_in == pattern(512)
-    async with file_disk(tmp_path) as disk:
+    async with file_disk(tmp_path, pi_prot_type=2) as disk:
         assert await capacity_byte(disk) == 1, "what the medium says"
+    assert "pi_prot_type=2 has no effect: the medium is formatted with type 1" in caplog.text
     async with file_disk(tmp_path, pi_prot_format=True) as disk:
         assert await capacity_byte(disk) == 0
 
@@ -223,7 +226,7 @@ async def test_protection_verify_attribute() -> None:
         await disk.read(10, 0, 1, protect=1, read_length=520, expect=LogicalBlockGuardCheckFailed)
 
 
-async def test_protection_capacity(tmp_path: Path) -> None:
+async def test_protection_capacity(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A medium that grows keeps the capacity for which it has protection information, until it is formatted again."""
     async with file_disk(tmp_path) as disk:
         await format_unit(disk, 1)
@@ -236,6 +239,11 @@ async def test_protection_capacity(tmp_path: Path) -> None:
     os.truncate(tmp_path / "disk", SIZE)
     async with file_disk(tmp_path, size=None) as disk:
         assert disk.blocks == BLOCKS
+    assert "out of reach" not in caplog.text
+    os.truncate(tmp_path / "disk", 3 * SIZE)
+    async with file_disk(tmp_path, size=None) as disk:
+        assert disk.blocks == 2 * BLOCKS
+    assert f"its medium has grown: {BLOCKS} blocks are out of reach until it is formatted again" in caplog.text
 
 
 async def test_format_unit_protection_unit_attention() -> None:

@@ -5,6 +5,7 @@ Longer than most because an operation has to be followed from its command throug
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,9 @@ from support.commands import bare
 from support.encrypted import EncryptedMemory
 from support.memory import GatedMemory
 from support.scsi import logical_unit, make_lu, make_target, one_initiator, pattern, target, two_initiators
+from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.delay import DelayFilter, DelayOptions
+from tcm_backstores.filters.encrypt import EncryptFilter, EncryptOptions
 from tcm_backstores.filters.log import LogFilter, LogOptions
 from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
@@ -21,6 +24,7 @@ from tcm_loopback.initiator import LoopbackCommand
 from tcm_loopback.transport import CommandAborted
 
 from tcm.adapters import adapt
+from tcm.backstore import Buffer
 from tcm.filter import BackstoreFilter, methods
 from tcm.scsi.command import WhileErasing
 from tcm.scsi.command_table import COMMANDS
@@ -97,14 +101,43 @@ async def test_sanitize_overwrite(disk: ApplicationClient) -> None:
 
 
 async def test_sanitize_overwrite_passes() -> None:
-    """SBC-4 5.30.2.2: OVERWRITE COUNT passes over all blocks, each flushed before the next; INVERT: the complement in turns."""
-    for count, invert, last in ((3, False, 0x0F), (2, True, 0xF0), (3, True, 0x0F)):
+    """SBC-4 5.30.2.2: OVERWRITE COUNT passes over all blocks, each flushed before the next."""
+    for count, invert in ((3, False), (2, True), (3, True)):
         store = GatedMemory(SIZE)
         async with one_initiator(store) as disk:
             await overwrite(disk, cdb.overwrite_parameters(b"\x0f", count, invert=invert))
-            assert store.data == bytes((last,)) * SIZE
+            assert store.data == b"\x0f" * SIZE
             operations = [entry[0] for entry in store.log]
             assert operations == (["write"] * 4 + ["flush"]) * count
+
+
+class _Passes(GatedMemory):
+    """What each write to the first block begins with."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE)
+        self.seen: list[int] = []
+
+    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:
+        if not offset:
+            self.seen.append(memoryview(buffers[0])[0])
+        await super().writev(buffers, offset, fua)
+
+
+async def test_sanitize_overwrite_inverted() -> None:
+    """SBC-4 5.30.2.2: with INVERT, an even OVERWRITE COUNT begins with the inversion, so that the pattern is what stays."""
+    for count, wanted in ((1, b"\x0f"), (2, b"\xf0\x0f"), (3, b"\x0f\xf0\x0f"), (4, b"\xf0\x0f\xf0\x0f")):
+        store = _Passes()
+        async with one_initiator(store) as disk:
+            await overwrite(disk, cdb.overwrite_parameters(b"\x0f", count, invert=True))
+            assert bytes(store.seen) == wanted
+
+
+async def test_sanitize_zoned_no_reset_ignored(disk: ApplicationClient) -> None:
+    """SBC-4 5.30.1: a logical unit that is not a zoned block device ignores ZNR, whatever the service action."""
+    await disk.execute(cdb.sanitize(OVERWRITE, len(ONES), znr=True), ONES)
+    await disk.execute(cdb.sanitize(BLOCK_ERASE, znr=True))
+    await disk.execute(cdb.sanitize(EXIT_FAILURE_MODE, znr=True))
 
 
 async def test_sanitize_overwrite_reaches_the_medium() -> None:
@@ -143,44 +176,69 @@ async def test_sanitize_block_erase_thick() -> None:
         await overwrite(disk)
 
 
-async def test_sanitize_cryptographic_erase() -> None:
+async def test_sanitize_cryptographic_erase(tmp_path: Path) -> None:
     """SBC-4 5.30.2.4: the key is thrown away, once; what was there cannot be read; WACEREQ 01b: reading is no error."""
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
         assert (await disk.inquiry(0xB1))[7] & 0x30 == 0x10
         await disk.write(10, 8, pattern(512))
-        kept = bytes(store.data)
+        kept, key = bytes(store.memory.data), store.key
+        assert pattern(512)[:16] not in kept
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
-        assert store.log[-1] == ("erase_key", 0, 0)
-        assert store.data == kept
-        assert (await disk.read(10, 8, 1)).data_in != pattern(512)
+        assert store.memory.log[-1] == ("erase_key", 0, 0)
+        assert store.memory.data == kept
+        assert store.key != key
+        noise = (await disk.read(10, 8, 1)).data_in
+        assert noise != pattern(512)
+        assert len(set(noise)) > 100
         await disk.write(10, 8, pattern(512))
         assert (await disk.read(10, 8, 1)).data_in == pattern(512)
 
 
-async def test_sanitize_cryptographic_erase_reserved_bits() -> None:
-    """SBC-4 5.30.2.4: all but IMMED and AUSE is reserved, PARAMETER LIST LENGTH is zero: INVALID FIELD IN CDB."""
-    store = EncryptedMemory()
+async def test_sanitize_cryptographic_erase_outlives_the_process(tmp_path: Path) -> None:
+    """SBC-4 5.30.2.4: before GOOD status the key is gone for good, and what is written afterwards is there after a restart."""
+    disk_options = EncryptOptions(str(tmp_path / "key"))
+
+    def disk_image() -> EncryptFilter:
+        return EncryptFilter(adapt(FileBackstore(str(tmp_path / "disk.img"), SIZE)), disk_options)
+
+    async with one_initiator(disk_image()) as disk:
+        await disk.write(10, 0, pattern(512 * 64, 1))
+    async with one_initiator(disk_image()) as disk:
+        assert (await disk.read(10, 0, 64)).data_in == pattern(512 * 64, 1)
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
+        await disk.write(10, 32, pattern(512 * 32, 2))
+    async with one_initiator(disk_image()) as disk:
+        found = (await disk.read(10, 0, 64)).data_in
+        assert found[512 * 32 :] == pattern(512 * 32, 2)
+        assert all(found[i : i + 16] != pattern(512 * 64, 1)[i : i + 16] for i in range(0, 512 * 32, 16))
+        assert not any((await disk.read(10, 64, 64)).data_in)
+
+
+async def test_sanitize_cryptographic_erase_reserved_bits(tmp_path: Path) -> None:
+    """SBC-4 5.30.2.4: all but IMMED, ZNR and AUSE is reserved, PARAMETER LIST LENGTH is zero: INVALID FIELD IN CDB."""
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
+        key = store.key
         for byte in range(1, 10):
             for bit in range(8):
                 command = bytearray(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
                 command[byte] |= 1 << bit
-                if byte > 1 or bit == 6:
+                if byte > 1:
                     await disk.execute(bytes(command), expect=InvalidFieldInCdb)
-        assert store.key == 1
+        assert store.key == key
 
 
-async def test_sanitize_cryptographic_erase_in_the_background() -> None:
+async def test_sanitize_cryptographic_erase_in_the_background(tmp_path: Path) -> None:
     """SBC-4 4.11: with IMMED it goes on by itself; all that touches the medium is refused until it has ended."""
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
-        store.shut()
+        store.memory.shut()
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE, immed=True))
-        await store.until_waiting(1)
+        await store.memory.until_waiting(1)
         await disk.read(10, 0, 1, expect=SanitizeInProgress)
         assert await progress(disk) == 0
-        store.release()
+        store.memory.release()
         await until_done(disk)
 
 
@@ -188,21 +246,24 @@ async def test_sanitize_cryptographic_erase_restart(tmp_path: Path) -> None:
     """SBC-4 4.11: what a restart has interrupted is done again."""
     path = kept_in(tmp_path)
     path.write_text(to_text(Erasure(kind=CRYPTOGRAPHIC_ERASURE)))
-    memory = EncryptedMemory()
-    async with make_lu(memory, directory=tmp_path) as unit:
+    store = EncryptedMemory(tmp_path)
+    store.key_path.write_bytes(pattern(64))
+    store.key_path.chmod(0o600)
+    async with make_lu(store, directory=tmp_path) as unit:
         await until_done(await connected(unit))
-    assert memory.key == 2
+    assert store.key != pattern(64)
     assert not path.exists()
 
 
-async def test_sanitize_cryptographic_erase_fails() -> None:
+async def test_sanitize_cryptographic_erase_fails(tmp_path: Path) -> None:
     """SBC-4 4.11: a failure leaves the medium closed until another sanitize operation succeeds."""
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     async with one_initiator(store) as disk:
-        store.failure = OSError(5, "input/output error")
+        elsewhere = tmp_path / "elsewhere"
+        store.key_path.rename(elsewhere)
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE), expect=SanitizeCommandFailed)
         await disk.read(10, 0, 1, expect=SanitizeCommandFailed)
-        store.failure = None
+        elsewhere.rename(store.key_path)
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
         await disk.read(10, 0, 1)
 
@@ -216,18 +277,30 @@ async def test_sanitize_cryptographic_erase_not_offered(disk: ApplicationClient)
 
 
 @pytest.mark.parametrize("lets_through", [False, True])
-async def test_sanitize_cryptographic_erase_through_filters(lets_through: bool) -> None:
+async def test_sanitize_cryptographic_erase_through_filters(tmp_path: Path, lets_through: bool) -> None:
     """A filter that does not know of it may keep data elsewhere: then it is not offered. Ours let it through."""
 
     class Silent(BackstoreFilter):
         passed_through = methods()
 
-    store = EncryptedMemory()
+    store = EncryptedMemory(tmp_path)
     inner = DelayFilter(adapt(store), DelayOptions())
     async with one_initiator(LogFilter(inner, LogOptions()) if lets_through else Silent(inner)) as disk:
+        key = store.key
         expect = Status.GOOD if lets_through else InvalidFieldInCdb
         await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE), expect=expect)
-    assert store.key == 1 + lets_through
+        assert (store.key != key) == lets_through
+
+
+async def test_sanitize_cryptographic_erase_above_a_filter(tmp_path: Path) -> None:
+    """A filter below the one that encrypts sees nothing but ciphertext, whatever it does with it."""
+
+    class Silent(BackstoreFilter):
+        passed_through = methods()
+
+    options = EncryptOptions(str(tmp_path / "key"), create=True)
+    async with one_initiator(EncryptFilter(adapt(Silent(adapt(GatedMemory()))), options)) as disk:
+        await disk.execute(cdb.sanitize(CRYPTOGRAPHIC_ERASE))
 
 
 async def test_sanitize_parameter_list_length(disk: ApplicationClient) -> None:
@@ -271,9 +344,10 @@ async def test_sanitize_overwrite_truncated(disk: ApplicationClient) -> None:
 
 
 async def test_sanitize_write_protected(read_only: ApplicationClient) -> None:
-    """SBC-4 4.12: a write-protected unit is not sanitized."""
+    """SBC-4 4.11.1, 4.12: a write-protected unit is not sanitized; it takes no service action, EXIT FAILURE MODE included."""
     await read_only.execute(cdb.sanitize(OVERWRITE, len(ONES)), ONES, expect=WriteProtected)
     await read_only.execute(cdb.sanitize(BLOCK_ERASE), expect=WriteProtected)
+    await read_only.execute(cdb.sanitize(EXIT_FAILURE_MODE), expect=WriteProtected)
 
 
 async def test_sanitize_medium_not_present(removable: ApplicationClient) -> None:
@@ -316,7 +390,7 @@ async def test_sanitize_progress() -> None:
 
 
 async def test_sanitize_commands_meanwhile() -> None:
-    """SBC-4 4.11: all but what asks about the unit end in NOT READY, SANITIZE IN PROGRESS, another SANITIZE included."""
+    """SBC-4 4.11.2, 4.11.3: all but those listed end in NOT READY, SANITIZE IN PROGRESS, another SANITIZE included."""
     store = GatedMemory(SIZE)
     async with two_initiators(store) as clients:
         store.shut()
@@ -327,14 +401,22 @@ async def test_sanitize_commands_meanwhile() -> None:
             for command in COMMANDS:
                 if command.feature is not None and command.feature not in features:
                     continue
-                allowed = command.while_erasing is WhileErasing.ALLOWED
+                allowed = command.while_erasing in {WhileErasing.ALLOWED, WhileErasing.SANITIZING}
                 await client.execute(bytes(bare(command)), expect=None if allowed else SanitizeInProgress)
             await client.read(10, 0, 1, expect=SanitizeInProgress)
             await client.write(10, 0, bytes(512), expect=SanitizeInProgress)
             assert (await client.inquiry())[0] == 0
             assert await client.report_luns()
-            await client.execute(cdb.log_sense(0), read_length=4096)
             await client.execute(cdb.report_supported_operation_codes(), read_length=65536)
+            await client.execute(cdb.read_capacity16(), read_length=32)
+            await client.execute(cdb.read_capacity10(), read_length=8)
+            for page in (0x08, 0x0A, 0x1C):
+                for length in (6, 10):
+                    assert await client.mode_sense(length, page)
+            for page, subpage in ((0x01, 0), (0x3F, 0), (0x3F, 0xFF), (0x0A, 1), (0x0A, 0xFF)):
+                await client.execute(cdb.mode_sense(6, page, subpage), read_length=255, expect=SanitizeInProgress)
+            for command in (cdb.log_sense(0), cdb.report_target_port_groups()):
+                await client.execute(command, read_length=4096, expect=SanitizeInProgress)
         store.release()
         await until_done(clients[0])
         for client in clients:
@@ -515,7 +597,7 @@ async def test_sanitize_restart(tmp_path: Path) -> None:
         memory.release()
         await until_done(disk)
         assert memory.log[0] == ("write", 1 << 20, 1 << 20)
-        assert memory.data == b"\xf0" * SIZE
+        assert memory.data == b"\x0f" * SIZE
         assert not path.exists()
 
 
@@ -584,10 +666,14 @@ async def test_sanitize_restart_when_opened(tmp_path: Path, runs_first: bool) ->
         await unit.aclose()
 
 
-async def test_sanitize_restart_cannot_go_on(tmp_path: Path) -> None:
+async def test_sanitize_restart_cannot_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """SBC-4 4.11: a unit that is write protected meanwhile, or has other blocks, counts as one whose sanitizing failed."""
     for read_only, size in ((True, 512), (False, 4096)):
         kept_in(tmp_path).write_text(to_text(Erasure(kind="overwrite", block=bytes(size))))
         async with make_lu(read_only=read_only, directory=tmp_path) as unit:
             disk = await connected(unit)
             await disk.read(10, 0, 1, expect=SanitizeCommandFailed)
+        assert "cannot go on with overwrite, so its medium stays closed: " in caplog.text
+    kept_in(tmp_path).write_text(to_text(Erasure(kind="overwrite", block=bytes(512), failed=True)))
+    async with make_lu(directory=tmp_path) as unit:
+        assert f"{unit.name}: overwrite has failed before: its medium stays closed" in caplog.text

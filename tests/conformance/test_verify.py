@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import anyio
 import pytest
 from support.memory import GatedMemory
-from support.scsi import one_initiator, pattern
+from support.scsi import one_initiator, pattern, two_initiators
+from tcm_backstores.ramdisk import RamdiskBackstore
+from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
+from tcm.backstore import Capabilities
 from tcm.scsi.sense import (
     InvalidFieldInCdb,
     InvalidFieldInCommandInformationUnit,
@@ -15,6 +22,7 @@ from tcm.scsi.sense import (
     Status,
     UnrecoveredReadError,
 )
+from tcm.target.medium import CHUNK
 
 pytestmark = pytest.mark.anyio
 LONG = pytest.mark.parametrize("length", [10, 12, 16])
@@ -226,3 +234,39 @@ async def test_write_and_verify_residuals(disk: ApplicationClient, length: int) 
     if result.status is not Status.GOOD:
         check(result, InvalidFieldInCommandInformationUnit)
         assert await contents(disk, 0, 1) == b"d" * 512
+
+
+class HeldUp(RamdiskBackstore):
+    """Keeps long reads, from the second on, until ``go`` is set."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.go, self.holds, self._long = anyio.Event(), anyio.Event(), 0
+
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities(), nowait=False)
+
+    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        if sum(map(len, buffers)) == CHUNK:
+            self._long += 1
+            if self._long > 1:
+                self.holds.set()
+                await self.go.wait()
+        await super().readv(buffers, offset)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("bytchk", [0, 3])
+async def test_verify_keeps_nobody_waiting(kind: int, bytchk: int) -> None:
+    """SBC-4 5.36: while all of a medium is verified, which may take hours, others' commands that are atomic go on."""
+    store = HeldUp(4 << 20)
+    async with two_initiators(store, pi_prot_type=kind) as (one, two):
+        data = bytes(512) if bytchk else b""
+        slow = one.initiator.start(0, cdb.verify(16, 0, one.blocks, bytchk=bytchk), data)
+        with anyio.fail_after(5):
+            await store.holds.wait()
+            await two.compare_and_write(one.blocks - 1, bytes(512), pattern(512))
+            await two.compare_and_write(one.blocks - 1, pattern(512), bytes(512))
+            assert not slow.done
+            store.go.set()
+            assert (await slow.wait()).status is Status.GOOD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from tcm.hookspecs import hookimpl
 from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
 from tcm.scsi.sense import Status
+from tcm.target.directory_store import DirectoryStore
 
 TARGET = "naa.5001405000000007"
 
@@ -197,3 +199,31 @@ async def test_all_targets_know_each_other(tmp_path):
         assert [[peer.name for peer in target.peers] for target in runtime.targets] == [[TARGET, other.name]] * 2
 
     await while_serving(runtime, use)
+
+
+@pytest.mark.anyio
+async def test_one_process_serves_a_serial_of_a_state_directory(tmp_path):
+    luns = ("ramdisk:size=1M", "1=ramdisk:size=1M")
+    store = DirectoryStore(str(tmp_path))
+
+    async def use(_: LoopbackFabric) -> None:
+        with pytest.raises(ConfigError, match=r"lun1: process \d+ serves a unit of serial .*; stop that, or write another wwn"):
+            await make(tmp_path, None, luns[1]).serve()
+        await while_serving(make(tmp_path, None, "2=ramdisk:size=1M"), nothing)
+
+    async def nothing(_: LoopbackFabric) -> None: ...
+
+    await while_serving(make(tmp_path, None, *luns), use)
+    await while_serving(make(tmp_path, None, *luns), nothing)
+    os.close(store.claim("x"))
+    os.close(store.claim("x"))
+
+
+@pytest.mark.anyio
+async def test_a_state_directory_that_cannot_be_written_is_told(tmp_path, caplog):
+    (tmp_path / "serving").touch()
+
+    async def nothing(_: LoopbackFabric) -> None: ...
+
+    await while_serving(make(tmp_path, None, "ramdisk:size=1M"), nothing)
+    assert f"{tmp_path}: cannot be written (Not a directory: " in caplog.text

@@ -67,8 +67,8 @@ def test_unit_serial_number():
 def test_extended_inquiry_data():
     data = vpd.extended_inquiry_data(v_sup=1)
     assert len(data) == 64
-    assert data[:7].hex(" ") == "00 86 00 3c 00 07 01"
-    assert not any(data[7:])
+    assert data[:8].hex(" ") == "00 86 00 3c 00 07 01 01"
+    assert not any(data[8:])
 
 
 def test_block_limits():

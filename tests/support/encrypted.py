@@ -1,43 +1,30 @@
-"""A backstore that keeps nothing but what it has encrypted, and can throw away the key: what a plug-in would do, in little."""
+"""The real ``encrypt`` filter around a backstore in memory that tests can look into and hold up."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 
 from support.memory import GatedMemory
+from tcm_backstores.filters.encrypt import EncryptFilter, EncryptOptions
 
-from tcm.backstore import Buffer, Capabilities, Support
-
-SECTOR = 512
+from tcm.adapters import adapt
 
 
-class EncryptedMemory(GatedMemory):
-    """Each sector is XORed with a stream of its own, made of a key that has a number."""
+class EncryptedMemory(EncryptFilter):
+    """The gate, the failure and the log of ``memory`` are those of :meth:`erase_key` as well.
 
-    def __init__(self, size: int = 1 << 20) -> None:
-        super().__init__(size)
-        self.key = 1
+    :param directory: where the key file is; it is made if it is not there.
+    """
 
-    def capabilities(self) -> Capabilities:
-        return replace(super().capabilities(), unmap_zeroes=False, cryptographic_erase=Support.NATIVE)
+    def __init__(self, directory: Path) -> None:
+        self.memory = GatedMemory()
+        self.key_path = directory / "key"
+        super().__init__(adapt(self.memory), EncryptOptions(str(self.key_path), create=True))
 
-    def _crypt(self, data: bytes, offset: int) -> bytes:
-        sectors = range(offset // SECTOR, (offset + len(data)) // SECTOR)
-        stream = b"".join(hashlib.shake_128(b"%d %d" % (self.key, sector)).digest(SECTOR) for sector in sectors)
-        return bytes(a ^ b for a, b in zip(data, stream, strict=True))
-
-    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
-        data = bytearray(sum(map(len, buffers)))
-        await super().readv([memoryview(data)], offset)
-        plain = self._crypt(data, offset)
-        for buffer in buffers:
-            buffer[:], plain = plain[: len(buffer)], plain[len(buffer) :]
-
-    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:
-        await super().writev([self._crypt(b"".join(buffers), offset)], offset, fua)
+    @property
+    def key(self) -> bytes:
+        return self.key_path.read_bytes()
 
     async def erase_key(self) -> None:
-        await self._pass("erase_key", 0, 0)
-        self.key += 1
+        await self.memory._pass("erase_key", 0, 0)
+        await super().erase_key()

@@ -156,6 +156,9 @@ ALLOCATION_LENGTHS: dict[str, tuple[bytes, tuple[int, int]]] = {
 }  # fmt: skip
 """By the name of the row: a CDB, and where its ALLOCATION LENGTH is: first byte and size."""
 
+ALLOCATION_LENGTH_LEAST = {"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS": 4}
+"""Commands that refuse less."""
+
 TELL_ONCE = {"RECEIVE COPY STATUS (LID1)", "RECEIVE COPY FAILURE DETAILS (LID1)", "RECEIVE ROD TOKEN INFORMATION"}
 """What they return is discarded when it has been told; tests of their own cut it."""
 

@@ -49,9 +49,11 @@ def standard_data(itl: ITLNexus) -> bytes:
 def _device_identification(itl: ITLNexus) -> bytes:
     lu = itl.logical_unit
     lu_group = lu.asymmetric_access.logical_unit_group
+    # to name the default group, as LIO does, would say that its units change state together (SPC-4 7.8.6.9)
+    together = [designators.logical_unit_group(lu_group.identifier)] if lu_group is not None and lu_group.identifier else []
     found = [
         *unit_designators(lu),
-        designators.logical_unit_group(lu_group.identifier if lu_group is not None else 0),
+        *together,
         designators.target_port_group(itl.exported.target_port_group.identifier, protocol_of(itl.nexus)),
         *port_designators(itl.nexus),
     ]

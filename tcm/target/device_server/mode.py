@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.scsi.mode_data import block_descriptor, mode_sense_data, parse_mode_select
-from tcm.scsi.mode_pages import ALL_PAGES, ALL_SUBPAGES, CACHING, CONTROL, Key, ModePageValues, PageControl
+from tcm.scsi.mode_pages import (
+    ALL_PAGES,
+    ALL_SUBPAGES,
+    CACHING,
+    CONTROL,
+    INFORMATIONAL_EXCEPTIONS,
+    Key,
+    ModePageValues,
+    PageControl,
+)
 from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError, SavingParametersNotSupported
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
@@ -22,6 +31,9 @@ if TYPE_CHECKING:
 MODE_SENSE_10 = 0x5A
 MODE_SELECT_10 = 0x55
 
+_WHILE_SANITIZING = frozenset({CACHING, CONTROL, INFORMATIONAL_EXCEPTIONS})
+"""The pages that can be asked for meanwhile (SBC-4 4.11.2), those of them that we have."""
+
 _LLBAA, _DBD = 0x10, 0x08
 _PF, _SP = 0x10, 0x01
 
@@ -35,6 +47,8 @@ def _mode_sense(task: Task) -> None:
     values = lu.mode_parameters.values
     control = PageControl(cdb[2] >> 6)
     keys = _selected(values, cdb[2] & 0x3F, cdb[3])
+    if lu.eraser.sanitizing and not _WHILE_SANITIZING.issuperset(keys):
+        lu.eraser.check(None)
     if control is PageControl.SAVED and not values.savable:
         raise SavingParametersNotSupported
     descriptor = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.protection import COMPARED, LENGTH, NO_CHECKS, Checks, ProtectionType, compare, replicate
@@ -64,8 +65,11 @@ async def _verify_blocks(
     *,
     repeat: bool = False,
 ) -> None:
+    if data is None or repeat:  # a whole medium may be verified so: it is not kept from everybody meanwhile
+        await _against_medium(lu, found, data, protection, repeat=repeat, owner=task)
+        return
     async with lu.extents.lock(task, found.lba, found.blocks, exclusive=False):
-        await _against_medium(lu, found, data, protection, repeat=repeat)
+        await _against_medium(lu, found, data, protection)
 
 
 async def _against_medium(
@@ -75,10 +79,12 @@ async def _against_medium(
     protection: bytes | None = None,
     *,
     repeat: bool = False,
+    owner: Task | None = None,
 ) -> None:
     """Read the blocks piece by piece: check them, or compare them with what was sent.
 
     :param repeat: one block was sent for all.
+    :param owner: for whom each piece is locked; ``None``: the range is.
     """
     medium, shift, kind = medium_of(lu), lu.block_shift, lu.protection.kind
     step = min(found.blocks, CHUNK >> shift)
@@ -92,7 +98,8 @@ async def _against_medium(
     for start in range(0, found.blocks, step):
         count = min(step, found.blocks - start)
         piece = buffer[: count << shift]
-        there = await medium.read_protected([piece], found.lba + start, count)
+        async with lu.extents.lock(owner, found.lba + start, count, exclusive=False) if owner else nullcontext():
+            there = await medium.read_protected([piece], found.lba + start, count)
         medium.check(piece, there, found.lba + start, checks, tags)
         if tags.reference is not None:
             tags = tags._replace(reference=tags.reference + count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.command import ADDITIONAL_LENGTH_BYTE, VARIABLE_LENGTH
 from tcm.scsi.command_table import COMMANDS, rows
 from tcm.scsi.protection import PROTECTED_COMMANDS, ProtectionType
 from tcm.scsi.report_supported import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _RCTD = _REPD = 0x80
 _FMTPINFO = 0xC0
+_LEAST = 4
+"""The smallest ALLOCATION LENGTH of REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36)."""
 
 _DPO_FUA = {
     "read": 0x18,
@@ -70,6 +73,8 @@ def _usage(lu: LogicalUnit, command: Command) -> bytes:
         refused |= _UNMAP.get(handler, 0)
     usage = bytearray(command.usage)
     usage[flags_byte(usage)] &= ~refused
+    if command.operation_code == VARIABLE_LENGTH:
+        usage[ADDITIONAL_LENGTH_BYTE] = 0xFF  # a field that is evaluated; only codes stand there as they are (SPC-4 6.35.3)
     return bytes(usage)
 
 
@@ -105,8 +110,10 @@ def _requested(lu: LogicalUnit, option: int, code: int, action: int) -> Command 
 
 def _task_management(task: Task) -> None:
     cdb = task.cdb
-    data = task_management_functions(_FUNCTIONS, extended=bool(cdb[2] & _REPD))
-    give(task, data, int.from_bytes(cdb[6:10]))
+    length = int.from_bytes(cdb[6:10])
+    if length < _LEAST:
+        raise InvalidFieldInCdb.at(6)
+    give(task, task_management_functions(_FUNCTIONS, extended=bool(cdb[2] & _REPD)), length)
 
 
 HANDLERS = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi.sanitize import HEADER, parse_overwrite
 from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError
 from tcm.target.device_server.handler import Handler
-from tcm.target.erasure_store import BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, FORMAT, OVERWRITE, Erasure
+from tcm.target.erasure_store import BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, OVERWRITE, Erasure
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -29,7 +29,7 @@ async def wait(run: Run, *, immed: bool) -> None:
 def _restricted(lu: LogicalUnit) -> bool:
     """A sanitize operation has failed that was to complete in restricted mode."""
     erasure = lu.eraser.erasure
-    return erasure is not None and erasure.kind != FORMAT and not erasure.unrestricted
+    return lu.eraser.sanitizing and erasure is not None and not erasure.unrestricted
 
 
 def _check_mode(task: Task) -> None:
@@ -97,7 +97,7 @@ def _exit_failure_mode(task: Task) -> Coroutine[Any, Any, None] | None:
     lu = task.logical_unit
     assert lu is not None
     erasure = lu.eraser.erasure
-    return None if erasure is None or erasure.kind == FORMAT else lu.eraser.leave_failure(erasure)
+    return lu.eraser.leave_failure(erasure) if erasure is not None and lu.eraser.sanitizing else None
 
 
 HANDLERS = {

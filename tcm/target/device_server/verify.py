@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.sense import InvalidFieldInCdb
@@ -62,18 +63,28 @@ def _verify(task: Task) -> Coroutine[Any, Any, None] | None:
 
 
 async def _verify_blocks(task: Task, lu: LogicalUnit, lba: int, blocks: int, sent: memoryview | None, *, repeat: bool) -> None:
+    if sent is None or repeat:  # a whole medium may be verified so: it is not kept from everybody meanwhile
+        await compare_with_medium(lu, lba, blocks, sent, repeat=repeat, owner=task)
+        return
     async with lu.extents.lock(task, lba, blocks, exclusive=False):
-        await compare_with_medium(lu, lba, blocks, sent, repeat=repeat)
+        await compare_with_medium(lu, lba, blocks, sent)
 
 
-async def compare_with_medium(lu: LogicalUnit, lba: int, blocks: int, sent: memoryview | None, *, repeat: bool = False) -> None:
-    """Read the range piece by piece, and compare it with ``sent``, or each block with the one in ``sent`` if ``repeat``."""
+async def compare_with_medium(
+    lu: LogicalUnit, lba: int, blocks: int, sent: memoryview | None, *, repeat: bool = False, owner: Task | None = None
+) -> None:
+    """Read the range piece by piece, and compare it with ``sent``, or each block with the one in ``sent`` if ``repeat``.
+
+    :param owner: for whom each piece is locked; ``None``: the range is.
+    """
     length = blocks << lu.block_shift
     buffer = memoryview(bytearray(min(length, CHUNK)))
     expected = memoryview(bytes(sent) * (len(buffer) >> lu.block_shift)) if sent is not None and repeat else sent
     for offset in range(0, length, CHUNK):
         piece = buffer[: min(CHUNK, length - offset)]
-        await lu.medium.read([piece], lba + (offset >> lu.block_shift))
+        first = lba + (offset >> lu.block_shift)
+        async with lu.extents.lock(owner, first, len(piece) >> lu.block_shift, exclusive=False) if owner else nullcontext():
+            await lu.medium.read([piece], first)
         if expected is not None:
             start = 0 if repeat else offset
             check_equal(piece, expected[start : start + len(piece)], offset)

@@ -59,7 +59,7 @@ def story(cluster: Cluster) -> None:
     offline(cluster)
     with Map(left, right) as device, Fio("multipath", device.path, 0, 32 << 20) as fio:
         over_and_back(fio, device, left, right)
-        # CUT
+        a_cut(fio, device, left, right)
         device.flows(left, right)
         done = fio.stop()
         same(done["error"], 0, "how fio ended")

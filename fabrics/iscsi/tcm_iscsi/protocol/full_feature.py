@@ -46,7 +46,7 @@ ASYNC = struct.Struct(">BBxxI8sI4xIIIBBHHH4x").pack
 HIGH_WATER = 1 << 20
 """Bytes queued, or being read for commands in progress, beyond which no further PDU of this connection is taken."""
 GRANT_LIMIT = 8 << 20
-"""Bytes of Data-Out that R2Ts of one connection may have asked for at once."""
+"""Bytes of Data-Out that R2Ts of one connection may have asked for, of commands that have not ended."""
 SPARE_ARENAS = 4
 """Arenas kept for when a socket does not take all at once."""
 PAYLOAD_MINIMUM = 8192
@@ -435,7 +435,7 @@ class FullFeaturePhase:
         self.wake()
 
     def release(self, command: ScsiCommand) -> None:
-        """The command's data is there, or the command is gone: others may have their turn."""
+        """The command has ended, and its data with it: others may have their turn."""
         self.pending_read -= command.reading
         self.granted -= command.granted
         command.reading = command.granted = 0

@@ -144,7 +144,6 @@ class ScsiCommand:
             assert self.buffer is not None
             task.data_out = memoryview(self.buffer)[: self.wanted]
             self.wanted = 0
-            self.connection.release(self)
             task.nexus.data_out_received(task)
 
     def send_r2ts(self) -> None:
@@ -226,6 +225,7 @@ class ScsiCommand:
         if self.done:
             return
         self.done = True
+        self.task.context = None  # or its data would stay until the cyclic collector, which is seldom, finds the two
         connection = self.connection
         session = connection.session
         if session.commands.get(self.itt) is self:
