@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent
+from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Extent, Support
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

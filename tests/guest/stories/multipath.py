@@ -90,7 +90,7 @@ def groups(left: Disk, right: Disk) -> None:
         quiet(disk)
         same(states(disk), {LEFT: OPTIMIZED, RIGHT: NON_OPTIMIZED}, "states")
         same(states(disk, "--extended"), {LEFT: OPTIMIZED, RIGHT: NON_OPTIMIZED}, "states, extended header")
-        run("sg_vpd", "--page=di", disk).has(f"Target port group: 0x{group:x}", "Logical unit group: 0x0")
+        run("sg_vpd", "--page=di", disk).has(f"Target port group: 0x{group:x}")
     run("sg_inq", left).has("TPGS=3")
     for state in (STANDBY, UNAVAILABLE, NON_OPTIMIZED):
         set_states(left, OPTIMIZED, state)
