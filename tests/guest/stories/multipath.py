@@ -60,7 +60,6 @@ def story(cluster: Cluster) -> None:
     with Map(left, right) as device, Fio("multipath", device.path, 0, 32 << 20) as fio:
         over_and_back(fio, device, left, right)
         a_cut(fio, device, left, right)
-        device.flows(left, right)
         done = fio.stop()
         same(done["error"], 0, "how fio ended")
         log(f"multipath: {fio.counts(done)[0]} blocks written, {fio.counts(done)[1]} verified")
@@ -192,6 +191,6 @@ def a_cut(fio: Fio, device: Map, left: Disk, right: Disk) -> None:
     device.flows(right, left)
     same(fio.running, True, "fio goes on without the left path")
     Path("/share/cut").unlink()
-    device.flows(left, right)
+    device.flows(left, right, {LEFT: OPTIMIZED, RIGHT: NON_OPTIMIZED})
     same(fio.running, True, "fio goes on by the left path again")
     log("multipath: over and back, the left path cut and mended")
