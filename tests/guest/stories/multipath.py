@@ -191,6 +191,7 @@ def a_cut(fio: Fio, device: Map, left: Disk, right: Disk) -> None:
     device.flows(right, left)
     same(fio.running, True, "fio goes on without the left path")
     Path("/share/cut").unlink()
+    until(lambda: attempt("sg_turs", left).code == 0, "the left path is there again", 90)
     device.flows(left, right, {LEFT: OPTIMIZED, RIGHT: NON_OPTIMIZED})
     same(fio.running, True, "fio goes on by the left path again")
     log("multipath: over and back, the left path cut and mended")
