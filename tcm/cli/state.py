@@ -92,7 +92,8 @@ class State:
             or not isinstance(identity.get("targets"), dict)
         ):
             raise ConfigError(
-                f"--state-dir: {self._file} is damaged; delete it (the default target gets a new name) or restore it"
+                f"--state-dir: {self._file} is damaged; restore it, or delete it: the default target gets another name then, "
+                "and what is kept for disks without a wwn is not found again"
             )
         return identity
 

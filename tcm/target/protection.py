@@ -91,6 +91,9 @@ class Protection:
                     kind,
                 )
             self._become(kind or ProtectionType.NONE, blocks)
+            beyond = (lu.backstore.size() >> lu.block_shift) - lu.blocks
+            if kind and beyond > 0:
+                log.warning("%s: its medium has grown: %d blocks are out of reach until it is formatted again", lu.name, beyond)
             return
         if lu.read_only:
             raise ConfigError(

@@ -157,7 +157,7 @@ def test_state_directories_that_cannot_be(tcm_run, tmp_path, monkeypatch):
     assert tcm_run(*RAM, "--state-dir", str(file / "x")).error.startswith(f"--state-dir: {file}")
     assert tcm_run(*RAM, "--state-dir", str(file)).error.startswith(f"--state-dir: {file}: not a folder; write --state-dir DIR")
     (tmp_path / "identity.json").write_text("{")
-    assert "is damaged; delete it (" in tcm_run(*RAM, "--state-dir", str(tmp_path)).error
+    assert "is damaged; restore it, or delete it: " in tcm_run(*RAM, "--state-dir", str(tmp_path)).error
     monkeypatch.setenv("XDG_STATE_HOME", "")
     for home in ("nowhere", ""):
         monkeypatch.setenv("HOME", home)

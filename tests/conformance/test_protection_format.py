@@ -226,7 +226,7 @@ async def test_protection_verify_attribute() -> None:
         await disk.read(10, 0, 1, protect=1, read_length=520, expect=LogicalBlockGuardCheckFailed)
 
 
-async def test_protection_capacity(tmp_path: Path) -> None:
+async def test_protection_capacity(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A medium that grows keeps the capacity for which it has protection information, until it is formatted again."""
     async with file_disk(tmp_path) as disk:
         await format_unit(disk, 1)
@@ -239,6 +239,11 @@ async def test_protection_capacity(tmp_path: Path) -> None:
     os.truncate(tmp_path / "disk", SIZE)
     async with file_disk(tmp_path, size=None) as disk:
         assert disk.blocks == BLOCKS
+    assert "out of reach" not in caplog.text
+    os.truncate(tmp_path / "disk", 3 * SIZE)
+    async with file_disk(tmp_path, size=None) as disk:
+        assert disk.blocks == 2 * BLOCKS
+    assert f"its medium has grown: {BLOCKS} blocks are out of reach until it is formatted again" in caplog.text
 
 
 async def test_format_unit_protection_unit_attention() -> None:
