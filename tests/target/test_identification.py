@@ -37,7 +37,6 @@ async def test_device_identification_names_unit_port_and_device():
         Association.LOGICAL_UNIT: [
             DesignatorType.NAA,
             DesignatorType.T10_VENDOR_ID,
-            DesignatorType.LOGICAL_UNIT_GROUP,
         ],
         Association.TARGET_PORT: [
             DesignatorType.TARGET_PORT_GROUP,
