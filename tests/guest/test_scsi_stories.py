@@ -16,11 +16,11 @@ from support.relay import Relay
 
 pytestmark = [pytest.mark.interop, pytest.mark.guest]
 
-STORIES = ("reservations", "fencing", "utilities", "copying", "multipath", "comparison")
+STORIES = ("reservations", "fencing", "utilities", "copying", "protection", "referrals", "multipath", "comparison")
 """Modules of ``stories``, in this order; each has the logical unit of its name."""
 SERIALS = {name: f"{index + 1:08x}-94eb-4c69-8c09-ff4c53d8870a" for index, name in enumerate(STORIES)}
 GROUPS = {1: ("left", 0), 2: ("right", 1)}
-"""Target port groups of the unit ``multipath``: for each portal group, the name and the access state to begin with."""
+"""Target port groups of ``multipath`` and ``referrals``: for each portal group, name and access state to begin with."""
 CONFORMANCE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 
@@ -44,6 +44,18 @@ def saveconfig(directory: Path) -> Path:
                 {"name": name, "tg_pt_gp_id": tag, "alua_access_state": state, "nonop_delay_msecs": 0, "trans_delay_msecs": 200}
                 for tag, (name, state) in GROUPS.items()
             ]
+        if each["name"] == "referrals":
+            each["lba_map"] = ["0 0", "0 65535 1:O 2:A", "65536 131071 1:A 2:O"]
+            each["alua_tpgs"] = [
+                {
+                    "name": name,
+                    "tg_pt_gp_id": tag,
+                    "alua_access_state": 4,
+                    "alua_access_type": 1,
+                    "alua_support_lba_dependent": 1,
+                }
+                for tag, (name, _) in GROUPS.items()
+            ]
     groups = [
         {
             "tag": tag,
@@ -52,7 +64,7 @@ def saveconfig(directory: Path) -> Path:
             "portals": [{"ip_address": "127.0.0.1", "port": 0}],
             "luns": [
                 {"index": index, "storage_object": f"/backstores/fileio/{name}"}
-                | ({"alua_tg_pt_gp_name": GROUPS[tag][0]} if name == "multipath" else {})
+                | ({"alua_tg_pt_gp_name": GROUPS[tag][0]} if name in {"multipath", "referrals"} else {})
                 for index, name in enumerate(STORIES)
             ],
         }
