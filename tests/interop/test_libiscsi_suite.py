@@ -36,6 +36,9 @@ PATIENCE = 20
 WRONG = {
     # suite test: the one assertion that fails, for any target
     "ReportSupportedOpcodes.OneCommand": "CU_ASSERT_EQUAL(rsoc_one->cdb_usage_data[0],rsoc->descriptors[i].opcode)",
+    "Sanitize.BlockEraseReserved": "test_sanitize_block_erase_reserved.c:75 ",
+    "Sanitize.CryptoEraseReserved": "test_sanitize_crypto_erase_reserved.c:75 ",
+    "Sanitize.OverwriteReserved": "test_sanitize_overwrite_reserved.c:79 ",
     "iSCSITMF.LUNResetSimpleAsync": "CU_ASSERT_EQUAL(reconnect_succeeded,1)",
 }
 
