@@ -127,7 +127,7 @@ def _encode(tag: int, value: Value) -> bytes:
 def decode_attributes(data: bytes | memoryview) -> list[Attribute]:
     """The attributes of a payload. Raises :class:`IsnsError` if they are not well formed, or more than we take."""
     view = memoryview(data)
-    found = []
+    found: list[Attribute] = []
     position = 0
     while position < len(view):
         if len(view) - position < _TLV.size:

@@ -97,9 +97,9 @@ class IsnsClient:
 
     def update(self, wanted: Registration | None, now: float) -> None:
         """What is to be registered from now on; None: nothing. The entity identifier stays the same for good."""
-        self._wanted = wanted
-        if self.state is State.REFUSED:
+        if wanted != self._wanted and self.state is State.REFUSED:
             self._retry = 0.0  # what was refused may be right now
+        self._wanted = wanted
         self._advance(now)
 
     def stop(self, now: float) -> None:
@@ -185,6 +185,11 @@ class IsnsClient:
     def next_event(self) -> Event | None:
         """Takes the oldest event."""
         return self._events.popleft() if self._events else None
+
+    @property
+    def has_work(self) -> bool:
+        """There is something to register or to withdraw, for which a connection is needed."""
+        return bool(self._doubtful_nodes) or (self._wanted is not None and bool(self._wanted.nodes))
 
     @property
     def refresh_interval(self) -> float:

@@ -17,7 +17,7 @@ from tcm_iscsi.protocol.names import InvalidName, normalize
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_NOTIFICATION = 256 << 10
+MAX_NOTIFICATION = 64 << 10
 """Bytes of one message that a server sends of itself."""
 
 _HEARTBEAT_LENGTH = 32
@@ -136,6 +136,11 @@ class NotificationConnection:
 
     def __init__(self) -> None:
         self._reader = MessageReader(max_message=MAX_NOTIFICATION)
+
+    @property
+    def unfinished(self) -> bool:
+        """A message has begun and not ended."""
+        return self._reader.unfinished
 
     def receive_data(self, data: bytes) -> tuple[bytes, list[Notification]]:
         """What to send, and what was said. Raises :class:`IsnsError` if the connection has to be closed."""

@@ -160,6 +160,11 @@ class MessageReader:
         """Function, transaction ID and flags of a message of which some PDUs are here."""
         self._sequence_id = 0
 
+    @property
+    def unfinished(self) -> bool:
+        """A message has begun and not ended."""
+        return bool(self._buffer) or self._first is not None
+
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes, copied."""
         self._buffer += data
