@@ -18,7 +18,7 @@ from tcm_iscsi.protocol.isns_notifications import Notification, StateChanged, ha
 from tcm_iscsi.protocol.isns_pdu import NO_FLAGS, RESPONSE, Flag, Function, IsnsError, Message, MessageReader, Status, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ANSWER_SECONDS = 10.0
 """For how long an answer is waited for."""
@@ -377,8 +377,7 @@ class IsnsClient:
         del self._nodes[name]
         self._subscribed.discard(name)
         self._absent.append(name)
-        for key in missing:
-            self._portals.pop(key, None)
+        self._forget_portals(missing)
 
     def _was_registered(self, request: _Request, response: Response, now: float) -> None:
         registration = request.registration
@@ -416,9 +415,7 @@ class IsnsClient:
             self._subscribed.discard(name)
         for key in request.portals:
             self._doubtful_portals.pop(key, None)
-            self._portals.pop(key, None)
-        for name, node in self._nodes.items():
-            self._nodes[name] = replace(node, groups=tuple(group for group in node.groups if group[0] not in request.portals))
+        self._forget_portals(request.portals)
 
     def _was_subscribed(self, request: _Request, response: Response, _now: float) -> None:
         # without notifications the registration is as good; the next look at it finds what they would have said
@@ -445,6 +442,13 @@ class IsnsClient:
         self._settled = False
         self._enter(State.REFUSED)
         self.retry_at = now + self._next_retry()
+
+    def _forget_portals(self, keys: Sequence[PortalKey]) -> None:
+        """And their groups: a portal that comes back has none of them."""
+        for key in keys:
+            self._portals.pop(key, None)
+        for name, node in self._nodes.items():
+            self._nodes[name] = replace(node, groups=tuple(group for group in node.groups if group[0] not in keys))
 
     def _forget(self) -> None:
         for held in (self._nodes, self._portals, self._doubtful_nodes, self._doubtful_portals):
