@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -202,11 +202,8 @@ def serve(behave: Callable[[socket.socket], None]) -> tuple[socket.socket, threa
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with connection:
-                try:
-                    behave(connection)
-                except OSError:
-                    pass
+            with connection, suppress(OSError):
+                behave(connection)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -263,10 +260,8 @@ def test_hostile_notifications(tmp_path: Path) -> None:
         with Watch(daemon, growth=32 << 20):
             crowd = [socket.create_connection(address, 5) for _ in range(200)]
             for number, sock in enumerate(crowd):
-                try:
+                with suppress(OSError):
                     sock.sendall(b"\0\1\0\x08\xff\xfc\x4c\0\0\1\0\0" + bytes(0xFFF0) if number % 2 else b"nonsense" * 4)
-                except OSError:
-                    pass
             time.sleep(1)
             for sock in crowd:
                 sock.close()

@@ -103,10 +103,12 @@ class IsnsClient:
         self._advance(now)
 
     def stop(self, now: float) -> None:
-        """Deregister, if there is a connection; the state is LEFT then."""
+        """Deregister, if there is something to deregister; the state is LEFT then. A connection is tried once."""
         self._stopping = True
         if self.state is State.DOWN:
-            self._enter(State.LEFT)
+            self.retry_at = now
+            if not self._doubtful_nodes:
+                self._enter(State.LEFT)
         self._advance(now)
 
     def connected(self, now: float) -> None:
