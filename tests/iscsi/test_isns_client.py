@@ -566,6 +566,8 @@ def test_stop_when_the_server_refuses_or_is_gone() -> None:
     pair = registered()
     pair.client.stop(pair.now)
     pair.client.disconnected(pair.now)
+    assert (pair.client.state, pair.client.retry_at) == (State.DOWN, pair.now)
+    pair.client.disconnected(pair.now)
     assert pair.client.state is State.LEFT
 
 
