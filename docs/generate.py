@@ -316,6 +316,15 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("General usage parameters of 252 bytes that application clients may store in a logical unit",
      "tcm.scsi.log_pages:GENERAL_USAGE_PARAMETERS", "count"),
     ("Echo buffer of a logical unit", "tcm.target.buffers:ECHO_BUFFER_CAPACITY", "bytes"),
+    ("An iSNS message that a server answers with, all its PDUs", "tcm_iscsi.protocol.isns_pdu:MAX_MESSAGE", "bytes"),
+    ("Attributes in it", "tcm_iscsi.protocol.isns_attributes:MAX_ATTRIBUTES", "count"),
+    ("An iSNS message to a notification port", "tcm_iscsi.protocol.isns_notifications:MAX_NOTIFICATION", "bytes"),
+    ("Connections to the notification ports; then the longest idle one is closed",
+     "tcm_iscsi.isns_client:MAX_CONNECTIONS", "count"),
+    ("For how long such a connection may leave a message unfinished", "tcm_iscsi.isns_client:MESSAGE_SECONDS", "seconds"),
+    ("For how long it may say nothing", "tcm_iscsi.isns_client:IDLE_SECONDS", "seconds"),
+    ("For how long an answer of the iSNS server is waited for", "tcm_iscsi.protocol.isns_client:ANSWER_SECONDS", "seconds"),
+    ("For how long a stop waits for the deregistration", "tcm_iscsi.isns_client:LEAVE_SECONDS", "seconds"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
