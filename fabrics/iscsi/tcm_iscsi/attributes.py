@@ -11,9 +11,6 @@ from tcm.backstore import ConfigError
 from tcm_iscsi.protocol.keys import BY_NAME, Kind
 from tcm_iscsi.protocol.text import MAX_VALUE_LENGTH, TextError, format_boolean
 
-SERVED = {"MaxConnections": "1", "ErrorRecoveryLevel": "0", "DataPDUInOrder": "Yes", "DataSequenceInOrder": "Yes"}
-"""What is offered in place of the configured value, since sessions have one connection, no recovery and data in order."""
-
 _TPG_RANGES = {
     "login_timeout": (5, 30),
     "default_cmdsn_depth": (1, 512),
@@ -140,7 +137,7 @@ class TpgParameters:
 
     def offers(self) -> dict[str, str]:
         """Our values of the keys that are negotiated in the operational stage, for LoginPolicy.offers."""
-        texts = self._texts() | SERVED
+        texts = self._texts()
         skip = {"AuthMethod", "TargetAlias", "MaxXmitDataSegmentLength", "IFMarker", "OFMarker", "IFMarkInt", "OFMarkInt"}
         return {name: value for name, value in texts.items() if name not in skip}
 
