@@ -56,7 +56,7 @@ class Connection:
         """Arenas that ``out`` still points into."""
         self.now = now
         self.reason = ""
-        self.policy = registry.policy(binding, local)
+        self.policy = registry.policy(binding, local, peer)
         self.login: LoginPhase | None = LoginPhase(self.policy, deadline=now + registry.login_timeout(binding))
         self.phase: FullFeaturePhase | None = None
         self.closed = False
