@@ -195,3 +195,8 @@ class LoginFailed:
     target_name: str
     transitions: tuple[str, ...]
     """The last 32 steps, oldest first."""
+
+    @property
+    def redirected(self) -> bool:
+        """The initiator was told to go elsewhere (Status-Class 1)."""
+        return self.status >> 8 == 1
