@@ -115,7 +115,7 @@ def test_pure_modules_have_no_io_clock_or_chance(name):
 
 
 INITIATOR = "tcm_iscsi.initiator"
-INITIATOR_WITH_IO = (f"{INITIATOR}.wire", f"{INITIATOR}.driver", f"{INITIATOR}.__main__", f"{INITIATOR}.cli")
+INITIATOR_WITH_IO = tuple(f"{INITIATOR}.{name}" for name in ("wire", "transport", "driver", "__main__", "cli"))
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if within(name, (INITIATOR,)) and name != INITIATOR])

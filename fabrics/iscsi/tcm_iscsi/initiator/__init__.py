@@ -21,13 +21,13 @@ digests, every key negotiable; and with switches to misbehave, for those who tes
 The pieces:
 
 - :func:`connect` gives an :class:`InitiatorSession`. ``session.core`` is the sans-IO session under it
-  (:class:`~tcm_iscsi.initiator.session.Session`), with ``connections`` by CID, outstanding ``requests`` by Initiator Task Tag, an
+  (:class:`~tcm_iscsi.initiator.session.Session`), with ``connections`` by CID, ``requests`` by Initiator Task Tag, an
   ``observer`` that sees every PDU, and all that recovers on demand: ``connection.snack``, ``core.recovery.retry``,
   ``core.recovery.reassign``, ``core.send_raw``.
 - ``await session.execute(cdb, lun, data_out=..., read_length=...)`` gives a :class:`Result` whatever the status; many may run
   at once. ``session.submit(ScsiTask(...))`` does it with a callback and without a task for each.
-- ``add_connection()``, ``remove_connection(cid)``, ``remove_for_recovery(cid)``, ``logout()``, ``task_management(function)``, ``ping()``,
-  ``text()``, ``declare_max_recv()``.
+- ``add_connection()``, ``remove_connection(cid)``, ``remove_for_recovery(cid)``, ``logout()``,
+  ``task_management(function)``, ``ping()``, ``text()``, ``declare_max_recv()``.
 - :class:`Options` says who logs in and what is offered; :class:`Recovery` when to recover, or not to.
 - :class:`Faults` are lost, damaged, late, doubled PDUs and cut connections, by chance with a seed or by a rule.
 - Sans-IO users take :class:`Login`, :class:`Session` and :class:`~tcm_iscsi.initiator.connection.Connection` by themselves.
