@@ -11,6 +11,7 @@ from support.iscsi_session import Initiator, Pdu, connected
 from support.memory import GatedMemory
 from support.scsi import pattern
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
+from tcm_iscsi.protocol.session import LOST_CONNECTIONS
 
 pytestmark = pytest.mark.anyio
 
@@ -336,7 +337,7 @@ async def test_reassignment_before_the_logout() -> None:
 
 
 async def test_reassignment_of_what_is_not_there() -> None:
-    """11.6.1: no such task, another logical unit's, one that is acknowledged."""
+    """11.6.1: no such task, or one that is acknowledged; the LUN is reserved (11.5.3)."""
     async with level_2() as i:
         (answer,) = i.feed(i.command(TEST_UNIT_READY, itt=1))
         i.acknowledge(answer.stat_sn + 1)
@@ -345,7 +346,7 @@ async def test_reassignment_of_what_is_not_there() -> None:
         assert reassign(j, 1)[0] == DOES_NOT_EXIST
         assert reassign(j, 99)[0] == DOES_NOT_EXIST
         other = j.task_management(TASK_REASSIGN, referenced=2, lun=b"\0\1" + bytes(6))
-        assert j.feed(other)[0].bhs[2] == DOES_NOT_EXIST
+        assert j.feed(other)[0].bhs[2] == COMPLETE
 
 
 async def test_reassignment_after_the_time() -> None:
@@ -393,14 +394,25 @@ async def test_lost_connections_are_bounded() -> None:
     """An initiator that loses one connection after another is not remembered for ever: the oldest gives way."""
     async with level_2() as i:
         current = i
-        for cid in range(1, 20):
+        for cid in range(1, LOST_CONNECTIONS + 10):
             current.cmd_sn = i.cmd_sn
             current.feed(current.command(TEST_UNIT_READY, itt=cid))
             i.cmd_sn = current.cmd_sn
             following = i.join(cid)
             current.fail()
             current = following
-        assert len(i.phase.session.lost) == 4
+        assert len(i.phase.session.lost) == LOST_CONNECTIONS
+
+
+async def test_a_connection_that_is_lost_again_and_again() -> None:
+    """A CID without tasks is remembered once, so that it can be logged out."""
+    async with level_2() as i:
+        for _ in range(5):
+            again = i.join(1)
+            again.fail()
+            i.answers()
+        assert [lost.cid for lost in i.phase.session.lost] == [1]
+        assert log_out(i, REMOVE, 1) == CLOSED
 
 
 async def test_nothing_is_retained_without_time2retain() -> None:

@@ -209,7 +209,12 @@ async def one_loss(
     faults = Faults(choose=rule)
     keys = {**DIGESTS, "MaxRecvDataSegmentLength": "8192", **offer}
     async with connect(
-        url, options(level, **keys), connections=connections, faults=faults, chance=random.Random(1), on_session=watch.on_session
+        url,
+        options(level, **keys),
+        connections=connections,
+        faults=faults,
+        chance=random.Random(1),
+        on_session=watch.on_session,
     ) as session:
         done = await churn(session, commands=160, depth=8)
         assert done >= 160
@@ -302,7 +307,9 @@ async def reinstatement(url: str) -> None:
 
 async def recovery_logout(url: str) -> None:
     """Logout for recovery on another connection, then TASK REASSIGN there: clauses 11.14 and 7.2.2."""
-    async with connect(url, options(2, recovery=Recovery(progress_timeout=0.3, connection_timeout=4, by_logout=True)), connections=3) as session:
+    async with connect(
+        url, options(2, recovery=Recovery(progress_timeout=0.3, connection_timeout=4, by_logout=True)), connections=3
+    ) as session:
         async with anyio.create_task_group() as group:
             group.start_soon(partial(churn, session, commands=400))
             for _ in range(3):
@@ -424,7 +431,11 @@ STORIES: dict[str, Callable[[str], Awaitable[Any]]] = {
     "pings": pings,
     "task management": task_management,
     "residuals": residuals,
-    **{f"load at ERL {level}, {n} connections": partial(load, level=level, connections=n) for level in (0, 1, 2) for n in (1, 4)},
+    **{
+        f"load at ERL {level}, {n} connections": partial(load, level=level, connections=n)
+        for level in (0, 1, 2)
+        for n in (1, 4)
+    },
     "load with digests at ERL 2": partial(load, level=2, **DIGESTS),
     "connections come and go": connections_come_and_go,
     "connections come and go, ERL 2": partial(connections_come_and_go, level=2),
