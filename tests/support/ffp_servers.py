@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def serving_tcm_run(directory: Path) -> Iterator[Served]:
     saved = {
         "fabric_modules": [],
         "storage_objects": [
-            {"plugin": "ramdisk", "name": unit, "size": 64 << 20, "wwn": f"{n}" * 8, "attributes": {}}
+            {"plugin": "ramdisk", "name": unit, "size": 64 << 20, "wwn": str(uuid.UUID(int=n + 1)), "attributes": {}}
             for n, unit in enumerate(units)
         ],
         "targets": [
