@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from support.pdus import (
-    ASYNC,
     DATA_IN,
     DATA_OUT,
     FINAL,
@@ -173,9 +172,7 @@ class Connection:
 
     # login
 
-    def login_request(
-        self, stage: int, following: int | None, text: dict[str, str] | bytes = b"", **fields: Any
-    ) -> Request:
+    def login_request(self, stage: int, following: int | None, text: dict[str, str] | bytes = b"", **fields: Any) -> Request:
         """``following`` None: T is 0. Fields: isid, tsih, itt, cid, cmd_sn."""
         flags = stage << 2 | (FINAL | following if following is not None else 0)
         data = text if isinstance(text, bytes) else text_of(text)
@@ -210,6 +207,10 @@ class Connection:
         session.tsih = int.from_bytes(answer.bhs[14:16], "big")
         if leading:
             session.agreed = agreed
+            for key in ("ErrorRecoveryLevel", "MaxConnections"):
+                assert session.discovery or agreed[key] == offered[key], (
+                    f"{key} {offered[key]} was asked for, not {agreed[key]}"
+                )
             session.exp_cmd_sn, session.max_cmd_sn = answer.exp_cmd_sn, answer.max_cmd_sn
         self.header_digest = agreed.get("HeaderDigest") == "CRC32C"
         self.data_digest = agreed.get("DataDigest") == "CRC32C"
@@ -306,9 +307,7 @@ class Connection:
         words = {16: next(session.tags), 20: cid << 16, 24: session.cmd_sn, 28: self.status_number}
         return request(LOGOUT | IMMEDIATE, FINAL | reason, LUN_0, words)
 
-    def snack(
-        self, kind: int, begin: int, length: int, *, itt: int = NO_TAG, ttt: int = NO_TAG, lun: bytes = LUN_0
-    ) -> Request:
+    def snack(self, kind: int, begin: int, length: int, *, itt: int = NO_TAG, ttt: int = NO_TAG, lun: bytes = LUN_0) -> Request:
         """Type, BegRun, RunLength; see clause 11.16 for which tags a type wants."""
         return request(SNACK, FINAL | kind, lun, {16: itt, 20: ttt, 28: self.status_number, 40: begin, 44: length})
 
@@ -447,7 +446,7 @@ class Connection:
                 raise AssertionError(f"no status for task {itt:#x}, but {found}, and for others {others}") from None
             if pdu.itt != itt:
                 others.append(pdu)
-                assert pdu.opcode not in (REJECT, ASYNC), f"{pdu} instead of a status for task {itt:#x}"
+                assert pdu.opcode != REJECT, f"{pdu} instead of a status for task {itt:#x}"
                 continue
             found.append(pdu)
             if pdu.opcode == R2T:

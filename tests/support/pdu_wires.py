@@ -266,6 +266,8 @@ class SansIoTarget:
                     wire.collect()
                     if wire.connection.closing:
                         await wire.end()
+            self.registry.handle_timer(self.now)
+            self.after()
             await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
