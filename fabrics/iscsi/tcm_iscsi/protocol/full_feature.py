@@ -559,16 +559,20 @@ class FullFeaturePhase:
         self.wake()
         self.resume()
 
-    def reject(self, reason: int, bhs: bytes) -> None:
-        """Reject with the header of the offending PDU (RFC 7143 11.17)."""
+    def reject(self, reason: int, bhs: bytes, data_sn: int = 0) -> None:
+        """Reject with the header of the offending PDU (RFC 7143 11.17).
+
+        :param data_sn: if that is a SNACK of data or R2Ts, and a protocol error: the next DataSN or R2TSN of the task (11.17.2).
+        """
         session = self.session
         self.history.append(f"Reject reason {reason:#04x} of opcode {bhs[0] & 0x3F:#04x}")
         self.emit_status(
             REJECT(
-                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn, 0
+                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
+                data_sn,
             ),
             bhs,
-        )
+        )  # fmt: skip
 
     def async_message(
         self, event: int, parameter1: int = 0, parameter2: int = 0, parameter3: int = 0, *, lun: bytes = LUN_NONE
