@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import scsi
@@ -83,12 +82,12 @@ def lio_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 async def dut(request: pytest.FixtureRequest) -> AsyncIterator[DeviceUnderTest]:
     """What a PDU-level test is about; all its sessions are ended after it."""
     async with AsyncExitStack() as stack:
-        target: Any
         if request.param == SANS_IO:
-            target = await stack.enter_async_context(sans_io_target())
+            device = DeviceUnderTest(await stack.enter_async_context(sans_io_target()), request.param)
         else:
-            target = TcpTarget(*request.getfixturevalue("tcm_run_target" if request.param == TCM_RUN else "lio_target"))
+            served: Served = request.getfixturevalue("tcm_run_target" if request.param == TCM_RUN else "lio_target")
+            target = TcpTarget(served.ports, served.names)
             stack.push_async_callback(target.aclose)
-        device = DeviceUnderTest(target, request.param)
+            device = DeviceUnderTest(target, request.param, served.resident)
         stack.push_async_callback(device.aclose)
         yield device

@@ -11,6 +11,8 @@ from support.pdu_initiator import INITIATOR, Connection, Session
 from support.pdus import DATA_IN, Pdu
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from support.pdu_wires import Target
 
 SANS_IO, TCM_RUN, LIO = "sans-io", "tcm-run", "lio"
@@ -22,6 +24,8 @@ DUTS = [
 ]
 """The real target without sockets, ``tcm-run`` over TCP, and LIO in a guest: each test against each of them."""
 
+OURS = DUTS[:-1]
+"""Without LIO: its kernel does not survive all that is done to a target."""
 SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
 """Data-Out only for R2T."""
 
@@ -32,6 +36,8 @@ class DeviceUnderTest:
 
     target: Target
     kind: str
+    resident: Callable[[], int] | None = None
+    """Bytes of memory of the target's process, if it has one of its own that we can see."""
     sessions: list[Session] = field(default_factory=list)
 
     def session(

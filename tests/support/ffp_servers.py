@@ -6,15 +6,24 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.daemon import running, wait_until
 from support.guest import Guest
 
-Served = tuple[tuple[int, ...], tuple[str, str]]
-"""Ports of portal 0 and 1, names of two targets (see :class:`support.pdu_wires.Target`)."""
+
+@dataclass(frozen=True)
+class Served:
+    """Where a target listens; see :class:`support.pdu_wires.Target`."""
+
+    ports: tuple[int, int]
+    """Of portal 0 and 1."""
+    names: tuple[str, str]
+    resident: Callable[[], int] | None = None
+
 
 NAME = "iqn.2003-01.org.linux-iscsi.{}:{}"
 ATTRIBUTES = {
@@ -77,8 +86,8 @@ def serving_tcm_run(directory: Path) -> Iterator[Served]:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "saveconfig.json"
     path.write_text(json.dumps(saved))
-    with running(directory, "--config", str(path), urls=3, portals=(), target=None):
-        yield ports, names
+    with running(directory, "--config", str(path), urls=3, portals=(), target=None) as daemon:
+        yield Served(ports, names, daemon.rss)
 
 
 @contextmanager
@@ -89,7 +98,7 @@ def serving_lio(directory: Path) -> Iterator[Served]:
     known = os.environ.get("TCM_LIO_PORTS")
     if known:
         first, second = (int(port) for port in known.split(","))
-        yield (first, second), names
+        yield Served((first, second), names)
         return
     ports = free_ports()
     forward = [option for n, port in enumerate(ports) for option in ("--fwd", f"{port}:{3260 + n}")]
@@ -97,7 +106,7 @@ def serving_lio(directory: Path) -> Iterator[Served]:
     try:
         wait_until(lambda: (guest.share / "ready").exists() or guest.process.poll() is not None, 120, "LIO listens", 0.2)
         assert guest.process.poll() is None, guest.output
-        yield ports, names
+        yield Served(ports, names)
         (guest.share / "over").touch()
         guest.finish()
     finally:
