@@ -114,6 +114,23 @@ def test_pure_modules_have_no_io_clock_or_chance(name):
     assert not {each for each in ours if not within(each, allowed)}
 
 
+INITIATOR = "tcm_iscsi.initiator"
+INITIATOR_WITH_IO = tuple(f"{INITIATOR}.{name}" for name in ("wire", "transport", "driver", "__main__", "cli"))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if within(name, (INITIATOR,)) and name != INITIATOR])
+def test_the_initiator_has_io_at_its_edge_only(name):
+    """It knows nothing of the target's side but the protocol that both speak."""
+    found = imports(name)
+    ours = {each for each in found if each.partition(".")[0] in PACKAGES}
+    if within(name, INITIATOR_WITH_IO):
+        assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
+        return
+    assert not {each for each in found if within(each, IMPURE)}
+    assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
+    assert not {each for each in ours if within(each, INITIATOR_WITH_IO)}
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] in FABRICS])
 def test_fabrics_know_no_other_fabric_and_no_backstore(name):
     own = name.partition(".")[0]

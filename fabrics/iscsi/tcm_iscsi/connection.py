@@ -56,7 +56,7 @@ class Connection:
         """Arenas that ``out`` still points into."""
         self.now = now
         self.reason = ""
-        self.policy = registry.policy(binding, local)
+        self.policy = registry.policy(binding, local, peer)
         self.login: LoginPhase | None = LoginPhase(self.policy, deadline=now + registry.login_timeout(binding))
         self.phase: FullFeaturePhase | None = None
         self.closed = False
@@ -125,12 +125,13 @@ class Connection:
         self._closing = True
         self.reason = event.reason
         self.registry.login_refused(event)
-        log.warning(
-            "%s: login of %s to %s refused: %s (%s)",
+        log.log(
+            logging.INFO if event.redirected else logging.WARNING,
+            "%s: login of %s to %s %s (%s)",
             self.peer,
             event.initiator_name or "an unnamed initiator",
             event.target_name or "discovery",
-            event.reason,
+            event.reason if event.redirected else f"refused: {event.reason}",
             event.status.name,
         )
         log.debug("%s: %s", self.peer, "; ".join(event.transitions))

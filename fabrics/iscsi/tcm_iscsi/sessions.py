@@ -14,6 +14,7 @@ from tcm.target.device import Authentication, InitiatorPort, NexusRefused, Targe
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 from tcm.target.unit_attention import UnitAttention
+from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
 from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
 from tcm_iscsi.protocol.faults import Faults
@@ -144,10 +145,11 @@ class Port:
 class Policy:
     """What one connection's login may ask (:class:`tcm_iscsi.protocol.login_interface.LoginPolicy`)."""
 
-    def __init__(self, registry: Registry, binding: PortalBinding, local: tuple[Any, ...]) -> None:
+    def __init__(self, registry: Registry, binding: PortalBinding, local: tuple[Any, ...], peer: tuple[Any, ...] = ()) -> None:
         self.registry = registry
         self.binding = binding
         self.local = local
+        self.arrival = Arrival.of(local, peer)
 
     def find_target(self, target_name: str, identity: LoginIdentity) -> LoginTarget:
         """The group of that target behind this portal."""
@@ -155,13 +157,12 @@ class Policy:
             if group.target.name == target_name:
                 if not group.enabled:
                     raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, f"{target_name} portal group {group.tag} is disabled")
-                acl = group.find_node_acl(identity.initiator_name)
-                depth = acl.cmdsn_depth if acl is not None and not acl.dynamic else group.attributes.default_cmdsn_depth
-                alias = group.parameters.TargetAlias
+                acl = explicit_acl(group, identity.initiator_name)
+                depth = acl.cmdsn_depth if acl is not None else group.attributes.default_cmdsn_depth
                 return LoginTarget(
                     handle=group,
                     name=target_name,
-                    alias=alias,
+                    alias=parameters_of(group, identity.initiator_name).TargetAlias,
                     portal_group_tag=group.tag,
                     command_window=depth,
                     login_keys_workaround=bool(group.attributes.login_keys_workaround),
@@ -174,11 +175,19 @@ class Policy:
         return LoginTarget(handle=None, portal_group_tag=tag, command_window=DISCOVERY_WINDOW)
 
     def admit(self, target: LoginTarget, identity: LoginIdentity) -> None:
-        """Node ACLs and demo mode."""
-        if ISID_SEPARATOR in identity.initiator_name:
+        """Node ACLs, demo mode and allow lists; then, for a leading login, redirection."""
+        name, group = identity.initiator_name, target.handle
+        if ISID_SEPARATOR in name:
             raise LoginError(LoginStatus.INITIATOR_ERROR, f"an initiator name cannot contain {ISID_SEPARATOR}")
-        if target.handle is not None and not target.handle.admits(identity.initiator_name):
+        if group is None:
+            return
+        if not group.admits(name):
             raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, "no node ACL for this initiator, and no demo mode")
+        why = refusal(group, name, self.arrival.peer)
+        if why is not None:
+            raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, why)
+        if not identity.tsih:
+            redirect(group, name, self.arrival)
 
     def credentials(self, target: LoginTarget, identity: LoginIdentity) -> Credentials | None:
         """CHAP of the node ACL, else of the portal group; of discovery for discovery sessions."""
@@ -186,22 +195,25 @@ class Policy:
             auth = self.registry.discovery_auth
             return as_credentials(auth) if auth is not None and auth.userid else None
         group = target.handle
-        acl = group.find_node_acl(identity.initiator_name)
+        acl = explicit_acl(group, identity.initiator_name)
+        methods = parameters_of(group, identity.initiator_name).methods
         required, auth = bool(group.attributes.authentication), group.authentication
-        if acl is not None and not acl.dynamic:
+        if acl is not None:
             if acl.attributes is not None and acl.attributes.authentication >= 0:
                 required = bool(acl.attributes.authentication)
             if acl.authentication.userid:
                 auth = acl.authentication
-        if not required:
-            return None
-        if not auth.userid:
-            raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "authentication is required but no userid is configured")
-        return as_credentials(auth)
+        required = required or "None" not in methods
+        if required and not (auth.userid and "CHAP" in methods):
+            missing = "userid is configured" if "CHAP" in methods else "CHAP is in the portal group's AuthMethod"
+            raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"authentication is required but no {missing}")
+        return as_credentials(auth, required=required) if auth.userid and "CHAP" in methods else None
 
-    def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:  # noqa: ARG002  # to anybody
-        """The portal group's ``param/``."""
-        return target.handle.parameters.offers() if target.handle is not None else {}
+    def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:
+        """``param/`` of the portal group, or of the node ACL where it has its own; and ``default_erl``."""
+        if target.handle is None:
+            return {}
+        return offers_to(target.handle, identity.initiator_name)
 
     def resolve_session(self, target: LoginTarget, identity: LoginIdentity) -> SessionResolution:
         """The table of RFC 7143 6.3.1: a new session or connection, or one in place of another."""
@@ -244,11 +256,19 @@ class Policy:
         """From the system."""
         return secrets.token_bytes(length)
 
+    def records(self, initiator_name: str) -> list[TargetRecord]:
+        """What SendTargets tells whoever came in here."""
+        return self.registry.records(initiator_name, self.arrival.peer)
 
-def as_credentials(auth: Authentication) -> Credentials:
+
+def as_credentials(auth: Authentication, *, required: bool = True) -> Credentials:
     """CHAP names and secrets of a configuration."""
     return Credentials(
-        name=auth.userid, secret=auth.password, mutual_name=auth.userid_mutual, mutual_secret=auth.password_mutual
+        name=auth.userid,
+        secret=auth.password,
+        mutual_name=auth.userid_mutual,
+        mutual_secret=auth.password_mutual,
+        required=required,
     )
 
 
@@ -278,9 +298,9 @@ class Registry:
         self.on_error = on_error
         self.refused: dict[LoginStatus, int] = {}
 
-    def policy(self, binding: PortalBinding, local: tuple[Any, ...]) -> Policy:
-        """For one new connection."""
-        return Policy(self, binding, local)
+    def policy(self, binding: PortalBinding, local: tuple[Any, ...], peer: tuple[Any, ...] = ()) -> Policy:
+        """For one new connection, by what its socket says of both ends."""
+        return Policy(self, binding, local, peer)
 
     def login_timeout(self, binding: PortalBinding) -> float:
         """Seconds from accept to full feature phase."""
@@ -326,7 +346,9 @@ class Registry:
             session = Session(name, event.session_parameters, port, exp_cmd_sn=event.cmd_sn, depth=depth)
             if port is not None:
                 port.level = event.session_parameters.iscsi_protocol_level
-                event.connection_parameters.max_xmit_data_segment_length = group.parameters.MaxXmitDataSegmentLength
+                event.connection_parameters.max_xmit_data_segment_length = parameters_of(
+                    group, identity.initiator_name
+                ).MaxXmitDataSegmentLength
                 initiator = InitiatorPort(
                     identity.initiator_name,
                     identity.isid,
@@ -342,7 +364,7 @@ class Registry:
                 self.sessions[session_key(group, identity.initiator_name, identity.isid)] = session
             self.tsihs.add(event.tsih)
         text = TextPhase(
-            lambda: self.records(identity.initiator_name),
+            lambda: policy.records(identity.initiator_name),
             event.connection_parameters,
             target_name=group.target.name if group is not None else None,
             local_address=policy.local[0],
@@ -422,25 +444,27 @@ class Registry:
         if self.on_error is not None:
             self.on_error(where, error)
 
-    def records(self, initiator_name: str) -> list[TargetRecord]:
-        """Targets and their addresses, as SendTargets may tell this initiator."""
+    def records(self, initiator_name: str, peer: str = "") -> list[TargetRecord]:
+        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``."""
         found = []
         for target in self.targets:
             portals = [
                 PortalRecord(binding.address, binding.port, group.tag)
                 for binding in self.bindings
                 for group in binding.groups
-                if group.target is target and visible(group, initiator_name)
+                if group.target is target and visible(group, initiator_name, peer)
             ]
             if portals:
                 found.append(TargetRecord(target.name, tuple(portals)))
         return found
 
 
-def visible(group: TargetPortalGroup, initiator_name: str) -> bool:
-    """Whether discovery shows the group: LIO's tpg_enabled_sendtargets and demo_mode_discovery."""
+def visible(group: TargetPortalGroup, initiator_name: str, peer: str = "") -> bool:
+    """Whether discovery shows the group: the allow lists, LIO's tpg_enabled_sendtargets and demo_mode_discovery."""
     attributes = group.attributes
     if attributes.tpg_enabled_sendtargets and not group.enabled:
+        return False
+    if refusal(group, initiator_name, peer) is not None:
         return False
     return bool(attributes.demo_mode_discovery) or group.admits(initiator_name)
 

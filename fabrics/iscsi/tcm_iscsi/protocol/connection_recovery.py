@@ -30,6 +30,11 @@ class LostConnection:
             self.deadline = now + self.seconds
         return now >= self.deadline
 
+    @property
+    def kept(self) -> int:
+        """Bytes of responses and their data."""
+        return self.connection.unacknowledged.size if self.connection.unacknowledged is not None else 0
+
     def take(self, command: ScsiCommand) -> None:
         """The command is allegiant to another connection now."""
         if self.connection.unacknowledged is not None:

@@ -75,7 +75,7 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     function = flags & 0x7F
     context = TaskManagement(phase, itt, function)
     if function == TaskManagementFunctionCode.TASK_REASSIGN:
-        context.reassign(lun, referenced, int.from_bytes(pdu[36:40], "big"))
+        context.reassign(referenced, int.from_bytes(pdu[36:40], "big"))
         return
     if session.managing >= session.depth:
         phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
@@ -259,15 +259,15 @@ class TaskManagement:
             session.issuing = None
         return session
 
-    def reassign(self, lun: bytes, referenced: int, exp_data_sn: int) -> None:
-        """TASK REASSIGN (7.2.2): the response goes before what the task still has to send."""
+    def reassign(self, referenced: int, exp_data_sn: int) -> None:
+        """TASK REASSIGN (7.2.2), which has no LUN (11.5.3): the response goes before what the task still has to send."""
         phase = self.connection
         session = phase.session
         if session.parameters.error_recovery_level < 2:
             self.respond(TaskManagementResponseCode.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED)
             return
         command = session.commands.get(referenced) or session.find_unacknowledged(referenced)
-        if command is None or command.lun != lun:
+        if command is None:
             self.respond(TaskManagementResponseCode.TASK_DOES_NOT_EXIST)
             return
         lost = session.lost.get(command.connection)

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from tcm_iscsi.protocol.parameters import SessionParameters
     from tcm_iscsi.protocol.scsi_command import ScsiCommand
 
+LOST_CONNECTIONS = 64
+"""Connections of a session whose tasks wait for reassignment; the oldest gives way."""
+LOST_BYTES = 64 << 20
+"""Data and responses that are kept for them; likewise."""
+
 
 class ScsiPort(Protocol):
     """How a session reaches the core without importing it."""
@@ -265,9 +270,11 @@ class Session:
         """Its tasks keep their state for Time2Wait and Time2Retain (clause 8.2: CLEANUP_WAIT)."""
         connection.suspended = True
         connection.grant_queue.clear()
-        while len(self.lost) >= self.parameters.max_connections:
-            self.give_up(next(iter(self.lost)))
+        for before in [each for each in self.lost.values() if each.connection.cid == connection.cid]:
+            self.settle(before)
         lost = self.lost[connection] = LostConnection(connection, self.parameters)
+        while len(self.lost) > LOST_CONNECTIONS or sum(each.kept for each in self.lost.values()) > LOST_BYTES:
+            self.give_up(next(iter(self.lost)))
         return lost
 
     def remove_for_recovery(self, cid: int) -> bool:
