@@ -372,6 +372,7 @@ class FullFeaturePhase:
             if isinstance(made, ScsiCommand):
                 made.submit()
             else:
+                self.insist_on_acknowledgement()
                 self.reject(made, bhs)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             made = self.make_command(buf, off, ahs_length, data)
@@ -489,6 +490,7 @@ class FullFeaturePhase:
             handler(self, pdu, data)
             return
         self.acknowledge(exp_stat_sn)
+        self.insist_on_acknowledgement()
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
@@ -515,6 +517,14 @@ class FullFeaturePhase:
         if self.terminations:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
         self.session.acknowledged()
+
+    def insist_on_acknowledgement(self) -> None:
+        """Requests that do not wait for room have responses too: beyond a bound the connection counts as failed (4.2.2.2)."""
+        kept = self.unacknowledged
+        if kept is not None and kept.full:
+            self.solicit()
+            if kept.hopeless:
+                raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
 
     # sending
 
