@@ -373,6 +373,7 @@ class FullFeaturePhase:
             if isinstance(made, ScsiCommand):
                 made.submit()
             else:
+                self.insist_on_acknowledgement()
                 self.reject(made, bhs)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             made = self.make_command(buf, off, ahs_length, data)
@@ -490,6 +491,7 @@ class FullFeaturePhase:
             handler(self, pdu, data)
             return
         self.acknowledge(exp_stat_sn)
+        self.insist_on_acknowledgement()
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
@@ -518,6 +520,14 @@ class FullFeaturePhase:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
         if self.session.fences:
             self.session.acknowledged()
+
+    def insist_on_acknowledgement(self) -> None:
+        """Requests that do not wait for room have responses too: beyond a bound the connection counts as failed (4.2.2.2)."""
+        kept = self.unacknowledged
+        if kept is not None and kept.full:
+            self.solicit()
+            if kept.hopeless:
+                raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
 
     # sending
 
@@ -562,16 +572,20 @@ class FullFeaturePhase:
         self.wake()
         self.resume()
 
-    def reject(self, reason: int, bhs: bytes) -> None:
-        """Reject with the header of the offending PDU (RFC 7143 11.17)."""
+    def reject(self, reason: int, bhs: bytes, data_sn: int = 0) -> None:
+        """Reject with the header of the offending PDU (RFC 7143 11.17).
+
+        :param data_sn: if that is a SNACK of data or R2Ts, and a protocol error: the next DataSN or R2TSN of the task (11.17.2).
+        """
         session = self.session
         self.history.append(f"Reject reason {reason:#04x} of opcode {bhs[0] & 0x3F:#04x}")
         self.emit_status(
             REJECT(
-                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn, 0
+                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
+                data_sn,
             ),
             bhs,
-        )
+        )  # fmt: skip
 
     def async_message(
         self, event: int, parameter1: int = 0, parameter2: int = 0, parameter3: int = 0, *, lun: bytes = LUN_NONE

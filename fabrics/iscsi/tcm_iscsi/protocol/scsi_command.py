@@ -280,6 +280,13 @@ class ScsiCommand:
         data_in.send(connection, self.itt, self.lun, first, after)
         return True
 
+    @property
+    def next_data_sn(self) -> int:
+        """DataSN of the next Data-In, or R2TSN of the next R2T (11.17.2)."""
+        if self.data_in is not None:
+            return len(self.data_in.pdus)
+        return self.data_out.r2t_sn if self.data_out is not None else 0
+
     def resend_all_data(self, snack_tag: int) -> bool:
         """R-Data SNACK (11.16.3): all that is not acknowledged, cut anew. False: there is none.
 
