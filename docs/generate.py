@@ -6,8 +6,10 @@ and constants, so that the two cannot disagree; ``tests/docs/test_generated.py``
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import errno
+import functools
 import importlib
 import inspect
 import re
@@ -16,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcm_backstores.null import NullBackstore
+from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.protocol import keys, login
+from tcm_iscsi.protocol.negotiation import IRRELEVANT, REJECT, NegotiationError, Negotiator
 from tcm_iscsi.protocol.pdu import LoginStage
 
 from tcm import hookspecs
@@ -46,7 +50,9 @@ PAGES = (
     "plugins.md",
     "docs/conformance.md",
     "docs/conformance-tests.md",
+    "docs/iscsi-attributes.md",
     "docs/limits.md",
+    "docs/negotiation.md",
     "docs/reservations.md",
     "docs/state-machines.md",
 )
@@ -233,19 +239,27 @@ def task_states() -> list[str]:
 
 
 def key_table() -> list[str]:
-    """One row a text key."""
+    """One row a text key: what it is."""
 
     def text(value: Any, key: keys.Key) -> str:
         return "" if value is None else key.format(value)
 
+    values = {
+        keys.Kind.NUMBER: lambda key: f"{key.minimum} to {key.maximum}",
+        keys.Kind.RANGE: lambda key: f"{key.minimum} to {key.maximum}, low~high",
+        keys.Kind.BOOLEAN: lambda _: "Yes, No",
+        keys.Kind.LIST: lambda key: "a list of " + ", ".join(key.values),
+        keys.Kind.NAME: lambda _: "an iSCSI name",
+        keys.Kind.TEXT: lambda key: ", ".join(key.values) or "text, at most 255 bytes",
+    }
     rows = [
         (
             key.name,
             key.clause,
             key.kind.value,
+            values[key.kind](key),
             text(key.default, key),
             text(key.ours, key),
-            f"{key.minimum} to {key.maximum}" if key.maximum else "",
             key.result.value,
             key.scope.value,
             key.use.value,
@@ -253,7 +267,90 @@ def key_table() -> list[str]:
         )
         for key in keys.KEYS
     ]
-    return table(("key", "clause", "format", "default", "ours", "range", "result", "scope", "use", "sent by"), rows)
+    heads = ("key", "clause", "format", "legal values", "default", "ours", "result", "scope", "use", "sent by")
+    return table(heads, rows)
+
+
+LEGAL = {keys.Kind.BOOLEAN: "No", keys.Kind.RANGE: "2048~4096", keys.Kind.NAME: "iqn.2003-01.org.example:x"}
+ILLEGAL = {keys.Kind.BOOLEAN: "Perhaps", keys.Kind.RANGE: "2~1", keys.Kind.LIST: "None,,None", keys.Kind.TEXT: "\t"}
+
+
+def answered(key: keys.Key, value: str, stage: keys.Stage, **how: Any) -> str:
+    """What the negotiator makes of a pair."""
+    try:
+        answers = dict(Negotiator(**how).receive([(key.name, value)], stage))
+    except NegotiationError as error:
+        if stage is keys.Stage.FULL_FEATURE:
+            return f"Reject PDU, {error.reject_reason:02x}h"
+        return "login ends"
+    answer = answers.get(key.name)
+    if answer in (REJECT, IRRELEVANT):
+        return answer
+    return "taken" if answer is None else "answered"
+
+
+def negotiation_table() -> list[str]:
+    """One row a text key that initiators send: the negotiator is asked what becomes of it."""
+    rows = []
+    for key in keys.KEYS:
+        if keys.Sender.INITIATOR not in key.senders or key.name == "SendTargets":
+            continue
+        legal = LEGAL.get(key.kind) or (
+            "RFC3720" if key.name == "TaskReporting" else "None" if key.kind is keys.Kind.LIST else ""
+        )
+        legal = legal or (str(key.maximum) if key.kind is keys.Kind.NUMBER else "Normal")
+        illegal = ILLEGAL.get(key.kind, str(key.maximum + 1))
+        stage = min(key.stages, key=list(keys.Stage).index)
+        checked = "login ends" if key.identifies else answered(key, illegal, stage)
+        rows.append(
+            (
+                key.name,
+                *("login ends" if key.kind is keys.Kind.TEXT or key.identifies else checked,),
+                *(answered(key, legal, each) for each in keys.Stage),
+                answered(key, legal, stage, leading=False) if not key.identifies else "taken",
+                answered(key, legal, stage, discovery=True),
+            )
+        )
+    heads = ("key", "illegal value", "security stage", "operational stage", "full feature phase")
+    return table((*heads, "on a connection that joins a session", "in a discovery session"), rows)
+
+
+EFFECTS = "tests/iscsi/test_attribute_effects.py"
+
+
+@functools.cache
+def iscsi_tests() -> tuple[tuple[str, str, str], ...]:
+    """File, name and source of each test function of the iSCSI fabric; those of :data:`EFFECTS` first."""
+    found = []
+    files = [*(ROOT / "tests/iscsi").glob("test_*.py"), *(ROOT / "tests/conformance").glob("test_iscsi*.py")]
+    files = [path for path in files if path.name not in ("test_attributes.py", "test_keys.py")]  # ranges, not effects
+    for path in sorted(files, key=lambda path: (not path.match(EFFECTS), path)):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                whole = [*(ast.get_source_segment(source, each) or "" for each in node.decorator_list)]
+                whole.append(ast.get_source_segment(source, node) or "")
+                found.append((path.relative_to(ROOT).as_posix(), node.name, "\n".join(whole)))
+    return tuple(found)
+
+
+def attribute_test(name: str, family: str) -> str:
+    """The test that shows what an attribute does: by its name, else the first that writes the attribute's."""
+    word = re.compile(rf"\b{name}\b")
+    own = [(file, test) for file, test, _ in iscsi_tests() if file == EFFECTS and test == f"test_{family}_{name}"]
+    same = [
+        (file, test)
+        for file, test, source in iscsi_tests()
+        if word.search(source) and (file != EFFECTS or test.startswith(f"test_{family}_"))
+    ]
+    return next((f"`{file}` `{test}`" for file, test in own + same), "")
+
+
+def attribute_rows(cls: type[Any], family: str) -> list[str]:
+    """Attributes of a portal group or a node ACL, or parameters: what each does, and the test that shows it."""
+    rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in described_fields(cls)[2:]]
+    tests = [attribute_test(each.name, family) for each in dataclasses.fields(cls)]
+    return table(("name", "default", "what it does", "test"), [(*row, test) for row, test in zip(rows, tests, strict=True)])
 
 
 # limits
@@ -276,6 +373,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("R2Ts outstanding for a command (MaxOutstandingR2T)", "tcm_iscsi.attributes:TpgParameters.MaxOutstandingR2T", "count"),
     ("Text of one login or text negotiation, all its PDUs", "tcm_iscsi.protocol.text:MAX_TEXT_LENGTH", "bytes"),
     ("Pairs in it", "tcm_iscsi.protocol.text:MAX_PAIRS", "count"),
+    ("Connections that have not logged in; then the oldest of the address that has most of them is dropped",
+     "tcm_iscsi.logins:MAXIMUM_LOGINS", "count"),
     ("Key name", "tcm_iscsi.protocol.text:MAX_KEY_LENGTH", "bytes"),
     ("Value, unless its key says otherwise", "tcm_iscsi.protocol.text:MAX_VALUE_LENGTH", "bytes"),
     ("Commands in progress per session: the CmdSN window", "tcm_iscsi.attributes:TpgAttributes.default_cmdsn_depth", "count"),
@@ -467,6 +566,10 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "login-rules": login_rules,
     "task-states": task_states,
     "keys": key_table,
+    "negotiation": negotiation_table,
+    "tpg-attributes": lambda: attribute_rows(TpgAttributes, "tpg"),
+    "acl-attributes": lambda: attribute_rows(AclAttributes, "acl"),
+    "tpg-parameters": lambda: attribute_rows(TpgParameters, "param"),
     "limits": limits,
     "sums": sums,
     "commands": commands,

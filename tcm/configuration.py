@@ -125,6 +125,8 @@ class NodeAclConfig:
     mapped_luns: tuple[MappedLunConfig, ...] = ()
     attributes: Any = None
     """The fabric's ``acl_attributes``."""
+    parameters: Any = None
+    """The fabric's ``tpg_parameters`` for this initiator; ``None``: those of the portal group."""
     authentication: Authentication = field(default_factory=Authentication)
     tag: str = ""
 
@@ -139,6 +141,8 @@ class PortalGroupConfig:
     """The fabric's ``tpg_attributes``."""
     parameters: Any = None
     """The fabric's ``tpg_parameters``."""
+    dynamic_acl_attributes: Any = None
+    """The fabric's ``acl_attributes`` for initiators that demo mode lets in; ``None``: their defaults."""
     authentication: Authentication = field(default_factory=Authentication)
     """For initiators without a node ACL of their own."""
     luns: tuple[LunConfig, ...] = ()

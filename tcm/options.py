@@ -268,11 +268,12 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def build(cls: type[T], values: Mapping[str, object], prefix: str) -> T:
+def build(cls: type[T], values: Mapping[str, object], prefix: str, base: T | None = None) -> T:
     """An instance of the options dataclass ``cls``.
 
     :param values: by key, with dashes or underscores.
     :param prefix: where they come from, put before the key in errors: ``"--lun 0=fileio: "``, ``"storage_objects[0]."``.
+    :param base: where the others' values come from; ``None``: their defaults.
     """
     options = options_of(cls)
     known = [option.name for option in options.values() if option.settable]
@@ -283,6 +284,8 @@ def build(cls: type[T], values: Mapping[str, object], prefix: str) -> T:
         if option is None:
             raise ConfigError(f"{prefix}{key}: {unknown_key(name, known)}")
         given[name] = convert(option, value, f"{prefix}{key}")
+    if base is not None:
+        given = {option.name: getattr(base, option.name) for option in options.values()} | given
     for option in options.values():
         if option.required and option.name not in given:
             example = {"path": "/some/where", "size": "1G"}.get(option.kind or "", option.type_text.upper())

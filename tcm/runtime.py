@@ -175,6 +175,7 @@ class Runtime:
         group.enabled = config.enabled
         group.attributes = config.attributes
         group.parameters = config.parameters
+        group.dynamic_acl_attributes = config.dynamic_acl_attributes
         group.authentication = config.authentication
         group.access = config.access
         group.portals.extend(config.portals)
@@ -187,9 +188,11 @@ class Runtime:
         for each in config.node_acls:
             acl = group.add_node_acl(each.initiator_name)
             acl.attributes = each.attributes
+            acl.parameters = each.parameters
             acl.authentication = each.authentication
             acl.tag = each.tag
-            acl.cmdsn_depth = getattr(config.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
+            depth = getattr(config.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
+            acl.cmdsn_depth = getattr(each.attributes, "cmdsn_depth", 0) or depth
             for mapped in each.mapped_luns:
                 group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect)
 

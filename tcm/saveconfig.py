@@ -1,9 +1,11 @@
 """LIO's saveconfig.json (rtslib's; lio-configfs section 5) as a :class:`~tcm.configuration.Configuration`.
 
 Our own additions, which LIO's tools ignore: ``tcm_filters`` (a list of ``{"type": ..., option: ...}``, outermost first),
-``removable`` and ``read_only`` on storage objects, and any option of the backstore under its own name; and what rtslib leaves
+``removable`` and ``read_only`` on storage objects, and any option of the backstore under its own name; what rtslib leaves
 out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``, ``alua_tg_pt_offline`` and
-``alua_tg_pt_write_md``.
+``alua_tg_pt_write_md``; and ``tcm_attributes`` on portal groups and node ACLs (attributes of the fabric that LIO lacks),
+``tcm_acl_attributes`` on portal groups (for node ACLs that demo mode makes) and ``tcm_parameters`` on node ACLs (the portal
+group's, with these instead).
 """
 
 from __future__ import annotations
@@ -201,6 +203,15 @@ class _Loader:
                 raise ConfigError(f"{node.path}.{key}: {unknown_key(key, {*known, *lio})}")
         return build(cls, ours, f"{node.path}."), others
 
+    def _own_attributes(self, node: Node, cls: type[Any], lio: Mapping[str, object]) -> Any:
+        """``attributes``, and what LIO lacks of them from ``tcm_attributes``, which targetcli leaves alone."""
+        attributes, own = node.child("attributes"), node.child("tcm_attributes")
+        for key in own.object():
+            if key in lio:
+                raise ConfigError(f"{own.path}.{key}: LIO has this one; write it into {attributes.path}")
+        made, _ = self._attributes(attributes, cls, lio)
+        return build(cls, own.object(), f"{own.path}.", made) if own.object() else made
+
     # targets
 
     def _wanted(self, node: Node) -> bool:
@@ -223,14 +234,16 @@ class _Loader:
         return TargetConfig(name=name, fabric=fabric.name, portal_groups=groups)
 
     def _portal_group(self, node: Node, fabric: FabricType) -> PortalGroupConfig:
-        node.keys({"tag", "enable", "attributes", "parameters", "luns", "portals", "node_acls", *_CHAP})
-        attributes, _ = self._attributes(node.child("attributes"), fabric.tpg_attributes, TARGET_PORTAL_GROUP)
+        known = {"tag", "enable", "attributes", "parameters", "luns", "portals", "node_acls", *_CHAP}
+        node.keys(known | {"tcm_attributes", "tcm_acl_attributes"})
+        attributes = self._own_attributes(node, fabric.tpg_attributes, TARGET_PORTAL_GROUP)
         parameters, _ = self._attributes(node.child("parameters"), fabric.tpg_parameters, PARAMETERS)
+        dynamic, _ = self._attributes(node.child("tcm_acl_attributes"), fabric.acl_attributes, NODE_ACL)
         luns = tuple(self._lun(each) for each in node.items("luns"))
         check_one_group(node, luns)
         check_unique(((f"{node.path}.luns[{index}].index", lun.index) for index, lun in enumerate(luns)), "LUN")
         numbers = {lun.index for lun in luns}
-        acls = tuple(self._node_acl(each, fabric, numbers) for each in node.items("node_acls"))
+        acls = tuple(self._node_acl(each, fabric, numbers, parameters) for each in node.items("node_acls"))
         check_unique(
             ((f"{node.path}.node_acls[{index}].node_wwn", acl.initiator_name) for index, acl in enumerate(acls)), "node ACL"
         )
@@ -243,6 +256,7 @@ class _Loader:
             enabled=node.boolean("enable", default=True),
             attributes=attributes,
             parameters=parameters,
+            dynamic_acl_attributes=dynamic if "tcm_acl_attributes" in node.value else None,
             authentication=_authentication(node, _CHAP),
             luns=luns,
             portals=portals,
@@ -275,8 +289,8 @@ class _Loader:
         address = node.text("ip_address", required=True).removeprefix("[").removesuffix("]")
         return make_portal(address, node.integer("port", default=3260), node.path)
 
-    def _node_acl(self, node: Node, fabric: FabricType, luns: set[int]) -> NodeAclConfig:
-        node.keys({"node_wwn", "attributes", "mapped_luns", "tag", *_CHAP})
+    def _node_acl(self, node: Node, fabric: FabricType, luns: set[int], parameters: Any) -> NodeAclConfig:
+        node.keys({"node_wwn", "attributes", "mapped_luns", "tag", "tcm_attributes", "tcm_parameters", *_CHAP})
         mapped = []
         for each in node.items("mapped_luns"):
             each.keys({"index", "tpg_lun", "write_protect", "alias", "alua_tg_pt_gp_name"})
@@ -289,11 +303,13 @@ class _Loader:
         check_unique(
             ((f"{node.path}.mapped_luns[{number}].index", each.index) for number, each in enumerate(mapped)), "mapped LUN"
         )
-        attributes, _ = self._attributes(node.child("attributes"), fabric.acl_attributes, NODE_ACL)
+        attributes = self._own_attributes(node, fabric.acl_attributes, NODE_ACL)
+        own = node.child("tcm_parameters")
         return NodeAclConfig(
             initiator_name=named(f"{node.path}.node_wwn", fabric.check_name, node.text("node_wwn", required=True)),
             mapped_luns=tuple(mapped),
             attributes=attributes,
+            parameters=build(type(parameters), own.object(), f"{own.path}.", parameters) if own.object() else None,
             authentication=_authentication(node, _CHAP),
             tag=node.text("tag"),
         )
@@ -315,7 +331,7 @@ class _Loader:
 
 
 def _authentication(node: Node, keys: Sequence[str]) -> Authentication:
-    values = [node.text(key) for key in keys]
+    values = ["" if (text := node.text(key)) == "NULL" else text for key in keys]  # LIO's word for nothing
     userid, password, mutual_userid, mutual_password = values
     made = Authentication(userid=userid, password=password, userid_mutual=mutual_userid, password_mutual=mutual_password)
     return check_authentication(made, node.path)

@@ -49,7 +49,7 @@ CHAP_MUTUAL_SECRET = "TCM_CHAP_MUTUAL_SECRET"  # noqa: S105 - the same
 _LUN = re.compile(r"(?:(?P<index>[^=:,]*)=)?(?P<spec>.*)", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NOT_BESIDE_CONFIG = (
-    *("portals", "target", "luns", "filters"),
+    *("portals", "target", "luns", "filters", "attributes", "params"),
     *("chap", "chap_secret_file", "chap_mutual", "chap_mutual_secret_file", "chap_discovery"),
 )
 
@@ -76,6 +76,8 @@ class Arguments:
     target: str | None = None
     luns: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    params: tuple[str, ...] = ()
     chap: str | None = None
     chap_secret_file: str | None = None
     chap_mutual: str | None = None
@@ -138,10 +140,15 @@ class _Builder:
         self._arguments = arguments
         self._plugins = plugins
         self._state = State(_state_directory(arguments))
+        self._attributes: dict[str, Any] = {}
+        self._params: dict[str, Any] = {}
 
     def configuration(self, fabrics: dict[str, dict[str, Any]]) -> Configuration:
         luns = self._luns()
         authentication = _authentication(self._arguments)
+        kinds = [self._plugins.fabric(name) for name in fabrics]
+        self._attributes = _settings("--attribute", self._arguments.attributes, kinds, ("tpg_attributes", "acl_attributes"))
+        self._params = _settings("--param", self._arguments.params, kinds, ("tpg_parameters",))
         configs: list[FabricConfig] = []
         targets = []
         for name, values in fabrics.items():
@@ -257,16 +264,28 @@ class _Builder:
         known = options_of(fabric.tpg_attributes)
         if authentication.userid and "authentication" not in known:
             raise ConfigError(f"--chap: fabric {fabric.name} has no authentication; leave it out")
+        if not authentication.userid and "authentication" in self._attributes:
+            raise ConfigError("--attribute authentication: it goes with a user and a secret; write --chap USER instead")
+        if "generate_node_acls" in self._attributes:
+            raise ConfigError(
+                "--attribute generate_node_acls: a command line has no node ACLs; write allowed_initiators, or a --config"
+            )
         wanted = {
             "generate_node_acls": True,
             "cache_dynamic_acls": True,
             "demo_mode_write_protect": False,
             "authentication": bool(authentication.userid),
         }
+        base = build(fabric.tpg_attributes, {key: value for key, value in wanted.items() if key in known}, "--chap: ")
+        acl = options_of(fabric.acl_attributes)
+        own = {key: value for key, value in self._attributes.items() if key in known}
+        dynamic = {key: value for key, value in self._attributes.items() if key in acl and key not in known}
+        params = {key: value for key, value in self._params.items() if key in options_of(fabric.tpg_parameters)}
         group = PortalGroupConfig(
             tag=1,
-            attributes=build(fabric.tpg_attributes, {key: value for key, value in wanted.items() if key in known}, "--chap: "),
-            parameters=fabric.tpg_parameters(),
+            attributes=build(fabric.tpg_attributes, own, "--attribute ", base),
+            parameters=build(fabric.tpg_parameters, params, "--param "),
+            dynamic_acl_attributes=build(fabric.acl_attributes, dynamic, "--attribute ") if dynamic else None,
             authentication=authentication,
             luns=luns,
             portals=self._portals(fabric),
@@ -280,6 +299,23 @@ class _Builder:
         portals = tuple(parse_portal(text, "--portal", port) for text in self._arguments.portals)
         check_unique((("--portal", each) for each in portals if each.port), "portal")
         return portals or (NetworkPortal(address, port),)
+
+
+def _settings(flag: str, texts: tuple[str, ...], fabrics: list[FabricType], families: tuple[str, ...]) -> dict[str, Any]:
+    """``NAME=VALUE`` by name, as one of the fabrics has it; what is given more than once as a tuple."""
+    known = {name for fabric in fabrics for family in families for name in options_of(getattr(fabric, family))}
+    values: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        name = key.strip().replace("-", "_")
+        if not equals or not name:
+            raise ConfigError(
+                f"{flag}: {text!r} is not NAME=VALUE; write for example {flag} {min(known, default='NAME')}=VALUE"
+            )
+        if name not in known:
+            raise ConfigError(f"{flag} {name}: {unknown_key(name, known)}")
+        values[name] = (*values[name], value) if name in values else (value,)
+    return {name: given if len(given) > 1 else given[0] for name, given in values.items()}
 
 
 def _authentication(arguments: Arguments) -> Authentication:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from tcm.plugins import PluginManager
 
+FABRIC_FAMILIES = (
+    ("--attribute KEY=VALUE (attributes of the portal group):", "tpg_attributes"),
+    ("--attribute KEY=VALUE (of node ACLs: those above of the same name go first):", "acl_attributes"),
+    ("--param KEY=VALUE (offered in negotiation):", "tpg_parameters"),
+)
 WIDTH = 10_000
 """Columns of a table: nothing is cut off or wrapped, so that other programs can read it."""
 
@@ -68,6 +73,9 @@ def dump(plugins: PluginManager, name: str) -> str:
             parts.append(f"{descriptor.description}\n")
         syntax = {"fabric": "--fabric NAME", "backstore": "--lun [N=]NAME", "filter": "--filter N=NAME"}[kind]
         parts.append(_options(f"{syntax.replace('NAME', name)}[:key=value,...]", descriptor.options))
+        for head, family in FABRIC_FAMILIES if kind == "fabric" else ():
+            if options_of(getattr(descriptor, family)):
+                parts.append(_options(head, getattr(descriptor, family)))
         if kind == "backstore":
             parts.append(_options("Every --lun also takes:", LunOptions))
             parts.append(_options("and LIO's device attributes:", DeviceAttributes))

@@ -74,6 +74,21 @@ class _Seconds(click.FloatRange):
     multiple=True,
     help="A filter around LUN N; repeatable, the first is outermost.",
 )
+@click.option(
+    "--attribute",
+    "attributes",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Sets an attribute of the target's portal group, or of what initiators get there; repeatable. --dump-plugin FABRIC"
+    " lists them.",
+)
+@click.option(
+    "--param",
+    "params",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Sets what the target offers in negotiation, such as MaxConnections=4; repeatable. Listed likewise.",
+)
 @click.option("--chap", metavar="USER", help="Initiators must know this user's secret. Never write the secret itself here.")
 @click.option("--chap-secret-file", metavar="FILE", help="File whose first line is the secret; else TCM_CHAP_SECRET.")
 @click.option("--chap-mutual", metavar="USER", help="The target proves itself to initiators as this user.")

@@ -141,6 +141,8 @@ class NodeAcl:
     mapped_luns: dict[int, MappedLun] = field(default_factory=dict)
     attributes: Any = None
     """The fabric's dataclass (lio-configfs 4.3.6)."""
+    parameters: Any = None
+    """The fabric's ``tpg_parameters`` for this initiator; ``None``: those of the portal group."""
     authentication: Authentication = field(default_factory=Authentication)
     cmdsn_depth: int = 64
     tag: str = ""
@@ -168,6 +170,8 @@ class TargetPortalGroup:
         """The fabric's ``tpg_attributes`` dataclass."""
         self.parameters: Any = None
         """The fabric's ``tpg_parameters`` dataclass."""
+        self.dynamic_acl_attributes: Any = None
+        """The fabric's ``acl_attributes`` of node ACLs that demo mode makes; ``None``: the fabric's defaults."""
         self.authentication = Authentication()
 
     # LUNs
@@ -290,7 +294,7 @@ class TargetPortalGroup:
             self.target.nexus_lost(nexus)
 
     def _demo_acl(self, initiator_name: str) -> NodeAcl:
-        acl = self.node_acls[initiator_name] = NodeAcl(initiator_name, dynamic=True)
+        acl = self.node_acls[initiator_name] = NodeAcl(initiator_name, attributes=self.dynamic_acl_attributes, dynamic=True)
         protect = self.access.demo_mode_write_protect
         acl.mapped_luns = {number: MappedLun(number, lun, protect) for number, lun in self.luns.items()}
         return acl

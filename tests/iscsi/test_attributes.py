@@ -68,7 +68,7 @@ LIO_PARAMETERS = {
 def test_lio_defaults() -> None:
     """What LIO's own configuration says is taken, and is the default of the attributes."""
     assert build(TpgAttributes, LIO_TPG, "") == TpgAttributes()
-    assert build(AclAttributes, LIO_ACL, "") == AclAttributes()
+    assert build(AclAttributes, LIO_ACL, "") == AclAttributes(default_erl=0)  # ours: as the portal group says
     parameters = build(TpgParameters, LIO_PARAMETERS, "")
     assert parameters.TargetAlias == "LIO Target"
     assert parameters.InitialR2T is True
@@ -96,6 +96,25 @@ def test_lio_defaults() -> None:
         (AclAttributes, {"nopin_response_timeout": 61}),
         (AclAttributes, {"authentication": 2}),
         (AclAttributes, {"authentication": -2}),
+        (AclAttributes, {"default_erl": 3}),
+        (AclAttributes, {"cmdsn_depth": 513}),
+        (AclAttributes, {"allowed_addresses": ["10.0.0.0/8", "10.0.0.1/8"]}),
+        (TpgAttributes, {"allowed_addresses": ["10.0.0.0/33"]}),
+        (TpgAttributes, {"allowed_addresses": ["here"]}),
+        (TpgAttributes, {"allowed_initiators": ["disk"]}),
+        (TpgAttributes, {"redirect_temporarily": [""]}),
+        (TpgAttributes, {"redirect_temporarily": ["192.0.2.1:3260,1"]}),
+        (TpgAttributes, {"redirect_temporarily": ["192.0.2.1:0"]}),
+        (TpgAttributes, {"redirect_temporarily": ["192.0.2.1:65536"]}),
+        (TpgAttributes, {"redirect_permanently": ["2001:db8::1:3260"]}),
+        (TpgAttributes, {"redirect_permanently": ["[192.0.2.1x]:3260"]}),
+        (TpgAttributes, {"redirect_permanently": ["a_b:3260"]}),
+        (TpgAttributes, {"redirect_permanently": ["192.0.2.1 initiator=x"]}),
+        (TpgAttributes, {"redirect_permanently": ["192.0.2.1 portal=host"]}),
+        (TpgAttributes, {"redirect_permanently": ["192.0.2.1 address=300.0.0.0/8"]}),
+        (TpgAttributes, {"redirect_permanently": ["192.0.2.1 portal=192.0.2.2 portal=192.0.2.3"]}),
+        (TpgAttributes, {"redirect_permanently": ["192.0.2.1 when=always"]}),
+        (TpgParameters, {"AuthMethod": "KRB5"}),
         (TpgParameters, {"HeaderDigest": "MD5"}),
         (TpgParameters, {"HeaderDigest": ""}),
         (TpgParameters, {"AuthMethod": "Password"}),
@@ -131,10 +150,18 @@ def test_offers_are_legal(parameters: TpgParameters) -> None:
     Negotiator(offers)
 
 
-def test_offers_do_not_promise_what_is_not_served() -> None:
-    """Several connections, recovery and data out of order are accepted in a configuration, not in negotiation."""
+def test_offers_are_what_is_configured() -> None:
+    """Several connections, recovery and data out of order are negotiated as configured."""
     wide = TpgParameters(MaxConnections=8, ErrorRecoveryLevel=2, DataPDUInOrder=False, DataSequenceInOrder=False)
     negotiator = Negotiator(wide.offers())
-    offered = [("MaxConnections", "8"), ("ErrorRecoveryLevel", "2"), ("DataPDUInOrder", "No"), ("DataSequenceInOrder", "No")]
-    negotiator.receive(offered, Stage.OPERATIONAL)
-    assert negotiator.session_parameters() == SessionParameters()
+    offered = [("MaxConnections", "4"), ("ErrorRecoveryLevel", "2"), ("DataPDUInOrder", "No"), ("DataSequenceInOrder", "No")]
+    assert negotiator.receive(offered, Stage.OPERATIONAL) == offered
+    assert negotiator.session_parameters() == SessionParameters(
+        max_connections=4, error_recovery_level=2, data_pdu_in_order=False, data_sequence_in_order=False
+    )
+    assert Negotiator(TpgParameters().offers()).receive(offered, Stage.OPERATIONAL) == [
+        ("MaxConnections", "1"),
+        ("ErrorRecoveryLevel", "0"),
+        ("DataPDUInOrder", "Yes"),
+        ("DataSequenceInOrder", "Yes"),
+    ]

@@ -56,7 +56,7 @@ class Connection:
         """Arenas that ``out`` still points into."""
         self.now = now
         self.reason = ""
-        self.policy = registry.policy(binding, local)
+        self.policy = registry.policy(binding, local, peer)
         self.login: LoginPhase | None = LoginPhase(self.policy, deadline=now + registry.login_timeout(binding))
         self.phase: FullFeaturePhase | None = None
         self.closed = False
@@ -125,12 +125,13 @@ class Connection:
         self._closing = True
         self.reason = event.reason
         self.registry.login_refused(event)
-        log.warning(
-            "%s: login of %s to %s refused: %s (%s)",
+        log.log(
+            logging.INFO if event.redirected else logging.WARNING,
+            "%s: login of %s to %s %s (%s)",
             self.peer,
             event.initiator_name or "an unnamed initiator",
             event.target_name or "discovery",
-            event.reason,
+            event.reason if event.redirected else f"refused: {event.reason}",
             event.status.name,
         )
         log.debug("%s: %s", self.peer, "; ".join(event.transitions))
@@ -199,12 +200,14 @@ class Connection:
     def handle_timer(self, now: float) -> None:
         """Login timeout, keep-alive, Data-Out that does not come, rights that were taken away. Raises ConnectionFailed."""
         if self.phase is not None:
+            if self.phase.closing:
+                return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
                 raise ConnectionFailed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
             self.phase.handle_timer(now, nopin, response)
-            self.phase.check_data_out(now, self.registry.data_out_timeout(self.phase.session))
+            self.phase.check_data_out(now, *self.registry.data_out_timeout(self.phase.session))
         elif self.login is not None and now >= self.login.deadline:
             self.login.handle_timer(now)
             event = self.login.next_event()
@@ -239,6 +242,6 @@ class Connection:
             if not self.reason:  # otherwise it has been said
                 log.info("%s: %s", self, usual)
             phase.close()
-            self.registry.connection_closed(session)
+            self.registry.connection_closed(session, phase)
         self.login = None
         self.out.clear()

@@ -16,6 +16,7 @@ from anyio.lowlevel import checkpoint
 from tcm.backstore import ConfigError
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
+from tcm_iscsi.logins import LoginQueue
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class Server:
         self.view = memoryview(self.buffer)
         self.arena = DataInArena(ARENA)
         self.links: set[Link] = set()
+        self.logins: LoginQueue[Link] = LoginQueue(
+            lambda link: link.connection is not None and link.connection.login is not None
+        )
         self.hot: set[Link] = set()
         self.woken: set[Link] = set()
         self.processing = False
@@ -137,6 +141,7 @@ class Server:
                     connection.handle_timer(now)
                 except ConnectionFailed as e:
                     link.fail(str(e))
+            self.registry.handle_timer(now)
 
     async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
         """One connection, from accept to close."""
@@ -149,6 +154,9 @@ class Server:
             link.connection = connection = Connection(
                 self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
             )
+            crowded_out = self.logins.enter(link, peer[0])
+            if crowded_out is not None:
+                crowded_out.fail("too many connections have not logged in, and this is the oldest of its address")
             try:
                 await self.receive(link, connection)
             except ConnectionFailed as e:
@@ -171,6 +179,7 @@ class Server:
             anyio.notify_closing(sock)
             sock.close()
             self.links.discard(link)
+            self.logins.leave(link)
             self.hot.discard(link)
             if self.left is not None:
                 self.left.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,11 @@ from tcm.scsi.transport_id import TransportId
 from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
+from tcm.target.unit_attention import UnitAttention
+from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
 from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
+from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
     Credentials,
@@ -24,7 +28,7 @@ from tcm_iscsi.protocol.login_interface import (
     SessionResolution,
     SessionType,
 )
-from tcm_iscsi.protocol.pdu import LoginStatus
+from tcm_iscsi.protocol.pdu import AsyncEvent, LoginStatus, LogoutReason
 from tcm_iscsi.protocol.session import Session, SessionIdentity
 
 if TYPE_CHECKING:
@@ -32,11 +36,16 @@ if TYPE_CHECKING:
 
     from tcm.target.device import NodeAcl, TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 
 log = logging.getLogger("tcm.iscsi")
 
+SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT = UnitAttention(0x47, 0x7F, "SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT")
+"""RFC 7143 7.5."""
 DISCOVERY_WINDOW = 16
+CONNECTION_LIMIT = 64
+"""Connections of one session, whatever MaxConnections allows."""
 ISID_SEPARATOR = ",i,0x"
 """Stands between name and ISID in a TransportID (SPC-5 7.6.4.6)."""
 
@@ -119,6 +128,14 @@ class Port:
         if request.function is TaskManagementFunction.TARGET_COLD_RESET:
             self.registry.drop_sessions(self.group.target)
 
+    def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
+        """See :class:`ScsiPort`."""
+        self.nexus.abort(tasks)
+        for lun in luns:
+            itl = self.nexus.find_lun(lun)
+            if itl is not None:
+                itl.establish_attention(SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT)
+
     def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
         """See :class:`ScsiPort`."""
         response = request.response or TaskManagementResponse.FUNCTION_REJECTED
@@ -128,10 +145,11 @@ class Port:
 class Policy:
     """What one connection's login may ask (:class:`tcm_iscsi.protocol.login_interface.LoginPolicy`)."""
 
-    def __init__(self, registry: Registry, binding: PortalBinding, local: tuple[Any, ...]) -> None:
+    def __init__(self, registry: Registry, binding: PortalBinding, local: tuple[Any, ...], peer: tuple[Any, ...] = ()) -> None:
         self.registry = registry
         self.binding = binding
         self.local = local
+        self.arrival = Arrival.of(local, peer)
 
     def find_target(self, target_name: str, identity: LoginIdentity) -> LoginTarget:
         """The group of that target behind this portal."""
@@ -139,13 +157,12 @@ class Policy:
             if group.target.name == target_name:
                 if not group.enabled:
                     raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, f"{target_name} portal group {group.tag} is disabled")
-                acl = group.find_node_acl(identity.initiator_name)
-                depth = acl.cmdsn_depth if acl is not None and not acl.dynamic else group.attributes.default_cmdsn_depth
-                alias = group.parameters.TargetAlias
+                acl = explicit_acl(group, identity.initiator_name)
+                depth = acl.cmdsn_depth if acl is not None else group.attributes.default_cmdsn_depth
                 return LoginTarget(
                     handle=group,
                     name=target_name,
-                    alias=alias,
+                    alias=parameters_of(group, identity.initiator_name).TargetAlias,
                     portal_group_tag=group.tag,
                     command_window=depth,
                     login_keys_workaround=bool(group.attributes.login_keys_workaround),
@@ -158,11 +175,19 @@ class Policy:
         return LoginTarget(handle=None, portal_group_tag=tag, command_window=DISCOVERY_WINDOW)
 
     def admit(self, target: LoginTarget, identity: LoginIdentity) -> None:
-        """Node ACLs and demo mode."""
-        if ISID_SEPARATOR in identity.initiator_name:
+        """Node ACLs, demo mode and allow lists; then, for a leading login, redirection."""
+        name, group = identity.initiator_name, target.handle
+        if ISID_SEPARATOR in name:
             raise LoginError(LoginStatus.INITIATOR_ERROR, f"an initiator name cannot contain {ISID_SEPARATOR}")
-        if target.handle is not None and not target.handle.admits(identity.initiator_name):
+        if group is None:
+            return
+        if not group.admits(name):
             raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, "no node ACL for this initiator, and no demo mode")
+        why = refusal(group, name, self.arrival.peer)
+        if why is not None:
+            raise LoginError(LoginStatus.AUTHORIZATION_FAILURE, why)
+        if not identity.tsih:
+            redirect(group, name, self.arrival)
 
     def credentials(self, target: LoginTarget, identity: LoginIdentity) -> Credentials | None:
         """CHAP of the node ACL, else of the portal group; of discovery for discovery sessions."""
@@ -170,39 +195,53 @@ class Policy:
             auth = self.registry.discovery_auth
             return as_credentials(auth) if auth is not None and auth.userid else None
         group = target.handle
-        acl = group.find_node_acl(identity.initiator_name)
+        acl = explicit_acl(group, identity.initiator_name)
+        methods = parameters_of(group, identity.initiator_name).methods
         required, auth = bool(group.attributes.authentication), group.authentication
-        if acl is not None and not acl.dynamic:
+        if acl is not None:
             if acl.attributes is not None and acl.attributes.authentication >= 0:
                 required = bool(acl.attributes.authentication)
             if acl.authentication.userid:
                 auth = acl.authentication
-        if not required:
-            return None
-        if not auth.userid:
-            raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "authentication is required but no userid is configured")
-        return as_credentials(auth)
+        required = required or "None" not in methods
+        if required and not (auth.userid and "CHAP" in methods):
+            missing = "userid is configured" if "CHAP" in methods else "CHAP is in the portal group's AuthMethod"
+            raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"authentication is required but no {missing}")
+        return as_credentials(auth, required=required) if auth.userid and "CHAP" in methods else None
 
-    def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:  # noqa: ARG002  # to anybody
-        """The portal group's ``param/``."""
-        return target.handle.parameters.offers() if target.handle is not None else {}
+    def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:
+        """``param/`` of the portal group, or of the node ACL where it has its own; and ``default_erl``."""
+        if target.handle is None:
+            return {}
+        return offers_to(target.handle, identity.initiator_name)
 
     def resolve_session(self, target: LoginTarget, identity: LoginIdentity) -> SessionResolution:
-        """RFC 7143 6.3.1: MaxConnections is 1, so a login either makes a session or replaces one."""
-        found = self.registry.sessions.get(session_key(target.handle, identity.initiator_name, identity.isid))
+        """The table of RFC 7143 6.3.1: a new session or connection, or one in place of another."""
+        registry = self.registry
         if identity.session_type is SessionType.DISCOVERY:
             if identity.tsih:
                 raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, "discovery sessions have one connection")
             return SessionResolution(disposition=Disposition.NEW_SESSION)
+        found = registry.sessions.get(session_key(target.handle, identity.initiator_name, identity.isid))
         if identity.tsih == 0:
             disposition = Disposition.NEW_SESSION if found is None else Disposition.SESSION_REINSTATEMENT
             return SessionResolution(disposition=disposition, session=found)
         if found is None or found.identity.tsih != identity.tsih:
+            if identity.tsih in registry.tsihs:
+                raise LoginError(
+                    LoginStatus.CANNOT_INCLUDE_IN_SESSION,
+                    f"the session with TSIH {identity.tsih} is another initiator port's, or of another target or portal group",
+                )
             raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session with TSIH {identity.tsih}")
-        if identity.cid not in found.connections:
-            raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, "MaxConnections is 1")
+        known = identity.cid in found.connections or any(lost.cid == identity.cid for lost in found.lost)
+        if not known:
+            limit = found.parameters.max_connections
+            if len(found.connections) >= limit:
+                raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, f"MaxConnections is {limit}")
+            if len(found.connections) >= CONNECTION_LIMIT:
+                raise LoginError(LoginStatus.OUT_OF_RESOURCES, f"{CONNECTION_LIMIT} connections are the most a session gets")
         return SessionResolution(
-            disposition=Disposition.CONNECTION_REINSTATEMENT,
+            disposition=Disposition.CONNECTION_REINSTATEMENT if known else Disposition.ADD_CONNECTION,
             session=found,
             parameters=found.parameters,
             exp_cmd_sn=found.exp_cmd_sn,
@@ -217,11 +256,19 @@ class Policy:
         """From the system."""
         return secrets.token_bytes(length)
 
+    def records(self, initiator_name: str) -> list[TargetRecord]:
+        """What SendTargets tells whoever came in here."""
+        return self.registry.records(initiator_name, self.arrival.peer)
 
-def as_credentials(auth: Authentication) -> Credentials:
+
+def as_credentials(auth: Authentication, *, required: bool = True) -> Credentials:
     """CHAP names and secrets of a configuration."""
     return Credentials(
-        name=auth.userid, secret=auth.password, mutual_name=auth.userid_mutual, mutual_secret=auth.password_mutual
+        name=auth.userid,
+        secret=auth.password,
+        mutual_name=auth.userid_mutual,
+        mutual_secret=auth.password_mutual,
+        required=required,
     )
 
 
@@ -251,9 +298,9 @@ class Registry:
         self.on_error = on_error
         self.refused: dict[LoginStatus, int] = {}
 
-    def policy(self, binding: PortalBinding, local: tuple[Any, ...]) -> Policy:
-        """For one new connection."""
-        return Policy(self, binding, local)
+    def policy(self, binding: PortalBinding, local: tuple[Any, ...], peer: tuple[Any, ...] = ()) -> Policy:
+        """For one new connection, by what its socket says of both ends."""
+        return Policy(self, binding, local, peer)
 
     def login_timeout(self, binding: PortalBinding) -> float:
         """Seconds from accept to full feature phase."""
@@ -265,11 +312,10 @@ class Registry:
         attributes = acl.attributes if acl is not None else None
         return (attributes.nopin_timeout, attributes.nopin_response_timeout) if attributes is not None else (15, 30)
 
-    def data_out_timeout(self, session: Session) -> float:
-        """Seconds that a command waits for the next of its Data-Out: at ERL 0 it cannot be asked for again."""
-        acl = node_acl(session)
-        attributes = acl.attributes if acl is not None and acl.attributes is not None else AclAttributes()
-        return float(attributes.dataout_timeout * attributes.dataout_timeout_retries)
+    def data_out_timeout(self, session: Session) -> tuple[float, int]:
+        """Seconds that a command waits for the next of its Data-Out, and how often that."""
+        attributes = acl_attributes(session)
+        return attributes.dataout_timeout, attributes.dataout_timeout_retries
 
     def new_tsih(self) -> int:
         """RFC 7143 11.13.3: 1 to 65535."""
@@ -284,8 +330,9 @@ class Registry:
         identity, group = event.identity, event.target.handle
         if event.disposition is Disposition.CONNECTION_REINSTATEMENT:
             session: Session = event.session
-            for connection in list(session.connections.values()):
-                self.detach_connection(connection)
+            self.reinstate(session, identity.cid)
+        elif event.disposition is Disposition.ADD_CONNECTION:
+            session = event.session
         else:
             if event.session is not None:
                 log.info("%s: session reinstated", event.session.identity)
@@ -299,7 +346,9 @@ class Registry:
             session = Session(name, event.session_parameters, port, exp_cmd_sn=event.cmd_sn, depth=depth)
             if port is not None:
                 port.level = event.session_parameters.iscsi_protocol_level
-                event.connection_parameters.max_xmit_data_segment_length = group.parameters.MaxXmitDataSegmentLength
+                event.connection_parameters.max_xmit_data_segment_length = parameters_of(
+                    group, identity.initiator_name
+                ).MaxXmitDataSegmentLength
                 initiator = InitiatorPort(
                     identity.initiator_name,
                     identity.isid,
@@ -310,39 +359,66 @@ class Registry:
                     port.nexus = group.establish_nexus(initiator, session)
                 except NexusRefused as e:  # the ACL was removed since the login began
                     raise ConnectionFailed(str(e)) from e
+                attributes = acl_attributes(session)
+                session.faults = Faults.chosen(session.parameters, attributes, random.shuffle)
                 self.sessions[session_key(group, identity.initiator_name, identity.isid)] = session
             self.tsihs.add(event.tsih)
         text = TextPhase(
-            lambda: self.records(identity.initiator_name),
+            lambda: policy.records(identity.initiator_name),
             event.connection_parameters,
             target_name=group.target.name if group is not None else None,
             local_address=policy.local[0],
         )
         return session, text
 
-    def detach_connection(self, connection: Any) -> None:
-        """Close a connection whose place another one takes; its session lives on."""
-        connection.session.abort_commands(connection)
-        connection.close()
-        connection.wake()
+    def reinstate(self, session: Session, cid: int) -> None:
+        """A login takes a connection's place (RFC 7143 6.3.4): the old one is logged out, for recovery if that can be."""
+        connection = session.connections.get(cid)
+        if session.recoverable:
+            session.remove_for_recovery(cid)
+        elif connection is not None:
+            session.terminate(connection)
+        if connection is not None:
+            connection.logout = LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY
+            connection.close()
+            connection.wake()
 
-    def connection_closed(self, session: Session) -> None:
-        """At ERL 0 a session ends with its last connection (RFC 7143 7.1.4)."""
-        if not session.connections:
+    def connection_closed(self, session: Session, connection: FullFeaturePhase) -> None:
+        """A connection is gone. A session ends with its last one, unless that can be recovered (RFC 7143 7.1.5, 8.3)."""
+        if connection.logout is None and not session.closed and session.port is not None:
+            session.connection_failed(connection)
+        session.acknowledged()
+        self.end_if_left(session)
+
+    def end_if_left(self, session: Session) -> None:
+        """Nobody is there, and nobody can come back."""
+        if not session.connections and not session.lost:
             self.end(session)
+
+    def handle_timer(self, now: float) -> None:
+        """Tasks of lost connections that nobody has reassigned."""
+        for session in list(self.sessions.values()):
+            if session.lost:
+                session.expire(now)
+                self.end_if_left(session)
 
     def drop(self, session: Session) -> None:
         """End a session and its connections."""
+        session.lost.clear()
+        self.end(session)
         for connection in list(session.connections.values()):
             connection.close()
             connection.wake()
-        self.end(session)
 
     def drop_sessions(self, target: TargetDevice) -> None:
         """End all sessions of a target once what is queued has been sent."""
         for session in list(self.sessions.values()):
             if session.identity.target_name == target.name:
+                p = session.parameters
+                session.lost.clear()
                 for connection in session.connections.values():
+                    connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
+                    connection.logout = LogoutReason.CLOSE_SESSION
                     connection.closing = True
                     connection.wake()
 
@@ -368,27 +444,35 @@ class Registry:
         if self.on_error is not None:
             self.on_error(where, error)
 
-    def records(self, initiator_name: str) -> list[TargetRecord]:
-        """Targets and their addresses, as SendTargets may tell this initiator."""
+    def records(self, initiator_name: str, peer: str = "") -> list[TargetRecord]:
+        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``."""
         found = []
         for target in self.targets:
             portals = [
                 PortalRecord(binding.address, binding.port, group.tag)
                 for binding in self.bindings
                 for group in binding.groups
-                if group.target is target and visible(group, initiator_name)
+                if group.target is target and visible(group, initiator_name, peer)
             ]
             if portals:
                 found.append(TargetRecord(target.name, tuple(portals)))
         return found
 
 
-def visible(group: TargetPortalGroup, initiator_name: str) -> bool:
-    """Whether discovery shows the group: LIO's tpg_enabled_sendtargets and demo_mode_discovery."""
+def visible(group: TargetPortalGroup, initiator_name: str, peer: str = "") -> bool:
+    """Whether discovery shows the group: the allow lists, LIO's tpg_enabled_sendtargets and demo_mode_discovery."""
     attributes = group.attributes
     if attributes.tpg_enabled_sendtargets and not group.enabled:
         return False
+    if refusal(group, initiator_name, peer) is not None:
+        return False
     return bool(attributes.demo_mode_discovery) or group.admits(initiator_name)
+
+
+def acl_attributes(session: Session) -> AclAttributes:
+    """The attributes of the node ACL a session came in by."""
+    acl = node_acl(session)
+    return acl.attributes if acl is not None and acl.attributes is not None else AclAttributes()
 
 
 def node_acl(session: Session) -> NodeAcl | None:

@@ -79,11 +79,16 @@ def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
 
 
 def send_targets(records: Iterable[TargetRecord], local_address: str) -> Iterator[Pair]:
-    """TargetName and TargetAddress keys of a SendTargets response (appendix C). Each address is given once."""
+    """TargetName and TargetAddress keys of a SendTargets response (appendix C). Each address is given once.
+
+    A target without an address for this initiator is left out: a name alone would mean the address that was asked.
+    """
     for record in records:
-        yield "TargetName", record.name
-        addresses = (target_address(portal, local_address) for portal in record.portals)
-        yield from (("TargetAddress", address) for address in dict.fromkeys(addresses) if address is not None)
+        found = dict.fromkeys(target_address(portal, local_address) for portal in record.portals)
+        addresses = [address for address in found if address is not None]
+        if addresses:
+            yield "TargetName", record.name
+            yield from (("TargetAddress", address) for address in addresses)
 
 
 @dataclass(slots=True)

@@ -208,7 +208,7 @@ KEYS: tuple[Key, ...] = (
     Key(name="SessionType", clause="13.21", kind=Kind.TEXT, result=Result.DECLARATIVE, scope=_SESSION, use=_LO, senders=_I,
         default="Normal", values=("Discovery", "Normal"), identifies=True),
     Key(name="TaskReporting", clause="13.23", kind=Kind.LIST, result=Result.FIRST, scope=_SESSION, use=_LO, senders=_B,
-        default="RFC3720", ours=("RFC3720",), values=_TASK_REPORTING, field="task_reporting", irrelevant_in_discovery=True),
+        default="RFC3720", ours=_TASK_REPORTING, values=_TASK_REPORTING, field="task_reporting", irrelevant_in_discovery=True),
     Key(name="iSCSIProtocolLevel", clause="13.24", kind=Kind.NUMBER, result=Result.MINIMUM, scope=_SESSION, use=_LO,
         senders=_B, default=1, ours=2, minimum=0, maximum=31, field="iscsi_protocol_level", irrelevant_in_discovery=True),
     # Obsolete (clause 13.25): a responder must not say NotUnderstood.

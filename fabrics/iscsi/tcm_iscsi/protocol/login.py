@@ -96,6 +96,13 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def _auth_method(credentials: Credentials | None) -> str:
+    """What we take of AuthMethod."""
+    if credentials is None:
+        return "None"
+    return "CHAP" if credentials.required else "CHAP,None"
+
+
 class LoginPhase:
     """One connection's login, target side.
 
@@ -217,13 +224,13 @@ class LoginPhase:
         """Whether we have nothing left to do in this stage."""
         if stage == LoginStage.LOGIN_OPERATIONAL_NEGOTIATION:
             return self._negotiator.complete
-        if self._credentials is None:
-            return True
-        if self._chap is None:
+        if self._chap is not None:
+            return self._chap.authenticated_name is not None
+        if self._credentials is not None and self._credentials.required:
             raise LoginError(
                 LoginStatus.AUTHENTICATION_FAILURE, "the initiator leaves security negotiation without AuthMethod=CHAP"
             )
-        return self._chap.authenticated_name is not None
+        return True
 
     # what the text says
 
@@ -232,7 +239,7 @@ class LoginPhase:
         answers = self._identify(dict(pairs)) if self._identity is None else []
         if stage == LoginStage.SECURITY_NEGOTIATION:
             return answers + self._secure(pairs)
-        if self._credentials is not None and (self._chap is None or self._chap.authenticated_name is None):
+        if self._chap is None and self._credentials is not None and self._credentials.required:
             raise LoginError(
                 LoginStatus.AUTHENTICATION_FAILURE, "the initiator offers no CHAP; give it the user and the secret"
             )
@@ -277,7 +284,7 @@ class LoginPhase:
         self._target = target
         policy.admit(target, identity)
         self._credentials = policy.credentials(target, identity)
-        offers = {**policy.offers(target, identity), "AuthMethod": "CHAP" if self._credentials else "None"}
+        offers = {**policy.offers(target, identity), "AuthMethod": _auth_method(self._credentials)}
         discovery = session_type is SessionType.DISCOVERY
         self._negotiator = Negotiator(offers, leading=first.tsih == 0, discovery=discovery)
         if discovery:
@@ -298,7 +305,7 @@ class LoginPhase:
             method = self._negotiator.active.get("AuthMethod")
             if method is None:
                 raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "no AuthMethod in common")
-            if self._credentials is not None:
+            if self._credentials is not None and method == "CHAP":
                 self._chap = ChapTarget(self._credentials, self._policy.random_bytes)
         return answers
 

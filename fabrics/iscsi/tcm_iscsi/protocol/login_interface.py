@@ -35,7 +35,8 @@ class LoginError(Exception):
     """The login ends with this status.
 
     :param reason: for the log; never holds a secret.
-    :param target_address: ``address[:port][,portal-group-tag]`` of a redirection (status 0101 or 0102), sent as TargetAddress.
+    :param target_address: ``address[:port]`` of a redirection (status 0101 or 0102), sent as TargetAddress; without
+        portal group tag (RFC 7143 13.8).
     """
 
     def __init__(self, status: LoginStatus, reason: str, *, target_address: str | None = None) -> None:
@@ -75,6 +76,8 @@ class Credentials:
     """Empty: an initiator that wants to authenticate the target is refused."""
     algorithms: tuple[int, ...] = (8, 7, 6, 5)
     """CHAP_A values we take: 5 MD5, 6 SHA1, 7 SHA-256, 8 SHA3-256. The initiator's order decides between them."""
+    required: bool = True
+    """False: AuthMethod=None will do, and the initiator's order decides between it and CHAP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,17 +128,17 @@ class LoginPolicy(Protocol):
     def find_target(self, target_name: str, identity: LoginIdentity) -> LoginTarget:
         """The target portal group for a normal session that arrived at this portal.
 
-        ``target_name`` is normalised. Raises NOT_FOUND, TARGET_REMOVED, SERVICE_UNAVAILABLE (group disabled), a redirection.
+        ``target_name`` is normalised. Raises NOT_FOUND, TARGET_REMOVED, SERVICE_UNAVAILABLE (group disabled).
         """
 
     def discovery_target(self, identity: LoginIdentity) -> LoginTarget:
         """What a discovery session talks to (``handle`` is usually None). Raises SESSION_TYPE_NOT_SUPPORTED."""
 
     def admit(self, target: LoginTarget, identity: LoginIdentity) -> None:
-        """Raises AUTHORIZATION_FAILURE if no node ACL and no demo mode lets this initiator in. Asked before authentication."""
+        """Raises AUTHORIZATION_FAILURE if nothing lets this initiator in, or a redirection. Asked before authentication."""
 
     def credentials(self, target: LoginTarget, identity: LoginIdentity) -> Credentials | None:
-        """The secrets this initiator must prove; None: AuthMethod None is enough."""
+        """The secrets this initiator must, or may, prove; None: there is no CHAP."""
 
     def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:
         """Our values of negotiable keys, by key name; others come from :mod:`tcm_iscsi.protocol.keys`."""
@@ -192,3 +195,8 @@ class LoginFailed:
     target_name: str
     transitions: tuple[str, ...]
     """The last 32 steps, oldest first."""
+
+    @property
+    def redirected(self) -> bool:
+        """The initiator was told to go elsewhere (Status-Class 1)."""
+        return self.status >> 8 == 1

@@ -28,7 +28,8 @@ _KEY = re.compile(r"[A-Za-z][A-Za-z0-9.\-+@_#]*")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
 _HEXADECIMAL = re.compile(r"0[xX]([0-9a-fA-F]+)")
 _BASE64 = re.compile(r"0[bB]([A-Za-z0-9+/]*={0,2})")
-_TEXT_VALUE = re.compile(r"[A-Za-z0-9.\-+@_/\[\]:]+")
+# clause 6.1 has no # in a text-value, but clause 13.1 has it in names of digests (Y#...)
+_TEXT_VALUE = re.compile(r"[A-Za-z0-9.\-+@_/\[\]:#]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
