@@ -97,6 +97,8 @@ class PortalBinding:
     port: int
     """0 until bound, if any free port will do."""
     groups: list[TargetPortalGroup] = field(default_factory=list)
+    tls: bool = False
+    """It takes nothing but TLS."""
 
 
 class Port:
@@ -258,7 +260,7 @@ class Policy:
 
     def records(self, initiator_name: str) -> list[TargetRecord]:
         """What SendTargets tells whoever came in here."""
-        return self.registry.records(initiator_name, self.arrival.peer)
+        return self.registry.records(initiator_name, self.arrival.peer, tls=self.binding.tls)
 
 
 def as_credentials(auth: Authentication, *, required: bool = True) -> Credentials:
@@ -444,15 +446,18 @@ class Registry:
         if self.on_error is not None:
             self.on_error(where, error)
 
-    def records(self, initiator_name: str, peer: str = "") -> list[TargetRecord]:
-        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``."""
+    def records(self, initiator_name: str, peer: str = "", *, tls: bool = False) -> list[TargetRecord]:
+        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``.
+
+        :param tls: the initiator came through TLS: portals of the other kind are none that it can use.
+        """
         found = []
         for target in self.targets:
             portals = [
                 PortalRecord(binding.address, binding.port, group.tag)
                 for binding in self.bindings
                 for group in binding.groups
-                if group.target is target and visible(group, initiator_name, peer)
+                if group.target is target and binding.tls == tls and visible(group, initiator_name, peer)
             ]
             if portals:
                 found.append(TargetRecord(target.name, tuple(portals)))
