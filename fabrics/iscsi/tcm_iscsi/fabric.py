@@ -219,9 +219,8 @@ def _attach_hints(portal: str, name: str, lun: int) -> tuple[str, ...]:
 def _tunnel_hints(portal: str) -> tuple[str, ...]:
     """A portal that takes TLS is reached through a tunnel, which begins where the initiator is."""
     host, _, port = TUNNEL.rpartition(":")
-    return (
-        f"TLS first:   socat TCP-LISTEN:{port},bind={host},reuseaddr,fork OPENSSL:{portal},cafile=CERTIFICATE-FILE    (or stunnel)",
-    )
+    command = f"socat TCP-LISTEN:{port},bind={host},reuseaddr,fork OPENSSL:{portal},cafile=CERTIFICATE-FILE"
+    return (f"TLS first:   {command}    (or stunnel)",)
 
 
 def _chap_hints(group: TargetPortalGroup) -> tuple[str, ...]:
