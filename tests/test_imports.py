@@ -114,6 +114,23 @@ def test_pure_modules_have_no_io_clock_or_chance(name):
     assert not {each for each in ours if not within(each, allowed)}
 
 
+INITIATOR = "tcm_iscsi.initiator"
+INITIATOR_WITH_IO = tuple(f"{INITIATOR}.{name}" for name in ("wire", "transport", "driver", "__main__", "cli"))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if within(name, (INITIATOR,)) and name != INITIATOR])
+def test_the_initiator_has_io_at_its_edge_only(name):
+    """It knows nothing of the target's side but the protocol that both speak."""
+    found = imports(name)
+    ours = {each for each in found if each.partition(".")[0] in PACKAGES}
+    if within(name, INITIATOR_WITH_IO):
+        assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
+        return
+    assert not {each for each in found if within(each, IMPURE)}
+    assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
+    assert not {each for each in ours if within(each, INITIATOR_WITH_IO)}
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] in FABRICS])
 def test_fabrics_know_no_other_fabric_and_no_backstore(name):
     own = name.partition(".")[0]
@@ -150,13 +167,13 @@ def test_only_the_command_lines_start_an_event_loop():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"anyio.run", "asyncio.run", "trio.run"}:
                 starters.add(name)
-    assert {name for name in starters if not within(name, ("tcm.cli", "tcm.testing"))} == set()
+    assert {name for name in starters if not within(name, ("tcm.cli", "tcm.testing", "tcm_iscsi.initiator.cli"))} == set()
     assert starters
 
 
 def test_rich_is_imported_only_where_a_table_is_made():
     users = {name for name in MODULES if any(within(each, ("rich",)) for each in imports(name))}
-    assert all(within(name, ("tcm.cli",)) for name in users)
+    assert all(within(name, ("tcm.cli", "tcm_iscsi.initiator.cli")) for name in users)
 
 
 def test_a_long_file_gives_its_reason_first():

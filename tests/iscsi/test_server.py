@@ -406,6 +406,8 @@ async def test_connection_reinstatement() -> None:
         assert t.group.nexuses == {nexus}
         assert not nexus.lost
         with second:
+            cleared = await apart(second.read, 0, 1)
+            assert (cleared.status, cleared.sense[12:14]) == (2, b"\x47\x7f")  # SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT
             assert (await apart(second.read, 0, 1)).status == 0
             assert second.tsih == first.tsih
             assert await apart(second.logout) == 0
@@ -512,14 +514,16 @@ async def test_drain_asks_for_logout() -> None:
 
 
 async def test_cold_reset_ends_all_sessions_of_the_target() -> None:
-    """RFC 7143 11.5.1: the response first, then every connection is closed."""
+    """RFC 7143 11.5.1: the response first, then every connection is closed, and says so (11.9.1)."""
     async with served() as t:
 
         def work() -> None:
             with t.login() as first, t.login() as second:
                 assert first.task_management(7) == 0
-                assert first.socket.recv(1) == b""
-                assert second.socket.recv(1) == b""
+                for initiator in (first, second):
+                    dropped = initiator.receive()
+                    assert (dropped.bhs[0], dropped.bhs[36]) == (0x32, 3)
+                    assert initiator.socket.recv(1) == b""
 
         await apart(work)
 

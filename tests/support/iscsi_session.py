@@ -19,6 +19,7 @@ from tcm_iscsi.sessions import Port
 from tcm.target.device import InitiatorPort, TargetDevice
 
 LOGOUT_REQUEST = Struct(">BB2xI8xIH2xII16x")
+SNACK_REQUEST = Struct(">BB6x8sIIxxxxI8xII").pack
 LUN_0 = bytes(8)
 
 
@@ -107,14 +108,27 @@ class Initiator:
     ) -> bytes:
         return self.pdu(DATA_OUT.pack(0x05, 0x80 if final else 0, 0, lun, itt, ttt, 0, data_sn, offset), data)
 
-    def nop_out(self, itt: int, ttt: int = RESERVED_TAG, data: bytes = b"", *, immediate: bool = True) -> bytes:
+    def nop_out(self, itt: int, ttt: int = RESERVED_TAG, data: bytes = b"", *, immediate: bool = True, ack: int = 0) -> bytes:
+        """NOP-Out; ``ack`` is its ExpStatSN."""
         sn = self.cmd_sn if immediate else self.next_cmd_sn()
-        return self.pdu(NOP_OUT.pack(0x40 if immediate else 0, 0x80, 0, LUN_0, itt, ttt, sn, 0), data)
+        return self.pdu(NOP_OUT.pack(0x40 if immediate else 0, 0x80, 0, LUN_0, itt, ttt, sn, ack), data)
+
+    def acknowledge(self, stat_sn: int) -> list[Pdu]:
+        """Everything before ``stat_sn`` has arrived."""
+        return self.feed(self.nop_out(RESERVED_TAG, ack=stat_sn))
 
     def task_management(
-        self, function: int, *, itt: int = 100, referenced: int = RESERVED_TAG, ref_cmd_sn: int = 0, lun: bytes = LUN_0
+        self,
+        function: int,
+        *,
+        itt: int = 100,
+        referenced: int = RESERVED_TAG,
+        ref_cmd_sn: int = 0,
+        exp_data_sn: int = 0,
+        lun: bytes = LUN_0,
     ) -> bytes:
-        bhs = TASK_MANAGEMENT_REQUEST.pack(0x42, 0x80 | function, 0, lun, itt, referenced, self.cmd_sn, 0, ref_cmd_sn, 0)
+        sn = self.cmd_sn
+        bhs = TASK_MANAGEMENT_REQUEST.pack(0x42, 0x80 | function, 0, lun, itt, referenced, sn, 0, ref_cmd_sn, exp_data_sn)
         return self.pdu(bhs)
 
     def logout(self, reason: int = 0, cid: int = 0, itt: int = 101) -> bytes:
@@ -145,6 +159,33 @@ class Initiator:
             rest = bytes(buf[off:])
         found, self.received = self.received, []
         return found
+
+    def snack(
+        self, kind: int, first: int = 0, count: int = 0, *, itt: int = RESERVED_TAG, tag: int = RESERVED_TAG, ack: int = 0
+    ) -> bytes:
+        """SNACK Request; ``ack`` is its ExpStatSN."""
+        return self.pdu(SNACK_REQUEST(0x10, 0x80 | kind, LUN_0, itt, tag, ack, first, count))
+
+    def join(self, cid: int, **values: Any) -> Initiator:
+        """Another connection of the same session."""
+        phase = FullFeaturePhase(
+            self.phase.session,
+            cid,
+            ConnectionParameters(
+                **{"initiator_max_recv_data_segment_length": 65536, "max_recv_data_segment_length": 65536, **values}
+            ),
+            stat_sn=1,
+            arena=self.phase.arena,
+            text=NoText(),  # type: ignore[arg-type]
+            wake=lambda: None,
+            now=0.0,
+        )
+        return Initiator(phase, cmd_sn=self.cmd_sn)
+
+    def fail(self) -> None:
+        """The connection breaks."""
+        self.phase.close()
+        self.phase.session.connection_failed(self.phase)
 
     def collect(self) -> None:
         """Parse what the target wants to send."""

@@ -200,12 +200,14 @@ class Connection:
     def handle_timer(self, now: float) -> None:
         """Login timeout, keep-alive, Data-Out that does not come, rights that were taken away. Raises ConnectionFailed."""
         if self.phase is not None:
+            if self.phase.closing:
+                return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
                 raise ConnectionFailed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
             self.phase.handle_timer(now, nopin, response)
-            self.phase.check_data_out(now, self.registry.data_out_timeout(self.phase.session))
+            self.phase.check_data_out(now, *self.registry.data_out_timeout(self.phase.session))
         elif self.login is not None and now >= self.login.deadline:
             self.login.handle_timer(now)
             event = self.login.next_event()
@@ -240,6 +242,6 @@ class Connection:
             if not self.reason:  # otherwise it has been said
                 log.info("%s: %s", self, usual)
             phase.close()
-            self.registry.connection_closed(session)
+            self.registry.connection_closed(session, phase)
         self.login = None
         self.out.clear()

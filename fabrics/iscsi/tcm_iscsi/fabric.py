@@ -6,10 +6,15 @@ import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
 from tcm.plugin_types import option
 from tcm.target.device import Authentication
+from tcm_iscsi.addresses import parse_server
+from tcm_iscsi.isns_client import IsnsService
+from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.server import Server
 from tcm_iscsi.sessions import PortalBinding, Registry
@@ -33,7 +38,32 @@ class IscsiOptions:
     poll: int = option(
         "microseconds to keep polling a connection after its last PDU before sleeping; 0 sleeps at once and saves CPU", 200
     )
+    isns: str | None = option(
+        f"iSNS server that is told of targets and portals: HOST or HOST:PORT, port {isns_pdu.DEFAULT_PORT} unless written", None
+    )
+    isns_entity: str | None = option("entity identifier at the iSNS server; default: the name of the first target", None)
+    isns_period: int = option("seconds after which the iSNS server may forget us if it hears nothing, 30 to 86400", 300)
+    isns_esi: int = option(
+        "seconds between the iSNS server's questions whether a portal is reached (ESI), 10 to 86400; it drops portals that do"
+        " not answer. 0: none, the registration period is enough",
+        0,
+    )
     discovery_auth: Authentication | None = option("CHAP of discovery sessions, from the configuration file", None, secret=True)
+
+
+def check_config(options: IscsiOptions) -> None:
+    """Raises ConfigError for options that cannot work."""
+    if options.isns is not None:
+        parse_server(options.isns, "isns", isns_pdu.DEFAULT_PORT)
+    for name, value, least in (("isns-period", options.isns_period, 30), ("isns-esi", options.isns_esi or 10, 10)):
+        if not least <= value <= 86400:
+            raise ConfigError(f"{name}: {value} is out of range; write {least} to 86400 seconds")
+    entity = options.isns_entity
+    if entity is not None and (not 1 <= len(entity.encode()) <= 255 or not entity.isprintable() or entity.startswith("isns:")):
+        raise ConfigError(f"isns-entity: {entity!r}: write 1 to 255 printable bytes that do not begin with isns:")
+    for name in ("isns_entity", "isns_esi"):
+        if getattr(options, name) and options.isns is None:
+            raise ConfigError(f"{name.replace('_', '-')}: of which iSNS server? write isns=HOST as well")
 
 
 class IscsiFabric(Fabric):
@@ -44,6 +74,17 @@ class IscsiFabric(Fabric):
         on_error = next((target.unhandled_error for target in targets), None)
         self.registry = Registry(targets, options.discovery_auth, on_error)
         self.server = Server(self.registry, poll=options.poll / 1e6)
+        self._isns: IsnsService | None = None
+        if options.isns is not None and targets:
+            host, port = parse_server(options.isns, "isns", isns_pdu.DEFAULT_PORT)
+            self._isns = IsnsService(
+                host,
+                port,
+                lambda: self.registry.bindings,
+                entity=options.isns_entity or targets[0].name,
+                period=options.isns_period,
+                esi_interval=options.isns_esi,
+            )
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Bind every portal, then serve."""
@@ -60,9 +101,22 @@ class IscsiFabric(Fabric):
         try:
             for binding in sorted(self.registry.bindings, key=lambda b: ":" in b.address):
                 self.server.bind(binding)
-            await self.server.run(task_status.started)
+            if self._isns is None:
+                await self.server.run(task_status.started)
+            else:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._isns.run)
+                    await self.server.run(task_status.started)
         finally:
             self.server.close_listeners()
+
+    def registrations_changed(self) -> None:
+        """To be called after targets, portals or portal groups have changed, or been enabled or disabled.
+
+        The iSNS server, if there is one, is told of the difference.
+        """
+        if self._isns is not None:
+            self._isns.changed()
 
     def endpoints(self) -> Sequence[Endpoint]:
         """A URL per LUN and portal."""
@@ -87,8 +141,11 @@ class IscsiFabric(Fabric):
         return found
 
     async def drain(self) -> None:
-        """Ask every initiator to log out."""
-        await self.server.drain(LOGOUT_SECONDS)
+        """Deregister at the iSNS server, and ask every initiator to log out."""
+        async with anyio.create_task_group() as tasks:
+            if self._isns is not None:
+                tasks.start_soon(self._isns.leave)
+            await self.server.drain(LOGOUT_SECONDS)
 
     def sessions(self) -> Sequence[str]:
         """One line per connection."""

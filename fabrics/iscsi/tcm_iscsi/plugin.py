@@ -22,6 +22,7 @@ def tcm_fabrics() -> Iterable[FabricType]:
             api_version=API_VERSION,
             options=fabric.IscsiOptions,
             factory=fabric.make,
+            check_config=fabric.check_config,
             description="iSCSI (RFC 7143) over TCP",
             check_name=fabric.check_name,
             default_name=fabric.default_name,

@@ -141,6 +141,7 @@ class Server:
                     connection.handle_timer(now)
                 except ConnectionFailed as e:
                     link.fail(str(e))
+            self.registry.handle_timer(now)
 
     async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
         """One connection, from accept to close."""

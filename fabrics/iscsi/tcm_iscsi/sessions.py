@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ from tcm.scsi.transport_id import TransportId
 from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
+from tcm.target.unit_attention import UnitAttention
 from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
 from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
+from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
     Credentials,
@@ -25,7 +28,7 @@ from tcm_iscsi.protocol.login_interface import (
     SessionResolution,
     SessionType,
 )
-from tcm_iscsi.protocol.pdu import LoginStatus
+from tcm_iscsi.protocol.pdu import AsyncEvent, LoginStatus, LogoutReason
 from tcm_iscsi.protocol.session import Session, SessionIdentity
 
 if TYPE_CHECKING:
@@ -33,11 +36,16 @@ if TYPE_CHECKING:
 
     from tcm.target.device import NodeAcl, TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 
 log = logging.getLogger("tcm.iscsi")
 
+SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT = UnitAttention(0x47, 0x7F, "SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT")
+"""RFC 7143 7.5."""
 DISCOVERY_WINDOW = 16
+CONNECTION_LIMIT = 64
+"""Connections of one session, whatever MaxConnections allows."""
 ISID_SEPARATOR = ",i,0x"
 """Stands between name and ISID in a TransportID (SPC-5 7.6.4.6)."""
 
@@ -120,6 +128,14 @@ class Port:
         if request.function is TaskManagementFunction.TARGET_COLD_RESET:
             self.registry.drop_sessions(self.group.target)
 
+    def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
+        """See :class:`ScsiPort`."""
+        self.nexus.abort(tasks)
+        for lun in luns:
+            itl = self.nexus.find_lun(lun)
+            if itl is not None:
+                itl.establish_attention(SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT)
+
     def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
         """See :class:`ScsiPort`."""
         response = request.response or TaskManagementResponse.FUNCTION_REJECTED
@@ -200,21 +216,32 @@ class Policy:
         return offers_to(target.handle, identity.initiator_name)
 
     def resolve_session(self, target: LoginTarget, identity: LoginIdentity) -> SessionResolution:
-        """RFC 7143 6.3.1: MaxConnections is 1, so a login either makes a session or replaces one."""
-        found = self.registry.sessions.get(session_key(target.handle, identity.initiator_name, identity.isid))
+        """The table of RFC 7143 6.3.1: a new session or connection, or one in place of another."""
+        registry = self.registry
         if identity.session_type is SessionType.DISCOVERY:
             if identity.tsih:
                 raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, "discovery sessions have one connection")
             return SessionResolution(disposition=Disposition.NEW_SESSION)
+        found = registry.sessions.get(session_key(target.handle, identity.initiator_name, identity.isid))
         if identity.tsih == 0:
             disposition = Disposition.NEW_SESSION if found is None else Disposition.SESSION_REINSTATEMENT
             return SessionResolution(disposition=disposition, session=found)
         if found is None or found.identity.tsih != identity.tsih:
+            if identity.tsih in registry.tsihs:
+                raise LoginError(
+                    LoginStatus.CANNOT_INCLUDE_IN_SESSION,
+                    f"the session with TSIH {identity.tsih} is another initiator port's, or of another target or portal group",
+                )
             raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session with TSIH {identity.tsih}")
-        if identity.cid not in found.connections:
-            raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, "MaxConnections is 1")
+        known = identity.cid in found.connections or any(lost.cid == identity.cid for lost in found.lost)
+        if not known:
+            limit = found.parameters.max_connections
+            if len(found.connections) >= limit:
+                raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, f"MaxConnections is {limit}")
+            if len(found.connections) >= CONNECTION_LIMIT:
+                raise LoginError(LoginStatus.OUT_OF_RESOURCES, f"{CONNECTION_LIMIT} connections are the most a session gets")
         return SessionResolution(
-            disposition=Disposition.CONNECTION_REINSTATEMENT,
+            disposition=Disposition.CONNECTION_REINSTATEMENT if known else Disposition.ADD_CONNECTION,
             session=found,
             parameters=found.parameters,
             exp_cmd_sn=found.exp_cmd_sn,
@@ -285,11 +312,10 @@ class Registry:
         attributes = acl.attributes if acl is not None else None
         return (attributes.nopin_timeout, attributes.nopin_response_timeout) if attributes is not None else (15, 30)
 
-    def data_out_timeout(self, session: Session) -> float:
-        """Seconds that a command waits for the next of its Data-Out: at ERL 0 it cannot be asked for again."""
-        acl = node_acl(session)
-        attributes = acl.attributes if acl is not None and acl.attributes is not None else AclAttributes()
-        return float(attributes.dataout_timeout * attributes.dataout_timeout_retries)
+    def data_out_timeout(self, session: Session) -> tuple[float, int]:
+        """Seconds that a command waits for the next of its Data-Out, and how often that."""
+        attributes = acl_attributes(session)
+        return attributes.dataout_timeout, attributes.dataout_timeout_retries
 
     def new_tsih(self) -> int:
         """RFC 7143 11.13.3: 1 to 65535."""
@@ -304,8 +330,9 @@ class Registry:
         identity, group = event.identity, event.target.handle
         if event.disposition is Disposition.CONNECTION_REINSTATEMENT:
             session: Session = event.session
-            for connection in list(session.connections.values()):
-                self.detach_connection(connection)
+            self.reinstate(session, identity.cid)
+        elif event.disposition is Disposition.ADD_CONNECTION:
+            session = event.session
         else:
             if event.session is not None:
                 log.info("%s: session reinstated", event.session.identity)
@@ -332,6 +359,8 @@ class Registry:
                     port.nexus = group.establish_nexus(initiator, session)
                 except NexusRefused as e:  # the ACL was removed since the login began
                     raise ConnectionFailed(str(e)) from e
+                attributes = acl_attributes(session)
+                session.faults = Faults.chosen(session.parameters, attributes, random.shuffle)
                 self.sessions[session_key(group, identity.initiator_name, identity.isid)] = session
             self.tsihs.add(event.tsih)
         text = TextPhase(
@@ -342,29 +371,54 @@ class Registry:
         )
         return session, text
 
-    def detach_connection(self, connection: Any) -> None:
-        """Close a connection whose place another one takes; its session lives on."""
-        connection.session.abort_commands(connection)
-        connection.close()
-        connection.wake()
+    def reinstate(self, session: Session, cid: int) -> None:
+        """A login takes a connection's place (RFC 7143 6.3.4): the old one is logged out, for recovery if that can be."""
+        connection = session.connections.get(cid)
+        if session.recoverable:
+            session.remove_for_recovery(cid)
+        elif connection is not None:
+            session.terminate(connection)
+        if connection is not None:
+            connection.logout = LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY
+            connection.close()
+            connection.wake()
 
-    def connection_closed(self, session: Session) -> None:
-        """At ERL 0 a session ends with its last connection (RFC 7143 7.1.4)."""
-        if not session.connections:
+    def connection_closed(self, session: Session, connection: FullFeaturePhase) -> None:
+        """A connection is gone. A session ends with its last one, unless that can be recovered (RFC 7143 7.1.5, 8.3)."""
+        if connection.logout is None and not session.closed and session.port is not None:
+            session.connection_failed(connection)
+        session.acknowledged()
+        self.end_if_left(session)
+
+    def end_if_left(self, session: Session) -> None:
+        """Nobody is there, and nobody can come back."""
+        if not session.connections and not session.lost:
             self.end(session)
+
+    def handle_timer(self, now: float) -> None:
+        """Tasks of lost connections that nobody has reassigned."""
+        for session in list(self.sessions.values()):
+            if session.lost:
+                session.expire(now)
+                self.end_if_left(session)
 
     def drop(self, session: Session) -> None:
         """End a session and its connections."""
+        session.lost.clear()
+        self.end(session)
         for connection in list(session.connections.values()):
             connection.close()
             connection.wake()
-        self.end(session)
 
     def drop_sessions(self, target: TargetDevice) -> None:
         """End all sessions of a target once what is queued has been sent."""
         for session in list(self.sessions.values()):
             if session.identity.target_name == target.name:
+                p = session.parameters
+                session.lost.clear()
                 for connection in session.connections.values():
+                    connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
+                    connection.logout = LogoutReason.CLOSE_SESSION
                     connection.closing = True
                     connection.wake()
 
@@ -413,6 +467,12 @@ def visible(group: TargetPortalGroup, initiator_name: str, peer: str = "") -> bo
     if refusal(group, initiator_name, peer) is not None:
         return False
     return bool(attributes.demo_mode_discovery) or group.admits(initiator_name)
+
+
+def acl_attributes(session: Session) -> AclAttributes:
+    """The attributes of the node ACL a session came in by."""
+    acl = node_acl(session)
+    return acl.attributes if acl is not None and acl.attributes is not None else AclAttributes()
 
 
 def node_acl(session: Session) -> NodeAcl | None:

@@ -26,13 +26,15 @@ from tcm_iscsi.protocol.pdu import (
 )
 from tcm_iscsi.protocol.requests import BASIC, REQUESTS
 from tcm_iscsi.protocol.scsi_command import UNEXPECTED_UNSOLICITED_DATA, ScsiCommand
-from tcm_iscsi.protocol.session import SERIAL_BITS, Session
+from tcm_iscsi.protocol.serial import SERIAL_BITS, serial_less
+from tcm_iscsi.protocol.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_iscsi.protocol.discovery import TextPhase
     from tcm_iscsi.protocol.parameters import ConnectionParameters
+    from tcm_iscsi.protocol.session import Session
 
 # SCSI Command with a READ or WRITE (10) / (16) CDB: flags, lengths, LUN, ITT, EDTL, CmdSN, CDB fields
 CMD_SN = struct.Struct(">24xII").unpack_from
@@ -41,6 +43,7 @@ COMMAND_16 = struct.Struct(">xB2xI8sIII4xBBQIBB").unpack_from
 EXPRESS_DATA_IN = struct.Struct(">HxxI8xIIIII8xI").pack
 EXPRESS_RESPONSE = struct.Struct(">HxxI8xIIIII12x").pack
 REJECT = struct.Struct(">BBBxI8xI4xIIII8x").pack
+WINDOW = struct.Struct(">II").pack
 ASYNC = struct.Struct(">BBxxI8sI4xIIIBBHHH4x").pack
 
 HIGH_WATER = 1 << 20
@@ -91,9 +94,10 @@ class FullFeaturePhase:
     """
 
     __slots__ = (
-        "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "grant_queue", "granted", "header_digest",
-        "history", "last_received", "logout", "max_segment", "out", "out_size", "owed", "parameters", "payload", "payload_bhs",
-        "payload_filled", "peer", "pending_read", "ping", "send_limit", "session", "stat_sn", "text", "wake",
+        "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "grant_queue", "granted",
+        "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed", "parameters",
+        "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "send_limit", "session", "stat_sn",
+        "suspended", "terminations", "text", "unacknowledged", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -122,7 +126,10 @@ class FullFeaturePhase:
         self.data_digest = parameters.data_digest
         self.max_segment = parameters.max_recv_data_segment_length
         self.send_limit = min(parameters.send_limit, session.parameters.max_burst_length)
-        self.express = session.port is not None and not (self.header_digest or self.data_digest)
+        recovers = session.parameters.error_recovery_level > 0 and session.port is not None
+        self.unacknowledged: Unacknowledged | None = Unacknowledged() if recovers else None
+        self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
+        self.express = self.expressible and not session.fences
         self.out: list[Any] = []
         self.out_size = 0
         self.pending_read = 0
@@ -133,8 +140,12 @@ class FullFeaturePhase:
         self.payload_filled = 0
         self.last_received = now
         self.ping = 0
-        self.owed: dict[ScsiCommand, tuple[object, float]] = {}
-        """Commands whose Data-Out has yet to come: how far each was when it was looked at, and since when."""
+        self.owed: dict[ScsiCommand, tuple[object, float, int]] = {}
+        """Commands whose Data-Out has yet to come: how far each was when looked at, since when, how often asked again."""
+        self.terminations: dict[bytes, int] = {}
+        """LUNs whose termination was announced, and the StatSN of the Async Message (FastAbort)."""
+        self.suspended = False
+        """Gone, but its tasks can be reassigned."""
         self.closing = False
         self.closed = False
         self.logout: int | None = None
@@ -278,9 +289,11 @@ class FullFeaturePhase:
         self.dispatch(bhs, memoryview(bhs), 0, len(bhs) - 48, payload[:segment])
 
     def data_digest_error(self, bhs: bytes, segment: int) -> None:
-        """RFC 7143 7.8: reject; lost Data-Out fails its command. At ERL 0 nothing brings another PDU back."""
+        """RFC 7143 7.8: reject and discard. Lost Data-Out is its command's concern; at ERL 0 nothing else comes again."""
         self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
-        if bhs[0] != 0x05:
+        if bhs[0] & 0x3F != 0x05:
+            if self.session.parameters.error_recovery_level:
+                return
             msg = "data digest error"
             raise ConnectionFailed(msg)
         self.data_out(bhs, memoryview(bhs), 0, memoryview(bytes(segment)), intact=False)
@@ -342,12 +355,15 @@ class FullFeaturePhase:
 
     @property
     def overloaded(self) -> bool:
-        """Too much is queued or being read: commands wait, whatever else there is is still dealt with."""
-        return self.out_size + self.pending_read > HIGH_WATER
+        """Too much is queued, being read or kept: commands wait, whatever else there is is still dealt with."""
+        kept = self.unacknowledged
+        return self.out_size + self.pending_read > HIGH_WATER or (kept is not None and kept.full)
 
     def sequenced_command(self, buf: bytearray, view: memoryview, off: int, ahs_length: int, data: memoryview) -> None:
         """A SCSI Command on the general path: in CmdSN order, or kept until its turn."""
-        cmd_sn, self.exp_stat_sn = CMD_SN(buf, off)
+        cmd_sn, exp_stat_sn = CMD_SN(buf, off)
+        if exp_stat_sn != self.exp_stat_sn:
+            self.acknowledge(exp_stat_sn)
         session = self.session
         bhs = bytes(view[off : off + 48])
         if bhs[0] & 0x40:
@@ -357,6 +373,7 @@ class FullFeaturePhase:
             if isinstance(made, ScsiCommand):
                 made.submit()
             else:
+                self.insist_on_acknowledgement()
                 self.reject(made, bhs)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             made = self.make_command(buf, off, ahs_length, data)
@@ -364,11 +381,15 @@ class FullFeaturePhase:
                 session.void(cmd_sn)
                 session.deliver_deferred()
                 self.reject(made, bhs)
-            elif cmd_sn == session.exp_cmd_sn and not self.overloaded:
+            elif cmd_sn == session.exp_cmd_sn and not (self.overloaded or session.fences or session.barriers):
                 session.advance()
                 made.submit()
             else:
-                session.deferred[cmd_sn] = made.submit
+                session.deferred[cmd_sn] = self, made.submit
+                if self.unacknowledged is not None and self.unacknowledged.full:
+                    self.solicit()
+                if session.barriers:
+                    session.lift_barriers()
         # outside the window, or a duplicate: silently ignored (RFC 7143 4.2.2.1)
         if session.deferred:
             session.deliver_deferred()
@@ -411,11 +432,12 @@ class FullFeaturePhase:
 
     def data_out(self, buf: bytearray | bytes, view: memoryview, off: int, data: memoryview, *, intact: bool = True) -> None:
         """SCSI Data-Out (RFC 7143 11.7)."""
-        _, flags, _, _, itt, ttt, self.exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
+        _, flags, _, _, itt, ttt, exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
+        self.acknowledge(exp_stat_sn)
         command = self.session.commands.get(itt)
         if command is None or command.connection is not self:
             return  # of a command that was aborted: dropped (RFC 7143 11.5.1)
-        wrong = command.data_out(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
+        wrong = command.receive(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
         if wrong:
             self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             raise ConnectionFailed(wrong)
@@ -431,7 +453,8 @@ class FullFeaturePhase:
                 return
             command.granted = command.wanted
             self.granted += command.wanted
-        command.send_r2ts()
+        assert command.data_out is not None
+        command.data_out.send_r2ts()
         self.wake()
 
     def release(self, command: ScsiCommand) -> None:
@@ -462,10 +485,13 @@ class FullFeaturePhase:
         if handler is None:
             self.reject(RejectReason.COMMAND_NOT_SUPPORTED, pdu[:48])
             return
-        b0, _, _, _, itt, _, cmd_sn, self.exp_stat_sn = BASIC(pdu)
+        b0, _, _, _, itt, _, cmd_sn, exp_stat_sn = BASIC(pdu)
         if opcode == 0x10:
+            self.acknowledge(int.from_bytes(pdu[28:32], "big"))
             handler(self, pdu, data)
             return
+        self.acknowledge(exp_stat_sn)
+        self.insist_on_acknowledgement()
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
@@ -476,8 +502,32 @@ class FullFeaturePhase:
                 if not self.closing:
                     handler(self, pdu, kept)
 
-            session.deferred[cmd_sn] = run
+            session.deferred[cmd_sn] = self, run
+            if session.barriers:
+                session.lift_barriers()
             session.deliver_deferred()
+
+    def acknowledge(self, exp_stat_sn: int) -> None:
+        """The initiator has every status before ``exp_stat_sn`` (RFC 7143 4.2.2.2); one beyond what was sent says nothing."""
+        before = self.exp_stat_sn
+        if (exp_stat_sn - before) & SERIAL_BITS > (self.stat_sn - before) & SERIAL_BITS:
+            return
+        self.exp_stat_sn = exp_stat_sn
+        kept = self.unacknowledged
+        if kept is not None:
+            kept.acknowledge(exp_stat_sn)
+        if self.terminations:
+            self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
+        if self.session.fences:
+            self.session.acknowledged()
+
+    def insist_on_acknowledgement(self) -> None:
+        """Requests that do not wait for room have responses too: beyond a bound the connection counts as failed (4.2.2.2)."""
+        kept = self.unacknowledged
+        if kept is not None and kept.full:
+            self.solicit()
+            if kept.hopeless:
+                raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
 
     # sending
 
@@ -506,46 +556,58 @@ class FullFeaturePhase:
                 out.append(crc32c(*data, pad))
             self.out_size += length
 
+    def emit_status(self, bhs: bytes, *data: Any, command: ScsiCommand | None = None) -> None:
+        """Queue a PDU that carries status, and keep it until that is acknowledged if it may be asked for again."""
+        if self.unacknowledged is not None:
+            self.unacknowledged.keep(int.from_bytes(bhs[24:28], "big"), bhs, data, command)
+        self.emit(bhs, *data)
+
+    def emit_again(self, bhs: bytes, data: tuple[Any, ...]) -> None:
+        """The same, with the command window of now (RFC 7143 11.16)."""
+        session = self.session
+        self.emit(bhs[:28] + WINDOW(session.exp_cmd_sn, session.max_cmd_sn) + bhs[36:], *data)
+
     def response_queued(self) -> None:
         """A command's response is in ``out``."""
         self.wake()
         self.resume()
 
-    def reject(self, reason: int, bhs: bytes) -> None:
-        """Reject with the header of the offending PDU (RFC 7143 11.17)."""
+    def reject(self, reason: int, bhs: bytes, data_sn: int = 0) -> None:
+        """Reject with the header of the offending PDU (RFC 7143 11.17).
+
+        :param data_sn: if that is a SNACK of data or R2Ts, and a protocol error: the next DataSN or R2TSN of the task (11.17.2).
+        """
         session = self.session
         self.history.append(f"Reject reason {reason:#04x} of opcode {bhs[0] & 0x3F:#04x}")
-        self.emit(
+        self.emit_status(
             REJECT(
-                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn, 0
+                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
+                data_sn,
             ),
             bhs,
-        )
+        )  # fmt: skip
 
-    def async_message(self, event: int, parameter1: int = 0, parameter2: int = 0, parameter3: int = 0) -> None:
+    def async_message(
+        self, event: int, parameter1: int = 0, parameter2: int = 0, parameter3: int = 0, *, lun: bytes = LUN_NONE
+    ) -> None:
         """Async Message (RFC 7143 11.9)."""
         session = self.session
-        self.emit(
+        self.history.append(f"Async Message, event {event}")
+        self.emit_status(
             ASYNC(
-                Opcode.ASYNC_MESSAGE,
-                FINAL,
-                0,
-                LUN_NONE,
-                RESERVED_TAG,
-                self.next_stat_sn(),
-                session.exp_cmd_sn,
-                session.max_cmd_sn,
-                event,
-                0,
-                parameter1,
-                parameter2,
-                parameter3,
+                Opcode.ASYNC_MESSAGE, FINAL, 0, lun, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
+                event, 0, parameter1, parameter2, parameter3,
             )
-        )
+        )  # fmt: skip
 
     def request_logout(self, seconds: int) -> None:
-        """Ask the initiator to leave within ``seconds``."""
+        """Ask the initiator to log this connection out within ``seconds``; otherwise it is dropped."""
         self.async_message(AsyncEvent.LOGOUT_REQUESTED, parameter3=seconds)
+        self.wake()
+
+    def request_negotiation(self, seconds: int) -> None:
+        """Ask the initiator to negotiate parameters on this connection within ``seconds``; otherwise it is to be dropped."""
+        self.async_message(AsyncEvent.NEGOTIATION_REQUESTED, parameter3=seconds)
         self.wake()
 
     # time
@@ -558,36 +620,55 @@ class FullFeaturePhase:
         silent = now - self.last_received
         if not nopin_timeout:
             return
+        if self.ping and silent < nopin_timeout:  # the ping or its answer was lost, or the answer is on its way: it is alive
+            self.ping = 0
         if self.ping and silent >= nopin_timeout + nopin_response_timeout:
             msg = f"no NOP-Out for {silent:.0f} s"
             raise ConnectionFailed(msg)
         if not self.ping and silent >= nopin_timeout:
-            session = self.session
-            self.ping = session.new_ttt()
-            # StatSN is that of the next response, and is not advanced (RFC 7143 11.19.2)
-            self.emit(
-                NOP_IN.pack(
-                    0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
-                )
-            )  # fmt: skip
+            self.solicit()
             self.wake()
 
-    def check_data_out(self, now: float, timeout: float) -> None:
-        """Drop an initiator that keeps a command waiting for Data-Out: others may wait for that command (ORDERED).
+    def solicit(self) -> None:
+        """NOP-In as a ping: its answer acknowledges, and its StatSN, not advanced, shows what was lost (RFC 7143 11.19)."""
+        if self.ping:
+            return
+        session = self.session
+        self.ping = session.new_ttt()
+        self.emit(
+            NOP_IN.pack(
+                0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
+            )
+        )  # fmt: skip
 
-        :raises ConnectionFailed: nothing has come for one of the commands for ``timeout`` seconds.
+    def check_data_out(self, now: float, timeout: float, retries: int) -> None:
+        """Commands that wait for Data-Out, as others may wait for them (ORDERED). At ERL 1 and 2 it is asked for again.
+
+        :param timeout: seconds without any, after which that is done.
+        :param retries: how often in a row; at ERL 0 the same time passes.
+        :raises ConnectionFailed: nothing has come for one of the commands all the while.
         """
+        recovers = self.unacknowledged is not None
         before, self.owed = self.owed, {}
-        for command in self.session.commands.values():
-            if command.sequences and command.connection is self:
-                progress = tuple((ttt, sequence.offset) for ttt, sequence in command.sequences.items())
-                seen, since = before.get(command, (None, now))
-                if seen != progress:
-                    since = now
-                elif now - since >= timeout:
-                    msg = f"no Data-Out for {now - since:.0f} s"
-                    raise ConnectionFailed(msg)
-                self.owed[command] = progress, since
+        for command in list(self.session.commands.values()):
+            data_out = command.data_out
+            if data_out is None or not data_out.sequences or command.connection is not self:
+                continue
+            progress = data_out.progress()
+            seen, since, asked = before.get(command, (None, now, 0))
+            if seen != progress:
+                since, asked = now, 0
+            elif recovers and now - since >= timeout and asked < retries:
+                asked += 1
+                self.history.append(f"asked again for Data-Out of task {command.itt:#x}")
+                data_out.recover(asked)
+                self.wake()
+                since, progress = now, data_out.progress()
+            elif now - since >= (timeout if recovers else timeout * retries):
+                msg = f"no Data-Out for {timeout * retries:.0f} s"
+                raise ConnectionFailed(msg)
+            if data_out.sequences:
+                self.owed[command] = progress, since, asked
 
     def close(self) -> None:
         """The connection is gone: nothing more is sent on it."""

@@ -1,15 +1,16 @@
-"""One SCSI command of a session: its Data-Out transfer, and its response (RFC 7143 4.2.5, 11.3 to 11.8)."""
+"""One SCSI command of a session: its connection allegiance, its data transfers, its response (RFC 7143 4.2.5, 11.3 to 11.8)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.sense import Sense, SenseKey, Status
+from tcm_iscsi.protocol.data_in import DataIn
+from tcm_iscsi.protocol.data_out import DataOut
 from tcm_iscsi.protocol.pdu import (
     DATA_IN,
     FINAL,
     LUN_NONE,
-    R2T,
     RESERVED_TAG,
     RESIDUAL_OVERFLOW,
     RESIDUAL_UNDERFLOW,
@@ -22,43 +23,29 @@ if TYPE_CHECKING:
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 
 UNEXPECTED_UNSOLICITED_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0C)
-INCORRECT_AMOUNT_OF_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0D)
-PROTOCOL_SERVICE_CRC_ERROR = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x47, ascq=0x05)
-
-
-class Sequence:
-    """A run of Data-Out PDUs: the unsolicited one, or what one R2T asked for."""
-
-    __slots__ = ("data_sn", "end", "offset")
-
-    def __init__(self, offset: int, end: int) -> None:
-        self.offset = offset
-        self.end = end
-        self.data_sn = 0
 
 
 class ScsiCommand:
-    """Allegiance of a command to the connection it came by, its data transfer and its response."""
+    """A command, from the PDU that brought it until its status is acknowledged."""
 
     __slots__ = (
-        "buffer",
         "cmd_sn",
         "connection",
+        "data_in",
+        "data_out",
         "done",
-        "failure",
         "granted",
         "held",
         "immediate",
         "itt",
         "lun",
-        "next_offset",
-        "r2t_sn",
+        "r2ts",
         "reading",
         "refusal",
-        "sequences",
+        "snack_tag",
         "submitted",
         "task",
-        "wanted",
+        "unanswered",
         "write_length",
     )
 
@@ -68,26 +55,29 @@ class ScsiCommand:
         self, connection: FullFeaturePhase, itt: int, lun: bytes, cmd_sn: int, write_length: int, *, immediate: bool
     ) -> None:
         self.connection = connection
+        """Its allegiance (4.2.5.1). Only TASK REASSIGN changes it."""
         self.itt = itt
         self.cmd_sn = cmd_sn
         self.lun = lun
         self.write_length = write_length
         self.immediate = immediate
-        self.sequences: dict[int, Sequence] = {}
-        self.buffer: bytearray | None = None
-        self.next_offset = 0
-        self.wanted = 0
+        self.data_out: DataOut | None = None
+        self.data_in: DataIn | None = None
         self.granted = 0
         self.reading = 0
+        self.r2ts = 0
+        """How many there were, once it has ended."""
         self.done = False
-        self.r2t_sn = 0
+        """Out of the session's books: answered, or aborted."""
         self.refusal: Sense | None = None
         """What is wrong with it as a whole."""
-        self.failure: Sense | None = None
-        """What is wrong with its data."""
         self.submitted = False
         self.held = False
         """The response waits for the end of data that is on its way."""
+        self.unanswered = False
+        """The response waits for TASK REASSIGN, since the connection is gone."""
+        self.snack_tag = 0
+        """Of the last R-Data SNACK (11.16.1)."""
 
     def submit(self) -> None:
         """Its turn has come: hand it to the core."""
@@ -107,117 +97,58 @@ class ScsiCommand:
 
     # Data-Out
 
+    @property
+    def wanted(self) -> int:
+        """Bytes of Data-Out that the core waits for."""
+        return self.data_out.wanted if self.data_out is not None else 0
+
     def expect_unsolicited(self, received: memoryview, first_burst: int) -> None:
         """Unsolicited Data-Out PDUs follow the command, which carried ``received``."""
-        end = min(self.write_length, first_burst)
-        self.buffer = bytearray(end)
-        self.buffer[: len(received)] = received
-        self.sequences[RESERVED_TAG] = Sequence(len(received), end)
-        self.next_offset = end
+        self.data_out = DataOut(self)
+        self.data_out.expect_unsolicited(received, min(self.write_length, first_burst))
 
     def receive_data_out(self) -> None:
         """The core wants the data now; the rest of it is asked for with R2Ts."""
-        self.wanted = self.task.data_out_wanted
-        if self.buffer is None:
-            self.next_offset = len(self.task.data_out)
-        if RESERVED_TAG not in self.sequences:
-            self.advance_transfer()
+        if self.data_out is None:
+            self.data_out = DataOut(self)
+        self.data_out.want(self.task.data_out_wanted)
 
     def advance_transfer(self) -> None:
-        """Ask for more, or tell the core that everything is there, or send the response that had to wait."""
-        task = self.task
-        if self.held:
-            if not self.sequences:
-                self.held = False
-                self.send_response()
-            return
-        if self.failure is not None:
-            if not self.sequences and self.wanted:
-                self.wanted = 0
-                task.nexus.data_out_failed(task, self.failure)
-            return
-        if not self.wanted:
-            return
-        if self.next_offset < self.wanted:
-            self.connection.request_data(self)
-        elif not self.sequences:
-            assert self.buffer is not None
-            task.data_out = memoryview(self.buffer)[: self.wanted]
-            self.wanted = 0
-            task.nexus.data_out_received(task)
-
-    def send_r2ts(self) -> None:
-        """R2Ts up to MaxOutstandingR2T, each for up to MaxBurstLength (RFC 7143 11.8)."""
-        connection = self.connection
-        session = connection.session
-        p = session.parameters
-        had = self.task.data_out if self.buffer is None else self.buffer
-        if self.buffer is None or len(had) < self.wanted:
-            self.buffer = bytearray(self.wanted)
-            self.buffer[: len(had)] = had
-        while self.next_offset < self.wanted and len(self.sequences) < p.max_outstanding_r2t:
-            length = min(p.max_burst_length, self.wanted - self.next_offset)
-            ttt = session.new_ttt()
-            self.sequences[ttt] = Sequence(self.next_offset, self.next_offset + length)
-            connection.emit(
-                R2T.pack(
-                    0x31, FINAL, 0, self.lun, self.itt, ttt, connection.stat_sn, session.exp_cmd_sn, session.max_cmd_sn,
-                    self.r2t_sn, self.next_offset, length,
-                )
-            )  # fmt: skip
-            self.r2t_sn += 1
-            self.next_offset += length
-
-    def data_out(self, ttt: int, data_sn: int, offset: int, data: Any, *, final: bool, intact: bool = True) -> str | None:
-        """One Data-Out PDU (RFC 7143 11.7). Returns why the connection must be dropped, or ``None``.
-
-        Data that is lost or not what was agreed fails the command, once all that is on its way has come (RFC 7143 7.8,
-        11.4.7.2): at ERL 0 nothing brings it back.
-        """
-        sequence = self.sequences.get(ttt)
-        if sequence is None:
-            return "Data-Out with a Target Transfer Tag that is not outstanding"
-        length = len(data)
-        fits = offset + length <= sequence.end
-        if offset != sequence.offset or not (fits or ttt == RESERVED_TAG):
-            return f"Data-Out at offset {offset} length {length}, expected {sequence.offset} up to {sequence.end}"
-        if not intact:
-            self.failure = self.failure or PROTOCOL_SERVICE_CRC_ERROR
-        elif data_sn != sequence.data_sn or not fits or (final and offset + length != sequence.end):
-            self.failure = self.failure or INCORRECT_AMOUNT_OF_DATA
-        sequence.data_sn = (data_sn + 1) & 0xFFFFFFFF
-        if self.buffer is not None and self.failure is None:
-            self.buffer[offset : offset + length] = data
-        sequence.offset = offset + length
-        if final:
-            del self.sequences[ttt]
-            self.advance_transfer()
-        elif sequence.offset == sequence.end and ttt != RESERVED_TAG:
-            return "Data-Out fills its sequence without the F bit"
-        return None
+        """A sequence has ended, or allegiance has moved: go on, with the response if that is what had to wait."""
+        data_out = self.data_out
+        assert data_out is not None
+        if not self.held:
+            data_out.advance()
+        elif not data_out.sequences:
+            self.held = False
+            self.send_response()
 
     # response
 
     def complete(self) -> None:
         """The core has a status. Wait for the end of data that is on its way (RFC 7143 11.4.2), then answer."""
-        self.wanted = 0
-        if self.sequences:
-            self.held = True
-            self.buffer = None
-            self.connection.session.commands.setdefault(self.itt, self)
-        else:
-            self.send_response()
+        data_out = self.data_out
+        if data_out is not None:
+            data_out.wanted = 0
+            data_out.pending.clear()
+            if data_out.sequences:
+                self.held = True
+                data_out.buffer = None
+                self.connection.session.commands.setdefault(self.itt, self)
+                return
+        self.send_response()
 
     def abandon(self) -> None:
         """The task was aborted without a response; what data still comes is dropped."""
-        self.sequences.clear()
-        self.buffer = None
+        if self.data_out is not None:
+            self.data_out.sequences.clear()
+            self.data_out.buffer = None
         self.finish()
         self.connection.resume()
 
     def forget(self) -> None:
-        """Aborted where the core has nothing to abort: before its turn, or with its response held."""
-        if self.held or not self.submitted:
+        """Aborted where the core has nothing to abort: before its turn, or with its response held or unanswered."""
+        if self.held or self.unanswered or not self.submitted:
             self.abandon()
 
     def finish(self) -> None:
@@ -225,7 +156,11 @@ class ScsiCommand:
         if self.done:
             return
         self.done = True
-        self.task.context = None  # or its data would stay until the cyclic collector, which is seldom, finds the two
+        # or its data would stay until the cyclic collector, which is seldom, finds them
+        self.task.context = None
+        if self.data_out is not None:
+            self.r2ts = self.data_out.r2t_sn
+            self.data_out = None
         connection = self.connection
         session = connection.session
         if session.commands.get(self.itt) is self:
@@ -235,73 +170,164 @@ class ScsiCommand:
         connection.release(self)
 
     def send_response(self) -> None:
-        """Data-In PDUs and the status: in the last of them if it is GOOD, in a SCSI Response otherwise."""
-        task, connection = self.task, self.connection
-        session = connection.session
+        """Data-In PDUs and the status, or, if the connection is gone and can be recovered, wait for another."""
+        connection = self.connection
+        if connection.suspended:
+            self.unanswered = True
+            connection.session.commands.setdefault(self.itt, self)
+            return
         self.finish()
         if connection.closed:
             return
-        flags = 0
-        if task.residual:
-            flags = RESIDUAL_OVERFLOW if task.overflow else RESIDUAL_UNDERFLOW
-        data_sn = 0
-        if task.data_in:
-            collapse = task.status == Status.GOOD
-            data_sn = self.send_data_in(task.data_in, flags if collapse else 0, collapse=collapse)
-            if collapse and data_sn:
-                connection.response_queued()
-                return
-        sense = task.sense_data()
-        segment = len(sense).to_bytes(2, "big") + sense if sense else b""
-        header = SCSI_RESPONSE.pack(
-            0x21, FINAL | flags, 0, task.status, len(segment), 0, self.itt, 0, connection.next_stat_sn(), session.exp_cmd_sn,
-            session.max_cmd_sn, data_sn or self.r2t_sn, 0, task.residual,
-        )  # fmt: skip
-        connection.emit(header, segment)
+        buffers = self.task.data_in
+        if connection.unacknowledged is not None:
+            self.send_recoverably(buffers)
+        elif not buffers:
+            self.send_status(0)
+        elif len(buffers) == 1 and 0 < len(buffers[0]) <= connection.send_limit and self.task.status is Status.GOOD:
+            self.send_at_once(buffers[0])
+        else:
+            self.send_in_pieces(buffers)
         connection.response_queued()
 
-    def send_data_in(self, buffers: list[Any], flags: int, *, collapse: bool) -> int:
-        """Data-In PDUs of at most the initiator's MaxRecvDataSegmentLength, in sequences of at most MaxBurstLength.
+    def send_at_once(self, data: Any) -> None:
+        """All Data-In in one PDU, and the status GOOD with it (11.7.3)."""
+        connection = self.connection
+        session, residual = connection.session, self.task.residual
+        flags = FINAL | STATUS_PRESENT | (self.residual_flags if residual else 0)
+        header = DATA_IN.pack(
+            0x25, flags, 0, len(data), LUN_NONE, self.itt, RESERVED_TAG, connection.next_stat_sn(), session.exp_cmd_sn,
+            session.max_cmd_sn, 0, 0, residual,
+        )  # fmt: skip
+        connection.emit(header, data)
 
-        Buffers are passed through uncopied. Returns how many PDUs were made.
-        """
+    def send_in_pieces(self, buffers: list[Any]) -> None:
+        """Data-In at ERL 0: a status GOOD goes with the last PDU."""
+        connection, task = self.connection, self.task
+        session = connection.session
+        data_in = DataIn(buffers)
+        data_in.segment(connection.parameters.send_limit, session.parameters.max_burst_length, session.faults)
+        count = len(data_in.pdus)
+        collapse = task.status is Status.GOOD and count > 0
+        flags = STATUS_PRESENT | self.residual_flags if collapse else 0
+        data_in.send(connection, self.itt, self.lun, 0, count, final_flags=flags, residual=task.residual)
+        if not collapse:
+            self.send_status(count)
+
+    def send_recoverably(self, buffers: list[Any]) -> None:
+        """Data-In at ERL 1 and 2: the status by itself, so that each can be asked for again."""
         connection = self.connection
         session = connection.session
+        count = 0
+        if buffers:
+            self.data_in = data_in = DataIn(buffers)
+            burst = session.parameters.max_burst_length
+            data_in.segment(connection.parameters.send_limit, burst, session.faults, acknowledge=True)
+            count = len(data_in.pdus)
+            data_in.send(connection, self.itt, self.lun, 0, count)
+        self.send_status(count)
+
+    @property
+    def residual_flags(self) -> int:
+        """O or U (11.4.5)."""
         task = self.task
-        views = [memoryview(b).cast("B") for b in buffers if len(b)]
-        left = sum(map(len, views))
-        limit, burst = connection.parameters.send_limit, session.parameters.max_burst_length
-        offset, data_sn, burst_left = 0, 0, burst
-        while left:
-            length = min(left, limit, burst_left)
-            pieces = []
-            need = length
-            while need:
-                view = views[0]
-                if len(view) <= need:
-                    pieces.append(view)
-                    need -= len(view)
-                    del views[0]
-                else:
-                    pieces.append(view[:need])
-                    views[0] = view[need:]
-                    need = 0
-            left -= length
-            burst_left -= length
-            bits, stat_sn, residual = 0, 0, 0
-            if not left:
-                bits = FINAL
-                if collapse:
-                    bits |= STATUS_PRESENT | flags
-                    stat_sn, residual = connection.next_stat_sn(), task.residual
-            elif not burst_left:
-                bits = FINAL
-                burst_left = burst
-            header = DATA_IN.pack(
-                0x25, bits, 0, length, LUN_NONE, self.itt, RESERVED_TAG, stat_sn, session.exp_cmd_sn, session.max_cmd_sn,
-                data_sn, offset, residual,
-            )  # fmt: skip
-            connection.emit(header, *pieces)
-            offset += length
-            data_sn += 1
-        return data_sn
+        if not task.residual:
+            return 0
+        return RESIDUAL_OVERFLOW if task.overflow else RESIDUAL_UNDERFLOW
+
+    def send_status(self, data_pdus: int) -> None:
+        """SCSI Response (11.4), with the next StatSN."""
+        connection = self.connection
+        sense = self.task.sense_data()
+        # SenseLength and sense data (11.4.7)
+        segment = len(sense).to_bytes(2, "big") + sense if sense else b""
+        header = self.response(connection.next_stat_sn(), data_pdus, len(segment))
+        if connection.unacknowledged is None:
+            connection.emit(header, segment)
+        else:
+            connection.emit_status(header, segment, command=self)
+
+    def response(self, stat_sn: int, data_pdus: int, length: int) -> bytes:
+        """The header of the SCSI Response: ExpDataSN counts Data-In PDUs, or R2Ts (11.4.8)."""
+        task, session = self.task, self.connection.session
+        flags = FINAL | self.residual_flags if task.residual else FINAL
+        return SCSI_RESPONSE.pack(
+            0x21, flags, 0, task.status, length, 0, self.itt, self.snack_tag, stat_sn,
+            session.exp_cmd_sn, session.max_cmd_sn, data_pdus or self.r2ts, 0, task.residual,
+        )  # fmt: skip
+
+    # recovery
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are held until the status is acknowledged."""
+        return self.data_in.kept if self.data_in is not None else 0
+
+    def resend_data(self, first: int, count: int) -> bool | None:
+        """Data or R2T SNACK (11.16): PDUs again. False: never sent, or acknowledged. None: cannot be cut alike.
+
+        :param count: 0 for all from ``first`` on; with ``first`` 0 too, all that is not acknowledged.
+        """
+        data_in, connection = self.data_in, self.connection
+        if data_in is None:
+            return self.data_out is not None and self.data_out.resend_r2ts(first, count)
+        first = first if first or count else data_in.acknowledged
+        after = first + count if count else len(data_in.pdus)
+        if not data_in.acknowledged <= first < after <= len(data_in.pdus):
+            return False
+        if not data_in.fits(connection.parameters.send_limit, first, after):
+            return None
+        data_in.send(connection, self.itt, self.lun, first, after)
+        return True
+
+    @property
+    def next_data_sn(self) -> int:
+        """DataSN of the next Data-In, or R2TSN of the next R2T (11.17.2)."""
+        if self.data_in is not None:
+            return len(self.data_in.pdus)
+        return self.data_out.r2t_sn if self.data_out is not None else 0
+
+    def resend_all_data(self, snack_tag: int) -> bool:
+        """R-Data SNACK (11.16.3): all that is not acknowledged, cut anew. False: there is none.
+
+        The response, which has been sent by then, follows with the same StatSN.
+        """
+        data_in, connection = self.data_in, self.connection
+        if data_in is None:
+            return False
+        self.snack_tag = snack_tag
+        data_in.resegment(connection.parameters.send_limit)
+        data_in.send(connection, self.itt, self.lun, data_in.acknowledged, len(data_in.pdus))
+        return True
+
+    def reassign(self, connection: FullFeaturePhase, exp_data_sn: int) -> None:
+        """TASK REASSIGN (7.2.2): go on with it on ``connection``.
+
+        :param exp_data_sn: acknowledges the Data-In before it; 0, or what cannot be, acknowledges nothing (11.5.6).
+        """
+        self.connection.release(self)
+        self.connection = connection
+        self.snack_tag = 0
+        data_in = self.data_in
+        if self.unanswered:
+            self.unanswered = False
+            self.send_response()
+        elif self.done:
+            if data_in is not None:
+                if data_in.acknowledged < exp_data_sn <= len(data_in.pdus):
+                    data_in.acknowledge(exp_data_sn)
+                data_in.resegment(connection.parameters.send_limit)
+                data_in.send(connection, self.itt, self.lun, data_in.acknowledged, len(data_in.pdus))
+            self.send_status(len(data_in.pdus) if data_in is not None else 0)
+            connection.response_queued()
+        else:
+            self.reading = self.task.read_length
+            connection.pending_read += self.reading
+            if self.data_out is not None:
+                self.data_out.restart()
+
+    def receive(self, ttt: int, data_sn: int, offset: int, data: Any, *, final: bool, intact: bool) -> str | None:
+        """A Data-Out PDU: see :meth:`DataOut.receive`."""
+        if self.data_out is None:
+            return "Data-Out with a Target Transfer Tag that is not outstanding"
+        return self.data_out.receive(ttt, data_sn, offset, data, final=final, intact=intact)

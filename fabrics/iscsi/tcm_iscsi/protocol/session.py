@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tcm.scsi.sense import Status
+from tcm_iscsi.protocol.connection_recovery import LostConnection
+from tcm_iscsi.protocol.pdu import RESERVED_TAG, AsyncEvent
+from tcm_iscsi.protocol.serial import SERIAL_BITS, serial_less
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -12,16 +17,15 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
+    from tcm_iscsi.protocol.faults import Faults
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.parameters import SessionParameters
+    from tcm_iscsi.protocol.scsi_command import ScsiCommand
 
-SERIAL_BITS = 0xFFFFFFFF
-RESERVED_TAG = 0xFFFFFFFF
-
-
-def serial_less(a: int, b: int) -> bool:
-    """RFC 1982 comparison of two 32-bit serial numbers: a < b."""
-    return a != b and (b - a) & SERIAL_BITS < 0x80000000
+LOST_CONNECTIONS = 64
+"""Connections of a session whose tasks wait for reassignment; the oldest gives way."""
+LOST_BYTES = 64 << 20
+"""Data and responses that are kept for them; likewise."""
 
 
 class ScsiPort(Protocol):
@@ -42,6 +46,9 @@ class ScsiPort(Protocol):
 
     def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
         """Response field and additional response information of a TMF response (RFC 7143 11.6.1)."""
+
+    def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
+        """Abort tasks without a response; SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT for each of ``luns`` (RFC 7143 7.5)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,9 +71,11 @@ class Session:
 
     :param port: the way to the core; ``None`` in a discovery session.
     :param depth: how many commands may be in progress at once: the width of the CmdSN window.
+    :param faults: what it sends out of order, on purpose.
     """
 
     __slots__ = (
+        "barriers",
         "closed",
         "commands",
         "connections",
@@ -74,7 +83,11 @@ class Session:
         "delivering",
         "depth",
         "exp_cmd_sn",
+        "faults",
+        "fences",
         "identity",
+        "issuing",
+        "lost",
         "managing",
         "max_cmd_sn",
         "next_ttt",
@@ -90,18 +103,29 @@ class Session:
         *,
         exp_cmd_sn: int,
         depth: int,
+        faults: Faults | None = None,
     ) -> None:
         self.identity = identity
         self.parameters = parameters
         self.port = port
         self.depth = depth
+        self.faults = faults
         self.exp_cmd_sn = exp_cmd_sn
         self.max_cmd_sn = (exp_cmd_sn + depth - 1) & SERIAL_BITS
         self.connections: dict[int, FullFeaturePhase] = {}
-        self.commands: dict[int, Any] = {}
-        self.deferred: dict[int, Callable[[], None] | None] = {}
-        """By CmdSN: what arrived ahead of its turn, or while too much was in progress; ``None``: counts, and nothing else."""
+        self.lost: dict[FullFeaturePhase, LostConnection] = {}
+        """Connections that have failed or were removed for recovery, and whose tasks wait for TASK REASSIGN (ERL 2)."""
+        self.commands: dict[int, ScsiCommand] = {}
+        self.deferred: dict[int, tuple[FullFeaturePhase | None, Callable[[], None] | None]] = {}
+        """By CmdSN: what arrived ahead of its turn, or while too much was in progress, and the connection it came by; nothing
+        to run: counts, and nothing else."""
         self.delivering = False
+        self.barriers: list[tuple[int, Callable[[], None]]] = []
+        """Immediate requests that wait until all before their CmdSN have arrived."""
+        self.fences: list[Callable[[], bool]] = []
+        """Responses that wait until others are acknowledged; each says whether it could go. Commands wait behind them."""
+        self.issuing: FullFeaturePhase | None = None
+        """Whose task management function is being carried out."""
         self.managing = 0
         """Task management functions in progress."""
         self.next_ttt = 1
@@ -112,6 +136,8 @@ class Session:
         ttt = self.next_ttt
         self.next_ttt = ttt + 1 if ttt < RESERVED_TAG - 1 else 1
         return ttt
+
+    # CmdSN
 
     def in_window(self, cmd_sn: int) -> bool:
         """Whether a non-immediate command with this CmdSN may be taken (RFC 7143 4.2.2.1)."""
@@ -131,8 +157,11 @@ class Session:
             return
         self.delivering = True
         try:
-            while self.exp_cmd_sn in self.deferred and not any(c.overloaded for c in self.connections.values()):
-                run = self.deferred.pop(self.exp_cmd_sn)
+            while self.exp_cmd_sn in self.deferred and not self.fences:
+                connection, run = self.deferred[self.exp_cmd_sn]
+                if connection is not None and connection.overloaded:
+                    break
+                del self.deferred[self.exp_cmd_sn]
                 self.advance()
                 if run is None:
                     self.command_done()
@@ -141,19 +170,158 @@ class Session:
         finally:
             self.delivering = False
 
-    def abort_commands(self, connection: FullFeaturePhase) -> None:
-        """The connection goes, the session may stay: its commands are aborted without a response."""
-        assert self.port is not None
-        connection.grant_queue.clear()
-        commands = [c for c in self.commands.values() if c.connection is connection]
-        for command in commands:
-            command.forget()
-        self.port.nexus.abort([command.task for command in commands if not command.done])
-
     def void(self, cmd_sn: int) -> None:
         """Take CmdSN as received although it never will be (RFC 7143 11.5.5: an aborted command that was still on its way)."""
         if self.in_window(cmd_sn):
-            self.deferred[cmd_sn] = None
+            self.deferred[cmd_sn] = None, None
+            if self.barriers:
+                self.lift_barriers()
+
+    def plug(self, cmd_sn: int) -> None:
+        """Take everything before ``cmd_sn`` as received; nothing is run yet."""
+        if serial_less(self.exp_cmd_sn, cmd_sn):
+            for n in range(min(cmd_sn - self.exp_cmd_sn & SERIAL_BITS, self.depth)):
+                missing = (self.exp_cmd_sn + n) & SERIAL_BITS
+                if missing not in self.deferred:
+                    self.void(missing)
+
+    def arrived(self, cmd_sn: int) -> bool:
+        """Whether everything before ``cmd_sn`` has arrived, in its turn or not."""
+        missing = (cmd_sn - self.exp_cmd_sn) & SERIAL_BITS
+        if missing > self.depth:  # not ahead of us, or nothing that a window could hold
+            return True
+        return all((self.exp_cmd_sn + n) & SERIAL_BITS in self.deferred for n in range(missing))
+
+    def once_arrived(self, cmd_sn: int, run: Callable[[], None]) -> None:
+        """``run`` as soon as everything before ``cmd_sn`` has arrived (4.2.3.2: a function waits for the tasks it affects)."""
+        if not self.arrived(cmd_sn):
+            self.barriers.append((cmd_sn, run))
+            return
+        # what is aborted makes room for what comes behind the request, which must not run before it
+        before, self.delivering = self.delivering, True
+        try:
+            run()
+        finally:
+            self.delivering = before
+
+    def lift_barriers(self) -> None:
+        """Something has arrived."""
+        waiting, self.barriers = self.barriers, []
+        for cmd_sn, run in waiting:
+            self.once_arrived(cmd_sn, run)
+
+    # connections
+
+    def fence(self, go: Callable[[], bool]) -> None:
+        """A response waits, and all commands behind it, until ``go`` says that it has gone (4.2.2.3.3: Response Fence)."""
+        if not go():
+            self.fences.append(go)
+            for connection in self.connections.values():
+                connection.express = False
+
+    def acknowledged(self) -> None:
+        """An ExpStatSN has moved, or a connection is gone: responses behind a fence may go."""
+        if self.fences:
+            self.fences = [go for go in self.fences if not go()]
+            if not self.fences:
+                for connection in self.connections.values():
+                    connection.express = connection.expressible
+                self.deliver_deferred()
+
+    @property
+    def recoverable(self) -> bool:
+        """Tasks outlive their connection: ERL 2, and time to come back (13.16)."""
+        return self.parameters.error_recovery_level >= 2 and self.parameters.default_time2retain > 0
+
+    def allegiant(self, connection: FullFeaturePhase) -> list[ScsiCommand]:
+        """Unfinished commands of a connection."""
+        return [command for command in self.commands.values() if command.connection is connection]
+
+    def terminate(self, connection: FullFeaturePhase) -> None:
+        """The connection goes, the session may stay: its tasks end without a response (RFC 7143 7.5)."""
+        if self.port is None:
+            return
+        connection.grant_queue.clear()
+        connection.suspended = False
+        commands = self.allegiant(connection)
+        luns = {command.lun for command in commands}
+        for command in commands:
+            command.forget()
+        for cmd_sn in [sn for sn, (owner, _) in self.deferred.items() if owner is connection]:
+            self.deferred[cmd_sn] = None, None
+        if commands:
+            self.port.terminate([command.task for command in commands if not command.done], luns)
+        self.deliver_deferred()
+
+    def connection_failed(self, connection: FullFeaturePhase) -> None:
+        """A connection is gone without a logout: its tasks wait for another connection, or end with it."""
+        p = self.parameters
+        if self.recoverable:
+            self.suspend(connection)
+        else:
+            self.terminate(connection)
+        for other in self.connections.values():
+            if not other.closing:
+                other.async_message(AsyncEvent.CONNECTION_DROPPED, connection.cid, p.default_time2wait, p.default_time2retain)
+                other.wake()
+                break
+
+    def suspend(self, connection: FullFeaturePhase) -> LostConnection:
+        """Its tasks keep their state for Time2Wait and Time2Retain (clause 8.2: CLEANUP_WAIT)."""
+        connection.suspended = True
+        connection.grant_queue.clear()
+        for before in [each for each in self.lost.values() if each.connection.cid == connection.cid]:
+            self.settle(before)
+        lost = self.lost[connection] = LostConnection(connection, self.parameters)
+        while len(self.lost) > LOST_CONNECTIONS or sum(each.kept for each in self.lost.values()) > LOST_BYTES:
+            self.give_up(next(iter(self.lost)))
+        return lost
+
+    def remove_for_recovery(self, cid: int) -> bool:
+        """Logout with reason 2, or a login that takes the CID: its tasks may be reassigned now (11.14). False: no such CID."""
+        connection = self.connections.get(cid)
+        if connection is not None:
+            self.suspend(connection)
+        found = [lost for lost in self.lost.values() if lost.connection.cid == cid]
+        for lost in found:
+            lost.released = True
+            lost.deadline = None
+            self._discard(lost.connection)
+        return bool(found)
+
+    def _discard(self, connection: FullFeaturePhase) -> None:
+        """What is not acknowledged by ExpCmdSN comes again by another connection."""
+        for cmd_sn in [sn for sn, (owner, _) in self.deferred.items() if owner is connection]:
+            del self.deferred[cmd_sn]
+        for command in self.allegiant(connection):
+            if not command.submitted:
+                command.abandon()
+
+    def expire(self, now: float) -> None:
+        """Time2Wait and Time2Retain are over for some (transition M1)."""
+        for connection, lost in list(self.lost.items()):
+            if lost.expired(now):
+                self.give_up(connection)
+
+    def give_up(self, connection: FullFeaturePhase) -> None:
+        """Nobody has reassigned its tasks in time: they end."""
+        self.lost.pop(connection, None)
+        connection.unacknowledged = None
+        self.terminate(connection)
+
+    def find_unacknowledged(self, itt: int) -> ScsiCommand | None:
+        """A command whose status may not have arrived, of any connection there is or was."""
+        for connection in (*self.lost, *self.connections.values()):
+            kept = connection.unacknowledged
+            if kept is not None and itt in kept.by_itt:
+                return kept.by_itt[itt]
+        return None
+
+    def settle(self, lost: LostConnection) -> None:
+        """Forget a lost connection that has no tasks any more."""
+        kept = lost.connection.unacknowledged
+        if not (kept and kept.by_itt) and not self.allegiant(lost.connection):
+            self.lost.pop(lost.connection, None)
 
     # TransportServices
     def receive_data_out(self, task: Task) -> None:
@@ -162,11 +330,29 @@ class Session:
 
     def send_command_complete(self, task: Task) -> None:
         """The core is done with the command."""
+        if task.status is Status.TASK_ABORTED and self.parameters.task_reporting == "FastAbort":
+            self.announce_termination(task.context)
         task.context.complete()
 
     def task_aborted(self, task: Task) -> None:
         """The command is gone without a response."""
-        task.context.abandon()
+        command: ScsiCommand = task.context
+        if self.parameters.task_reporting == "FastAbort":
+            self.announce_termination(command)
+        command.abandon()
+
+    def announce_termination(self, command: ScsiCommand) -> None:
+        """FastAbort: whoever may still send data for the command is told to stop (RFC 7143 4.2.3.4, 11.9.1).
+
+        Once a logical unit and connection until that is acknowledged, and never where the function itself came by.
+        """
+        connection = command.connection
+        if connection.closing or connection is self.issuing:
+            return
+        if command.lun not in connection.terminations:
+            connection.terminations[command.lun] = connection.stat_sn
+            connection.async_message(AsyncEvent.TASK_TERMINATION, lun=command.lun)
+            connection.wake()
 
     def task_management_executed(self, request: TaskManagementRequest) -> None:
         """The core has carried out a task management function."""

@@ -1,0 +1,94 @@
+"""What the full feature phase suite is run against, and its first moves."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.pdu_initiator import INITIATOR, Connection, Session
+from support.pdus import DATA_IN, Pdu
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.pdu_wires import Target
+
+SANS_IO, TCM_RUN, LIO = "sans-io", "tcm-run", "lio"
+DUTS = [
+    pytest.param("asyncio", SANS_IO, id="asyncio"),
+    pytest.param("trio", SANS_IO, id="trio"),
+    pytest.param("asyncio", TCM_RUN, id="tcm-run", marks=pytest.mark.interop),
+    pytest.param("asyncio", LIO, id="lio", marks=[pytest.mark.interop, pytest.mark.guest]),
+]
+"""The real target without sockets, ``tcm-run`` over TCP, and LIO in a guest: each test against each of them."""
+
+OURS = DUTS[:-1]
+"""Without LIO: its kernel does not survive all that is done to a target."""
+SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
+"""Data-Out only for R2T."""
+
+
+@dataclass
+class DeviceUnderTest:
+    """A target, and the sessions that a test opens with it."""
+
+    target: Target
+    kind: str
+    resident: Callable[[], int] | None = None
+    """Bytes of memory of the target's process, if it has one of its own that we can see."""
+    sessions: list[Session] = field(default_factory=list)
+
+    def session(
+        self,
+        *,
+        name: str = INITIATOR,
+        discovery: bool = False,
+        portal: int = 0,
+        target_name: str | None = None,
+        **keys: str | None,
+    ) -> Session:
+        """Not yet logged in."""
+        session = Session(self.target, keys, name, discovery=discovery, portal=portal, target_name=target_name)
+        self.sessions.append(session)
+        return session
+
+    async def connect(self, *, settle: bool = True, **how: Any) -> Connection:
+        """A session with one connection, as the procedures of the suite begin."""
+        connection = await self.session(**how).connect(0)
+        if settle and not how.get("discovery"):
+            await connection.settle()
+        return connection
+
+    async def pair(self, **how: Any) -> tuple[Connection, Connection]:
+        """A session with two connections, CID 0 and 1, both of them used."""
+        session = self.session(**how)
+        first = await session.connect(0)
+        second = await session.connect(1)
+        for connection in (first, second):
+            await connection.settle()
+        return first, second
+
+    async def aclose(self) -> None:
+        for session in self.sessions:
+            with suppress(Exception):
+                await session.leave()
+
+
+def segments(answers: list[Pdu]) -> list[int]:
+    """DataSegmentLength of every Data-In."""
+    return [len(pdu.data) for pdu in answers if pdu.opcode == DATA_IN]
+
+
+def same_but(again: Pdu, first: Pdu, *ranges: tuple[int, int]) -> bool:
+    """Whether a PDU is a replica of another, apart from these bytes of the header."""
+    a, b = bytearray(again.bhs), bytearray(first.bhs)
+    for start, end in ranges:
+        a[start:end] = b[start:end]
+    return (a, again.data) == (b, first.data)
+
+
+CURRENT = (28, 36)
+"""ExpCmdSN and MaxCmdSN: a replica has the current ones (clause 11.16)."""
+STAT_SN = (24, 28)

@@ -1,0 +1,489 @@
+"""What the initiator does with a real target, story by story: ours in the tests, LIO's in a guest.
+
+As a program: ``python -m support.initiator_stories [--only REGEX] URL`` tells them all and prints how each ended. The logical unit
+is written to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import anyio
+from tcm_iscsi.initiator import (
+    Credentials,
+    Faults,
+    InitiatorSession,
+    LoginFailed,
+    Options,
+    Recovery,
+    RequestFailed,
+    ScsiTask,
+    connect,
+    discover,
+    parse_url,
+    read_16,
+    write_16,
+)
+from tcm_iscsi.protocol.pdu import OPCODE_MASK, Opcode, SnackType
+
+DIGESTS = {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
+QUICK = Recovery(progress_timeout=0.3, connection_timeout=4.0)
+BLOCK = 512
+
+
+def options(level: int = 0, *, recovery: Recovery = QUICK, **keys: str) -> Options:
+    return Options(keys={"ErrorRecoveryLevel": str(level), **keys}, recovery=recovery)
+
+
+@dataclass
+class Watch:
+    """Counts PDUs, and remembers SNACKs and task management."""
+
+    counts: dict[tuple[str, int], int] = field(default_factory=dict)
+    snacks: list[tuple[int, int, int]] = field(default_factory=list)
+    """Type, BegRun, RunLength."""
+    functions: list[int] = field(default_factory=list)
+    rejects: list[int] = field(default_factory=list)
+
+    def __call__(self, _connection: Any, direction: str, bhs: bytes, _data: bytes) -> None:
+        opcode = bhs[0] & OPCODE_MASK
+        self.counts[direction, opcode] = self.counts.get((direction, opcode), 0) + 1
+        if opcode == Opcode.SNACK_REQUEST:
+            self.snacks.append((bhs[1] & 15, int.from_bytes(bhs[40:44], "big"), int.from_bytes(bhs[44:48], "big")))
+        elif opcode == Opcode.TASK_MANAGEMENT_REQUEST:
+            self.functions.append(bhs[1] & 0x7F)
+        elif opcode == Opcode.REJECT:
+            self.rejects.append(bhs[2])
+
+    def on_session(self, core: Any) -> None:
+        core.observer = self
+
+
+class Once:
+    """Does a fault to the ``nth`` PDU with an opcode (and flags) in one direction, once."""
+
+    def __init__(self, fault: str, direction: str, opcode: Opcode, *, nth: int = 1, times: int = 1, flags: int = 0) -> None:
+        self.fault, self.direction, self.opcode, self.nth, self.flags = fault, direction, opcode, nth, flags
+        self.times = times
+        self.seen = self.done = 0
+
+    def __call__(self, direction: str, bhs: bytes, _number: int) -> str | None:
+        if direction != self.direction or bhs[0] & OPCODE_MASK != self.opcode or bhs[1] & self.flags != self.flags:
+            return None
+        self.seen += 1
+        if self.seen >= self.nth and self.done < self.times:
+            self.done += 1
+            return self.fault
+        return None
+
+
+async def churn(
+    session: InitiatorSession,
+    *,
+    commands: int = 200,
+    depth: int = 16,
+    seed: int = 1,
+    sizes: tuple[int, ...] = (1, 8, 64, 300),
+    seconds: float | None = None,
+    again: bool = False,
+) -> int:
+    """Write, read back and compare, ``depth`` at a time, each in a place of its own; how many were done.
+
+    :param again: a request that fails without a status is done again (ERL 0 and 1: the session came back).
+    """
+    chance = random.Random(seed)
+    end = time.monotonic() + seconds if seconds is not None else None
+    done = 0
+    room = max(sizes)
+
+    async def worker(number: int) -> None:
+        nonlocal done
+        lba = number * room
+        while (end is None and done < commands) or (end is not None and time.monotonic() < end):
+            blocks = chance.choice(sizes)
+            data = chance.randbytes(blocks * BLOCK)
+            at = lba + chance.randrange(room - blocks + 1)
+            for _ in range(50):
+                try:
+                    await session.write(at, data)
+                    back = await session.read(at, blocks)
+                    break
+                except RequestFailed:
+                    if not again:
+                        raise
+            else:
+                raise AssertionError("fifty sessions were not enough")
+            assert back == data, f"{blocks} blocks at {at}: {first_difference(back, data)}"
+            done += 2
+
+    async with anyio.create_task_group() as group:
+        for number in range(depth):
+            group.start_soon(worker, number)
+    return done
+
+
+def first_difference(a: bytes, b: bytes) -> str:
+    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return f"lengths {len(a)} and {len(b)}, first difference at byte {at}"
+
+
+# stories: each takes the URL
+
+
+async def discovery(url: str) -> None:
+    found = await discover(url)
+    assert parse_url(url).target in found, found
+    one = await discover(url, name=parse_url(url).target)
+    assert list(one) == [parse_url(url).target], one
+
+
+KEYS = (
+    {"InitialR2T": "Yes", "ImmediateData": "No", "MaxBurstLength": "512", "MaxRecvDataSegmentLength": "512"},
+    {"InitialR2T": "No", "ImmediateData": "No", "FirstBurstLength": "4096", "MaxBurstLength": "8192"},
+    {"InitialR2T": "Yes", "ImmediateData": "Yes", "MaxOutstandingR2T": "1", "MaxBurstLength": "65536"},
+    {"InitialR2T": "No", "MaxBurstLength": "16777215", "FirstBurstLength": "16777215"},
+    {"MaxRecvDataSegmentLength": "16777215", **DIGESTS},
+    {"HeaderDigest": "CRC32C,None", "DataDigest": "None,CRC32C"},
+    {"DataPDUInOrder": "No", "DataSequenceInOrder": "No"},
+    {"DefaultTime2Wait": "3600", "DefaultTime2Retain": "0"},
+    {"X-org.example.strange": "1", "MaxOutstandingR2T": "65535"},
+)
+"""Values at both ends of what may be offered."""
+
+
+async def keys(url: str, number: int) -> None:
+    async with connect(url, options(**KEYS[number])) as session:
+        await churn(session, commands=24, depth=4, sizes=(1, 9, 130))
+
+
+async def load(url: str, level: int = 0, connections: int = 1, **offer: str) -> None:
+    async with connect(url, options(level, **offer), connections=connections) as session:
+        assert session.core.error_recovery_level == level
+        assert len(session.core.connections) == connections
+        await churn(session, commands=300, depth=24)
+        assert session.core.snacks == 0
+
+
+async def pings(url: str) -> None:
+    async with connect(url, options(2)) as session:
+        for data in (b"", b"x", bytes(range(256)) * 4):
+            assert await session.ping(data) == data
+            assert await session.ping(data, immediate=False) == data
+
+
+async def task_management(url: str) -> None:
+    async with connect(url, options(1)) as session:
+        await session.test_unit_ready()
+        assert await session.task_management(5) == 0
+        assert await session.task_management(2) in (0, 5)
+        missing = ScsiTask(bytes(6))
+        missing.itt = 0x7FFFFFF0
+        assert await session.task_management(1, task=missing) in (0, 1)
+        await churn(session, commands=20, depth=4)
+
+
+async def residuals(url: str) -> None:
+    async with connect(url, options(1)) as session:
+        await session.test_unit_ready()
+        result = await session.execute(bytes((0x12, 0, 0, 0, 36, 0)), read_length=200)
+        assert result.good and result.underflow and len(result.data) + result.residual == 200, result
+        result = await session.execute(read_16(0, 2), read_length=512)
+        assert result.overflow and result.residual == 512, result
+        result = await session.execute(read_16(1 << 40, 1), read_length=512)
+        assert result.status == 2 and result.asc == (0x21, 0), result
+
+
+async def one_loss(
+    url: str, once: Callable[[], Once], *, level: int = 1, connections: int = 1, snack: int | None = None, **offer: str
+) -> None:
+    """One PDU meets with an accident in the middle of a load, and nobody but the wire notices."""
+    rule = once()
+    watch = Watch()
+    faults = Faults(choose=rule)
+    keys = {**DIGESTS, "MaxRecvDataSegmentLength": "8192", **offer}
+    async with connect(
+        url,
+        options(level, **keys),
+        connections=connections,
+        faults=faults,
+        chance=random.Random(1),
+        on_session=watch.on_session,
+    ) as session:
+        done = await churn(session, commands=160, depth=8)
+        assert done >= 160
+        core = session.core
+        assert core.ended is None
+        assert rule.done == rule.times, f"only {rule.done} of {rule.times} accidents: {rule.seen} PDUs"
+        if snack is not None:
+            assert any(kind == snack for kind, _, _ in watch.snacks), watch.snacks
+        if level < 2:
+            assert session.recoveries == 0, "a connection was lost over it"
+
+
+def loss_stories() -> dict[str, Callable[[str], Awaitable[None]]]:
+    stories: dict[str, Callable[[str], Awaitable[None]]] = {}
+
+    def add(name: str, fault: str, direction: str, opcode: Opcode, snack: int | None = None, **more: Any) -> None:
+        rule = {key: more.pop(key) for key in ("nth", "times", "flags") if key in more}
+        stories[name] = partial(one_loss, once=partial(Once, fault, direction, opcode, **rule), snack=snack, **more)
+
+    data, status = SnackType.DATA_OR_R2T, SnackType.STATUS
+    many = {"nth": 5, "times": 6}
+    r2t = {"InitialR2T": "Yes", "ImmediateData": "No", "MaxBurstLength": "16384", "FirstBurstLength": "8192"}
+    add("ERL 1: a Data-In PDU is lost", "drop", "in", Opcode.DATA_IN, data, nth=20)
+    add("ERL 1: Data-In PDUs are lost", "drop", "in", Opcode.DATA_IN, data, nth=20, times=5)
+    add("ERL 1: data digest errors in Data-In", "corrupt_data", "in", Opcode.DATA_IN, data, **many)
+    add("ERL 1: header digest errors in Data-In", "corrupt_header", "in", Opcode.DATA_IN, None, nth=7)
+    add("ERL 1: a SCSI Response is lost", "drop", "in", Opcode.SCSI_RESPONSE, status, nth=9)
+    add("ERL 1: SCSI Responses are lost", "drop", "in", Opcode.SCSI_RESPONSE, status, **many)
+    add("ERL 1: a header digest error in a SCSI Response", "corrupt_header", "in", Opcode.SCSI_RESPONSE, status, nth=9)
+    add("ERL 1: a command is lost", "drop", "out", Opcode.SCSI_COMMAND, None, nth=9)
+    add("ERL 1: commands are lost", "drop", "out", Opcode.SCSI_COMMAND, None, **many)
+    add("ERL 1: header digest error in a command", "corrupt_header", "out", Opcode.SCSI_COMMAND, None, nth=9)
+    add("ERL 1: data digest error in immediate data", "corrupt_data", "out", Opcode.SCSI_COMMAND, None, nth=4)
+    add("ERL 1: a solicited Data-Out PDU is lost", "drop", "out", Opcode.DATA_OUT, None, nth=9, **r2t)
+    add("ERL 1: data digest error in solicited Data-Out", "corrupt_data", "out", Opcode.DATA_OUT, None, nth=9, **r2t)
+    add("ERL 1: header digest error in solicited Data-Out", "corrupt_header", "out", Opcode.DATA_OUT, None, nth=9, **r2t)
+    add("ERL 1: an unsolicited Data-Out PDU is lost", "drop", "out", Opcode.DATA_OUT, None, nth=3, ImmediateData="No")
+    add("ERL 1: an R2T is lost", "drop", "in", Opcode.R2T, None, nth=5, **r2t)
+    add("ERL 1: an R2T is lost, 8 outstanding", "drop", "in", Opcode.R2T, None, nth=5, **{**r2t, "MaxOutstandingR2T": "8"})
+    add("ERL 1: Data-In PDUs come twice", "duplicate", "in", Opcode.DATA_IN, None, **many)
+    add("ERL 1: responses come twice", "duplicate", "in", Opcode.SCSI_RESPONSE, None, **many)
+    add("ERL 1: commands go twice", "duplicate", "out", Opcode.SCSI_COMMAND, None, **many)
+    add("ERL 1: Data-Out PDUs go twice", "duplicate", "out", Opcode.DATA_OUT, None, **many, **r2t)
+    for direction, opcode in (
+        ("in", Opcode.DATA_IN),
+        ("in", Opcode.SCSI_RESPONSE),
+        ("in", Opcode.R2T),
+        ("out", Opcode.SCSI_COMMAND),
+        ("out", Opcode.DATA_OUT),
+    ):
+        name = opcode.name.replace("_", " ")
+        for connections in (1, 4):
+            add(
+                f"ERL 2: cut at {name} ({direction}), {connections} connections",
+                "cut",
+                direction,
+                opcode,
+                None,
+                nth=13,
+                times=2,
+                level=2,
+                connections=connections,
+                **(r2t if opcode in (Opcode.R2T, Opcode.DATA_OUT) else {}),
+            )
+    return stories
+
+
+async def connections_come_and_go(url: str, level: int = 0) -> None:
+    async with connect(url, options(level), connections=3) as session:
+        await churn(session, commands=40)
+        added = await session.add_connection()
+        assert sorted(session.core.connections) == [0, 1, 2, added]
+        await churn(session, commands=40)
+        assert await session.remove_connection(1) == 0
+        assert await session.remove_connection(2, via=0) == 0
+        assert sorted(session.core.connections) == [0, added]
+        await churn(session, commands=40)
+
+
+async def reinstatement(url: str) -> None:
+    """A login with the CID of a connection that is up: clause 6.3.4."""
+    async with connect(url, options(2), connections=2) as session:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(churn, session, commands=300))
+            for _ in range(3):
+                await anyio.sleep(0.1)
+                await session.add_connection(cid=1)
+        assert sorted(session.core.connections) == [0, 1]
+
+
+async def recovery_logout(url: str) -> None:
+    """Logout for recovery on another connection, then TASK REASSIGN there: clauses 11.14 and 7.2.2."""
+    async with connect(
+        url, options(2, recovery=Recovery(progress_timeout=0.3, connection_timeout=4, by_logout=True)), connections=3
+    ) as session:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(churn, session, commands=400))
+            for _ in range(3):
+                await anyio.sleep(0.3)
+                victim = next(cid for cid in session.core.connections if cid)
+                session.wires[victim].end_now()
+        await session.ping()
+
+
+async def reassign_reads(url: str) -> None:
+    """Many large reads and writes are outstanding when the only connection is cut; each ends well, once."""
+    watch = Watch()
+    recovery = Recovery(progress_timeout=0.5, connection_timeout=4)
+    async with connect(
+        url,
+        options(2, recovery=recovery, MaxRecvDataSegmentLength="8192", MaxBurstLength="65536"),
+        on_session=watch.on_session,
+    ) as session:
+        data = random.Random(3).randbytes(1024 * BLOCK)
+        await session.write(0, data)
+        results: dict[int, bytes] = {}
+
+        async def read(number: int) -> None:
+            results[number] = await session.read(number * 8, 512)
+
+        async with anyio.create_task_group() as group:
+            for number in range(16):
+                group.start_soon(read, number)
+            await anyio.sleep(0.02)
+            session.wires[0].end_now()
+        for number, back in results.items():
+            assert back == data[number * 8 * BLOCK :][: 512 * BLOCK], first_difference(back, data[number * 8 * BLOCK :])
+        assert session.recoveries == 1
+        assert 8 in watch.functions, "no TASK REASSIGN was needed: the cut came too late"
+
+
+async def r_data_snack(url: str) -> None:
+    """MaxRecvDataSegmentLength shrinks, then Data-In is lost: R-Data SNACK (clause 11.16.3)."""
+    watch = Watch()
+    rule = Once("none", "in", Opcode.DATA_IN)
+    async with connect(
+        url,
+        options(1, MaxRecvDataSegmentLength="65536", MaxBurstLength="65536"),
+        faults=Faults(choose=rule),
+        chance=random.Random(1),
+        on_session=watch.on_session,
+    ) as session:
+        data = random.Random(3).randbytes(256 * BLOCK)
+        await session.write(0, data)
+        task = ScsiTask(read_16(0, 256), 0, read_length=256 * BLOCK)
+        rule.fault, rule.done = "drop", 0
+        event = anyio.Event()
+        task.done = lambda _: event.set()
+        session.core.automatic = False
+        session.submit(task)
+        await session.ping()
+        await session.declare_max_recv(8192, cid=0)
+        session.core.automatic = True
+        with anyio.fail_after(20):
+            await event.wait()
+        assert any(kind == SnackType.R_DATA for kind, _, _ in watch.snacks), watch.snacks
+        if task.error is not None:
+            raise task.error
+        assert bytes(task.buffer) == data, first_difference(bytes(task.buffer), data)
+
+
+async def data_acknowledgement(url: str) -> None:
+    """The A bit is answered with DataACK where the target sets it."""
+    watch = Watch()
+    keys = {"MaxRecvDataSegmentLength": "4096", "MaxBurstLength": "16384"}
+    async with connect(url, options(1, **keys), on_session=watch.on_session) as session:
+        await churn(session, commands=20, depth=2, sizes=(300,))
+        assert not watch.rejects, watch.rejects
+
+
+async def negotiation_in_full_feature_phase(url: str) -> None:
+    async with connect(url, options(1), connections=1) as session:
+        await session.declare_max_recv(4096, cid=0)
+        await churn(session, commands=20, depth=2)
+        await session.declare_max_recv(1 << 20, cid=0)
+        await churn(session, commands=20, depth=2)
+
+
+async def session_comes_back(url: str, level: int = 0) -> None:
+    """Below level 2 a lost connection ends the session; session recovery brings a new one."""
+    recovery = Recovery(progress_timeout=0.3, connection_timeout=3, session_recovery=True)
+    async with connect(url, options(level, recovery=recovery), connections=2) as session:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(churn, session, commands=300, again=True))
+            for _ in range(2):
+                await anyio.sleep(0.2)
+                next(iter(session.wires.values())).end_now()
+        assert session.recoveries >= 1
+
+
+async def storm(url: str, seconds: float = 20.0, chance: float = 0.01, level: int = 2, connections: int = 4) -> dict[str, int]:
+    """Every PDU dropped, corrupted, delayed, or its connection cut, each with this chance."""
+    retries = Recovery(progress_timeout=0.3, connection_timeout=4.0, session_recovery=level < 2)
+    faults = Faults.all(chance, delay_seconds=0.02)
+    async with connect(
+        url,
+        options(level, recovery=retries, MaxRecvDataSegmentLength="16384", MaxBurstLength="65536", **DIGESTS),
+        connections=connections,
+        faults=faults,
+        chance=random.Random(7),
+    ) as session:
+        done = await churn(session, seconds=seconds, depth=32, again=level < 2)
+        for wire in session.wires.values():
+            for name, count in wire.faults.done.items() if wire.faults is not None else ():
+                session.fault_counts[name] = session.fault_counts.get(name, 0) + count
+        assert done > 0
+        print(f"    {done} commands, {session.recoveries} connections recovered, {session.fault_counts}", flush=True)
+        return session.fault_counts
+
+
+STORIES: dict[str, Callable[[str], Awaitable[Any]]] = {
+    "discovery": discovery,
+    **{f"keys {number}": partial(keys, number=number) for number in range(len(KEYS))},
+    "pings": pings,
+    "task management": task_management,
+    "residuals": residuals,
+    **{
+        f"load at ERL {level}, {n} connections": partial(load, level=level, connections=n)
+        for level in (0, 1, 2)
+        for n in (1, 4)
+    },
+    "load with digests at ERL 2": partial(load, level=2, **DIGESTS),
+    "connections come and go": connections_come_and_go,
+    "connections come and go, ERL 2": partial(connections_come_and_go, level=2),
+    "negotiation in full feature phase": negotiation_in_full_feature_phase,
+    "DataACK": data_acknowledgement,
+    "ERL 0: the session comes back": session_comes_back,
+    "ERL 1: the session comes back": partial(session_comes_back, level=1),
+    **loss_stories(),
+    "ERL 2: reinstatement": reinstatement,
+    "ERL 2: reassignment of reads": reassign_reads,
+    "ERL 2: recovery logout": recovery_logout,
+    "ERL 1: R-Data SNACK": r_data_snack,
+    "storm at ERL 1": partial(storm, level=1, seconds=10, connections=1),
+    "storm": storm,
+}
+
+
+async def tell(url: str, only: str, limit: float) -> int:
+    failed = 0
+    for name, story in STORIES.items():
+        if not re.search(only, name):
+            continue
+        began = time.monotonic()
+        try:
+            with anyio.fail_after(limit):
+                await story(url)
+            print(f"ok      {time.monotonic() - began:6.2f} s  {name}", flush=True)
+        except Exception as e:
+            failed += 1
+            text = "".join(traceback.format_exception(e))
+            last = [line for line in text.splitlines() if line.strip()][-1].strip(" |")
+            print(f"FAILED  {time.monotonic() - began:6.2f} s  {name}: {last}", flush=True)
+            print(text, file=sys.stderr, flush=True)
+    return failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="")
+    parser.add_argument("--limit", type=float, default=60, help="seconds for a story")
+    parser.add_argument("url")
+    given = parser.parse_args()
+    sys.exit(1 if anyio.run(tell, given.url, given.only, given.limit) else 0)
+
+
+if __name__ == "__main__":
+    main()
+
+_ = (Credentials, LoginFailed, write_16)
