@@ -39,6 +39,7 @@ from support.pdus import (
     write10,
 )
 from support.scsi import pattern
+
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", OURS, indirect=["dut"])]
 
 BYSTANDER = "iqn.2025-01.test.ffp:bystander"

@@ -99,6 +99,8 @@ class PortalBinding:
     port: int
     """0 until bound, if any free port will do."""
     groups: list[TargetPortalGroup] = field(default_factory=list)
+    tls: bool = False
+    """It takes nothing but TLS."""
 
 
 class Port:
@@ -260,7 +262,7 @@ class Policy:
 
     def records(self, initiator_name: str) -> list[TargetRecord]:
         """What SendTargets tells whoever came in here."""
-        return self.registry.records(initiator_name, self.arrival.peer)
+        return self.registry.records(initiator_name, self.arrival.peer, tls=self.binding.tls)
 
 
 def as_credentials(auth: Authentication, *, required: bool = True) -> Credentials:
@@ -448,8 +450,11 @@ class Registry:
         if self.on_error is not None:
             self.on_error(where, error)
 
-    def records(self, initiator_name: str, peer: str = "") -> list[TargetRecord]:
-        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``."""
+    def records(self, initiator_name: str, peer: str = "", *, tls: bool = False) -> list[TargetRecord]:
+        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``.
+
+        :param tls: the initiator came through TLS: portals of the other kind are none that it can use.
+        """
         found = []
         machine = self.machine_addresses()
         for target in self.targets:
@@ -457,7 +462,7 @@ class Registry:
                 PortalRecord(address, binding.port, group.tag)
                 for binding in self.bindings
                 for group in binding.groups
-                if group.target is target and visible(group, initiator_name, peer)
+                if group.target is target and binding.tls == tls and visible(group, initiator_name, peer)
                 for address in (binding.address, *shown_for(binding, self.bindings, machine))
             ]
             if portals:
