@@ -107,6 +107,7 @@ class Connection:
         """Header digest errors in a row."""
         self.status_asked = login.exp_stat_sn
         """StatSN below which everything that is missing has been asked for."""
+        self.status_asked_at = session.now
         self._rest = bytearray()
 
     def __str__(self) -> str:
@@ -269,6 +270,7 @@ class Connection:
             msg = f"Data-In beyond the {task.read_length} bytes that were asked for"
             raise ConnectionFailed(msg)
         task.buffer[offset : offset + length] = data
+        task.retries = 0
         task.received += length
         if self.session.error_recovery_level:
             task.lengths[data_sn] = length
@@ -354,6 +356,7 @@ class Connection:
         elif session.error_recovery_level and task.numbers.receive(r2t_sn) and task.numbers.ahead:
             session.recovery.data_missing(self, task, r2t_sn)
         task.served.add((r2t_sn, ttt))
+        task.retries = 0
         self.send_data_out(task, ttt, offset, length)
 
     # SCSI: what goes out

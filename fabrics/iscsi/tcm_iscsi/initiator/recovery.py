@@ -107,6 +107,7 @@ class ErrorRecovery:
             if above is not None and (above - beg_run) & SERIAL_BITS < HALF:
                 skip = min((above - beg_run) & SERIAL_BITS, length)
             if skip < length:
+                connection.status_asked_at = self.session.now
                 first = beg_run + skip & SERIAL_BITS
                 connection.snack(SnackType.STATUS, RESERVED_TAG, first, length - skip)
                 connection.status_asked = first + length - skip & SERIAL_BITS
@@ -171,7 +172,7 @@ class ErrorRecovery:
                     return
         if session.error_recovery_level:
             runs = connection.statuses.missing()
-            if runs and now - connection.last_received >= limit / 2:
+            if runs and now - connection.status_asked_at >= limit:
                 connection.status_asked = connection.statuses.expected
                 self.ask_status(connection, runs)
         if wants_ping or (connection.ping is None and now - connection.last_received >= options.connection_timeout / 2):
@@ -204,6 +205,8 @@ class ErrorRecovery:
                 and request.cmd_sn == session.exp_cmd_sn
                 and 0 < request.order < ping.order
                 and not request.queued
+                # the target may only be busy: not more often than this
+                and session.now - request.progress >= self.options.progress_timeout
             ):
                 if self._tried(request, connection):
                     self.retry(request)
