@@ -249,11 +249,9 @@ def loss_stories() -> dict[str, Callable[[str], Awaitable[None]]]:
     add("ERL 1: a header digest error in a SCSI Response", "corrupt_header", "in", Opcode.SCSI_RESPONSE, status, nth=9)
     add("ERL 1: a command is lost", "drop", "out", Opcode.SCSI_COMMAND, None, nth=9)
     add("ERL 1: commands are lost", "drop", "out", Opcode.SCSI_COMMAND, None, **many)
-    add("LIO, ERL 1: header digest error in a command", "corrupt_header", "out", Opcode.SCSI_COMMAND, None, nth=9)
     add("ERL 1: data digest error in immediate data", "corrupt_data", "out", Opcode.SCSI_COMMAND, None, nth=4)
     add("ERL 1: a solicited Data-Out PDU is lost", "drop", "out", Opcode.DATA_OUT, None, nth=9, **r2t)
     add("ERL 1: data digest error in solicited Data-Out", "corrupt_data", "out", Opcode.DATA_OUT, None, nth=9, **r2t)
-    add("LIO, ERL 1: header digest error in solicited Data-Out", "corrupt_header", "out", Opcode.DATA_OUT, None, nth=9, **r2t)
     add("ERL 1: an unsolicited Data-Out PDU is lost", "drop", "out", Opcode.DATA_OUT, None, nth=3, ImmediateData="No")
     add("ERL 1: an R2T is lost", "drop", "in", Opcode.R2T, None, nth=5, **r2t)
     add("ERL 1: an R2T is lost, 8 outstanding", "drop", "in", Opcode.R2T, None, nth=5, **{**r2t, "MaxOutstandingR2T": "8"})
@@ -261,7 +259,7 @@ def loss_stories() -> dict[str, Callable[[str], Awaitable[None]]]:
     add("ERL 1: responses come twice", "duplicate", "in", Opcode.SCSI_RESPONSE, None, **many)
     add("ERL 1: commands go twice", "duplicate", "out", Opcode.SCSI_COMMAND, None, **many)
     add("ERL 1: Data-Out PDUs go twice", "duplicate", "out", Opcode.DATA_OUT, None, **many, **r2t)
-    # a target may drop the connection over it (RFC 7143 7.8): ours does, LIO trusts the lengths
+    # a target may drop the connection over it (RFC 7143 7.8): both do
     for opcode in (Opcode.SCSI_COMMAND, Opcode.DATA_OUT):
         name = opcode.name.replace("_", " ")
         more = r2t if opcode == Opcode.DATA_OUT else {}
