@@ -29,7 +29,7 @@ LEVEL_1 = {"ErrorRecoveryLevel": "1"}
 async def told_or_dropped(c: Connection, itt: int, sense: tuple[int, int, int]) -> None:
     """The command ended in CHECK CONDITION with that sense data, or the target has left; a Reject or a request to log out may
     come first."""
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     statuses = [pdu for pdu in answers if pdu.ends_command]
     assert {pdu.opcode for pdu in answers} <= {REJECT, ASYNC, SCSI_RESPONSE}, answers
     if statuses:

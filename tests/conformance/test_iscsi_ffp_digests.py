@@ -61,7 +61,7 @@ async def test_18_2_2_data_digest_error_of_data_out(dut: DeviceUnderTest, level:
     command, r2t = await c.start_write(1024)
     broken = replace(c.data_out(command.itt, r2t.ttt, 0, data[:512], final=False), break_data_digest=True)
     await c.send(broken)
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     assert [(pdu.opcode, pdu.response) for pdu in answers][:1] == [(REJECT, DATA_DIGEST_ERROR)]
     assert answers[0].data[:48] == broken.header
     assert not [pdu for pdu in answers if pdu.ends_command]

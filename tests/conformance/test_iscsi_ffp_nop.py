@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.ffp import DUTS, LIO, SOLICITED, DeviceUnderTest
+from support.ffp import DUTS, PINGED, SANS_IO, SOLICITED, DeviceUnderTest
 from support.pdus import GOOD, NO_TAG, NOP_IN, R2T, TEST_UNIT_READY, Pdu, write10
 from support.scsi import pattern
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", DUTS, indirect=["dut"])]
-
-PINGED = "iqn.2025-01.test.ffp:pinged"
-"""Some targets ping this initiator earlier than others."""
 
 
 @pytest.mark.parametrize(
@@ -46,7 +43,7 @@ async def test_15_2_ping_of_the_target(dut: DeviceUnderTest) -> None:
     """Test 15.2, clause 11.19: ITT reserved, a TTT, no data, StatSN not advanced; the answer takes no CmdSN and has no answer."""
     c = await dut.connect(name=PINGED)
     c.answering = False
-    await dut.target.elapse(16 if dut.kind != LIO else 1)
+    await dut.target.elapse(16 if dut.kind == SANS_IO else 1)
     ping = await c.next(20)
     assert (ping.opcode, ping.itt, ping.data) == (NOP_IN, NO_TAG, b"")
     assert ping.ttt != NO_TAG

@@ -65,7 +65,7 @@ async def unexpected(dut: DeviceUnderTest, final: bool, **keys: str) -> None:
     c = await dut.connect(**keys)
     command = c.command(write10(0, 2), write=1024, data=b"x" * 1024, final=final)
     await c.send(command)
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     statuses = [pdu for pdu in answers if pdu.ends_command]
     if statuses:
         assert [(pdu.itt, pdu.status, pdu.sense) for pdu in statuses] == [(command.itt, CHECK_CONDITION, (0xB, 0x0C, 0x0C))]
@@ -111,7 +111,7 @@ async def test_16_3_6_incorrect_amount_of_data(dut: DeviceUnderTest) -> None:
     c = await dut.connect(InitialR2T="No", ImmediateData="No", DataSequenceInOrder="Yes")
     command = c.command(write10(0, 2), write=1024, final=False)
     await c.send(command, c.data_out(command.itt, NO_TAG, 0, b"x" * 512))
-    statuses = [pdu for pdu in await c.quiet() if pdu.ends_command]
+    statuses = [pdu for pdu in await c.quiet(1) if pdu.ends_command]
     if statuses or not c.ended:
         assert [(pdu.status, pdu.sense) for pdu in statuses] == [(CHECK_CONDITION, (0xB, 0x0C, 0x0D))]
     assert await keeper.contents(0, 2) == pattern(1024, 7)

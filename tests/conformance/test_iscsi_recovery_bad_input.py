@@ -86,7 +86,7 @@ def bounded(dut: DeviceUnderTest, limit: int = BOUND) -> Iterator[None]:
 async def rejected(c: Connection, pdu: Request, *reasons: int) -> Pdu:
     """A Reject with the header, and nothing else; the connection goes on."""
     await c.send(pdu)
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     assert [each.opcode for each in answers] == [REJECT], answers
     assert answers[0].data[:48] == pdu.header
     assert answers[0].response in (reasons or (answers[0].response,))
@@ -180,7 +180,7 @@ async def test_snack_data_ack_of_a_forged_tag(dut: DeviceUnderTest, ttt: int) ->
         await rejected(c, c.snack(SNACK_DATA_ACK, 2, 0, ttt=ttt))
         c.answering = True
         await c.send(c.snack(SNACK_DATA_R2T, 0, 0, itt=itt))
-        assert [pdu.data_sn for pdu in await c.quiet() if pdu.opcode == DATA_IN] == [pdu.data_sn for pdu in data]
+        assert [pdu.data_sn for pdu in await c.quiet(len(data)) if pdu.opcode == DATA_IN] == [pdu.data_sn for pdu in data]
 
 
 @pytest.mark.parametrize("tag", [0, NO_TAG])
@@ -207,7 +207,8 @@ async def test_snack_floods(dut: DeviceUnderTest) -> None:
         with bounded(dut):
             for _ in range(20):
                 await c.send(*[c.snack(SNACK_DATA_R2T, 0, 0, itt=itt) for _ in range(64)])
-                count = sum(len(pdu.data) for pdu in await c.quiet() if pdu.opcode == DATA_IN)
+                answers = await c.quiet(64 * len(data))
+                count = sum(len(pdu.data) for pdu in answers if pdu.opcode == DATA_IN)
                 assert count == 64 * sum(len(pdu.data) for pdu in data)
         assert await c.is_open()
 
@@ -371,8 +372,8 @@ async def test_data_out_floods(dut: DeviceUnderTest) -> None:
     async with bystander(dut):
         c = await dut.connect(**LEVEL_1)
         with bounded(dut):
-            for n in range(100):
-                await c.send(*[c.data_out(0x9000 + n, 0x77, 0, b"x" * 8192, data_sn=k, final=False) for k in range(8)])
+            for n in range(10):
+                await c.send(*[c.data_out(0x9000 + n, 0x77, 0, b"x" * 8192, data_sn=k, final=False) for k in range(100)])
                 answers = await c.quiet()
                 assert {pdu.opcode for pdu in answers} <= {REJECT}
                 if c.ended:
@@ -576,7 +577,7 @@ async def test_exp_stat_sn_jumps(dut: DeviceUnderTest, jump: int) -> None:
         assert [(pdu.opcode, pdu.stat_sn) for pdu in answers] in ([(NOP_IN, expected)], [(REJECT, expected)], [])
         itt, data = await unacknowledged_read(c)
         await c.send(c.snack(SNACK_DATA_R2T, 0, 0, itt=itt))
-        again = [pdu for pdu in await c.quiet() if pdu.opcode == DATA_IN]
+        again = [pdu for pdu in await c.quiet(len(data)) if pdu.opcode == DATA_IN]
         assert [pdu.data for pdu in again if pdu.data] == [pdu.data for pdu in data]
 
 
@@ -586,7 +587,7 @@ async def test_exp_stat_sn_jumps(dut: DeviceUnderTest, jump: int) -> None:
 async def immediate_flood(c: Connection, pdus: list[Request], kinds: set[int]) -> list[Pdu]:
     """All of it at once; each is answered by one of these, or the connection ends."""
     await c.send(*pdus)
-    answers = await c.quiet()
+    answers = await c.quiet(len(pdus))
     assert {pdu.opcode for pdu in answers} <= kinds | {REJECT}, {pdu.opcode for pdu in answers}
     if not c.ended:
         assert len(answers) >= len(pdus)

@@ -399,12 +399,12 @@ class Connection:
         finally:
             self.aside.extendleft(reversed(skipped))
 
-    async def quiet(self) -> list[Pdu]:
-        """Everything that comes until nothing more does."""
+    async def quiet(self, expecting: int = 0) -> list[Pdu]:
+        """Everything that comes until nothing more does; for that many PDUs it waits longer."""
         found: list[Pdu] = []
         try:
             while True:
-                found.append(await self.next(self.session.target.silence))
+                found.append(await self.next(None if len(found) < expecting else self.session.target.silence))
         except (Silence, Closed):
             return found
 
