@@ -1,4 +1,5 @@
-"""Targets over TCP for the full feature phase suite: tcm-run, and LIO in a guest. Both serve what tests/guest/lio.guest describes."""
+"""Targets over TCP for the full feature phase suite: tcm-run, and LIO in a guest. Both serve what tests/guest/lio.guest
+describes."""
 
 from __future__ import annotations
 
