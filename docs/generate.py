@@ -6,8 +6,10 @@ and constants, so that the two cannot disagree; ``tests/docs/test_generated.py``
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import errno
+import functools
 import importlib
 import inspect
 import re
@@ -293,7 +295,9 @@ def negotiation_table() -> list[str]:
     for key in keys.KEYS:
         if keys.Sender.INITIATOR not in key.senders or key.name == "SendTargets":
             continue
-        legal = LEGAL.get(key.kind) or ("RFC3720" if key.name == "TaskReporting" else "None" if key.kind is keys.Kind.LIST else "")
+        legal = LEGAL.get(key.kind) or (
+            "RFC3720" if key.name == "TaskReporting" else "None" if key.kind is keys.Kind.LIST else ""
+        )
         legal = legal or (str(key.maximum) if key.kind is keys.Kind.NUMBER else "Normal")
         illegal = ILLEGAL.get(key.kind, str(key.maximum + 1))
         stage = min(key.stages, key=list(keys.Stage).index)
@@ -309,6 +313,44 @@ def negotiation_table() -> list[str]:
         )
     heads = ("key", "illegal value", "security stage", "operational stage", "full feature phase")
     return table((*heads, "on a connection that joins a session", "in a discovery session"), rows)
+
+
+EFFECTS = "tests/iscsi/test_attribute_effects.py"
+
+
+@functools.cache
+def iscsi_tests() -> tuple[tuple[str, str, str], ...]:
+    """File, name and source of each test function of the iSCSI fabric; those of :data:`EFFECTS` first."""
+    found = []
+    files = [*(ROOT / "tests/iscsi").glob("test_*.py"), *(ROOT / "tests/conformance").glob("test_iscsi*.py")]
+    files = [path for path in files if path.name not in ("test_attributes.py", "test_keys.py")]  # ranges, not effects
+    for path in sorted(files, key=lambda path: (not path.match(EFFECTS), path)):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                whole = [*(ast.get_source_segment(source, each) or "" for each in node.decorator_list)]
+                whole.append(ast.get_source_segment(source, node) or "")
+                found.append((path.relative_to(ROOT).as_posix(), node.name, "\n".join(whole)))
+    return tuple(found)
+
+
+def attribute_test(name: str, family: str) -> str:
+    """The test that shows what an attribute does: by its name, else the first that writes the attribute's."""
+    word = re.compile(rf"\b{name}\b")
+    own = [(file, test) for file, test, _ in iscsi_tests() if file == EFFECTS and test == f"test_{family}_{name}"]
+    same = [
+        (file, test)
+        for file, test, source in iscsi_tests()
+        if word.search(source) and (file != EFFECTS or test.startswith(f"test_{family}_"))
+    ]
+    return next((f"`{file}` `{test}`" for file, test in own + same), "")
+
+
+def attribute_rows(cls: type[Any], family: str) -> list[str]:
+    """Attributes of a portal group or a node ACL, or parameters: what each does, and the test that shows it."""
+    rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in described_fields(cls)[2:]]
+    tests = [attribute_test(each.name, family) for each in dataclasses.fields(cls)]
+    return table(("name", "default", "what it does", "test"), [(*row, test) for row, test in zip(rows, tests, strict=True)])
 
 
 # limits

@@ -65,10 +65,10 @@ def closes(sock: socket.socket, within: float) -> bool:
 
 
 def test_half_open_connections(daemon: Daemon) -> None:
-    """A thousand connections that never say anything, and logins that stop midway, end at the login timeout (15 s)."""
+    """Hundreds of connections that never say anything, and logins that stop midway, end at the login timeout (15 s)."""
     descriptors = daemon.file_descriptors()
     with Watch(daemon, growth=64 * MIB, latency=3.0):
-        silent = [dial(daemon) for _ in range(1000)]
+        silent = [dial(daemon) for _ in range(900)]
         cut_short = [dial(daemon) for _ in range(20)]
         stalled = [Initiator(daemon.url.host, daemon.url.port) for _ in range(20)]
         begin = time.monotonic()
@@ -84,6 +84,25 @@ def test_half_open_connections(daemon: Daemon) -> None:
         left = [sock for sock in everybody if not closes(sock, max(0.05, begin + LOGIN_TIMEOUT + 5 - time.monotonic()))]
         assert not left, f"{len(left)} of {len(everybody)} stalled connections still open after {LOGIN_TIMEOUT + 5} s"
         for sock in everybody:
+            sock.close()
+        time.sleep(0.5)
+    assert daemon.file_descriptors() <= descriptors + 4
+
+
+def test_login_flood(daemon: Daemon) -> None:
+    """Three thousand connections at once that do not log in: the oldest give way, and whoever logs in gets in at once."""
+    descriptors = daemon.file_descriptors()
+    with Watch(daemon, growth=64 * MIB, latency=3.0):
+        flood = []
+        for _ in range(3):
+            flood += [dial(daemon) for _ in range(1000)]
+            begin = time.monotonic()
+            with connect(daemon.url) as newcomer:
+                assert newcomer.read(0, 1).status == 0
+            assert time.monotonic() - begin < 5
+        assert closes(flood[0], 1.0)
+        assert daemon.file_descriptors() <= descriptors + 1024 + 10
+        for sock in flood:
             sock.close()
         time.sleep(0.5)
     assert daemon.file_descriptors() <= descriptors + 4

@@ -541,6 +541,22 @@ def test_stop_without_a_connection(wanted: Registration | None) -> None:
     assert pair.client.state is State.LEFT
 
 
+def test_stop_between_two_connections() -> None:
+    """One more is tried, at once; a server that is away is not waited for."""
+    pair = registered()
+    pair.client.disconnected(pair.now)
+    pair.client.stop(pair.now)
+    assert pair.client.state is State.DOWN
+    assert pair.client.retry_at == pair.now
+    assert pair.connect() == [DEREG]
+    assert pair.client.state is State.LEFT
+    pair = registered()
+    pair.client.disconnected(pair.now)
+    pair.client.stop(pair.now)
+    pair.client.disconnected(pair.now)
+    assert pair.client.state is State.LEFT
+
+
 def test_stop_when_the_server_refuses_or_is_gone() -> None:
     pair = registered()
     pair.server.refuse[DEREG] = [Status.SOURCE_UNAUTHORIZED]
@@ -549,6 +565,8 @@ def test_stop_when_the_server_refuses_or_is_gone() -> None:
     assert pair.client.state is State.LEFT
     pair = registered()
     pair.client.stop(pair.now)
+    pair.client.disconnected(pair.now)
+    assert (pair.client.state, pair.client.retry_at) == (State.DOWN, pair.now)
     pair.client.disconnected(pair.now)
     assert pair.client.state is State.LEFT
 

@@ -25,6 +25,8 @@ PACKAGES = {
     "e2fsck": "e2fsprogs",
     "cpio": "cpio",
     "mount": "mount",
+    "isnsd": "open-isns-server",
+    "isnsadm": "open-isns-utils",
 }
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 

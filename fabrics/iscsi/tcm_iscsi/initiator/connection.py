@@ -427,7 +427,8 @@ class Connection:
         self, kind: SnackType, itt: int, beg_run: int, run_length: int, *, ttt: int = RESERVED_TAG, lun: bytes = LUN_NONE
     ) -> None:
         """SNACK Request (clause 11.16); ``ttt`` is the SNACK Tag of an R-Data SNACK."""
-        self.session.snacks += 1
+        if kind != SnackType.DATA_ACK:
+            self.session.snacks += 1
         self.emit(SNACK_REQUEST.pack(0x10, FINAL | kind, 0, lun, itt, ttt, self.statuses.expected, beg_run, run_length))
 
     # everything else that comes in

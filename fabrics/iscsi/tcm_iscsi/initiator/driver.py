@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
     from tcm_iscsi.initiator.faults import Chance, Faults
     from tcm_iscsi.initiator.session import Session
+    from tcm_iscsi.initiator.wire import Wire
     from tcm_iscsi.protocol.text import Pair
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
+LINGER = 0.5
+"""Seconds that the target has to close a connection after its Logout Response."""
 
 
 class InitiatorSession(Transport, Commands):
@@ -92,12 +95,15 @@ class InitiatorSession(Transport, Commands):
             answers.append(request)
             done.set()
 
+        wire = self.wires.get(cid)
         self.core.now = self.clock()
         self.core.close_connection(cid, reason, via=self.core.connections[via] if via is not None else None, done=take)
         self._flush_soon()
         await done.wait()
         if answers[0].error is not None:
             raise answers[0].error
+        if wire is not None:
+            await self._until(lambda: wire.closed)
         return answers[0]
 
     async def logout(self, patience: float = 5.0) -> None:
@@ -108,6 +114,11 @@ class InitiatorSession(Transport, Commands):
         self._closing = True
         with anyio.move_on_after(patience):
             await self._until(lambda: self.core.ended is not None or not self.core.scsi_tasks())
+            # one by one, the last one with the session: LIO is known to trip when it has to close several at once
+            for cid in sorted(self.core.connections)[1:]:
+                if cid in self.core.connections:
+                    with suppress(RequestFailed):
+                        await self.remove_connection(cid)
         if self.core.ended is None:
             done = anyio.Event()
             self.core.now = self.clock()
@@ -247,7 +258,8 @@ class InitiatorSession(Transport, Commands):
             self.portals.pop(event.cid, None)
             wire = self.wires.get(event.cid)
             if wire is not None:
-                wire.end_now()
+                wire.lingering = True
+                self._group.start_soon(self._linger, wire)
         elif isinstance(event, SessionEnded):
             for wire in list(self.wires.values()):
                 wire.end_now()
@@ -260,6 +272,11 @@ class InitiatorSession(Transport, Commands):
         happened.set()
         if self.on_event is not None:
             self.on_event(event)
+
+    async def _linger(self, wire: Wire) -> None:
+        """The target closes a connection that is logged out; if it does not, we do."""
+        await anyio.sleep(LINGER)
+        wire.end_now()
 
     async def _bring_back(self, event: ConnectionLost, core: Session) -> None:
         """Reinstate a lost connection (level 2)."""

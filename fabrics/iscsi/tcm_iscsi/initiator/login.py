@@ -263,6 +263,7 @@ class Login:
         if not bhs.tsih:
             raise LoginFailed("the target gave the session no TSIH")
         self._finished = True
+        self.offers.settle()
         self._event = LoggedIn(
             tsih=bhs.tsih,
             cid=self.cid,

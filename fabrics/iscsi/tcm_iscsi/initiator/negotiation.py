@@ -26,6 +26,9 @@ LEGAL: dict[Result, Callable[[Any, Any], bool]] = {
 }
 """Whether an answer can follow from what we offered, whatever the target's own value is."""
 
+DECIDES = {Result.AND: False, Result.OR: True}
+"""The Boolean offer that decides the result alone."""
+
 
 @dataclass(slots=True, kw_only=True)
 class ConnectionParameters:
@@ -140,6 +143,14 @@ class Offers:
             return REJECT
         self.active[key.name] = result
         return key.format(result)
+
+    def settle(self) -> None:
+        """The login is over. A Boolean whose result our offer has decided needs no answer (clause 6.2.2)."""
+        for name in self.awaited & BY_NAME.keys():
+            key = BY_NAME[name]
+            decides = DECIDES.get(key.result)
+            if decides is not None and key.parse(self.offered[name]) is decides:
+                self.active[name] = decides
 
     def session_parameters(self, joined: SessionParameters | None) -> SessionParameters:
         """The session's active values: negotiated here, or those of the session that the connection joined."""

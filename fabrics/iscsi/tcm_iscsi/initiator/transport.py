@@ -181,7 +181,7 @@ class Transport(ABC):
         turns = 0
         reason = "the target closed the connection"
         try:
-            while not connection.dead:
+            while not connection.dead or wire.lingering:
                 try:
                     count = wire.receive()
                 except BlockingIOError:

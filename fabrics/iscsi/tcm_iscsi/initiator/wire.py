@@ -66,6 +66,8 @@ class Wire:
         self.blocked = False
         """A writer waits for the socket to take more."""
         self.closed = False
+        self.lingering = False
+        """Logged out: only the target's close is waited for."""
         self.buffer = bytearray(0)
         self.view = memoryview(self.buffer)
         self.off = self.end = 0

@@ -362,7 +362,8 @@ class FullFeaturePhase:
     def sequenced_command(self, buf: bytearray, view: memoryview, off: int, ahs_length: int, data: memoryview) -> None:
         """A SCSI Command on the general path: in CmdSN order, or kept until its turn."""
         cmd_sn, exp_stat_sn = CMD_SN(buf, off)
-        self.acknowledge(exp_stat_sn)
+        if exp_stat_sn != self.exp_stat_sn:
+            self.acknowledge(exp_stat_sn)
         session = self.session
         bhs = bytes(view[off : off + 48])
         if bhs[0] & 0x40:
@@ -508,7 +509,8 @@ class FullFeaturePhase:
 
     def acknowledge(self, exp_stat_sn: int) -> None:
         """The initiator has every status before ``exp_stat_sn`` (RFC 7143 4.2.2.2); one beyond what was sent says nothing."""
-        if not serial_less(self.exp_stat_sn, exp_stat_sn) or serial_less(self.stat_sn, exp_stat_sn):
+        before = self.exp_stat_sn
+        if (exp_stat_sn - before) & SERIAL_BITS > (self.stat_sn - before) & SERIAL_BITS:
             return
         self.exp_stat_sn = exp_stat_sn
         kept = self.unacknowledged
@@ -516,7 +518,8 @@ class FullFeaturePhase:
             kept.acknowledge(exp_stat_sn)
         if self.terminations:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
-        self.session.acknowledged()
+        if self.session.fences:
+            self.session.acknowledged()
 
     def insist_on_acknowledgement(self) -> None:
         """Requests that do not wait for room have responses too: beyond a bound the connection counts as failed (4.2.2.2)."""

@@ -85,7 +85,9 @@ class Unacknowledged:
             return None
         old = self.responses[at]
         assert command.data_in is not None
-        self.responses[at] = new = old._replace(bhs=command.response(old.stat_sn, len(command.data_in.pdus)))
+        self.responses[at] = new = old._replace(
+            bhs=command.response(old.stat_sn, len(command.data_in.pdus), sum(map(len, old.data)))
+        )
         return new
 
     def data_acknowledged(self, command: ScsiCommand, data_sn: int) -> None:

@@ -1,0 +1,5 @@
+"""``python -m tcm_iscsi.initiator``."""
+
+from tcm_iscsi.initiator.cli import main
+
+main()
