@@ -86,7 +86,7 @@ async def dut(request: pytest.FixtureRequest) -> AsyncIterator[DeviceUnderTest]:
             device = DeviceUnderTest(await stack.enter_async_context(sans_io_target()), request.param)
         else:
             served: Served = request.getfixturevalue("tcm_run_target" if request.param == TCM_RUN else "lio_target")
-            target = TcpTarget(served.ports, served.names)
+            target = TcpTarget(served.ports, served.names, silence=served.silence)
             stack.push_async_callback(target.aclose)
             device = DeviceUnderTest(target, request.param, served.resident)
         stack.push_async_callback(device.aclose)

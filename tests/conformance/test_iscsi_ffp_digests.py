@@ -17,7 +17,8 @@ LEVELS = pytest.mark.parametrize("level", ["0", "1", "2"])
 
 @LEVELS
 async def test_18_1_1_header_digest_error(dut: DeviceUnderTest, level: str) -> None:
-    """Test 18.1.1, clause 7.8: a PDU without its header digest is not carried out; the target discards it or drops the connection."""
+    """Test 18.1.1, clause 7.8: a PDU without its header digest is not carried out; the target discards it or drops the
+    connection."""
     keeper = await dut.connect()
     await keeper.write(pattern(512, 7))
     c = await dut.connect(**IMMEDIATE_DATA, HeaderDigest="CRC32C,None", ErrorRecoveryLevel=level)
@@ -30,8 +31,8 @@ async def test_18_1_1_header_digest_error(dut: DeviceUnderTest, level: str) -> N
 
 @LEVELS
 async def test_18_2_1_data_digest_error_of_a_command(dut: DeviceUnderTest, level: str) -> None:
-    """Test 18.2.1, clause 7.8: Reject, data digest error, and no R2T; the next command is carried out if the connection lives, which
-    above ErrorRecoveryLevel 0 it does."""
+    """Test 18.2.1, clause 7.8: Reject, data digest error, and no R2T; the next command is carried out if the connection lives,
+    which above ErrorRecoveryLevel 0 it does."""
     keeper = await dut.connect()
     await keeper.write(pattern(512, 7))
     c = await dut.connect(**IMMEDIATE_DATA, DataDigest="CRC32C,None", ErrorRecoveryLevel=level)
@@ -61,7 +62,7 @@ async def test_18_2_2_data_digest_error_of_data_out(dut: DeviceUnderTest, level:
     command, r2t = await c.start_write(1024)
     broken = replace(c.data_out(command.itt, r2t.ttt, 0, data[:512], final=False), break_data_digest=True)
     await c.send(broken)
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     assert [(pdu.opcode, pdu.response) for pdu in answers][:1] == [(REJECT, DATA_DIGEST_ERROR)]
     assert answers[0].data[:48] == broken.header
     assert not [pdu for pdu in answers if pdu.ends_command]

@@ -24,6 +24,8 @@ DUTS = [
 ]
 """The real target without sockets, ``tcm-run`` over TCP, and LIO in a guest: each test against each of them."""
 
+PINGED = "iqn.2025-01.test.ffp:pinged"
+"""An initiator that targets over TCP ping after three seconds, not after fifteen."""
 OURS = DUTS[:-1]
 """Without LIO: its kernel does not survive all that is done to a target."""
 SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}

@@ -353,17 +353,17 @@ class Connection:
         del buffer[:end]
         return pdu
 
-    async def next(self, timeout: float | None = None) -> Pdu:
+    async def next(self, seconds: float | None = None) -> Pdu:
         """The next PDU. Raises :class:`Silence` or :class:`Closed`."""
         while True:
-            pdu = self.aside.popleft() if self.aside else await self.arrival(timeout)
+            pdu = self.aside.popleft() if self.aside else await self.arrival(seconds)
             if not (self.answering and pdu.target_ping):
                 return pdu
 
-    async def arrival(self, timeout: float | None = None) -> Pdu:
+    async def arrival(self, seconds: float | None = None) -> Pdu:
         """As :meth:`next`, of what has yet to be read; does what it asks for at once."""
         while (pdu := self._parse()) is None:
-            data = await self.wire.receive(self.session.target.patience if timeout is None else timeout)
+            data = await self.wire.receive(self.session.target.patience if seconds is None else seconds)
             if data is None:
                 raise Silence
             if not data:
@@ -399,21 +399,21 @@ class Connection:
         finally:
             self.aside.extendleft(reversed(skipped))
 
-    async def quiet(self) -> list[Pdu]:
-        """Everything that comes until nothing more does."""
+    async def quiet(self, expecting: int = 0) -> list[Pdu]:
+        """Everything that comes until nothing more does; for that many PDUs it waits longer."""
         found: list[Pdu] = []
         try:
             while True:
-                found.append(await self.next(self.session.target.silence))
+                found.append(await self.next(None if len(found) < expecting else self.session.target.silence))
         except (Silence, Closed):
             return found
 
-    async def closed(self, timeout: float | None = None) -> list[Pdu]:
+    async def closed(self, seconds: float | None = None) -> list[Pdu]:
         """Everything that comes until the target closes the connection, which it must."""
         found: list[Pdu] = []
         try:
             while True:
-                found.append(await self.next(timeout))
+                found.append(await self.next(seconds))
         except Closed:
             return found
         except Silence:
