@@ -320,6 +320,11 @@ BAD = [
         "'y' is no condition, or the second of its kind; write ",
     ),
     ("targets/0/tpgs/0/tcm_acl_attributes", {"nopin_timeout": 1}, "tcm_acl_attributes: nopin_timeout=1: write 0 (never) or a"),
+    (
+        "targets/0/tpgs/1",
+        {"tag": 2, "portals": [{"ip_address": "127.0.0.1", "port": 3260}]},
+        "targets[0].tpgs[1].portals: portal 127.0.0.1:3260 is already at targets[0].tpgs[0].portals; write another one",
+    ),
     (f"{ACL}/chap_userid", "alice", "tpgs[0].node_acls[0]: CHAP user 'alice' has no secret; give one"),
     (f"{ACL}/chap_password", "only a password", "tpgs[0].node_acls[0]: a CHAP secret without a user"),
     (f"{ACL}/attributes", {"nopin_timeout": 1}, "node_acls[0].attributes: nopin_timeout=1: write 0 (never) or"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from tcm_iscsi.sessions import PortalBinding, Registry
+    from tcm_iscsi.tls import TlsFront
 
 log = logging.getLogger("tcm.iscsi")
 
@@ -64,6 +65,8 @@ class Server:
         self.accepting: anyio.CancelScope | None = None
         self.left: anyio.Event | None = None
         """Set when a connection has ended, while draining."""
+        self.tls: TlsFront | None = None
+        """Serves the portals that want TLS."""
         self.group: TaskGroup
 
     def bind(self, binding: PortalBinding) -> None:
@@ -126,7 +129,10 @@ class Server:
                 log.warning("accept: %s", e.strerror)
                 await anyio.sleep(0.1)
                 continue
-            self.group.start_soon(self.serve, sock, binding)
+            if binding.tls and self.tls is not None:
+                self.group.start_soon(self.tls.serve, sock, binding)
+            else:
+                self.group.start_soon(self.serve, sock, binding)
 
     async def tick(self) -> None:
         """Look at every connection's timers."""
@@ -143,14 +149,20 @@ class Server:
                     link.fail(str(e))
             self.registry.handle_timer(now)
 
-    async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
-        """One connection, from accept to close."""
+    async def serve(
+        self, sock: socket.socket, binding: PortalBinding, addresses: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None
+    ) -> None:
+        """One connection, from accept to close.
+
+        :param addresses: ours and the peer's, if the socket is one of a pair and does not know them.
+        """
         link = Link(self, sock)
         self.links.add(link)
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            local, peer = sock.getsockname(), sock.getpeername()
+            if addresses is None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            local, peer = addresses or (sock.getsockname(), sock.getpeername())
             link.connection = connection = Connection(
                 self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
             )
