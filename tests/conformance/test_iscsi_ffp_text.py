@@ -29,6 +29,7 @@ async def targets(c: Connection, value: str) -> list[tuple[str, str]]:
     text = answer.data
     while not answer.final:
         answer = await c.ask(c.text(itt=request.itt, ttt=answer.ttt))
+        assert answer.data
         text += answer.data
     assert fields(answer) == (TEXT_RESPONSE, request.itt, True, False)
     return Pdu(answer.bhs, text).keys()

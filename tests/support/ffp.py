@@ -20,14 +20,10 @@ DUTS = [
     pytest.param("asyncio", SANS_IO, id="asyncio"),
     pytest.param("trio", SANS_IO, id="trio"),
     pytest.param("asyncio", TCM_RUN, id="tcm-run", marks=pytest.mark.interop),
-    pytest.param("asyncio", LIO, id="lio", marks=[pytest.mark.interop, pytest.mark.guest]),
 ]
-"""The real target without sockets, ``tcm-run`` over TCP, and LIO in a guest: each test against each of them."""
-
+"""The real target without sockets, and ``tcm-run`` over TCP. Against LIO see tests/guest/test_lio_full_feature_phase.py."""
 PINGED = "iqn.2025-01.test.ffp:pinged"
 """An initiator that targets over TCP ping after three seconds, not after fifteen."""
-OURS = DUTS[:-1]
-"""Without LIO: its kernel does not survive all that is done to a target."""
 SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
 """Data-Out only for R2T."""
 

@@ -5,3 +5,5 @@ Each of these tests must fail against LIO, so that a kernel that does otherwise 
 
 DIFFERENCES: dict[str, str] = {}
 """By test function, or function[id] if only that one differs: what LIO does."""
+HARMFUL: frozenset[str] = frozenset()
+"""Those that are not repeated, since they damage the guest's kernel."""

@@ -193,7 +193,7 @@ class Connection:
         leading = session.tsih == 0
         offered = {**KEYS, **session.keys, **keys}
         if session.discovery:
-            offered = {"HeaderDigest": "None", "DataDigest": "None", **session.keys, **keys}
+            offered = {key: KEYS[key] for key in CONNECTION_KEYS} | session.keys | keys
         elif not leading:
             offered = {key: value for key, value in offered.items() if key in CONNECTION_KEYS}
         answer = await self.login_exchange(self.login_request(0, 1, self.identification()))
