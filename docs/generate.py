@@ -38,6 +38,7 @@ from tcm.target.task_management import TaskManagementFunction
 
 sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
 import conformance_table
+import ffp_table
 import iscsi_tables
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ PAGES = (
     "docs/conformance.md",
     "docs/conformance-tests.md",
     "docs/iscsi-attributes.md",
+    "docs/iscsi-ffp.md",
     "docs/limits.md",
     "docs/negotiation.md",
     "docs/reservations.md",
@@ -484,6 +486,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "commands": commands,
     "pages": pages,
     "tests": lambda: list(conformance_table.tests_page()),
+    "ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), ffp_table.table()),
 }
 
 
