@@ -6,10 +6,8 @@ and constants, so that the two cannot disagree; ``tests/docs/test_generated.py``
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import errno
-import functools
 import importlib
 import inspect
 import re
@@ -19,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_backstores.null import NullBackstore
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
-from tcm_iscsi.protocol import keys, login
-from tcm_iscsi.protocol.negotiation import IRRELEVANT, REJECT, NegotiationError, Negotiator
+from tcm_iscsi.protocol import login
 from tcm_iscsi.protocol.pdu import LoginStage
 
 from tcm import hookspecs
@@ -41,6 +38,8 @@ from tcm.target.task_management import TaskManagementFunction
 
 sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
 import conformance_table
+import ffp_table
+import iscsi_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,6 +50,7 @@ PAGES = (
     "docs/conformance.md",
     "docs/conformance-tests.md",
     "docs/iscsi-attributes.md",
+    "docs/iscsi-ffp.md",
     "docs/limits.md",
     "docs/negotiation.md",
     "docs/reservations.md",
@@ -238,119 +238,11 @@ def task_states() -> list[str]:
     return [*lines, "    COMPLETED --> [*]", "    ABORTED --> [*]", "```"]
 
 
-def key_table() -> list[str]:
-    """One row a text key: what it is."""
-
-    def text(value: Any, key: keys.Key) -> str:
-        return "" if value is None else key.format(value)
-
-    values = {
-        keys.Kind.NUMBER: lambda key: f"{key.minimum} to {key.maximum}",
-        keys.Kind.RANGE: lambda key: f"{key.minimum} to {key.maximum}, low~high",
-        keys.Kind.BOOLEAN: lambda _: "Yes, No",
-        keys.Kind.LIST: lambda key: "a list of " + ", ".join(key.values),
-        keys.Kind.NAME: lambda _: "an iSCSI name",
-        keys.Kind.TEXT: lambda key: ", ".join(key.values) or "text, at most 255 bytes",
-    }
-    rows = [
-        (
-            key.name,
-            key.clause,
-            key.kind.value,
-            values[key.kind](key),
-            text(key.default, key),
-            text(key.ours, key),
-            key.result.value,
-            key.scope.value,
-            key.use.value,
-            str(key.senders.name).lower(),
-        )
-        for key in keys.KEYS
-    ]
-    heads = ("key", "clause", "format", "legal values", "default", "ours", "result", "scope", "use", "sent by")
-    return table(heads, rows)
-
-
-LEGAL = {keys.Kind.BOOLEAN: "No", keys.Kind.RANGE: "2048~4096", keys.Kind.NAME: "iqn.2003-01.org.example:x"}
-ILLEGAL = {keys.Kind.BOOLEAN: "Perhaps", keys.Kind.RANGE: "2~1", keys.Kind.LIST: "None,,None", keys.Kind.TEXT: "\t"}
-
-
-def answered(key: keys.Key, value: str, stage: keys.Stage, **how: Any) -> str:
-    """What the negotiator makes of a pair."""
-    try:
-        answers = dict(Negotiator(**how).receive([(key.name, value)], stage))
-    except NegotiationError as error:
-        if stage is keys.Stage.FULL_FEATURE:
-            return f"Reject PDU, {error.reject_reason:02x}h"
-        return "login ends"
-    answer = answers.get(key.name)
-    if answer in (REJECT, IRRELEVANT):
-        return answer
-    return "taken" if answer is None else "answered"
-
-
-def negotiation_table() -> list[str]:
-    """One row a text key that initiators send: the negotiator is asked what becomes of it."""
-    rows = []
-    for key in keys.KEYS:
-        if keys.Sender.INITIATOR not in key.senders or key.name == "SendTargets":
-            continue
-        legal = LEGAL.get(key.kind) or (
-            "RFC3720" if key.name == "TaskReporting" else "None" if key.kind is keys.Kind.LIST else ""
-        )
-        legal = legal or (str(key.maximum) if key.kind is keys.Kind.NUMBER else "Normal")
-        illegal = ILLEGAL.get(key.kind, str(key.maximum + 1))
-        stage = min(key.stages, key=list(keys.Stage).index)
-        checked = "login ends" if key.identifies else answered(key, illegal, stage)
-        rows.append(
-            (
-                key.name,
-                *("login ends" if key.kind is keys.Kind.TEXT or key.identifies else checked,),
-                *(answered(key, legal, each) for each in keys.Stage),
-                answered(key, legal, stage, leading=False) if not key.identifies else "taken",
-                answered(key, legal, stage, discovery=True),
-            )
-        )
-    heads = ("key", "illegal value", "security stage", "operational stage", "full feature phase")
-    return table((*heads, "on a connection that joins a session", "in a discovery session"), rows)
-
-
-EFFECTS = "tests/iscsi/test_attribute_effects.py"
-
-
-@functools.cache
-def iscsi_tests() -> tuple[tuple[str, str, str], ...]:
-    """File, name and source of each test function of the iSCSI fabric; those of :data:`EFFECTS` first."""
-    found = []
-    files = [*(ROOT / "tests/iscsi").glob("test_*.py"), *(ROOT / "tests/conformance").glob("test_iscsi*.py")]
-    files = [path for path in files if path.name not in ("test_attributes.py", "test_keys.py")]  # ranges, not effects
-    for path in sorted(files, key=lambda path: (not path.match(EFFECTS), path)):
-        source = path.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                whole = [*(ast.get_source_segment(source, each) or "" for each in node.decorator_list)]
-                whole.append(ast.get_source_segment(source, node) or "")
-                found.append((path.relative_to(ROOT).as_posix(), node.name, "\n".join(whole)))
-    return tuple(found)
-
-
-def attribute_test(name: str, family: str) -> str:
-    """The test that shows what an attribute does: by its name, else the first that writes the attribute's."""
-    word = re.compile(rf"\b{name}\b")
-    own = [(file, test) for file, test, _ in iscsi_tests() if file == EFFECTS and test == f"test_{family}_{name}"]
-    same = [
-        (file, test)
-        for file, test, source in iscsi_tests()
-        if word.search(source) and (file != EFFECTS or test.startswith(f"test_{family}_"))
-    ]
-    return next((f"`{file}` `{test}`" for file, test in own + same), "")
-
-
-def attribute_rows(cls: type[Any], family: str) -> list[str]:
-    """Attributes of a portal group or a node ACL, or parameters: what each does, and the test that shows it."""
-    rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in described_fields(cls)[2:]]
-    tests = [attribute_test(each.name, family) for each in dataclasses.fields(cls)]
-    return table(("name", "default", "what it does", "test"), [(*row, test) for row, test in zip(rows, tests, strict=True)])
+def attributes(cls: type[Any], family: str) -> list[str]:
+    """Attributes or parameters of the iSCSI fabric: what each does, and the test that shows it."""
+    cells = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in described_fields(cls)[2:]]
+    tests = [iscsi_tables.attribute_test(each.name, family) for each in dataclasses.fields(cls)]
+    return table(("name", "default", "what it does", "test"), [(*row, test) for row, test in zip(cells, tests, strict=True)])
 
 
 # limits
@@ -361,6 +253,19 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm_iscsi.protocol.full_feature:HIGH_WATER", "bytes"),
     ("Data-Out asked for by R2T, of commands that have not ended, per connection",
      "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
+    ("Connections of a session, whatever MaxConnections allows; then the login is refused (0302h)",
+     "tcm_iscsi.sessions:CONNECTION_LIMIT", "count"),
+    ("ERL 1 and 2: responses and Data-In kept until acknowledged, per connection; then commands wait, and a NOP-In asks",
+     "tcm_iscsi.protocol.unacknowledged:KEPT_BYTES", "bytes"),
+    ("Likewise, the number of responses", "tcm_iscsi.protocol.unacknowledged:KEPT_RESPONSES", "count"),
+    ("ERL 2: connections of a session whose tasks wait for reassignment; the oldest gives way",
+     "tcm_iscsi.protocol.session:LOST_CONNECTIONS", "count"),
+    ("Responses and Data-In kept for them, per session; likewise", "tcm_iscsi.protocol.session:LOST_BYTES", "bytes"),
+    ("Sequences of a command that may end with Data-Out missing; then it fails (PROTOCOL SERVICE CRC ERROR)",
+     "tcm_iscsi.protocol.data_out:RECOVERY_LIMIT", "count"),
+    ("Seconds from a connection's failure or recovery logout until its tasks end: both of these together",
+     "tcm_iscsi.attributes:TpgParameters.DefaultTime2Wait", "seconds"),
+    ("", "tcm_iscsi.attributes:TpgParameters.DefaultTime2Retain", "seconds"),
     ("Receive buffer, one for all connections", "tcm_iscsi.server:RECEIVE_BUFFER", "bytes"),
     ("Memory that express reads fill, one for all connections; a peer that does not take its answers keeps one for itself",
      "tcm_iscsi.server:ARENA", "bytes"),
@@ -570,16 +475,17 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "login-states": login_states,
     "login-rules": login_rules,
     "task-states": task_states,
-    "keys": key_table,
-    "negotiation": negotiation_table,
-    "tpg-attributes": lambda: attribute_rows(TpgAttributes, "tpg"),
-    "acl-attributes": lambda: attribute_rows(AclAttributes, "acl"),
-    "tpg-parameters": lambda: attribute_rows(TpgParameters, "param"),
+    "keys": lambda: table(iscsi_tables.KEY_HEADS, iscsi_tables.key_rows()),
+    "negotiation": lambda: table(iscsi_tables.NEGOTIATION_HEADS, iscsi_tables.negotiation_rows()),
+    "tpg-attributes": lambda: attributes(TpgAttributes, "tpg"),
+    "acl-attributes": lambda: attributes(AclAttributes, "acl"),
+    "tpg-parameters": lambda: attributes(TpgParameters, "param"),
     "limits": limits,
     "sums": sums,
     "commands": commands,
     "pages": pages,
     "tests": lambda: list(conformance_table.tests_page()),
+    "ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), ffp_table.table()),
 }
 
 

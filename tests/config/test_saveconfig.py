@@ -173,6 +173,16 @@ def test_what_lio_lacks_of_a_fabric(tmp_path):
     assert (plain.dynamic_acl_attributes, plain.node_acls[0].parameters) == (None, None)
 
 
+def test_whom_an_allow_list_keeps_out_is_no_warning(tmp_path):
+    value = minimal(tmp_path)
+    group = value["targets"][0]["tpgs"][0]
+    group |= {"attributes": {"authentication": 0, "generate_node_acls": 1}}
+    group["portals"] = [{"ip_address": "0.0.0.0", "port": 3260}]
+    assert len(load_value(value, tmp_path).exposed()) == 1
+    group["tcm_attributes"] = {"allowed_addresses": ["10.0.0.0/8"]}
+    assert load_value(value, tmp_path).exposed() == []
+
+
 def test_null_clears_a_secret(tmp_path):
     """LIO's word for no user and no secret."""
     value = minimal(tmp_path)
@@ -320,6 +330,11 @@ BAD = [
         "'y' is no condition, or the second of its kind; write ",
     ),
     ("targets/0/tpgs/0/tcm_acl_attributes", {"nopin_timeout": 1}, "tcm_acl_attributes: nopin_timeout=1: write 0 (never) or a"),
+    (
+        "targets/0/tpgs/1",
+        {"tag": 2, "portals": [{"ip_address": "127.0.0.1", "port": 3260}]},
+        "targets[0].tpgs[1].portals: portal 127.0.0.1:3260 is already at targets[0].tpgs[0].portals; write another one",
+    ),
     (f"{ACL}/chap_userid", "alice", "tpgs[0].node_acls[0]: CHAP user 'alice' has no secret; give one"),
     (f"{ACL}/chap_password", "only a password", "tpgs[0].node_acls[0]: a CHAP secret without a user"),
     (f"{ACL}/attributes", {"nopin_timeout": 1}, "node_acls[0].attributes: nopin_timeout=1: write 0 (never) or"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.daemon import TARGET, Daemon, running
-from support.programs import program
+from support.programs import free_port, program
 from support.raw_iscsi import Initiator, LoginFailed, connect
 
 pytestmark = pytest.mark.interop
@@ -18,12 +18,6 @@ pytestmark = pytest.mark.interop
 LUN = ("--lun", "ramdisk:size=4M")
 MOVED, MOVED_FOR_GOOD, DENIED = (1, 1), (1, 2), (2, 2)
 LIBISCSI = "iqn.2007-10.com.github:sahlberg:libiscsi:iscsi-inq"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def ran(*command: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 import pytest
 from support.iscsi_site import apart, served
@@ -42,14 +44,12 @@ async def test_flood() -> None:
                 silent = [t.connect() for _ in range(8)]
                 with t.login() as another:
                     assert another.read(0, 1).status == session.read(0, 1).status == 0
-                for number, each in enumerate(silent):
-                    each.socket.settimeout(10 if number < 3 else 0.05)
-                    if number < 3:
-                        assert each.socket.recv(1) == b""
-                    elif number > 4:
-                        with pytest.raises(TimeoutError):
-                            each.socket.recv(1)
-                    each.close()
+                closed = 0
+                for each in silent:
+                    each.socket.settimeout(0.2)
+                    with each, suppress(TimeoutError):
+                        closed += each.socket.recv(1) == b""
+                assert closed in (3, 4)  # trio: one may have come later than the newcomer, who had logged in
 
         await apart(work)
         with anyio.fail_after(5):

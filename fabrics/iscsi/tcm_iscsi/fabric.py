@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -13,7 +13,7 @@ from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
 from tcm.plugin_types import option
 from tcm.target.device import Authentication
-from tcm_iscsi.addresses import parse_portal, parse_server
+from tcm_iscsi.addresses import machine_addresses, parse_portal, parse_server
 from tcm_iscsi.isns_client import IsnsService
 from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
@@ -43,6 +43,10 @@ class IscsiOptions:
 
     poll: int = option(
         "microseconds to keep polling a connection after its last PDU before sleeping; 0 sleeps at once and saves CPU", 200
+    )
+    wildcard: Literal["reached", "all"] = option(
+        "what discovery shows for a wildcard portal: where the initiator reached us, or all of the machine's addresses",
+        "reached",
     )
     isns: str | None = option(
         f"iSNS server that is told of targets and portals: HOST or HOST:PORT, port {isns_pdu.DEFAULT_PORT} unless written", None
@@ -107,6 +111,8 @@ class IscsiFabric(Fabric):
         self._targets = targets
         on_error = next((target.unhandled_error for target in targets), None)
         self.registry = Registry(targets, options.discovery_auth, on_error)
+        if options.wildcard == "all":
+            self.registry.machine_addresses = machine_addresses
         self.server = Server(self.registry, poll=options.poll / 1e6)
         self._options = options
         context = _tls_context(options)

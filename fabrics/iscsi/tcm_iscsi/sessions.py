@@ -15,7 +15,9 @@ from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 from tcm.target.unit_attention import UnitAttention
 from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
+from tcm_iscsi.addresses import WILDCARDS
 from tcm_iscsi.attributes import AclAttributes
+from tcm_iscsi.isns_records import real_addresses
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
 from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
@@ -199,13 +201,12 @@ class Policy:
         group = target.handle
         acl = explicit_acl(group, identity.initiator_name)
         methods = parameters_of(group, identity.initiator_name).methods
-        required, auth = bool(group.attributes.authentication), group.authentication
+        required, auth = bool(group.attributes.authentication) or "None" not in methods, group.authentication
         if acl is not None:
             if acl.attributes is not None and acl.attributes.authentication >= 0:
                 required = bool(acl.attributes.authentication)
             if acl.authentication.userid:
                 auth = acl.authentication
-        required = required or "None" not in methods
         if required and not (auth.userid and "CHAP" in methods):
             missing = "userid is configured" if "CHAP" in methods else "CHAP is in the portal group's AuthMethod"
             raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"authentication is required but no {missing}")
@@ -299,6 +300,8 @@ class Registry:
         self.last_tsih = 0
         self.on_error = on_error
         self.refused: dict[LoginStatus, int] = {}
+        self.machine_addresses: Callable[[], list[str]] = list
+        """What discovery shows for a wildcard portal, besides the address at which the initiator reached us."""
 
     def policy(self, binding: PortalBinding, local: tuple[Any, ...], peer: tuple[Any, ...] = ()) -> Policy:
         """For one new connection, by what its socket says of both ends."""
@@ -452,16 +455,23 @@ class Registry:
         :param tls: the initiator came through TLS: portals of the other kind are none that it can use.
         """
         found = []
+        machine = self.machine_addresses()
         for target in self.targets:
             portals = [
-                PortalRecord(binding.address, binding.port, group.tag)
+                PortalRecord(address, binding.port, group.tag)
                 for binding in self.bindings
                 for group in binding.groups
                 if group.target is target and binding.tls == tls and visible(group, initiator_name, peer)
+                for address in (binding.address, *shown_for(binding, self.bindings, machine))
             ]
             if portals:
                 found.append(TargetRecord(target.name, tuple(portals)))
         return found
+
+
+def shown_for(binding: PortalBinding, bindings: Sequence[PortalBinding], machine: Sequence[str]) -> Sequence[str]:
+    """Addresses of the machine that a wildcard portal stands for."""
+    return real_addresses(binding, bindings, machine, "") if machine and binding.address in WILDCARDS else ()
 
 
 def visible(group: TargetPortalGroup, initiator_name: str, peer: str = "") -> bool:
