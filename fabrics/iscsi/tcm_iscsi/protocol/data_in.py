@@ -64,6 +64,7 @@ class DataIn:
         """Cut what is not acknowledged anew, for another MaxRecvDataSegmentLength (11.16.3)."""
         old = self.pdus[self.acknowledged :]
         del self.pdus[self.acknowledged :]
+        self.tags.clear()
         runs: list[tuple[int, int]] = []
         for offset, length, flags in old:
             if runs and sum(runs[-1]) == offset:
