@@ -282,8 +282,8 @@ async def test_a_login_with_a_cid_in_use_replaces_the_connection() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_storm(seed: int) -> None:
-    """Every PDU dropped, damaged, late, or its connection cut, with one chance in fifty; every byte is compared."""
-    faults = Faults.all(0.02, delay_seconds=0.3)
+    """Every PDU dropped, damaged or late with one chance in fifty, and many connections cut; every byte is compared."""
+    faults = Faults.all(0.02, cut=0.005, delay_seconds=0.3)
     async with paired(
         level=2, connections=1 + seed % 4, faults=faults, seed=seed, parameters={"DefaultTime2Wait": 0}, **DIGESTS, **SMALL
     ) as pair:
