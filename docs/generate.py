@@ -332,9 +332,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Connections in a TLS handshake; then the oldest of the address that has most of them gives way",
      "tcm_iscsi.tls:MAXIMUM_HANDSHAKES", "count"),
     ("From connecting to the end of the TLS handshake", "tcm_iscsi.tls:HANDSHAKE_SECONDS", "seconds"),
-    ("What a TLS connection en- or decrypts at a time; it holds twice that in each direction, and a socket pair",
+    ("What a TLS connection encrypts at a time, and keeps if the peer does not take it",
      "tcm_iscsi.tls:CHUNK", "bytes"),
-    ("For how long what is left is sent after a TLS connection has ended", "tcm_iscsi.tls:FINISH_SECONDS", "seconds"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 

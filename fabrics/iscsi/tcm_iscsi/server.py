@@ -149,20 +149,14 @@ class Server:
                     link.fail(str(e))
             self.registry.handle_timer(now)
 
-    async def serve(
-        self, sock: socket.socket, binding: PortalBinding, addresses: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None
-    ) -> None:
-        """One connection, from accept to close.
-
-        :param addresses: ours and the peer's, if the socket is one of a pair and does not know them.
-        """
+    async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
+        """One connection, from accept to close."""
         link = Link(self, sock)
         self.links.add(link)
         try:
             sock.setblocking(False)
-            if addresses is None:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            local, peer = addresses or (sock.getsockname(), sock.getpeername())
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            local, peer = sock.getsockname(), sock.getpeername()
             link.connection = connection = Connection(
                 self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
             )

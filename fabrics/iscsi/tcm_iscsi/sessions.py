@@ -201,13 +201,12 @@ class Policy:
         group = target.handle
         acl = explicit_acl(group, identity.initiator_name)
         methods = parameters_of(group, identity.initiator_name).methods
-        required, auth = bool(group.attributes.authentication), group.authentication
+        required, auth = bool(group.attributes.authentication) or "None" not in methods, group.authentication
         if acl is not None:
             if acl.attributes is not None and acl.attributes.authentication >= 0:
                 required = bool(acl.attributes.authentication)
             if acl.authentication.userid:
                 auth = acl.authentication
-        required = required or "None" not in methods
         if required and not (auth.userid and "CHAP" in methods):
             missing = "userid is configured" if "CHAP" in methods else "CHAP is in the portal group's AuthMethod"
             raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"authentication is required but no {missing}")
