@@ -302,10 +302,10 @@ async def test_task_reassign_below_level_2(dut: DeviceUnderTest, level: str) -> 
 async def test_task_reassign_after_time2retain(dut: DeviceUnderTest) -> None:
     """Clauses 7.5 and 13.16: after Time2Wait and Time2Retain a task of a failed connection does not exist any more."""
     async with bystander(dut):
-        first, second = await dut.pair(**LEVEL_2, DefaultTime2Retain="2")
+        first, second = await dut.pair(**LEVEL_2, DefaultTime2Retain="1")
         itt, _ = await unacknowledged_read(first)
         await first.drop()
-        await dut.target.elapse(4)
+        await dut.target.elapse(2.5)
         assert await reassign(second, itt) == NO_TASK
         assert await second.is_open()
 
@@ -318,7 +318,7 @@ async def test_lost_connections_are_bounded(dut: DeviceUnderTest) -> None:
         keeper = await session.connect(0)
         await keeper.settle()
         with bounded(dut, LOST_BOUND):
-            for n in range(100):
+            for n in range(60):
                 c = await session.connect(10 + n)
                 c.acknowledging = False
                 for _ in range(32):
@@ -640,6 +640,7 @@ async def test_status_is_never_acknowledged(dut: DeviceUnderTest, level: str) ->
                     waiting.pop()
                 except Silence:
                     break
+        assert level == "0" or waiting or c.ended
         if not c.ended:
             c.acknowledging = True
             await c.send(c.nop_out())
