@@ -38,6 +38,7 @@ from tcm.target.task_management import TaskManagementFunction
 
 sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
 import conformance_table
+import ffp_table
 import iscsi_tables
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ PAGES = (
     "docs/conformance.md",
     "docs/conformance-tests.md",
     "docs/iscsi-attributes.md",
+    "docs/iscsi-ffp.md",
     "docs/limits.md",
     "docs/negotiation.md",
     "docs/reservations.md",
@@ -251,6 +253,19 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm_iscsi.protocol.full_feature:HIGH_WATER", "bytes"),
     ("Data-Out asked for by R2T, of commands that have not ended, per connection",
      "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
+    ("Connections of a session, whatever MaxConnections allows; then the login is refused (0302h)",
+     "tcm_iscsi.sessions:CONNECTION_LIMIT", "count"),
+    ("ERL 1 and 2: responses and Data-In kept until acknowledged, per connection; then commands wait, and a NOP-In asks",
+     "tcm_iscsi.protocol.unacknowledged:KEPT_BYTES", "bytes"),
+    ("Likewise, the number of responses", "tcm_iscsi.protocol.unacknowledged:KEPT_RESPONSES", "count"),
+    ("ERL 2: connections of a session whose tasks wait for reassignment; the oldest gives way",
+     "tcm_iscsi.protocol.session:LOST_CONNECTIONS", "count"),
+    ("Responses and Data-In kept for them, per session; likewise", "tcm_iscsi.protocol.session:LOST_BYTES", "bytes"),
+    ("Sequences of a command that may end with Data-Out missing; then it fails (PROTOCOL SERVICE CRC ERROR)",
+     "tcm_iscsi.protocol.data_out:RECOVERY_LIMIT", "count"),
+    ("Seconds from a connection's failure or recovery logout until its tasks end: both of these together",
+     "tcm_iscsi.attributes:TpgParameters.DefaultTime2Wait", "seconds"),
+    ("", "tcm_iscsi.attributes:TpgParameters.DefaultTime2Retain", "seconds"),
     ("Receive buffer, one for all connections", "tcm_iscsi.server:RECEIVE_BUFFER", "bytes"),
     ("Memory that express reads fill, one for all connections; a peer that does not take its answers keeps one for itself",
      "tcm_iscsi.server:ARENA", "bytes"),
@@ -305,6 +320,20 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("General usage parameters of 252 bytes that application clients may store in a logical unit",
      "tcm.scsi.log_pages:GENERAL_USAGE_PARAMETERS", "count"),
     ("Echo buffer of a logical unit", "tcm.target.buffers:ECHO_BUFFER_CAPACITY", "bytes"),
+    ("An iSNS message that a server answers with, all its PDUs", "tcm_iscsi.protocol.isns_pdu:MAX_MESSAGE", "bytes"),
+    ("Attributes in it", "tcm_iscsi.protocol.isns_attributes:MAX_ATTRIBUTES", "count"),
+    ("An iSNS message to a notification port", "tcm_iscsi.protocol.isns_notifications:MAX_NOTIFICATION", "bytes"),
+    ("Connections to the notification ports; then the longest idle one is closed",
+     "tcm_iscsi.isns_client:MAX_CONNECTIONS", "count"),
+    ("For how long such a connection may leave a message unfinished", "tcm_iscsi.isns_client:MESSAGE_SECONDS", "seconds"),
+    ("For how long it may say nothing", "tcm_iscsi.isns_client:IDLE_SECONDS", "seconds"),
+    ("For how long an answer of the iSNS server is waited for", "tcm_iscsi.protocol.isns_client:ANSWER_SECONDS", "seconds"),
+    ("For how long a stop waits for the deregistration", "tcm_iscsi.isns_client:LEAVE_SECONDS", "seconds"),
+    ("Connections in a TLS handshake; then the oldest of the address that has most of them gives way",
+     "tcm_iscsi.tls:MAXIMUM_HANDSHAKES", "count"),
+    ("From connecting to the end of the TLS handshake", "tcm_iscsi.tls:HANDSHAKE_SECONDS", "seconds"),
+    ("What a TLS connection encrypts at a time, and keeps if the peer does not take it",
+     "tcm_iscsi.tls:CHUNK", "bytes"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
@@ -456,6 +485,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "commands": commands,
     "pages": pages,
     "tests": lambda: list(conformance_table.tests_page()),
+    "ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), ffp_table.table()),
 }
 
 

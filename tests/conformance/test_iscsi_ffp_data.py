@@ -29,7 +29,7 @@ LEVEL_1 = {"ErrorRecoveryLevel": "1"}
 async def told_or_dropped(c: Connection, itt: int, sense: tuple[int, int, int]) -> None:
     """The command ended in CHECK CONDITION with that sense data, or the target has left; a Reject or a request to log out may
     come first."""
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     statuses = [pdu for pdu in answers if pdu.ends_command]
     assert {pdu.opcode for pdu in answers} <= {REJECT, ASYNC, SCSI_RESPONSE}, answers
     if statuses:
@@ -70,8 +70,8 @@ async def test_7_2_more_unsolicited_data_than_first_burst_length(dut: DeviceUnde
 
 
 async def test_8_1_target_transfer_tag_of_r2t(dut: DeviceUnderTest) -> None:
-    """Test 8.1, clause 11.8.5: R2T has a TTT that is not the reserved one, and the LUN of its command. InitialR2T=No alone would
-    not bring an R2T for a short write: F of the command says that no unsolicited data follows."""
+    """Test 8.1, clause 11.8.5: R2T has a TTT that is not the reserved one, and the LUN of its command. InitialR2T=No alone
+    would not bring an R2T for a short write: F of the command says that no unsolicited data follows."""
     c = await dut.connect(InitialR2T="No", ImmediateData="No", **LEVEL_1)
     command, r2t = await c.start_write(1024)
     assert r2t.ttt != NO_TAG
@@ -164,8 +164,8 @@ async def test_9_5_buffer_offset_of_data_in(dut: DeviceUnderTest) -> None:
 
 
 async def test_10_1_r2t(dut: DeviceUnderTest) -> None:
-    """Test 10.1, clause 11.8: contiguous ranges within MaxBurstLength, R2TSN from 0, a TTT, StatSN set and not advanced. The plan
-    declares MaxBurstLength and FirstBurstLength of 512."""
+    """Test 10.1, clause 11.8: contiguous ranges within MaxBurstLength, R2TSN from 0, a TTT, StatSN set and not advanced. The
+    plan declares MaxBurstLength and FirstBurstLength of 512."""
     c = await dut.connect(
         **SOLICITED, MaxRecvDataSegmentLength="1024", MaxBurstLength="512", FirstBurstLength="512", MaxOutstandingR2T="2"
     )

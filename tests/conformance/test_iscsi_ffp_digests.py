@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.ffp import DUTS, SOLICITED, DeviceUnderTest
+from support.ffp import DUTS, SOLICITED, DeviceUnderTest, not_copied
 from support.pdus import CHECK_CONDITION, DATA_DIGEST_ERROR, GOOD, R2T, REJECT, write10
 from support.scsi import pattern
 
@@ -17,7 +17,8 @@ LEVELS = pytest.mark.parametrize("level", ["0", "1", "2"])
 
 @LEVELS
 async def test_18_1_1_header_digest_error(dut: DeviceUnderTest, level: str) -> None:
-    """Test 18.1.1, clause 7.8: a PDU without its header digest is not carried out; the target discards it or drops the connection."""
+    """Test 18.1.1, clause 7.8: a PDU without its header digest is not carried out; the target discards it or drops the
+    connection."""
     keeper = await dut.connect()
     await keeper.write(pattern(512, 7))
     c = await dut.connect(**IMMEDIATE_DATA, HeaderDigest="CRC32C,None", ErrorRecoveryLevel=level)
@@ -30,8 +31,8 @@ async def test_18_1_1_header_digest_error(dut: DeviceUnderTest, level: str) -> N
 
 @LEVELS
 async def test_18_2_1_data_digest_error_of_a_command(dut: DeviceUnderTest, level: str) -> None:
-    """Test 18.2.1, clause 7.8: Reject, data digest error, and no R2T; the next command is carried out if the connection lives, which
-    above ErrorRecoveryLevel 0 it does."""
+    """Test 18.2.1, clause 7.8: Reject, data digest error, and no R2T; the next command is carried out if the connection lives,
+    which above ErrorRecoveryLevel 0 it does."""
     keeper = await dut.connect()
     await keeper.write(pattern(512, 7))
     c = await dut.connect(**IMMEDIATE_DATA, DataDigest="CRC32C,None", ErrorRecoveryLevel=level)
@@ -39,7 +40,8 @@ async def test_18_2_1_data_digest_error_of_a_command(dut: DeviceUnderTest, level
     command = c.command(write10(0, 1), write=512, data=b"x" * 512)
     await c.send(replace(command, break_data_digest=True))
     reject = await c.next()
-    assert (reject.opcode, reject.response, reject.data[:48]) == (REJECT, DATA_DIGEST_ERROR, command.header)
+    assert (reject.opcode, reject.response) == (REJECT, DATA_DIGEST_ERROR)
+    assert not not_copied(reject, command)
     assert not [pdu for pdu in await c.quiet() if pdu.opcode == R2T]
     assert await keeper.contents(0, 1) == pattern(512, 7)
     assert not (c.ended and level != "0")
@@ -61,9 +63,9 @@ async def test_18_2_2_data_digest_error_of_data_out(dut: DeviceUnderTest, level:
     command, r2t = await c.start_write(1024)
     broken = replace(c.data_out(command.itt, r2t.ttt, 0, data[:512], final=False), break_data_digest=True)
     await c.send(broken)
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     assert [(pdu.opcode, pdu.response) for pdu in answers][:1] == [(REJECT, DATA_DIGEST_ERROR)]
-    assert answers[0].data[:48] == broken.header
+    assert not not_copied(answers[0], broken)
     assert not [pdu for pdu in answers if pdu.ends_command]
     if c.ended:
         assert level == "0"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.ffp import DUTS, LIO, SOLICITED, DeviceUnderTest
+from support.ffp import DUTS, PINGED, SANS_IO, SOLICITED, DeviceUnderTest
 from support.pdus import GOOD, NO_TAG, NOP_IN, R2T, TEST_UNIT_READY, Pdu, write10
 from support.scsi import pattern
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", DUTS, indirect=["dut"])]
-
-PINGED = "iqn.2025-01.test.ffp:pinged"
-"""Some targets ping this initiator earlier than others."""
 
 
 @pytest.mark.parametrize(
@@ -43,10 +40,11 @@ async def test_15_1_5_and_15_1_6_long_ping(dut: DeviceUnderTest, immediate: bool
 
 
 async def test_15_2_ping_of_the_target(dut: DeviceUnderTest) -> None:
-    """Test 15.2, clause 11.19: ITT reserved, a TTT, no data, StatSN not advanced; the answer takes no CmdSN and has no answer."""
+    """Test 15.2, clause 11.19: ITT reserved, a TTT, no data, StatSN not advanced; the answer takes no CmdSN and has no
+    answer."""
     c = await dut.connect(name=PINGED)
     c.answering = False
-    await dut.target.elapse(16 if dut.kind != LIO else 1)
+    await dut.target.elapse(16 if dut.kind == SANS_IO else 1)
     ping = await c.next(20)
     assert (ping.opcode, ping.itt, ping.data) == (NOP_IN, NO_TAG, b"")
     assert ping.ttt != NO_TAG
@@ -57,8 +55,8 @@ async def test_15_2_ping_of_the_target(dut: DeviceUnderTest) -> None:
 
 
 async def test_15_3_closed_window_opens(dut: DeviceUnderTest) -> None:
-    """Test 15.3, clauses 4.2.2.1 and 11.19: the window that as many commands have closed opens when they end. A target may tell it
-    by a NOP-In of its own (ITT and TTT reserved, no data, StatSN not advanced). The plan fills the window with READs, which
+    """Test 15.3, clauses 4.2.2.1 and 11.19: the window that as many commands have closed opens when they end. A target may tell
+    it by a NOP-In of its own (ITT and TTT reserved, no data, StatSN not advanced). The plan fills the window with READs, which
     a fast target has ended by then; here they are WRITEs that wait for their data."""
     c = await dut.connect(**SOLICITED)
     session = c.session

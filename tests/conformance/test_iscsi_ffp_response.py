@@ -65,7 +65,7 @@ async def unexpected(dut: DeviceUnderTest, final: bool, **keys: str) -> None:
     c = await dut.connect(**keys)
     command = c.command(write10(0, 2), write=1024, data=b"x" * 1024, final=final)
     await c.send(command)
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     statuses = [pdu for pdu in answers if pdu.ends_command]
     if statuses:
         assert [(pdu.itt, pdu.status, pdu.sense) for pdu in statuses] == [(command.itt, CHECK_CONDITION, (0xB, 0x0C, 0x0C))]
@@ -111,7 +111,7 @@ async def test_16_3_6_incorrect_amount_of_data(dut: DeviceUnderTest) -> None:
     c = await dut.connect(InitialR2T="No", ImmediateData="No", DataSequenceInOrder="Yes")
     command = c.command(write10(0, 2), write=1024, final=False)
     await c.send(command, c.data_out(command.itt, NO_TAG, 0, b"x" * 512))
-    statuses = [pdu for pdu in await c.quiet() if pdu.ends_command]
+    statuses = [pdu for pdu in await c.quiet(1) if pdu.ends_command]
     if statuses or not c.ended:
         assert [(pdu.status, pdu.sense) for pdu in statuses] == [(CHECK_CONDITION, (0xB, 0x0C, 0x0D))]
     assert await keeper.contents(0, 2) == pattern(1024, 7)
@@ -152,8 +152,8 @@ async def test_16_4_2_retry(dut: DeviceUnderTest) -> None:
 
 
 async def test_16_5_error_while_data_is_expected(dut: DeviceUnderTest) -> None:
-    """Test 16.5, clauses 11.4.2 and 11.17.1: Data-Out of no task may be rejected; the command has no response before the last of
-    its data. The plan leaves a gap of 512 bytes there; whether that is filled before F decides between GOOD and an error."""
+    """Test 16.5, clauses 11.4.2 and 11.17.1: Data-Out of no task may be rejected; the command has no response before the last
+    of its data. The plan leaves a gap of 512 bytes there; whether that is filled before F decides between GOOD and an error."""
     c = await dut.connect(**SOLICITED)
     data = pattern(2048)
     command, r2t = await c.start_write(2048)
@@ -170,8 +170,8 @@ async def test_16_5_error_while_data_is_expected(dut: DeviceUnderTest) -> None:
 
 
 async def test_19_1_expected_data_transfer_length_0(dut: DeviceUnderTest) -> None:
-    """Test 19.1, clauses 11.3.4 and 11.4.5.1: READ CAPACITY with an Expected Data Transfer Length of 0 sends no data and says what was
-    left out."""
+    """Test 19.1, clauses 11.3.4 and 11.4.5.1: READ CAPACITY with an Expected Data Transfer Length of 0 sends no data and says
+    what was left out."""
     c = await dut.connect(**SOLICITED, MaxRecvDataSegmentLength="1024")
     answers = await c.execute(READ_CAPACITY)
     assert [(pdu.opcode, pdu.status, pdu.data) for pdu in answers] == [(SCSI_RESPONSE, GOOD, b"")]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.ffp import OURS, SOLICITED, DeviceUnderTest
+from support.ffp import DUTS, SOLICITED, DeviceUnderTest
 from support.pdu_initiator import Closed, Connection, LoginRefused, Session, Silence
 from support.pdus import (
     CLOSE_SESSION,
@@ -39,7 +39,8 @@ from support.pdus import (
     write10,
 )
 from support.scsi import pattern
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", OURS, indirect=["dut"])]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", DUTS, indirect=["dut"])]
 
 BYSTANDER = "iqn.2025-01.test.ffp:bystander"
 LEVEL_1 = {**SOLICITED, "ErrorRecoveryLevel": "1", "MaxRecvDataSegmentLength": "1024"}
@@ -86,7 +87,7 @@ def bounded(dut: DeviceUnderTest, limit: int = BOUND) -> Iterator[None]:
 async def rejected(c: Connection, pdu: Request, *reasons: int) -> Pdu:
     """A Reject with the header, and nothing else; the connection goes on."""
     await c.send(pdu)
-    answers = await c.quiet()
+    answers = await c.quiet(1)
     assert [each.opcode for each in answers] == [REJECT], answers
     assert answers[0].data[:48] == pdu.header
     assert answers[0].response in (reasons or (answers[0].response,))
@@ -139,7 +140,8 @@ async def test_snack_of_r2t_never_sent(dut: DeviceUnderTest, begin: int) -> None
 
 @pytest.mark.parametrize("how", ["acknowledged", "of no task", "reserved", "of another session", "of another connection"])
 async def test_snack_of_data_that_is_not_there(dut: DeviceUnderTest, how: str) -> None:
-    """Clauses 4.2.5.1 and 11.16: data of a task that is acknowledged, unknown, or not of this connection is a protocol error."""
+    """Clauses 4.2.5.1 and 11.16: data of a task that is acknowledged, unknown, or not of this connection is a protocol
+    error."""
     async with bystander(dut):
         first, second = await dut.pair(**LEVEL_1)
         stranger = await dut.connect(name="iqn.2025-01.test.ffp:stranger", **LEVEL_1)
@@ -180,7 +182,7 @@ async def test_snack_data_ack_of_a_forged_tag(dut: DeviceUnderTest, ttt: int) ->
         await rejected(c, c.snack(SNACK_DATA_ACK, 2, 0, ttt=ttt))
         c.answering = True
         await c.send(c.snack(SNACK_DATA_R2T, 0, 0, itt=itt))
-        assert [pdu.data_sn for pdu in await c.quiet() if pdu.opcode == DATA_IN] == [pdu.data_sn for pdu in data]
+        assert [pdu.data_sn for pdu in await c.quiet(len(data)) if pdu.opcode == DATA_IN] == [pdu.data_sn for pdu in data]
 
 
 @pytest.mark.parametrize("tag", [0, NO_TAG])
@@ -207,7 +209,8 @@ async def test_snack_floods(dut: DeviceUnderTest) -> None:
         with bounded(dut):
             for _ in range(20):
                 await c.send(*[c.snack(SNACK_DATA_R2T, 0, 0, itt=itt) for _ in range(64)])
-                count = sum(len(pdu.data) for pdu in await c.quiet() if pdu.opcode == DATA_IN)
+                answers = await c.quiet(64 * len(data))
+                count = sum(len(pdu.data) for pdu in answers if pdu.opcode == DATA_IN)
                 assert count == 64 * sum(len(pdu.data) for pdu in data)
         assert await c.is_open()
 
@@ -231,8 +234,8 @@ async def failed_connection(dut: DeviceUnderTest, *, logout: bool = True) -> tup
 
 
 async def test_task_reassign_without_logout(dut: DeviceUnderTest) -> None:
-    """Clause 7.2.2: before its connection is logged out a task is still allegiant, even if the connection has failed; the task is
-    not lost by asking too early."""
+    """Clause 7.2.2: before its connection is logged out a task is still allegiant, even if the connection has failed; the task
+    is not lost by asking too early."""
     async with bystander(dut):
         c, itt, data, _ = await failed_connection(dut, logout=False)
         assert await reassign(c, itt) in (STILL_ALLEGIANT, COMPLETE)
@@ -299,23 +302,23 @@ async def test_task_reassign_below_level_2(dut: DeviceUnderTest, level: str) -> 
 async def test_task_reassign_after_time2retain(dut: DeviceUnderTest) -> None:
     """Clauses 7.5 and 13.16: after Time2Wait and Time2Retain a task of a failed connection does not exist any more."""
     async with bystander(dut):
-        first, second = await dut.pair(**LEVEL_2, DefaultTime2Retain="2")
+        first, second = await dut.pair(**LEVEL_2, DefaultTime2Retain="1")
         itt, _ = await unacknowledged_read(first)
         await first.drop()
-        await dut.target.elapse(4)
+        await dut.target.elapse(2.5)
         assert await reassign(second, itt) == NO_TASK
         assert await second.is_open()
 
 
 async def test_lost_connections_are_bounded(dut: DeviceUnderTest) -> None:
-    """Clause 7.2: one connection after the other is lost with unacknowledged data; what is kept of them is bounded, and the session
-    goes on."""
+    """Clause 7.2: one connection after the other is lost with unacknowledged data; what is kept of them is bounded, and the
+    session goes on."""
     async with bystander(dut):
         session = dut.session(**{**LEVEL_2, "MaxRecvDataSegmentLength": "65536"})
         keeper = await session.connect(0)
         await keeper.settle()
         with bounded(dut, LOST_BOUND):
-            for n in range(100):
+            for n in range(60):
                 c = await session.connect(10 + n)
                 c.acknowledging = False
                 for _ in range(32):
@@ -330,8 +333,8 @@ async def test_lost_connections_are_bounded(dut: DeviceUnderTest) -> None:
 
 
 async def test_forged_target_transfer_tags(dut: DeviceUnderTest) -> None:
-    """Clauses 7.7 and 11.7.4: Data-Out with a tag that no R2T gave, or that another task, connection or session got, writes nothing:
-    it is rejected, discarded or ends its connection, and the task it aimed at goes on."""
+    """Clauses 7.7 and 11.7.4: Data-Out with a tag that no R2T gave, or that another task, connection or session got, writes
+    nothing: it is rejected, discarded or ends its connection, and the task it aimed at goes on."""
     async with bystander(dut) as other:
         await other.write(pattern(4096, 3), lba=0)
         foreign, foreign_r2t = await other.start_write(1024, lba=KEPT + 8)
@@ -367,12 +370,13 @@ async def test_forged_target_transfer_tags(dut: DeviceUnderTest) -> None:
 
 
 async def test_data_out_floods(dut: DeviceUnderTest) -> None:
-    """Clause 7.7: Data-Out of no task, over and over: each is rejected or discarded, or the connection ends; memory is bounded."""
+    """Clause 7.7: Data-Out of no task, over and over: each is rejected or discarded, or the connection ends; memory is
+    bounded."""
     async with bystander(dut):
         c = await dut.connect(**LEVEL_1)
         with bounded(dut):
-            for n in range(100):
-                await c.send(*[c.data_out(0x9000 + n, 0x77, 0, b"x" * 8192, data_sn=k, final=False) for k in range(8)])
+            for n in range(10):
+                await c.send(*[c.data_out(0x9000 + n, 0x77, 0, b"x" * 8192, data_sn=k, final=False) for k in range(100)])
                 answers = await c.quiet()
                 assert {pdu.opcode for pdu in answers} <= {REJECT}
                 if c.ended:
@@ -403,8 +407,8 @@ async def test_two_connections_claim_one_cid(dut: DeviceUnderTest) -> None:
 
 @pytest.mark.parametrize("level", ["0", "1", "2"])
 async def test_connection_reinstatement_with_a_task_in_progress(dut: DeviceUnderTest, level: str) -> None:
-    """Clause 6.3.4: a login with the CID of a living connection is its implicit Logout, and closes it; its WRITE is aborted, or at
-    level 2 may be reassigned to the new one. The session's other connection goes on."""
+    """Clause 6.3.4: a login with the CID of a living connection is its implicit Logout, and closes it; its WRITE is aborted, or
+    at level 2 may be reassigned to the new one. The session's other connection goes on."""
     async with bystander(dut):
         first, second = await dut.pair(**{**LEVEL_2, "ErrorRecoveryLevel": level})
         pending, _ = await first.start_write(1024)
@@ -489,11 +493,9 @@ async def test_connection_joins_a_session_that_ends(dut: DeviceUnderTest) -> Non
             else:
                 await leading.send(leading.logout(CLOSE_SESSION))
             await leading.closed()
-            with pytest.raises((LoginRefused, Closed)):
+            with suppress(LoginRefused, Closed):
                 await joining.login_exchange(joining.login_request(1, 3))
-                joining.session.cmd_sn = 1
-                if not await joining.is_open():
-                    raise Closed
+            assert not await joining.is_open()
 
 
 # joining
@@ -501,8 +503,8 @@ async def test_connection_joins_a_session_that_ends(dut: DeviceUnderTest) -> Non
 
 @pytest.mark.parametrize("what", ["target", "initiator", "portal group", "ISID", "TSIH"])
 async def test_connection_joins_a_session_of_another(dut: DeviceUnderTest, what: str) -> None:
-    """Clauses 6.3.1 and 11.13.5: a TSIH of a session of another target, initiator, portal group or ISID, or of none, is refused;
-    that session does not notice."""
+    """Clauses 6.3.1 and 11.13.5: a TSIH of a session of another target, initiator, portal group or ISID, or of none, is
+    refused; that session does not notice."""
     async with bystander(dut) as other:
         own = await dut.connect(**LEVEL_1)
         session = Session(dut.target, dict(LEVEL_1), isid=own.session.isid, tsih=own.session.tsih)
@@ -561,8 +563,8 @@ async def test_joining_does_not_change_the_session(dut: DeviceUnderTest) -> None
 
 @pytest.mark.parametrize("jump", [1, 1000, 0x7FFFFFFF, 0x80000000, -1, -1000])
 async def test_exp_stat_sn_jumps(dut: DeviceUnderTest, jump: int) -> None:
-    """Clause 4.2.2.2: an ExpStatSN that acknowledges what was never sent, or takes back what was, frees nothing that is needed: the
-    connection is dropped, or goes on with its own numbers."""
+    """Clause 4.2.2.2: an ExpStatSN that acknowledges what was never sent, or takes back what was, frees nothing that is needed:
+    the connection is dropped, or goes on with its own numbers."""
     async with bystander(dut):
         c = await dut.connect(**LEVEL_1)
         expected = c.exp_stat_sn
@@ -576,7 +578,7 @@ async def test_exp_stat_sn_jumps(dut: DeviceUnderTest, jump: int) -> None:
         assert [(pdu.opcode, pdu.stat_sn) for pdu in answers] in ([(NOP_IN, expected)], [(REJECT, expected)], [])
         itt, data = await unacknowledged_read(c)
         await c.send(c.snack(SNACK_DATA_R2T, 0, 0, itt=itt))
-        again = [pdu for pdu in await c.quiet() if pdu.opcode == DATA_IN]
+        again = [pdu for pdu in await c.quiet(len(data)) if pdu.opcode == DATA_IN]
         assert [pdu.data for pdu in again if pdu.data] == [pdu.data for pdu in data]
 
 
@@ -586,7 +588,7 @@ async def test_exp_stat_sn_jumps(dut: DeviceUnderTest, jump: int) -> None:
 async def immediate_flood(c: Connection, pdus: list[Request], kinds: set[int]) -> list[Pdu]:
     """All of it at once; each is answered by one of these, or the connection ends."""
     await c.send(*pdus)
-    answers = await c.quiet()
+    answers = await c.quiet(len(pdus))
     assert {pdu.opcode for pdu in answers} <= kinds | {REJECT}, {pdu.opcode for pdu in answers}
     if not c.ended:
         assert len(answers) >= len(pdus)
@@ -596,8 +598,8 @@ async def immediate_flood(c: Connection, pdus: list[Request], kinds: set[int]) -
 
 @pytest.mark.parametrize("kind", ["WRITE", "READ", "NOP-Out", "ABORT TASK SET", "QUERY"])
 async def test_immediate_floods(dut: DeviceUnderTest, kind: str) -> None:
-    """Clauses 4.2.2.1 and 11.17.1: immediate requests without end are carried out, end in BUSY or TASK SET FULL, or are rejected as
-    immediate commands; memory is bounded, and the CmdSN window is as it was."""
+    """Clauses 4.2.2.1 and 11.17.1: immediate requests without end are carried out, end in BUSY or TASK SET FULL, or are
+    rejected as immediate commands; memory is bounded, and the CmdSN window is as it was."""
     async with bystander(dut):
         c = await dut.connect(**LEVEL_1)
         window = c.session.max_cmd_sn - c.session.exp_cmd_sn
@@ -621,8 +623,8 @@ async def test_immediate_floods(dut: DeviceUnderTest, kind: str) -> None:
 
 @pytest.mark.parametrize("level", ["0", "1", "2"])
 async def test_status_is_never_acknowledged(dut: DeviceUnderTest, level: str) -> None:
-    """Clause 4.2.2.2: a session that reads and never acknowledges: what is kept for it is bounded, the target stops serving it or
-    drops it; once it acknowledges, a living connection goes on."""
+    """Clause 4.2.2.2: a session that reads and never acknowledges: what is kept for it is bounded, the target stops serving it
+    or drops it; once it acknowledges, a living connection goes on."""
     async with bystander(dut):
         c = await dut.connect(**{**LEVEL_2, "ErrorRecoveryLevel": level, "MaxRecvDataSegmentLength": "65536"})
         c.acknowledging = False
@@ -638,6 +640,7 @@ async def test_status_is_never_acknowledged(dut: DeviceUnderTest, level: str) ->
                     waiting.pop()
                 except Silence:
                     break
+        assert level == "0" or waiting or c.ended
         if not c.ended:
             c.acknowledging = True
             await c.send(c.nop_out())

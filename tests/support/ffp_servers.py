@@ -1,4 +1,5 @@
-"""Targets over TCP for the full feature phase suite: tcm-run, and LIO in a guest. Both serve what tests/guest/lio.guest describes."""
+"""Targets over TCP for the full feature phase suite: tcm-run, and LIO in a guest. Both serve what tests/guest/lio.guest
+describes."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.daemon import running, wait_until
+from support.ffp import PINGED
 from support.guest import Guest
 
 
@@ -23,6 +25,7 @@ class Served:
     """Of portal 0 and 1."""
     names: tuple[str, str]
     resident: Callable[[], int] | None = None
+    silence: float = 0.1
 
 
 NAME = "iqn.2003-01.org.linux-iscsi.{}:{}"
@@ -61,6 +64,12 @@ def serving_tcm_run(directory: Path) -> Iterator[Served]:
     names = (NAME.format("tcm", "t1"), NAME.format("tcm", "t2"))
     units = ("one", "two")
 
+    pinged = {
+        "node_wwn": PINGED,
+        "attributes": {"nopin_timeout": 3, "nopin_response_timeout": 3, "authentication": 0},
+        "mapped_luns": [{"index": 0, "tpg_lun": 0, "write_protect": False}],
+    }
+
     def group(tag: int, unit: str) -> dict[str, object]:
         return {
             "tag": tag,
@@ -68,7 +77,7 @@ def serving_tcm_run(directory: Path) -> Iterator[Served]:
             "attributes": ATTRIBUTES,
             "parameters": PARAMETERS,
             "luns": [{"index": 0, "storage_object": f"/backstores/ramdisk/{unit}"}],
-            "node_acls": [],
+            "node_acls": [pinged],
             "portals": [{"ip_address": "127.0.0.1", "port": ports[tag - 1]}],
         }
 
@@ -98,7 +107,7 @@ def serving_lio(directory: Path) -> Iterator[Served]:
     known = os.environ.get("TCM_LIO_PORTS")
     if known:
         first, second = (int(port) for port in known.split(","))
-        yield Served((first, second), names)
+        yield Served((first, second), names, silence=0.4)
         return
     ports = free_ports()
     forward = [option for n, port in enumerate(ports) for option in ("--fwd", f"{port}:{3260 + n}")]
@@ -106,7 +115,7 @@ def serving_lio(directory: Path) -> Iterator[Served]:
     try:
         wait_until(lambda: (guest.share / "ready").exists() or guest.process.poll() is not None, 120, "LIO listens", 0.2)
         assert guest.process.poll() is None, guest.output
-        yield Served(ports, names)
+        yield Served(ports, names, silence=0.4)
         (guest.share / "over").touch()
         guest.finish()
     finally:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from support.pdus import (
     DATA_IN,
     DATA_OUT,
@@ -138,14 +140,11 @@ class Session:
 
     async def leave(self) -> None:
         """Log out if anything of the session is left."""
-        for connection in self.connections:
-            if not connection.ended:
-                try:
-                    await connection.send(connection.logout())
-                    await connection.closed(1)
-                except (Closed, AssertionError):
-                    pass
-                break
+        living = next((connection for connection in self.connections if not connection.ended), None)
+        if living is not None:
+            with suppress(Closed, AssertionError), anyio.move_on_after(2):
+                await living.send(living.logout())
+                await living.closed(1)
         for connection in self.connections:
             await connection.drop()
 
@@ -194,7 +193,7 @@ class Connection:
         leading = session.tsih == 0
         offered = {**KEYS, **session.keys, **keys}
         if session.discovery:
-            offered = {"HeaderDigest": "None", "DataDigest": "None", **session.keys, **keys}
+            offered = {key: KEYS[key] for key in CONNECTION_KEYS} | session.keys | keys
         elif not leading:
             offered = {key: value for key, value in offered.items() if key in CONNECTION_KEYS}
         answer = await self.login_exchange(self.login_request(0, 1, self.identification()))
@@ -353,17 +352,17 @@ class Connection:
         del buffer[:end]
         return pdu
 
-    async def next(self, timeout: float | None = None) -> Pdu:
+    async def next(self, seconds: float | None = None) -> Pdu:
         """The next PDU. Raises :class:`Silence` or :class:`Closed`."""
         while True:
-            pdu = self.aside.popleft() if self.aside else await self.arrival(timeout)
+            pdu = self.aside.popleft() if self.aside else await self.arrival(seconds)
             if not (self.answering and pdu.target_ping):
                 return pdu
 
-    async def arrival(self, timeout: float | None = None) -> Pdu:
+    async def arrival(self, seconds: float | None = None) -> Pdu:
         """As :meth:`next`, of what has yet to be read; does what it asks for at once."""
         while (pdu := self._parse()) is None:
-            data = await self.wire.receive(self.session.target.patience if timeout is None else timeout)
+            data = await self.wire.receive(self.session.target.patience if seconds is None else seconds)
             if data is None:
                 raise Silence
             if not data:
@@ -399,21 +398,21 @@ class Connection:
         finally:
             self.aside.extendleft(reversed(skipped))
 
-    async def quiet(self) -> list[Pdu]:
-        """Everything that comes until nothing more does."""
+    async def quiet(self, expecting: int = 0) -> list[Pdu]:
+        """Everything that comes until nothing more does; for that many PDUs it waits longer."""
         found: list[Pdu] = []
         try:
             while True:
-                found.append(await self.next(self.session.target.silence))
+                found.append(await self.next(None if len(found) < expecting else self.session.target.silence))
         except (Silence, Closed):
             return found
 
-    async def closed(self, timeout: float | None = None) -> list[Pdu]:
+    async def closed(self, seconds: float | None = None) -> list[Pdu]:
         """Everything that comes until the target closes the connection, which it must."""
         found: list[Pdu] = []
         try:
             while True:
-                found.append(await self.next(timeout))
+                found.append(await self.next(seconds))
         except Closed:
             return found
         except Silence:
@@ -449,6 +448,7 @@ class Connection:
                 assert pdu.opcode != REJECT, f"{pdu} instead of a status for task {itt:#x}"
                 continue
             found.append(pdu)
+            assert len(found) < 4096, f"no end of PDUs for task {itt:#x}; the last one is {pdu}"
             if pdu.opcode == R2T:
                 await self.send(*self.burst(pdu, data))
         self.aside.extend(others)

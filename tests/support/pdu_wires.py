@@ -26,7 +26,7 @@ class Wire(Protocol):
     async def send(self, data: bytes) -> None:
         """All of it; whatever becomes of it."""
 
-    async def receive(self, timeout: float) -> bytes | None:
+    async def receive(self, seconds: float) -> bytes | None:
         """Some bytes; empty once the target has closed, ``None`` if nothing came in that many seconds."""
 
     async def close(self) -> None:
@@ -70,8 +70,8 @@ class TcpWire:
             except (BrokenPipeError, ConnectionResetError):
                 return
 
-    async def receive(self, timeout: float) -> bytes | None:
-        with anyio.move_on_after(timeout):
+    async def receive(self, seconds: float) -> bytes | None:
+        with anyio.move_on_after(seconds):
             while True:
                 try:
                     return self.sock.recv(1 << 18)
@@ -213,9 +213,9 @@ class SansIoWire:
             await self.end()
         await anyio.lowlevel.checkpoint()
 
-    async def receive(self, timeout: float) -> bytes | None:
+    async def receive(self, seconds: float) -> bytes | None:
         if not self.inbox and not self.ended:
-            with anyio.move_on_after(timeout):
+            with anyio.move_on_after(seconds):
                 await self.arrived.wait()
         if self.inbox:
             found, self.inbox = bytes(self.inbox), bytearray()

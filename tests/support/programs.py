@@ -28,6 +28,8 @@ PACKAGES = {
     "mount": "mount",
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
+    "socat": "socat",
+    "openssl": "openssl",
 }
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 

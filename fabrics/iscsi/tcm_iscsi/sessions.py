@@ -99,6 +99,8 @@ class PortalBinding:
     port: int
     """0 until bound, if any free port will do."""
     groups: list[TargetPortalGroup] = field(default_factory=list)
+    tls: bool = False
+    """It takes nothing but TLS."""
 
 
 class Port:
@@ -259,7 +261,7 @@ class Policy:
 
     def records(self, initiator_name: str) -> list[TargetRecord]:
         """What SendTargets tells whoever came in here."""
-        return self.registry.records(initiator_name, self.arrival.peer)
+        return self.registry.records(initiator_name, self.arrival.peer, tls=self.binding.tls)
 
 
 def as_credentials(auth: Authentication, *, required: bool = True) -> Credentials:
@@ -417,13 +419,17 @@ class Registry:
         """End all sessions of a target once what is queued has been sent."""
         for session in list(self.sessions.values()):
             if session.identity.target_name == target.name:
-                p = session.parameters
-                session.lost.clear()
-                for connection in session.connections.values():
-                    connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
-                    connection.logout = LogoutReason.CLOSE_SESSION
-                    connection.closing = True
-                    connection.wake()
+                self.dismiss(session)
+
+    def dismiss(self, session: Session) -> None:
+        """Tell every connection that the session is dropped (RFC 7143 11.9.1), and close it once what is queued has been sent."""
+        p = session.parameters
+        session.lost.clear()
+        for connection in list(session.connections.values()):
+            connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
+            connection.logout = LogoutReason.CLOSE_SESSION
+            connection.closing = True
+            connection.wake()
 
     def end(self, session: Session) -> None:
         """The I_T nexus is lost: its commands are aborted."""
@@ -447,8 +453,11 @@ class Registry:
         if self.on_error is not None:
             self.on_error(where, error)
 
-    def records(self, initiator_name: str, peer: str = "") -> list[TargetRecord]:
-        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``."""
+    def records(self, initiator_name: str, peer: str = "", *, tls: bool = False) -> list[TargetRecord]:
+        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``.
+
+        :param tls: the initiator came through TLS: portals of the other kind are none that it can use.
+        """
         found = []
         machine = self.machine_addresses()
         for target in self.targets:
@@ -456,7 +465,7 @@ class Registry:
                 PortalRecord(address, binding.port, group.tag)
                 for binding in self.bindings
                 for group in binding.groups
-                if group.target is target and visible(group, initiator_name, peer)
+                if group.target is target and binding.tls == tls and visible(group, initiator_name, peer)
                 for address in (binding.address, *shown_for(binding, self.bindings, machine))
             ]
             if portals:

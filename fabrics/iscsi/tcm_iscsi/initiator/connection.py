@@ -107,6 +107,7 @@ class Connection:
         """Header digest errors in a row."""
         self.status_asked = login.exp_stat_sn
         """StatSN below which everything that is missing has been asked for."""
+        self.status_asked_at = session.now
         self._rest = bytearray()
 
     def __str__(self) -> str:
@@ -243,7 +244,8 @@ class Connection:
         task.progress = session.now
         length = len(data)
         if not intact:
-            session.recovery.data_missing(self, task, data_sn + 1)
+            if not flags & STATUS_PRESENT:  # then it is asked for below
+                session.recovery.data_missing(self, task, data_sn + 1)
         elif data_sn == numbers.expected and not numbers.ahead:
             numbers.expected = data_sn + 1
             self._place(task, data_sn, offset, data, length)
@@ -269,6 +271,7 @@ class Connection:
             msg = f"Data-In beyond the {task.read_length} bytes that were asked for"
             raise ConnectionFailed(msg)
         task.buffer[offset : offset + length] = data
+        task.retries = 0
         task.received += length
         if self.session.error_recovery_level:
             task.lengths[data_sn] = length
@@ -316,15 +319,17 @@ class Connection:
             result.underflow = bool(flags & RESIDUAL_UNDERFLOW)
             result.overflow = bool(flags & RESIDUAL_OVERFLOW)
         task.status_known = True
-        task.end = end
-        if task.incomplete() and not response:
-            if session.error_recovery_level:
-                self._status(stat_sn, task)
-                session.recovery.data_missing(self, task, end)
-                return
-            if not status and task.received < task.read_length - (residual if result.underflow else 0):
-                msg = f"the target says that it sent {end} Data-In PDUs, and {task.numbers.expected} came"
-                raise ConnectionFailed(msg)
+        if task.read_length and not response:
+            task.end = end
+            task.wanted = 0 if status else task.read_length - (residual if result.underflow else 0)
+            if task.incomplete():
+                if session.error_recovery_level:
+                    self._status(stat_sn, task)
+                    session.recovery.data_missing(self, task, max(end, task.numbers.expected + 1))
+                    return
+                if task.numbers.expected < end and task.received < task.wanted:
+                    msg = f"the target says that it sent {end} Data-In PDUs, and {task.numbers.expected} came"
+                    raise ConnectionFailed(msg)
         self._status(stat_sn)
         session.finish(task)
 
@@ -354,6 +359,7 @@ class Connection:
         elif session.error_recovery_level and task.numbers.receive(r2t_sn) and task.numbers.ahead:
             session.recovery.data_missing(self, task, r2t_sn)
         task.served.add((r2t_sn, ttt))
+        task.retries = 0
         self.send_data_out(task, ttt, offset, length)
 
     # SCSI: what goes out

@@ -78,7 +78,9 @@ class ErrorRecovery:
         for beg_run, length in task.numbers.missing(end):
             first = max(beg_run, above)
             if first < beg_run + length:
-                connection.snack(SnackType.DATA_OR_R2T, task.itt, first, beg_run + length - first, lun=task.lun)
+                # to the end: by 0, because LIO counts one less than RunLength says (clause 11.16.7)
+                last = task.status_known and beg_run + length == end
+                connection.snack(SnackType.DATA_OR_R2T, task.itt, first, 0 if last else beg_run + length - first, lun=task.lun)
 
     def resegment(self, connection: Connection, task: ScsiTask) -> None:
         """R-Data SNACK: all unacknowledged data again, in PDUs that we can take now (clause 11.16.3)."""
@@ -107,6 +109,7 @@ class ErrorRecovery:
             if above is not None and (above - beg_run) & SERIAL_BITS < HALF:
                 skip = min((above - beg_run) & SERIAL_BITS, length)
             if skip < length:
+                connection.status_asked_at = self.session.now
                 first = beg_run + skip & SERIAL_BITS
                 connection.snack(SnackType.STATUS, RESERVED_TAG, first, length - skip)
                 connection.status_asked = first + length - skip & SERIAL_BITS
@@ -119,7 +122,7 @@ class ErrorRecovery:
             task = session.requests.get(int.from_bytes(bhs[16:20], "big"))
             if isinstance(task, ScsiTask) and task.connection is connection and task.read_length:
                 beg_run, length = int.from_bytes(bhs[40:44], "big"), int.from_bytes(bhs[44:48], "big")
-                wanted = range(beg_run, beg_run + length)
+                wanted = range(beg_run, beg_run + length) if length else range(beg_run, max(task.end, beg_run + 1))
                 if kind == SnackType.R_DATA or any(n >= task.numbers.expected and n not in task.numbers.ahead for n in wanted):
                     self._give_up(task)
         elif kind == SnackType.STATUS:
@@ -171,7 +174,7 @@ class ErrorRecovery:
                     return
         if session.error_recovery_level:
             runs = connection.statuses.missing()
-            if runs and now - connection.last_received >= limit / 2:
+            if runs and now - connection.status_asked_at >= limit:
                 connection.status_asked = connection.statuses.expected
                 self.ask_status(connection, runs)
         if wants_ping or (connection.ping is None and now - connection.last_received >= options.connection_timeout / 2):
@@ -204,6 +207,8 @@ class ErrorRecovery:
                 and request.cmd_sn == session.exp_cmd_sn
                 and 0 < request.order < ping.order
                 and not request.queued
+                # the target may only be busy: not more often than this
+                and session.now - request.progress >= self.options.progress_timeout
             ):
                 if self._tried(request, connection):
                     self.retry(request)
@@ -236,7 +241,7 @@ class ErrorRecovery:
                     if request.snack_tag and not request.status_known:
                         connection.snack(SnackType.R_DATA, request.itt, 0, 0, ttt=request.snack_tag, lun=request.lun)
                     else:
-                        end = request.end if request.status_known else max(numbers.ahead)
+                        end = max(request.end, numbers.expected + 1) if request.status_known else max(numbers.ahead)
                         self.ask_data(connection, request, end)
         elif request.immediate and not isinstance(request, Nop) and self._tried(request, connection):
             # nothing tells whether an immediate request has arrived

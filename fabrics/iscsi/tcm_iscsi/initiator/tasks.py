@@ -124,6 +124,7 @@ class ScsiTask(Request):
         "snacked",
         "stat_sn",
         "status_known",
+        "wanted",
         "write_length",
     )
     opcode = Opcode.SCSI_COMMAND
@@ -169,6 +170,8 @@ class ScsiTask(Request):
         """Of the status, while it is withheld from acknowledgement."""
         self.end = 0
         """ExpDataSN of the response: how many Data-In and R2T PDUs there were."""
+        self.wanted = 0
+        """Bytes of Data-In that there must be, by the status and its residual."""
         self.snack_tag = 0
         """Of the last R-Data SNACK; 0: none was sent on this connection."""
         self.snacked = 0
@@ -215,8 +218,8 @@ class ScsiTask(Request):
             connection.send_data_out(self, RESERVED_TAG, len(immediate_data), unsolicited)
 
     def incomplete(self) -> bool:
-        """The status is known, and Data-In PDUs before it are not there."""
-        return self.read_length != 0 and (self.numbers.expected < self.end or bool(self.numbers.ahead))
+        """The status is known, and Data-In is missing: PDUs by ExpDataSN, or bytes (LIO's ExpDataSN is 0 after a SNACK)."""
+        return self.numbers.expected < self.end or bool(self.numbers.ahead) or self.received < self.wanted
 
     def discard_unacknowledged(self, base: int) -> None:
         """Forget what came from DataSN ``base`` on: it is going to be sent again (clauses 11.5.6, 11.16.3)."""
@@ -227,7 +230,7 @@ class ScsiTask(Request):
         self.ack = None
         self.status_known = False
         self.stat_sn = None
-        self.end = 0
+        self.end = self.wanted = 0
 
 
 class TaskManagement(Request):

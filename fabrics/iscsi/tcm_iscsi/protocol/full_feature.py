@@ -575,7 +575,7 @@ class FullFeaturePhase:
     def reject(self, reason: int, bhs: bytes, data_sn: int = 0) -> None:
         """Reject with the header of the offending PDU (RFC 7143 11.17).
 
-        :param data_sn: if that is a SNACK of data or R2Ts, and a protocol error: the next DataSN or R2TSN of the task (11.17.2).
+        :param data_sn: of a SNACK of data or R2Ts that is a protocol error: the next DataSN or R2TSN of the task (11.17.2).
         """
         session = self.session
         self.history.append(f"Reject reason {reason:#04x} of opcode {bhs[0] & 0x3F:#04x}")
