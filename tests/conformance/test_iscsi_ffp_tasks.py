@@ -115,6 +115,7 @@ async def test_11_2_3_task_reassign_after_a_dropped_connection(dut: DeviceUnderT
     data = pattern(8192)
     itt, head = await start_read(first, data)
     await first.drop()
+    await dut.target.elapse(1)
     logout = second.logout(FOR_RECOVERY, first.cid)
     await second.send(logout)
     response = await second.expect(LOGOUT_RESPONSE, logout.itt)
