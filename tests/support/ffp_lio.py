@@ -11,7 +11,7 @@ RESERVED_LUN = "the LUN, reserved without a TTT (11.19), is all ones"
 
 DIFFERENCES: dict[str, str] = {
     "test_5_1_command_retry": NO_HEADER,
-    "test_9_3_2_empty_data_out": "does not count a Data-Out without data in DataSN, and drops the connection after the next one",
+    "test_9_3_2_empty_data_out": "does not count a Data-Out without data in DataSN; drops the connection after the next one",
     "test_11_1_immediate_task_management": "refuses immediate SCSI commands",
     "test_11_2_1_task_reassign_after_logout": "refuses Logout for recovery by the connection itself (response 3)",
     "test_11_2_2_task_reassign_of_an_allegiant_task": "answers 0, and nothing follows",
