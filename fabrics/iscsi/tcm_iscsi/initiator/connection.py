@@ -325,7 +325,6 @@ class Connection:
             if task.incomplete():
                 if session.error_recovery_level:
                     self._status(stat_sn, task)
-                    task.snacked = min(task.snacked, task.numbers.expected)
                     session.recovery.data_missing(self, task, max(end, task.numbers.expected + 1))
                     return
                 if task.numbers.expected < end and task.received < task.wanted:

@@ -226,7 +226,6 @@ class Session:
         self.requests[request.itt] = request
         request.connection = connection
         connection.outstanding += 1
-        request.retries += 1
         if request.immediate:
             self._transmit(request, connection)
         else:
