@@ -4,7 +4,9 @@ Each of these tests must fail against LIO, so that a kernel that does otherwise 
 """
 
 NO_SEQUENCES = "refuses text negotiation of several PDUs (Reject 05h), and takes the request's text for the next header"
-ENDLESS = "sends Data-In without data and without end if the initiator has left MaxRecvDataSegmentLength at its default, as the plan does"
+ENDLESS = (
+    "sends empty Data-In without end to an initiator that leaves MaxRecvDataSegmentLength at its default, as the plan does"
+)
 NO_HEADER = "the Reject does not repeat the first eight bytes of the CDB"
 DROPS_SNACK = "drops the connection instead of a Reject"
 RESERVED_LUN = "the LUN, reserved without a TTT (11.19), is all ones"
