@@ -159,7 +159,7 @@ async def test_16_5_error_while_data_is_expected(dut: DeviceUnderTest) -> None:
     command, r2t = await c.start_write(2048)
     assert r2t.length == 2048
     await c.send(c.data_out(command.itt + 1, r2t.ttt, 0, b"x" * 512, final=False))
-    rejects = await c.quiet(1)
+    rejects = await c.quiet()
     assert [pdu.opcode for pdu in rejects] in ([], [REJECT])
     for n in range(3):
         await c.send(c.data_out(command.itt, r2t.ttt, n * 512, data[n * 512 :][:512], data_sn=n, final=False))

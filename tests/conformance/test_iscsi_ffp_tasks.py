@@ -324,7 +324,7 @@ async def test_14_1_reject_of_data_out(dut: DeviceUnderTest) -> None:
     command, r2t = await c.start_write(1024)
     stray = c.data_out(command.itt + 0x100, r2t.ttt, 0, b"x" * 512, final=False)
     await c.send(stray)
-    rejects = await c.quiet(1)
+    rejects = await c.quiet()
     assert not c.ended
     assert [well_formed(pdu, stray) for pdu in rejects] in ([], [True])
     await c.send(
