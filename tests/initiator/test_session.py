@@ -80,7 +80,10 @@ async def test_data_out_backwards_where_order_does_not_matter() -> None:
     """13.18: DataPDUInOrder=No."""
     seen = Seen()
     async with paired(
-        parameters={"MaxRecvDataSegmentLength": 512, "DataPDUInOrder": False}, observer=seen, DataPDUInOrder="No", InitialR2T="Yes"
+        parameters={"MaxRecvDataSegmentLength": 512, "DataPDUInOrder": False},
+        observer=seen,
+        DataPDUInOrder="No",
+        InitialR2T="Yes",
     ) as pair:
         object.__setattr__(pair.options, "data_out_reversed", True)
         await exercise(pair, count=6)

@@ -4,14 +4,16 @@ Each of these tests must fail against LIO, so that a kernel that does otherwise 
 """
 
 NO_SEQUENCES = "refuses text negotiation of several PDUs (Reject 05h), and takes the request's text for the next header"
-ENDLESS = "sends Data-In without data and without end if the initiator has left MaxRecvDataSegmentLength at its default, as the plan does"
+ENDLESS = (
+    "sends empty Data-In without end to an initiator that leaves MaxRecvDataSegmentLength at its default, as the plan does"
+)
 NO_HEADER = "the Reject does not repeat the first eight bytes of the CDB"
 DROPS_SNACK = "drops the connection instead of a Reject"
 RESERVED_LUN = "the LUN, reserved without a TTT (11.19), is all ones"
 
 DIFFERENCES: dict[str, str] = {
     "test_5_1_command_retry": NO_HEADER,
-    "test_9_3_2_empty_data_out": "does not count a Data-Out without data in DataSN, and drops the connection after the next one",
+    "test_9_3_2_empty_data_out": "does not count a Data-Out without data in DataSN; drops the connection after the next one",
     "test_11_1_immediate_task_management": "refuses immediate SCSI commands",
     "test_11_2_1_task_reassign_after_logout": "refuses Logout for recovery by the connection itself (response 3)",
     "test_11_2_2_task_reassign_of_an_allegiant_task": "answers 0, and nothing follows",
