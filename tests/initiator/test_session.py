@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from support.initiator_pair import BLOCK, PARAMETERS, Chance, Pair, Seen, exercise, paired, word
 from support.iscsi_login import TARGET
@@ -80,12 +82,15 @@ async def test_data_out_backwards_where_order_does_not_matter() -> None:
     """13.18: DataPDUInOrder=No."""
     seen = Seen()
     async with paired(
-        parameters={"MaxRecvDataSegmentLength": 512, "DataPDUInOrder": False}, observer=seen, DataPDUInOrder="No", InitialR2T="Yes"
+        parameters={"MaxRecvDataSegmentLength": 512, "DataPDUInOrder": False},
+        observer=seen,
+        DataPDUInOrder="No",
+        InitialR2T="Yes",
     ) as pair:
         object.__setattr__(pair.options, "data_out_reversed", True)
         await exercise(pair, count=6)
         offsets = [word(bhs, 40) for bhs in seen.of("out", Opcode.DATA_OUT)]
-        assert any(a > b for a, b in zip(offsets, offsets[1:], strict=False))
+        assert any(a > b for a, b in itertools.pairwise(offsets))
 
 
 async def test_commands_wait_for_the_window() -> None:
@@ -200,6 +205,20 @@ async def test_connections_are_added_and_removed() -> None:
         pair.add(7)
         assert sorted(pair.session.connections) == [0, 7]
         await exercise(pair, count=12)
+
+
+@pytest.mark.parametrize("via", [0, 1])
+async def test_the_end_of_a_connection_may_come_before_the_logout_response(via: int) -> None:
+    """They travel on different connections, and a target may close before it answers: the session goes on."""
+    async with paired(connections=2) as pair:
+        done: list[Logout] = []
+        pair.session.close_connection(1, via=pair.session.connections[via], done=done.append)
+        pair.session.connection_lost(pair.session.connections[1], "end of file")
+        await pair.settle()
+        assert [request.response for request in done] == [0]
+        assert sorted(pair.session.connections) == [0]
+        assert pair.session.ended is None
+        await exercise(pair, count=4)
 
 
 async def test_commands_spread_over_the_connections() -> None:

@@ -106,9 +106,11 @@ async def churn(
     sizes: tuple[int, ...] = (1, 8, 64, 300),
     seconds: float | None = None,
     again: bool = False,
+    first: int = 0,
 ) -> int:
     """Write, read back and compare, ``depth`` at a time, each in a place of its own; how many were done.
 
+    :param first: the LBA of the first place.
     :param again: a request that fails without a status is done again (ERL 0 and 1: the session came back).
     """
     chance = random.Random(seed)
@@ -119,7 +121,7 @@ async def churn(
 
     async def worker(number: int) -> None:
         nonlocal done
-        lba = number * room
+        lba = first + number * room
         while (end is None and done < commands) or (end is not None and time.monotonic() < end):
             blocks = chance.choice(sizes)
             data = chance.randbytes(blocks * BLOCK)

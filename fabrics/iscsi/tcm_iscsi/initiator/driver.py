@@ -72,6 +72,9 @@ class InitiatorSession(Transport, Commands):
     async def start(self, connections: int = 1) -> None:
         """Log in, with that many connections. Raises InitiatorError."""
         await self._lead()
+        allowed = self.core.parameters.max_connections
+        if connections > allowed:
+            raise InitiatorError(f"the session may have {allowed} connections: MaxConnections of both sides decides")
         self._group.start_soon(self._tick)
         self._group.start_soon(self._send_woken)
         for _ in range(connections - 1):
