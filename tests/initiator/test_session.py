@@ -93,6 +93,27 @@ async def test_data_out_backwards_where_order_does_not_matter() -> None:
         assert any(a > b for a, b in itertools.pairwise(offsets))
 
 
+async def test_data_comes_in_any_order() -> None:
+    """13.18, 13.19: DataPDUInOrder=No and DataSequenceInOrder=No; DataSN counts on, offsets jump (11.7.5)."""
+    seen = Seen()
+    disorder = {"random_datain_pdu_offsets": True, "random_datain_seq_offsets": True, "random_r2t_offsets": True}
+    keys = {"DataPDUInOrder": "No", "DataSequenceInOrder": "No", "InitialR2T": "Yes", "ImmediateData": "No"}
+    small = {"MaxRecvDataSegmentLength": "512", "MaxBurstLength": "2048", "MaxOutstandingR2T": "4"}
+    allowed = {"DataPDUInOrder": False, "DataSequenceInOrder": False}
+    for level in (0, 1):
+        async with paired(level=level, observer=seen, acl=disorder, parameters=allowed, **keys, **small) as pair:
+            parameters = pair.session.parameters
+            assert not parameters.data_pdu_in_order
+            assert not parameters.data_sequence_in_order
+            await exercise(pair, count=10)
+            assert pair.session.snacks == 0
+    for opcode, at in ((Opcode.DATA_IN, 40), (Opcode.R2T, 40)):
+        offsets: dict[int, list[int]] = {}
+        for bhs in seen.of("in", opcode):
+            offsets.setdefault(word(bhs, 16), []).append(word(bhs, at))
+        assert any(found != sorted(found) for found in offsets.values()), opcode
+
+
 async def test_commands_wait_for_the_window() -> None:
     """4.2.2.1: no CmdSN above MaxCmdSN is sent; all are served in the end."""
     async with paired() as pair:
