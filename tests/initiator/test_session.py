@@ -12,6 +12,7 @@ from support.memory import GatedMemory
 from support.scsi import make_lu
 from tcm_iscsi.initiator import (
     AsyncMessage,
+    ConnectionLost,
     ConnectionUp,
     Logout,
     Nop,
@@ -309,6 +310,30 @@ async def test_the_target_asks_for_logout() -> None:
         message = pair.events[-1]
         assert isinstance(message, AsyncMessage)
         assert (message.event, message.parameters[2]) == (1, 7)
+
+
+async def test_async_messages_that_end_something() -> None:
+    """11.9.1: a dropped connection, ended tasks, a dropped session."""
+    memory = GatedMemory(1 << 20)
+    async with paired(level=2, connections=3, backstore=memory) as pair:
+        pair.reconnect = False
+        phase = pair.lines[0].target.phase
+        assert phase is not None
+        phase.async_message(2, 1, 3, 30)  # CID 1, Time2Wait 3, Time2Retain 30
+        await pair.settle()
+        lost = next(event for event in pair.events if isinstance(event, ConnectionLost))
+        assert (lost.cid, lost.wait_until - pair.now, lost.deadline - pair.now) == (1, 3, 33)
+        assert sorted(pair.session.connections) == [0, 2]
+        memory.shut()
+        task = pair.start(ScsiTask(read_16(0, 1), read_length=BLOCK))
+        await pair.settle()
+        phase.async_message(5)
+        await pair.settle()
+        assert isinstance(task.error, TaskAborted)
+        memory.release()
+        phase.async_message(3, 0, 2, 20)
+        await pair.settle()
+        assert isinstance(pair.session.ended, SessionFailed)
 
 
 async def test_bytes_may_come_one_by_one() -> None:
