@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_backstores.null import NullBackstore
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
-from tcm_iscsi.protocol import keys, login
-from tcm_iscsi.protocol.negotiation import IRRELEVANT, REJECT, NegotiationError, Negotiator
+from tcm_iscsi.protocol import login
 from tcm_iscsi.protocol.pdu import LoginStage
 
 from tcm import hookspecs
@@ -39,6 +38,8 @@ from tcm.target.task_management import TaskManagementFunction
 
 sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
 import conformance_table
+import ffp_table
+import iscsi_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,7 @@ PAGES = (
     "docs/conformance.md",
     "docs/conformance-tests.md",
     "docs/iscsi-attributes.md",
+    "docs/iscsi-ffp.md",
     "docs/limits.md",
     "docs/negotiation.md",
     "docs/reservations.md",
@@ -236,79 +238,11 @@ def task_states() -> list[str]:
     return [*lines, "    COMPLETED --> [*]", "    ABORTED --> [*]", "```"]
 
 
-def key_table() -> list[str]:
-    """One row a text key: what it is."""
-
-    def text(value: Any, key: keys.Key) -> str:
-        return "" if value is None else key.format(value)
-
-    values = {
-        keys.Kind.NUMBER: lambda key: f"{key.minimum} to {key.maximum}",
-        keys.Kind.RANGE: lambda key: f"{key.minimum} to {key.maximum}, low~high",
-        keys.Kind.BOOLEAN: lambda _: "Yes, No",
-        keys.Kind.LIST: lambda key: "a list of " + ", ".join(key.values),
-        keys.Kind.NAME: lambda _: "an iSCSI name",
-        keys.Kind.TEXT: lambda key: ", ".join(key.values) or "text, at most 255 bytes",
-    }
-    rows = [
-        (
-            key.name,
-            key.clause,
-            key.kind.value,
-            values[key.kind](key),
-            text(key.default, key),
-            text(key.ours, key),
-            key.result.value,
-            key.scope.value,
-            key.use.value,
-            str(key.senders.name).lower(),
-        )
-        for key in keys.KEYS
-    ]
-    heads = ("key", "clause", "format", "legal values", "default", "ours", "result", "scope", "use", "sent by")
-    return table(heads, rows)
-
-
-LEGAL = {keys.Kind.BOOLEAN: "No", keys.Kind.RANGE: "2048~4096", keys.Kind.NAME: "iqn.2003-01.org.example:x"}
-ILLEGAL = {keys.Kind.BOOLEAN: "Perhaps", keys.Kind.RANGE: "2~1", keys.Kind.LIST: "None,,None", keys.Kind.TEXT: "\t"}
-
-
-def answered(key: keys.Key, value: str, stage: keys.Stage, **how: Any) -> str:
-    """What the negotiator makes of a pair."""
-    try:
-        answers = dict(Negotiator(**how).receive([(key.name, value)], stage))
-    except NegotiationError as error:
-        if stage is keys.Stage.FULL_FEATURE:
-            return f"Reject PDU, {error.reject_reason:02x}h"
-        return "login ends"
-    answer = answers.get(key.name)
-    if answer in (REJECT, IRRELEVANT):
-        return answer
-    return "taken" if answer is None else "answered"
-
-
-def negotiation_table() -> list[str]:
-    """One row a text key that initiators send: the negotiator is asked what becomes of it."""
-    rows = []
-    for key in keys.KEYS:
-        if keys.Sender.INITIATOR not in key.senders or key.name == "SendTargets":
-            continue
-        legal = LEGAL.get(key.kind) or ("RFC3720" if key.name == "TaskReporting" else "None" if key.kind is keys.Kind.LIST else "")
-        legal = legal or (str(key.maximum) if key.kind is keys.Kind.NUMBER else "Normal")
-        illegal = ILLEGAL.get(key.kind, str(key.maximum + 1))
-        stage = min(key.stages, key=list(keys.Stage).index)
-        checked = "login ends" if key.identifies else answered(key, illegal, stage)
-        rows.append(
-            (
-                key.name,
-                *("login ends" if key.kind is keys.Kind.TEXT or key.identifies else checked,),
-                *(answered(key, legal, each) for each in keys.Stage),
-                answered(key, legal, stage, leading=False) if not key.identifies else "taken",
-                answered(key, legal, stage, discovery=True),
-            )
-        )
-    heads = ("key", "illegal value", "security stage", "operational stage", "full feature phase")
-    return table((*heads, "on a connection that joins a session", "in a discovery session"), rows)
+def attributes(cls: type[Any], family: str) -> list[str]:
+    """Attributes or parameters of the iSCSI fabric: what each does, and the test that shows it."""
+    cells = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in described_fields(cls)[2:]]
+    tests = [iscsi_tables.attribute_test(each.name, family) for each in dataclasses.fields(cls)]
+    return table(("name", "default", "what it does", "test"), [(*row, test) for row, test in zip(cells, tests, strict=True)])
 
 
 # limits
@@ -319,6 +253,19 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "tcm_iscsi.protocol.full_feature:HIGH_WATER", "bytes"),
     ("Data-Out asked for by R2T, of commands that have not ended, per connection",
      "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
+    ("Connections of a session, whatever MaxConnections allows; then the login is refused (0302h)",
+     "tcm_iscsi.sessions:CONNECTION_LIMIT", "count"),
+    ("ERL 1 and 2: responses and Data-In kept until acknowledged, per connection; then commands wait, and a NOP-In asks",
+     "tcm_iscsi.protocol.unacknowledged:KEPT_BYTES", "bytes"),
+    ("Likewise, the number of responses", "tcm_iscsi.protocol.unacknowledged:KEPT_RESPONSES", "count"),
+    ("ERL 2: connections of a session whose tasks wait for reassignment; the oldest gives way",
+     "tcm_iscsi.protocol.session:LOST_CONNECTIONS", "count"),
+    ("Responses and Data-In kept for them, per session; likewise", "tcm_iscsi.protocol.session:LOST_BYTES", "bytes"),
+    ("Sequences of a command that may end with Data-Out missing; then it fails (PROTOCOL SERVICE CRC ERROR)",
+     "tcm_iscsi.protocol.data_out:RECOVERY_LIMIT", "count"),
+    ("Seconds from a connection's failure or recovery logout until its tasks end: both of these together",
+     "tcm_iscsi.attributes:TpgParameters.DefaultTime2Wait", "seconds"),
+    ("", "tcm_iscsi.attributes:TpgParameters.DefaultTime2Retain", "seconds"),
     ("Receive buffer, one for all connections", "tcm_iscsi.server:RECEIVE_BUFFER", "bytes"),
     ("Memory that express reads fill, one for all connections; a peer that does not take its answers keeps one for itself",
      "tcm_iscsi.server:ARENA", "bytes"),
@@ -373,6 +320,20 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("General usage parameters of 252 bytes that application clients may store in a logical unit",
      "tcm.scsi.log_pages:GENERAL_USAGE_PARAMETERS", "count"),
     ("Echo buffer of a logical unit", "tcm.target.buffers:ECHO_BUFFER_CAPACITY", "bytes"),
+    ("An iSNS message that a server answers with, all its PDUs", "tcm_iscsi.protocol.isns_pdu:MAX_MESSAGE", "bytes"),
+    ("Attributes in it", "tcm_iscsi.protocol.isns_attributes:MAX_ATTRIBUTES", "count"),
+    ("An iSNS message to a notification port", "tcm_iscsi.protocol.isns_notifications:MAX_NOTIFICATION", "bytes"),
+    ("Connections to the notification ports; then the longest idle one is closed",
+     "tcm_iscsi.isns_client:MAX_CONNECTIONS", "count"),
+    ("For how long such a connection may leave a message unfinished", "tcm_iscsi.isns_client:MESSAGE_SECONDS", "seconds"),
+    ("For how long it may say nothing", "tcm_iscsi.isns_client:IDLE_SECONDS", "seconds"),
+    ("For how long an answer of the iSNS server is waited for", "tcm_iscsi.protocol.isns_client:ANSWER_SECONDS", "seconds"),
+    ("For how long a stop waits for the deregistration", "tcm_iscsi.isns_client:LEAVE_SECONDS", "seconds"),
+    ("Connections in a TLS handshake; then the oldest of the address that has most of them gives way",
+     "tcm_iscsi.tls:MAXIMUM_HANDSHAKES", "count"),
+    ("From connecting to the end of the TLS handshake", "tcm_iscsi.tls:HANDSHAKE_SECONDS", "seconds"),
+    ("What a TLS connection encrypts at a time, and keeps if the peer does not take it",
+     "tcm_iscsi.tls:CHUNK", "bytes"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
@@ -514,16 +475,17 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "login-states": login_states,
     "login-rules": login_rules,
     "task-states": task_states,
-    "keys": key_table,
-    "negotiation": negotiation_table,
-    "tpg-attributes": lambda: attribute_rows(TpgAttributes, "tpg"),
-    "acl-attributes": lambda: attribute_rows(AclAttributes, "acl"),
-    "tpg-parameters": lambda: attribute_rows(TpgParameters, "param"),
+    "keys": lambda: table(iscsi_tables.KEY_HEADS, iscsi_tables.key_rows()),
+    "negotiation": lambda: table(iscsi_tables.NEGOTIATION_HEADS, iscsi_tables.negotiation_rows()),
+    "tpg-attributes": lambda: attributes(TpgAttributes, "tpg"),
+    "acl-attributes": lambda: attributes(AclAttributes, "acl"),
+    "tpg-parameters": lambda: attributes(TpgParameters, "param"),
     "limits": limits,
     "sums": sums,
     "commands": commands,
     "pages": pages,
     "tests": lambda: list(conformance_table.tests_page()),
+    "ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), ffp_table.table()),
 }
 
 

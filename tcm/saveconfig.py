@@ -36,6 +36,7 @@ from tcm.configuration import (
     make_portal,
     make_serial,
     named,
+    portal_text,
 )
 from tcm.json_reader import Node, read_json
 from tcm.options import build, options_of, unknown_key
@@ -231,6 +232,8 @@ class _Loader:
         name = named(f"{node.path}.wwn", fabric.check_name, node.text("wwn", required=True))
         groups = tuple(self._portal_group(each, fabric) for each in node.items("tpgs"))
         check_unique(((f"{node.path}.tpgs[{index}].tag", group.tag) for index, group in enumerate(groups)), "tag")
+        portals = ((f"{node.path}.tpgs[{index}].portals", each) for index, group in enumerate(groups) for each in group.portals)
+        check_unique(((place, portal_text(each)) for place, each in portals if each.port), "portal")
         return TargetConfig(name=name, fabric=fabric.name, portal_groups=groups)
 
     def _portal_group(self, node: Node, fabric: FabricType) -> PortalGroupConfig:

@@ -83,6 +83,8 @@ class Arguments:
     chap_mutual: str | None = None
     chap_mutual_secret_file: str | None = None
     chap_discovery: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
     read_only: bool = False
     config: str | None = None
     state_dir: str | None = None
@@ -96,6 +98,7 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
         if name in fabrics:
             raise ConfigError(f"--fabric {name}: given twice; write it once, its options separated by commas")
         fabrics[name] = read_secrets(named("--fabric", plugins.fabric, name).options, values, f"--fabric {name}: ")
+    _give_tls(arguments, plugins, fabrics)
     if arguments.config is not None:
         _refuse_beside_config(arguments)
         loaded = saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
@@ -104,6 +107,22 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
         there = ", ".join(plugins.names("fabric")) or "none; pip install tcm-target-iscsi"
         raise ConfigError(f"nothing to serve; write --fabric NAME or --config FILE (fabrics installed: {there})")
     return _keeping(_Builder(arguments, plugins).configuration(fabrics), arguments)
+
+
+def _give_tls(arguments: Arguments, plugins: PluginManager, fabrics: dict[str, dict[str, Any]]) -> None:
+    """``--tls-cert`` and ``--tls-key`` are options of the fabrics that have options of these names."""
+    for name, value in (("tls_cert", arguments.tls_cert), ("tls_key", arguments.tls_key)):
+        flag = f"--{name.replace('_', '-')}"
+        if value is None:
+            continue
+        if not fabrics:
+            raise ConfigError(f"{flag}: of which fabric? write --fabric NAME as well")
+        takers = [values for fabric, values in fabrics.items() if name in options_of(plugins.fabric(fabric).options)]
+        if not takers:
+            raise ConfigError(f"{flag}: fabric {', '.join(fabrics)} has no TLS; leave it out")
+        for values in takers:
+            if values.setdefault(name, value) is not value:
+                raise ConfigError(f"{flag}: stands in --fabric too; write it once")
 
 
 def _state_directory(arguments: Arguments) -> str:

@@ -94,6 +94,8 @@ class _Seconds(click.FloatRange):
 @click.option("--chap-mutual", metavar="USER", help="The target proves itself to initiators as this user.")
 @click.option("--chap-mutual-secret-file", metavar="FILE", help="The same for it; else TCM_CHAP_MUTUAL_SECRET.")
 @click.option("--chap-discovery", is_flag=True, help="Ask for the --chap secret in discovery sessions too.")
+@click.option("--tls-cert", metavar="FILE", help="Portals take TLS, with the certificate in this PEM file, and nothing else.")
+@click.option("--tls-key", metavar="FILE", help="PEM file with the certificate's private key.")
 @click.option("--read-only", is_flag=True, help="No LUN can be written.")
 @click.option("--config", metavar="FILE", help="A saveconfig.json with everything in it, as targetcli writes it.")
 @click.option(

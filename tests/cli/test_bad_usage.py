@@ -12,6 +12,7 @@ from tcm.cli.run import run_command
 
 SERVE = ("--fabric", "loopback")
 SERIAL = "5d7c6f0a-3a0b-4d5c-8f61-0f3b4f4b2b10"
+ISCSI = ("--fabric", "iscsi", "--lun", "ramdisk:size=1M")
 RAM = (*SERVE, "--lun", "ramdisk:size=1M")
 
 
@@ -73,6 +74,31 @@ RAM = (*SERVE, "--lun", "ramdisk:size=1M")
             (*RAM, "--chap", "alice", "--chap-secret-file", "/nonexistent"),
             "cannot read /nonexistent: No such file or directory",
         ),
+        ((*SERVE, "--param", "x=1"), "--param x: unknown key; it takes no keys"),
+        (
+            (*ISCSI, "--param", "MaxConnection=3"),
+            "--param MaxConnection: unknown key (did you mean 'MaxConnections'?); keys are",
+        ),
+        ((*ISCSI, "--param", "MaxConnections"), "--param: 'MaxConnections' is not NAME=VALUE; write for example --param "),
+        ((*ISCSI, "--param", "MaxConnections=many"), "--param MaxConnections: 'many' is not an integer; write a whole number"),
+        ((*ISCSI, "--param", "MaxConnections=0"), "--param: MaxConnections=0: write a number from 1 to 65535"),
+        (
+            (*ISCSI, "--param", "MaxConnections=2", "--param", "MaxConnections=3"),
+            "MaxConnections: given 2 times; write it once",
+        ),
+        ((*ISCSI, "--attribute", "login_timeout=1"), "--attribute: login_timeout=1: write a number from 5 to 30"),
+        ((*ISCSI, "--attribute", "nopin-timeout=1"), "--attribute: nopin_timeout=1: write 0 (never) or a number from 3 to 60"),
+        (
+            (*ISCSI, "--attribute", "authentication=yes"),
+            "--attribute authentication: it goes with a user and a secret; write --chap",
+        ),
+        ((*ISCSI, "--attribute", "generate_node_acls=no"), "--attribute generate_node_acls: a command line has no node ACLs"),
+        (
+            (*ISCSI, "--attribute", "redirect_temporarily=1.2.3.4:5,1"),
+            "a redirection names no portal group tag (RFC 7143 13.8)",
+        ),
+        (("--config", "x.json", "--param", "x=1"), "--param: cannot be given beside --config; write it into x.json"),
+        (("--config", "x.json", "--attribute", "x=1"), "--attribute: cannot be given beside --config; write it into x.json"),
         ((*RAM, "--config", "x.json"), "--lun: cannot be given beside --config; write it into x.json"),
         (("--config", "x.json", "--chap-mutual", "b"), "--chap-mutual: cannot be given beside --config"),
         (

@@ -150,6 +150,51 @@ def test_our_own_keys(tmp_path):
     assert all(each.read_only for each in load_value(value, tmp_path, read_only=True).storage_objects)
 
 
+def test_what_lio_lacks_of_a_fabric(tmp_path):
+    """Attributes of ours, attributes of demo mode's node ACLs, and parameters of one initiator."""
+    group = {
+        "attributes": {"default_erl": 1},
+        "parameters": {"MaxBurstLength": "524288"},
+        "tcm_attributes": {"allowed_addresses": ["10.0.0.0/8", "::1"], "redirect_temporarily": ["192.0.2.1"]},
+        "tcm_acl_attributes": {"nopin_timeout": 5},
+    }
+    value = minimal(tmp_path)
+    value["targets"][0]["tpgs"][0] |= group
+    acl = {"tcm_attributes": {"cmdsn_depth": 3}, "tcm_parameters": {"FirstBurstLength": "4096"}}
+    value["targets"][0]["tpgs"][0]["node_acls"][0] |= acl
+    (made,) = load_value(value, tmp_path).targets[0].portal_groups
+    assert (made.attributes.default_erl, made.attributes.allowed_addresses) == (1, ("10.0.0.0/8", "::1"))
+    assert made.attributes.redirect_temporarily == ("192.0.2.1",)
+    assert made.dynamic_acl_attributes.nopin_timeout == 5
+    (own,) = made.node_acls
+    assert own.attributes.cmdsn_depth == 3
+    assert (own.parameters.FirstBurstLength, own.parameters.MaxBurstLength) == (4096, 524288)
+    (plain,) = load_value(minimal(tmp_path), tmp_path).targets[0].portal_groups
+    assert (plain.dynamic_acl_attributes, plain.node_acls[0].parameters) == (None, None)
+
+
+def test_whom_an_allow_list_keeps_out_is_no_warning(tmp_path):
+    value = minimal(tmp_path)
+    group = value["targets"][0]["tpgs"][0]
+    group |= {"attributes": {"authentication": 0, "generate_node_acls": 1}}
+    group["portals"] = [{"ip_address": "0.0.0.0", "port": 3260}]
+    assert len(load_value(value, tmp_path).exposed()) == 1
+    group["tcm_attributes"] = {"allowed_addresses": ["10.0.0.0/8"]}
+    assert load_value(value, tmp_path).exposed() == []
+
+
+def test_null_clears_a_secret(tmp_path):
+    """LIO's word for no user and no secret."""
+    value = minimal(tmp_path)
+    group = value["targets"][0]["tpgs"][0]
+    group |= {"chap_userid": "NULL", "chap_password": "NULL"}
+    group["node_acls"][0] |= {"chap_userid": "u", "chap_password": "a long secret", "chap_mutual_userid": "NULL"}
+    (made,) = load_value(value, tmp_path).targets[0].portal_groups
+    assert (made.authentication.userid, made.authentication.password) == ("", "")
+    assert (made.node_acls[0].authentication.userid, made.node_acls[0].authentication.userid_mutual) == ("u", "")
+    assert not made.node_acls[0].authentication.authenticate_target
+
+
 def test_only_the_fabrics_that_are_asked_for(lio, tmp_path):
     made = load_value(lio, tmp_path, fabrics={"loopback": {"nexus": ""}})
     assert [target.fabric for target in made.targets] == ["loopback"]
@@ -266,6 +311,30 @@ BAD = [
     (f"{ACL}/node_wwn", "no", "tpgs[0].node_acls[0].node_wwn: "),
     (f"{ACL}/mapped_luns/0/tpg_lun", 9, "mapped_luns[0].tpg_lun: LUN 9 is not in luns; write one of [0, 1]"),
     (f"{ACL}/mapped_luns/1", {"index": 7, "tpg_lun": 0}, "mapped_luns[1].index: mapped LUN 7 is already at "),
+    (
+        f"{ACL}/tcm_attributes",
+        {"cmdsn_depht": 3},
+        "node_acls[0].tcm_attributes.cmdsn_depht: unknown key (did you mean 'cmdsn_depth'?)",
+    ),
+    (f"{ACL}/tcm_attributes", {"nopin_timeout": 5}, "tcm_attributes.nopin_timeout: LIO has this one; write it into targets[0]"),
+    (f"{ACL}/tcm_parameters", {"MaxBurstLength": "1"}, "node_acls[0].tcm_parameters: MaxBurstLength=1: "),
+    (f"{ACL}/tcm_parameters", 1, "node_acls[0].tcm_parameters: 1 is not an object"),
+    (
+        "targets/0/tpgs/0/tcm_attributes",
+        {"allowed_addresses": ["10.0.0.1/8"]},
+        "'10.0.0.1/8' has bits beyond its prefix; write 10.",
+    ),
+    (
+        "targets/0/tpgs/0/tcm_attributes",
+        {"redirect_temporarily": "x y"},
+        "'y' is no condition, or the second of its kind; write ",
+    ),
+    ("targets/0/tpgs/0/tcm_acl_attributes", {"nopin_timeout": 1}, "tcm_acl_attributes: nopin_timeout=1: write 0 (never) or a"),
+    (
+        "targets/0/tpgs/1",
+        {"tag": 2, "portals": [{"ip_address": "127.0.0.1", "port": 3260}]},
+        "targets[0].tpgs[1].portals: portal 127.0.0.1:3260 is already at targets[0].tpgs[0].portals; write another one",
+    ),
     (f"{ACL}/chap_userid", "alice", "tpgs[0].node_acls[0]: CHAP user 'alice' has no secret; give one"),
     (f"{ACL}/chap_password", "only a password", "tpgs[0].node_acls[0]: a CHAP secret without a user"),
     (f"{ACL}/attributes", {"nopin_timeout": 1}, "node_acls[0].attributes: nopin_timeout=1: write 0 (never) or"),

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from support import scsi
+from support.ffp_fixtures import dut, lio_target, tcm_run_target
 from tcm_backstores.fileio import FileBackstore
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.target.directory_store import DirectoryStore
 
+__all__ = ["dut", "lio_target", "tcm_run_target"]
 Pair = tuple[ApplicationClient, ApplicationClient]
 
 

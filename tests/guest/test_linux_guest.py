@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.daemon import Daemon, running, wait_until
 from support.guest import Guest, portal
+from support.programs import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.guest]
 
@@ -50,10 +51,10 @@ def test_filesystems_chap_and_digests(tmp_path: Path) -> None:
 
 
 def test_outages(tmp_path: Path) -> None:
-    """The target goes away and comes back during I/O, once by SIGTERM and once by kill -9: no error, nothing lost."""
+    """The target goes away during I/O, once by SIGTERM and once by kill -9, and then the link: no error, nothing lost."""
     with running(tmp_path / "run", *lun(tmp_path)) as daemon:
         url = daemon.url
-        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), "2", timeout=500)
+        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), timeout=500)
         try:
             wait_until(lambda: (guest.share / "writing").exists() or guest.process.poll() is not None, 120, "fio writes", 0.2)
             for end in (daemon.stop, daemon.kill):
@@ -66,3 +67,22 @@ def test_outages(tmp_path: Path) -> None:
         finally:
             guest.end()
         assert output.rstrip().endswith("done")
+
+
+def test_redirection(tmp_path: Path) -> None:
+    """open-iscsi follows both kinds of redirection (RFC 7143 11.13.5). It knows the target's portals as 10.0.2.2."""
+    ports = [free_port() for _ in range(3)]
+    there, temporary, permanent = (f"127.0.0.1:{port}" for port in ports)
+    rules = [f"redirect_temporarily=10.0.2.2:{ports[0]} portal={temporary}"]
+    rules.append(f"redirect_permanently=10.0.2.2:{ports[0]} portal={permanent}")
+    arguments = [word for rule in rules for word in ("--attribute", rule)]
+    with running(tmp_path / "run", *lun(tmp_path), *arguments, portals=(there, temporary, permanent), urls=3) as daemon:
+        urls = {url.port: url for url in daemon.urls}
+        there, *others = (portal(urls[port]) for port in ports)
+        guest = Guest(tmp_path, "redirect.guest", there, daemon.url.target, "0", *others, timeout=200)
+        try:
+            output = guest.finish()
+        finally:
+            guest.end()
+        assert output.rstrip().endswith("done")
+        assert daemon.log().count("redirected to 10.0.2.2") == 2

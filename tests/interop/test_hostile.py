@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from support.daemon import Daemon, running
@@ -65,10 +66,10 @@ def closes(sock: socket.socket, within: float) -> bool:
 
 
 def test_half_open_connections(daemon: Daemon) -> None:
-    """A thousand connections that never say anything, and logins that stop midway, end at the login timeout (15 s)."""
+    """Hundreds of connections that never say anything, and logins that stop midway, end at the login timeout (15 s)."""
     descriptors = daemon.file_descriptors()
     with Watch(daemon, growth=64 * MIB, latency=3.0):
-        silent = [dial(daemon) for _ in range(1000)]
+        silent = [dial(daemon) for _ in range(900)]
         cut_short = [dial(daemon) for _ in range(20)]
         stalled = [Initiator(daemon.url.host, daemon.url.port) for _ in range(20)]
         begin = time.monotonic()
@@ -85,6 +86,23 @@ def test_half_open_connections(daemon: Daemon) -> None:
         assert not left, f"{len(left)} of {len(everybody)} stalled connections still open after {LOGIN_TIMEOUT + 5} s"
         for sock in everybody:
             sock.close()
+        time.sleep(0.5)
+    assert daemon.file_descriptors() <= descriptors + 4
+
+
+def test_login_flood(daemon: Daemon) -> None:
+    """Three thousand connections at once that do not log in: the oldest give way, and whoever logs in gets in at once."""
+    descriptors = daemon.file_descriptors()
+    with Watch(daemon, growth=64 * MIB, latency=3.0):
+        with ExitStack() as flood:
+            first = flood.enter_context(dial(daemon))
+            for _ in range(3):
+                for _ in range(1000):
+                    flood.enter_context(dial(daemon))
+                with connect(daemon.url) as newcomer:
+                    assert newcomer.read(0, 1).status == 0
+            assert closes(first, 1.0)
+            assert daemon.file_descriptors() <= descriptors + 1024 + 10
         time.sleep(0.5)
     assert daemon.file_descriptors() <= descriptors + 4
 

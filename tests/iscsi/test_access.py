@@ -12,6 +12,7 @@ from support.iscsi_login import INITIATOR, SECURITY, TARGET
 from support.iscsi_site import HERE, THERE, Site
 from tcm_iscsi.access import Arrival, address_of, name_pattern, named, network, redirection, within
 from tcm_iscsi.attributes import AclAttributes, TpgParameters
+from tcm_iscsi.protocol.discovery import send_targets
 from tcm_iscsi.protocol.login_interface import LoginFailed
 from tcm_iscsi.protocol.pdu import LoginStatus
 from tcm_iscsi.sessions import PortalBinding
@@ -266,6 +267,19 @@ def test_portals_of_all_groups_with_their_tags() -> None:
     assert site.seen(peer="203.0.113.9") == [1, 1, 2, 1]
     disabled.attributes = type(disabled.attributes)(authentication=False, tpg_enabled_sendtargets=False)
     assert site.seen(peer="203.0.113.9") == [1, 1, 2, 1, 3]
+
+
+def test_wildcards_may_stand_for_all_addresses() -> None:
+    """``wildcard=all``: the address that was reached first, then the machine's, each once, of the families it listens to."""
+    site = Site()
+    site.registry.bindings = [PortalBinding("0.0.0.0", 3260, [site.group]), PortalBinding("::", 3261, [site.group])]
+    site.registry.machine_addresses = lambda: ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+    shown = [value for key, value in send_targets(site.registry.records(INITIATOR), "192.0.2.1") if key == "TargetAddress"]
+    four = ["192.0.2.1:3260,1", "192.0.2.2:3260,1"]
+    assert shown == [*four, *(each.replace("3260", "3261") for each in four), "[2001:db8::1]:3261,1"]
+    site.registry.machine_addresses = list
+    shown = [value for key, value in send_targets(site.registry.records(INITIATOR), "192.0.2.1") if key == "TargetAddress"]
+    assert shown == ["192.0.2.1:3260,1", "192.0.2.1:3261,1"]
 
 
 def test_node_acl_attributes_without_any() -> None:

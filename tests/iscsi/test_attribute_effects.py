@@ -244,6 +244,10 @@ def test_acl_authentication() -> None:
         site.acl(authentication=own)
         assert site.status(auth="None") is status
     assert site.status(OTHER, auth="None") is NOT_PROVED
+    site = Site({"AuthMethod": "CHAP"}, authentication=True).chap()  # as LIO saves it
+    site.acl(authentication=0)
+    assert site.status(auth="None") is LoginStatus.SUCCESS
+    assert proved(site).completed().authenticated_name == "alice"
 
 
 def test_acl_default_erl() -> None:
@@ -306,6 +310,31 @@ async def test_acl_nopin_response_timeout() -> None:
         with pytest.raises(ConnectionError):
             await apart(initiator.receive)
         initiator.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("ticking")
+async def test_acl_dataout_timeout_retries() -> None:
+    """At ERL 0 a WRITE whose data does not come ends its connection after so many times ``dataout_timeout``."""
+    async with served({"dataout_timeout": 2, "dataout_timeout_retries": 3, "nopin_timeout": 0}) as t:
+        later = [0.0]
+        t.fabric.server.clock = lambda: time.monotonic() + later[0]
+
+        def ask() -> raw_iscsi.Initiator:
+            initiator = t.login(InitialR2T="Yes", ImmediateData="No")
+            initiator.send(initiator.command_pdu(bytes.fromhex("2a000000000000000800"), write=4096))
+            assert initiator.receive().opcode == raw_iscsi.R2T
+            return initiator
+
+        with await apart(ask) as initiator:
+            later[0] += 5
+            initiator.socket.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                await apart(initiator.receive)
+            later[0] += 3
+            initiator.socket.settimeout(10)
+            with pytest.raises(ConnectionError):
+                await apart(initiator.receive)
 
 
 @pytest.mark.anyio

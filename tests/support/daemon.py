@@ -50,6 +50,7 @@ class Daemon:
     """One tcm-run. ``args`` follow ``--fabric iscsi --state-dir ... --target ... --portal 127.0.0.1:0``.
 
     :param urls: how many different URLs to wait for.
+    :param fabric: with its options: ``iscsi:poll=0``.
     """
 
     def __init__(
@@ -60,12 +61,13 @@ class Daemon:
         portals: Sequence[str] = ("127.0.0.1:0",),
         target: str | None = TARGET,
         env: Mapping[str, str] | None = None,
+        fabric: str = "iscsi",
     ) -> None:
         self.directory = directory
         self.log_path = directory / "tcm-run.log"
         self.expected = urls
         self.env = {**os.environ, "PYTHONWARNINGS": "error", **(env or {})}
-        self.args = ["--fabric", "iscsi", "--state-dir", str(directory / "state")]
+        self.args = ["--fabric", fabric, "--state-dir", str(directory / "state")]
         if target is not None:
             self.args += ["--target", target]
         for portal in portals:

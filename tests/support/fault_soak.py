@@ -44,8 +44,9 @@ class Tally:
 
     def __str__(self) -> str:
         faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
+        commands = ", ".join(f"{count} {name}" for name, count in sorted(self.commands.items()))
         return (
-            f"{sum(self.commands.values())} commands ({', '.join(f'{n} {name}' for name, n in sorted(self.commands.items()))}), "
+            f"{sum(self.commands.values())} commands ({commands}), "
             f"{self.octets >> 20} MiB verified; {self.reconnections} connections brought back, {self.retries} tasks retried or "
             f"reassigned; faults: {faults or 'none'}; target's memory {self.rss[0] >> 20} to {max(self.rss) >> 20} MiB"
         )
@@ -114,7 +115,7 @@ async def counted(session: InitiatorSession) -> tuple[int, int]:
 
 
 async def soak(daemon: Daemon, seconds: float, seed: int, *, rate: float, connections: int = 4, depth: int = 64) -> Tally:
-    """A session with ``depth`` commands in flight, each PDU dropped, damaged, late or its connection cut with chance ``rate``."""
+    """``depth`` commands in flight; PDUs are dropped, damaged, late, or their connection cut, with chance ``rate`` each."""
     chance = random.Random(seed)
     tally = Tally()
     keys = {"ErrorRecoveryLevel": "2", "HeaderDigest": "CRC32C", "DataDigest": "CRC32C", "DefaultTime2Wait": "0", **LIMITS}

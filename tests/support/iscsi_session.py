@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from struct import Struct
 from typing import Any
 
 from support.scsi import make_lu
+from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.protocol.digest import crc32c
+from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
 from tcm_iscsi.protocol.pdu import DATA_OUT, NOP_OUT, PAD, RESERVED_TAG, SCSI_COMMAND, TASK_MANAGEMENT_REQUEST
@@ -237,6 +240,7 @@ async def connected(
     depth: int = 16,
     level: int = 1,
     session: dict[str, Any] | None = None,
+    faults: dict[str, bool] | None = None,
     settled: bool = True,
     **attributes: Any,
 ) -> AsyncIterator[Initiator]:
@@ -254,6 +258,7 @@ async def connected(
             **{"initial_r2t": False, "max_burst_length": 65536, "first_burst_length": 16384, **(session or {})}
         )
         made = Session(identity, values, port, exp_cmd_sn=1, depth=depth)
+        made.faults = Faults.chosen(values, AclAttributes(**(faults or {})), random.Random(7).shuffle)
         port.nexus = group.establish_nexus(InitiatorPort(identity.initiator_name, identity.isid, b"", "test"), made)
         phase = FullFeaturePhase(
             made,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ PACKAGES = {
     "e2fsck": "e2fsprogs",
     "cpio": "cpio",
     "mount": "mount",
+    "isnsd": "open-isns-server",
+    "isnsadm": "open-isns-utils",
+    "socat": "socat",
+    "openssl": "openssl",
 }
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
@@ -66,3 +71,10 @@ def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
         yield directory
     finally:
         subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens at."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

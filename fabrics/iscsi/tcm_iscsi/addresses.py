@@ -53,6 +53,17 @@ def parse_server(text: str, place: str, default_port: int) -> tuple[str, int]:
     return host, int(port)
 
 
+def parse_portal(text: str, place: str) -> tuple[str, int]:
+    """``ADDR:PORT`` or ``[V6]:PORT`` as address and port, as the core writes them. Raises :class:`ConfigError`."""
+    address, colon, port = text.rpartition(":")
+    address = "127.0.0.1" if address == "localhost" else address
+    bracketed = address.startswith("[") and address.endswith("]")
+    plain = address[1:-1] if bracketed else address
+    if not colon or not _is_address(plain) or (":" in plain) != bracketed or not port.isascii() or not port.isdigit():
+        raise ConfigError(f"{place}: {text!r} is not a portal; write ADDR:PORT as in --portal, for example 0.0.0.0:3261")
+    return str(ipaddress.ip_address(plain)), int(port)
+
+
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

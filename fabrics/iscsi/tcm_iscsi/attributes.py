@@ -118,7 +118,7 @@ class TpgParameters:
 
     AuthMethod: str = "CHAP,None"
     """``CHAP``, ``None`` or both. With ``authentication`` on, initiators must do CHAP. With it off they may, if there is a user
-    and this has CHAP; and must, if this has no None."""
+    and this has CHAP; and must, if this has no None and their node ACL says nothing."""
     HeaderDigest: str = "None,CRC32C"
     """What is allowed. The initiator's order decides between them (RFC 7143 6.2.1)."""
     DataDigest: str = "None,CRC32C"
@@ -168,7 +168,9 @@ class TpgParameters:
             try:
                 parsed = key.parse(value)
             except TextError as e:
-                raise ConfigError(f"{name}={value}: {str(e).removeprefix(f'{key.name}: ')}") from None
+                numbers = f"write a number from {key.minimum} to {key.maximum}"
+                why = numbers if key.kind is Kind.NUMBER else str(e).removeprefix(f"{key.name}: ")
+                raise ConfigError(f"{name}={value}: {why}") from None
             unknown = [item for item in parsed if item not in key.values] if key.kind is Kind.LIST else []
             if unknown:
                 raise ConfigError(f"{name}={value}: {unknown[0]!r} is unknown; write a list of {', '.join(key.values)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -12,7 +13,7 @@ from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
 from tcm.plugin_types import option
 from tcm.target.device import Authentication
-from tcm_iscsi.addresses import parse_server
+from tcm_iscsi.addresses import machine_addresses, parse_portal, parse_server
 from tcm_iscsi.isns_client import IsnsService
 from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
@@ -20,14 +21,19 @@ from tcm_iscsi.server import Server
 from tcm_iscsi.sessions import PortalBinding, Registry
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from anyio.abc import TaskStatus
 
     from tcm.target.device import TargetDevice, TargetPortalGroup
 
+log = logging.getLogger("tcm.iscsi")
+
 LOGOUT_SECONDS = 5
 DEFAULT_PORT = 3260
+TUNNEL = "127.0.0.1:13260"
+"""Where a tunnel begins, in hints."""
 _PASSWORD = 'LIBISCSI_CHAP_{}PASSWORD="$(head -n 1 {})"'  # noqa: S105 - libiscsi's variable
 
 
@@ -37,6 +43,10 @@ class IscsiOptions:
 
     poll: int = option(
         "microseconds to keep polling a connection after its last PDU before sleeping; 0 sleeps at once and saves CPU", 200
+    )
+    wildcard: Literal["reached", "all"] = option(
+        "what discovery shows for a wildcard portal: where the initiator reached us, or all of the machine's addresses",
+        "reached",
     )
     isns: str | None = option(
         f"iSNS server that is told of targets and portals: HOST or HOST:PORT, port {isns_pdu.DEFAULT_PORT} unless written", None
@@ -48,6 +58,19 @@ class IscsiOptions:
         " not answer. 0: none, the registration period is enough",
         0,
     )
+    tls_cert: str | None = option(
+        "PEM file with the certificate of portals that take TLS only, for initiators behind a TLS tunnel; then those that lead"
+        " to its issuer",
+        None,
+        kind="path",
+    )
+    tls_key: str | None = option("PEM file with its private key, without a password", None, kind="path")
+    tls_ca: str | None = option(
+        "PEM file with the certificates of those who sign for tunnels; default: a tunnel needs no certificate",
+        None,
+        kind="path",
+    )
+    tls_portal: tuple[str, ...] = option("ADDR:PORT of a portal that takes TLS; more than once for several; default: all", ())
     discovery_auth: Authentication | None = option("CHAP of discovery sessions, from the configuration file", None, secret=True)
 
 
@@ -64,6 +87,21 @@ def check_config(options: IscsiOptions) -> None:
     for name in ("isns_entity", "isns_esi"):
         if getattr(options, name) and options.isns is None:
             raise ConfigError(f"{name.replace('_', '-')}: of which iSNS server? write isns=HOST as well")
+    for name in ("tls_cert", "tls_key"):
+        wanted = any((options.tls_cert, options.tls_key, options.tls_ca, options.tls_portal))
+        if wanted and not getattr(options, name):
+            raise ConfigError(f"{name.replace('_', '-')}: missing; TLS wants both tls-cert=FILE and tls-key=FILE")
+    _tls_context(options)
+    for text in options.tls_portal:
+        parse_portal(text, "tls-portal")
+
+
+def _tls_context(options: IscsiOptions) -> ssl.SSLContext | None:
+    if options.tls_cert is None or options.tls_key is None:
+        return None
+    from tcm_iscsi.tls import make_context
+
+    return make_context(options.tls_cert, options.tls_key, options.tls_ca)
 
 
 class IscsiFabric(Fabric):
@@ -73,7 +111,15 @@ class IscsiFabric(Fabric):
         self._targets = targets
         on_error = next((target.unhandled_error for target in targets), None)
         self.registry = Registry(targets, options.discovery_auth, on_error)
+        if options.wildcard == "all":
+            self.registry.machine_addresses = machine_addresses
         self.server = Server(self.registry, poll=options.poll / 1e6)
+        self._options = options
+        context = _tls_context(options)
+        if context is not None:
+            from tcm_iscsi.tls import TlsFront
+
+            self.server.tls = TlsFront(context, self.server.serve)
         self._isns: IsnsService | None = None
         if options.isns is not None and targets:
             host, port = parse_server(options.isns, "isns", isns_pdu.DEFAULT_PORT)
@@ -98,6 +144,8 @@ class IscsiFabric(Fabric):
                         shared[key] = binding = PortalBinding(portal.address, portal.port)
                     binding.groups.append(group)
         self.registry.bindings = list(shared.values())
+        if self.server.tls is not None:
+            self._choose_tls_portals()
         try:
             for binding in sorted(self.registry.bindings, key=lambda b: ":" in b.address):
                 self.server.bind(binding)
@@ -109,6 +157,18 @@ class IscsiFabric(Fabric):
                     await self.server.run(task_status.started)
         finally:
             self.server.close_listeners()
+
+    def _choose_tls_portals(self) -> None:
+        """Raises ConfigError for one that is not there."""
+        chosen = {parse_portal(text, "tls-portal"): text for text in self._options.tls_portal}
+        for binding in self.registry.bindings:
+            binding.tls = not chosen or (binding.address, binding.port) in chosen
+        there = {(binding.address, binding.port) for binding in self.registry.bindings}
+        for portal, text in chosen.items():
+            if portal not in there:
+                raise ConfigError(f"--fabric iscsi: tls-portal: {text} is none of the portals; write one as it stands there")
+        if self._isns is not None and any(binding.tls for binding in self.registry.bindings):
+            log.warning("portals that take TLS are not registered at the iSNS server: initiators would come without a tunnel")
 
     def registrations_changed(self) -> None:
         """To be called after targets, portals or portal groups have changed, or been enabled or disabled.
@@ -128,15 +188,9 @@ class IscsiFabric(Fabric):
                 name = group.target.name
                 for number in sorted(group.luns):
                     url = f"iscsi://{portal}/{name}/{number}"
-                    hints = (
-                        *_chap_hints(group),
-                        f"libiscsi:    iscsi-inq {url}",
-                        f"qemu:        qemu-img info {url}",
-                        (
-                            f"open-iscsi:  iscsiadm -m discovery -t sendtargets -p {portal} && "
-                            f"iscsiadm -m node -T {name} -p {portal} --login"
-                        ),
-                    )
+                    hints = (*_chap_hints(group), *_attach_hints(portal, name, number))
+                    if binding.tls:
+                        hints = (*_tunnel_hints(portal), *_chap_hints(group), *_attach_hints(TUNNEL, name, number))
                     found.append(Endpoint(url, hints))
         return found
 
@@ -154,6 +208,25 @@ class IscsiFabric(Fabric):
     def targets(self) -> Sequence[TargetDevice]:
         """As configured."""
         return self._targets
+
+
+def _attach_hints(portal: str, name: str, lun: int) -> tuple[str, ...]:
+    url = f"iscsi://{portal}/{name}/{lun}"
+    # what discovery tells is the portal at our end of a tunnel
+    found = "-o new -m node" if portal == TUNNEL else "-m discovery -t sendtargets"
+    target = f"-T {name} " if portal == TUNNEL else ""
+    return (
+        f"libiscsi:    iscsi-inq {url}",
+        f"qemu:        qemu-img info {url}",
+        f"open-iscsi:  iscsiadm {found} {target}-p {portal} && iscsiadm -m node -T {name} -p {portal} --login",
+    )
+
+
+def _tunnel_hints(portal: str) -> tuple[str, ...]:
+    """A portal that takes TLS is reached through a tunnel, which begins where the initiator is."""
+    host, _, port = TUNNEL.rpartition(":")
+    command = f"socat TCP-LISTEN:{port},bind={host},reuseaddr,fork OPENSSL:{portal},cafile=CERTIFICATE-FILE"
+    return (f"TLS first:   {command}    (or stunnel)",)
 
 
 def _chap_hints(group: TargetPortalGroup) -> tuple[str, ...]:

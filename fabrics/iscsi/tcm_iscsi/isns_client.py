@@ -140,9 +140,6 @@ class IsnsService:
             return
         async with stream:
             local: Any = stream.extra(SocketAttribute.local_address)  # noqa: S610 - it is no database
-            if self._outage:
-                log.info("%s: reached again", self.server)
-                self._outage = False
             self._local = _plain(local[0])
             await self._look(self._clock())
             self.client.connected(self._clock())
@@ -182,6 +179,9 @@ class IsnsService:
                 client.handle_timer(now)
                 if client.must_disconnect:
                     self._troubled(client.must_disconnect)
+            if self._outage and client.state is State.REGISTERED:
+                log.info("%s: reached again", self.server)
+                self._outage = False
             self._tell()
             data = client.data_to_send()
             if data:

@@ -42,6 +42,8 @@ def portals_of(
     """By real address and port, the enabled portal group of each target there, by the target's name."""
     found: dict[PortalKey, dict[str, TargetPortalGroup]] = {}
     for binding in bindings:
+        if binding.tls:
+            continue  # iSNS has no way to say that it wants a tunnel
         groups: dict[str, TargetPortalGroup] = {}
         for group in binding.groups:
             if group.enabled:

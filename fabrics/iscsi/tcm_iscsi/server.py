@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from tcm_iscsi.sessions import PortalBinding, Registry
+    from tcm_iscsi.tls import TlsFront
 
 log = logging.getLogger("tcm.iscsi")
 
@@ -64,6 +65,8 @@ class Server:
         self.accepting: anyio.CancelScope | None = None
         self.left: anyio.Event | None = None
         """Set when a connection has ended, while draining."""
+        self.tls: TlsFront | None = None
+        """Serves the portals that want TLS."""
         self.group: TaskGroup
 
     def bind(self, binding: PortalBinding) -> None:
@@ -126,7 +129,10 @@ class Server:
                 log.warning("accept: %s", e.strerror)
                 await anyio.sleep(0.1)
                 continue
-            self.group.start_soon(self.serve, sock, binding)
+            if binding.tls and self.tls is not None:
+                self.group.start_soon(self.tls.serve, sock, binding)
+            else:
+                self.group.start_soon(self.serve, sock, binding)
 
     async def tick(self) -> None:
         """Look at every connection's timers."""

@@ -15,7 +15,9 @@ from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 from tcm.target.unit_attention import UnitAttention
 from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
+from tcm_iscsi.addresses import WILDCARDS
 from tcm_iscsi.attributes import AclAttributes
+from tcm_iscsi.isns_records import real_addresses
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
 from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
@@ -97,6 +99,8 @@ class PortalBinding:
     port: int
     """0 until bound, if any free port will do."""
     groups: list[TargetPortalGroup] = field(default_factory=list)
+    tls: bool = False
+    """It takes nothing but TLS."""
 
 
 class Port:
@@ -197,13 +201,12 @@ class Policy:
         group = target.handle
         acl = explicit_acl(group, identity.initiator_name)
         methods = parameters_of(group, identity.initiator_name).methods
-        required, auth = bool(group.attributes.authentication), group.authentication
+        required, auth = bool(group.attributes.authentication) or "None" not in methods, group.authentication
         if acl is not None:
             if acl.attributes is not None and acl.attributes.authentication >= 0:
                 required = bool(acl.attributes.authentication)
             if acl.authentication.userid:
                 auth = acl.authentication
-        required = required or "None" not in methods
         if required and not (auth.userid and "CHAP" in methods):
             missing = "userid is configured" if "CHAP" in methods else "CHAP is in the portal group's AuthMethod"
             raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"authentication is required but no {missing}")
@@ -258,7 +261,7 @@ class Policy:
 
     def records(self, initiator_name: str) -> list[TargetRecord]:
         """What SendTargets tells whoever came in here."""
-        return self.registry.records(initiator_name, self.arrival.peer)
+        return self.registry.records(initiator_name, self.arrival.peer, tls=self.binding.tls)
 
 
 def as_credentials(auth: Authentication, *, required: bool = True) -> Credentials:
@@ -297,6 +300,8 @@ class Registry:
         self.last_tsih = 0
         self.on_error = on_error
         self.refused: dict[LoginStatus, int] = {}
+        self.machine_addresses: Callable[[], list[str]] = list
+        """What discovery shows for a wildcard portal, besides the address at which the initiator reached us."""
 
     def policy(self, binding: PortalBinding, local: tuple[Any, ...], peer: tuple[Any, ...] = ()) -> Policy:
         """For one new connection, by what its socket says of both ends."""
@@ -414,13 +419,17 @@ class Registry:
         """End all sessions of a target once what is queued has been sent."""
         for session in list(self.sessions.values()):
             if session.identity.target_name == target.name:
-                p = session.parameters
-                session.lost.clear()
-                for connection in session.connections.values():
-                    connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
-                    connection.logout = LogoutReason.CLOSE_SESSION
-                    connection.closing = True
-                    connection.wake()
+                self.dismiss(session)
+
+    def dismiss(self, session: Session) -> None:
+        """Tell every connection that the session is dropped (RFC 7143 11.9.1), and close it once what is queued has been sent."""
+        p = session.parameters
+        session.lost.clear()
+        for connection in list(session.connections.values()):
+            connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
+            connection.logout = LogoutReason.CLOSE_SESSION
+            connection.closing = True
+            connection.wake()
 
     def end(self, session: Session) -> None:
         """The I_T nexus is lost: its commands are aborted."""
@@ -444,19 +453,29 @@ class Registry:
         if self.on_error is not None:
             self.on_error(where, error)
 
-    def records(self, initiator_name: str, peer: str = "") -> list[TargetRecord]:
-        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``."""
+    def records(self, initiator_name: str, peer: str = "", *, tls: bool = False) -> list[TargetRecord]:
+        """Targets and their addresses, as SendTargets may tell this initiator, who is at ``peer``.
+
+        :param tls: the initiator came through TLS: portals of the other kind are none that it can use.
+        """
         found = []
+        machine = self.machine_addresses()
         for target in self.targets:
             portals = [
-                PortalRecord(binding.address, binding.port, group.tag)
+                PortalRecord(address, binding.port, group.tag)
                 for binding in self.bindings
                 for group in binding.groups
-                if group.target is target and visible(group, initiator_name, peer)
+                if group.target is target and binding.tls == tls and visible(group, initiator_name, peer)
+                for address in (binding.address, *shown_for(binding, self.bindings, machine))
             ]
             if portals:
                 found.append(TargetRecord(target.name, tuple(portals)))
         return found
+
+
+def shown_for(binding: PortalBinding, bindings: Sequence[PortalBinding], machine: Sequence[str]) -> Sequence[str]:
+    """Addresses of the machine that a wildcard portal stands for."""
+    return real_addresses(binding, bindings, machine, "") if machine and binding.address in WILDCARDS else ()
 
 
 def visible(group: TargetPortalGroup, initiator_name: str, peer: str = "") -> bool:

@@ -362,7 +362,8 @@ class FullFeaturePhase:
     def sequenced_command(self, buf: bytearray, view: memoryview, off: int, ahs_length: int, data: memoryview) -> None:
         """A SCSI Command on the general path: in CmdSN order, or kept until its turn."""
         cmd_sn, exp_stat_sn = CMD_SN(buf, off)
-        self.acknowledge(exp_stat_sn)
+        if exp_stat_sn != self.exp_stat_sn:
+            self.acknowledge(exp_stat_sn)
         session = self.session
         bhs = bytes(view[off : off + 48])
         if bhs[0] & 0x40:
@@ -372,6 +373,7 @@ class FullFeaturePhase:
             if isinstance(made, ScsiCommand):
                 made.submit()
             else:
+                self.insist_on_acknowledgement()
                 self.reject(made, bhs)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             made = self.make_command(buf, off, ahs_length, data)
@@ -489,6 +491,7 @@ class FullFeaturePhase:
             handler(self, pdu, data)
             return
         self.acknowledge(exp_stat_sn)
+        self.insist_on_acknowledgement()
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
@@ -506,7 +509,8 @@ class FullFeaturePhase:
 
     def acknowledge(self, exp_stat_sn: int) -> None:
         """The initiator has every status before ``exp_stat_sn`` (RFC 7143 4.2.2.2); one beyond what was sent says nothing."""
-        if not serial_less(self.exp_stat_sn, exp_stat_sn) or serial_less(self.stat_sn, exp_stat_sn):
+        before = self.exp_stat_sn
+        if (exp_stat_sn - before) & SERIAL_BITS > (self.stat_sn - before) & SERIAL_BITS:
             return
         self.exp_stat_sn = exp_stat_sn
         kept = self.unacknowledged
@@ -514,7 +518,16 @@ class FullFeaturePhase:
             kept.acknowledge(exp_stat_sn)
         if self.terminations:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
-        self.session.acknowledged()
+        if self.session.fences:
+            self.session.acknowledged()
+
+    def insist_on_acknowledgement(self) -> None:
+        """Requests that do not wait for room have responses too: beyond a bound the connection counts as failed (4.2.2.2)."""
+        kept = self.unacknowledged
+        if kept is not None and kept.full:
+            self.solicit()
+            if kept.hopeless:
+                raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
 
     # sending
 
@@ -559,16 +572,20 @@ class FullFeaturePhase:
         self.wake()
         self.resume()
 
-    def reject(self, reason: int, bhs: bytes) -> None:
-        """Reject with the header of the offending PDU (RFC 7143 11.17)."""
+    def reject(self, reason: int, bhs: bytes, data_sn: int = 0) -> None:
+        """Reject with the header of the offending PDU (RFC 7143 11.17).
+
+        :param data_sn: of a SNACK of data or R2Ts that is a protocol error: the next DataSN or R2TSN of the task (11.17.2).
+        """
         session = self.session
         self.history.append(f"Reject reason {reason:#04x} of opcode {bhs[0] & 0x3F:#04x}")
         self.emit_status(
             REJECT(
-                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn, 0
+                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
+                data_sn,
             ),
             bhs,
-        )
+        )  # fmt: skip
 
     def async_message(
         self, event: int, parameter1: int = 0, parameter2: int = 0, parameter3: int = 0, *, lun: bytes = LUN_NONE

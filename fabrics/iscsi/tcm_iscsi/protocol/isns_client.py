@@ -84,6 +84,8 @@ class IsnsClient:
         self._settled = False
         """REGISTERED has been told."""
         self._stopping = False
+        self._reconnects = False
+        """One more connection may be tried to deregister."""
         self._request: _Request | None = None
         self._transaction_id = 0
         self._reader = MessageReader()
@@ -103,10 +105,13 @@ class IsnsClient:
         self._advance(now)
 
     def stop(self, now: float) -> None:
-        """Deregister, if there is a connection; the state is LEFT then."""
+        """Deregister, if there is something to deregister; the state is LEFT then. At most one more connection is tried."""
         self._stopping = True
+        self._reconnects = self.state is not State.DOWN
         if self.state is State.DOWN:
-            self._enter(State.LEFT)
+            self.retry_at = now
+            if not self._doubtful_nodes:
+                self._enter(State.LEFT)
         self._advance(now)
 
     def connected(self, now: float) -> None:
@@ -125,7 +130,13 @@ class IsnsClient:
         self._out.clear()
         if self.state is State.LEFT:
             return
-        self._enter(State.LEFT if self._stopping else State.DOWN)
+        if self._stopping:
+            # the one that broke may have been dead for long without anybody noticing
+            self._enter(State.DOWN if self._reconnects and self._doubtful_nodes else State.LEFT)
+            self._reconnects = False
+            self.retry_at = now
+            return
+        self._enter(State.DOWN)
         self.retry_at = now + self._next_retry()
 
     def receive_data(self, data: bytes, now: float) -> None:

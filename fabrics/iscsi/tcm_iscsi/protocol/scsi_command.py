@@ -8,7 +8,10 @@ from tcm.scsi.sense import Sense, SenseKey, Status
 from tcm_iscsi.protocol.data_in import DataIn
 from tcm_iscsi.protocol.data_out import DataOut
 from tcm_iscsi.protocol.pdu import (
+    DATA_IN,
     FINAL,
+    LUN_NONE,
+    RESERVED_TAG,
     RESIDUAL_OVERFLOW,
     RESIDUAL_UNDERFLOW,
     SCSI_RESPONSE,
@@ -176,28 +179,53 @@ class ScsiCommand:
         self.finish()
         if connection.closed:
             return
-        task, session = self.task, connection.session
-        p = session.parameters
-        recovers = p.error_recovery_level > 0
-        if task.data_in:
-            data_in = DataIn(task.data_in)
-            data_in.segment(connection.parameters.send_limit, p.max_burst_length, session.faults, acknowledge=recovers)
-            if recovers:
-                self.data_in = data_in
-            elif data_in.total:
-                # at ERL 0 a status GOOD goes with the last Data-In
-                collapse = task.status == Status.GOOD
-                flags = STATUS_PRESENT | self.residual_flags if collapse else 0
-                data_in.send(connection, self.itt, self.lun, 0, len(data_in.pdus), final_flags=flags, residual=task.residual)
-                if collapse:
-                    connection.response_queued()
-                    return
-            if recovers:
-                data_in.send(connection, self.itt, self.lun, 0, len(data_in.pdus))
-            self.send_status(len(data_in.pdus))
-        else:
+        buffers = self.task.data_in
+        if connection.unacknowledged is not None:
+            self.send_recoverably(buffers)
+        elif not buffers:
             self.send_status(0)
+        elif len(buffers) == 1 and 0 < len(buffers[0]) <= connection.send_limit and self.task.status is Status.GOOD:
+            self.send_at_once(buffers[0])
+        else:
+            self.send_in_pieces(buffers)
         connection.response_queued()
+
+    def send_at_once(self, data: Any) -> None:
+        """All Data-In in one PDU, and the status GOOD with it (11.7.3)."""
+        connection = self.connection
+        session, residual = connection.session, self.task.residual
+        flags = FINAL | STATUS_PRESENT | (self.residual_flags if residual else 0)
+        header = DATA_IN.pack(
+            0x25, flags, 0, len(data), LUN_NONE, self.itt, RESERVED_TAG, connection.next_stat_sn(), session.exp_cmd_sn,
+            session.max_cmd_sn, 0, 0, residual,
+        )  # fmt: skip
+        connection.emit(header, data)
+
+    def send_in_pieces(self, buffers: list[Any]) -> None:
+        """Data-In at ERL 0: a status GOOD goes with the last PDU."""
+        connection, task = self.connection, self.task
+        session = connection.session
+        data_in = DataIn(buffers)
+        data_in.segment(connection.parameters.send_limit, session.parameters.max_burst_length, session.faults)
+        count = len(data_in.pdus)
+        collapse = task.status is Status.GOOD and count > 0
+        flags = STATUS_PRESENT | self.residual_flags if collapse else 0
+        data_in.send(connection, self.itt, self.lun, 0, count, final_flags=flags, residual=task.residual)
+        if not collapse:
+            self.send_status(count)
+
+    def send_recoverably(self, buffers: list[Any]) -> None:
+        """Data-In at ERL 1 and 2: the status by itself, so that each can be asked for again."""
+        connection = self.connection
+        session = connection.session
+        count = 0
+        if buffers:
+            self.data_in = data_in = DataIn(buffers)
+            burst = session.parameters.max_burst_length
+            data_in.segment(connection.parameters.send_limit, burst, session.faults, acknowledge=True)
+            count = len(data_in.pdus)
+            data_in.send(connection, self.itt, self.lun, 0, count)
+        self.send_status(count)
 
     @property
     def residual_flags(self) -> int:
@@ -210,20 +238,23 @@ class ScsiCommand:
     def send_status(self, data_pdus: int) -> None:
         """SCSI Response (11.4), with the next StatSN."""
         connection = self.connection
-        connection.emit_status(self.response(connection.next_stat_sn(), data_pdus), *self.segment(), command=self)
+        sense = self.task.sense_data()
+        # SenseLength and sense data (11.4.7)
+        segment = len(sense).to_bytes(2, "big") + sense if sense else b""
+        header = self.response(connection.next_stat_sn(), data_pdus, len(segment))
+        if connection.unacknowledged is None:
+            connection.emit(header, segment)
+        else:
+            connection.emit_status(header, segment, command=self)
 
-    def response(self, stat_sn: int, data_pdus: int) -> bytes:
+    def response(self, stat_sn: int, data_pdus: int, length: int) -> bytes:
         """The header of the SCSI Response: ExpDataSN counts Data-In PDUs, or R2Ts (11.4.8)."""
         task, session = self.task, self.connection.session
+        flags = FINAL | self.residual_flags if task.residual else FINAL
         return SCSI_RESPONSE.pack(
-            0x21, FINAL | self.residual_flags, 0, task.status, sum(map(len, self.segment())), 0, self.itt, self.snack_tag,
-            stat_sn, session.exp_cmd_sn, session.max_cmd_sn, data_pdus or self.r2ts, 0, task.residual,
+            0x21, flags, 0, task.status, length, 0, self.itt, self.snack_tag, stat_sn,
+            session.exp_cmd_sn, session.max_cmd_sn, data_pdus or self.r2ts, 0, task.residual,
         )  # fmt: skip
-
-    def segment(self) -> tuple[bytes, ...]:
-        """The data segment of the SCSI Response: SenseLength and sense data (11.4.7)."""
-        sense = self.task.sense_data()
-        return (len(sense).to_bytes(2, "big") + sense,) if sense else ()
 
     # recovery
 
@@ -248,6 +279,13 @@ class ScsiCommand:
             return None
         data_in.send(connection, self.itt, self.lun, first, after)
         return True
+
+    @property
+    def next_data_sn(self) -> int:
+        """DataSN of the next Data-In, or R2TSN of the next R2T (11.17.2)."""
+        if self.data_in is not None:
+            return len(self.data_in.pdus)
+        return self.data_out.r2t_sn if self.data_out is not None else 0
 
     def resend_all_data(self, snack_tag: int) -> bool:
         """R-Data SNACK (11.16.3): all that is not acknowledged, cut anew. False: there is none.

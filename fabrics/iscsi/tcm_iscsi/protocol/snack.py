@@ -23,7 +23,8 @@ def snack(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     answer = SNACKS.get(pdu[1] & 0x0F) if phase.unacknowledged is not None else _unsupported
     reason = answer(phase, itt, tag, first, count) if answer is not None else RejectReason.INVALID_PDU_FIELD
     if reason is not None:
-        phase.reject(reason, pdu[:48])
+        command = _find(phase, itt) if answer is _data_or_r2t else None
+        phase.reject(reason, pdu[:48], command.next_data_sn if command is not None else 0)
 
 
 def _unsupported(*_: object) -> RejectReason:

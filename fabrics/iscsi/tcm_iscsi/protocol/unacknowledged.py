@@ -45,6 +45,11 @@ class Unacknowledged:
         """No more than this is kept: commands wait."""
         return self.size > KEPT_BYTES or len(self.responses) > KEPT_RESPONSES
 
+    @property
+    def hopeless(self) -> bool:
+        """Twice as much: nobody can mean to acknowledge it."""
+        return self.size > 2 * KEPT_BYTES or len(self.responses) > 2 * KEPT_RESPONSES
+
     def keep(self, stat_sn: int, bhs: bytes, data: tuple[Any, ...], command: ScsiCommand | None) -> None:
         """A response has been queued."""
         size = len(bhs) + sum(map(len, data)) + (command.kept if command is not None else 0)
@@ -80,7 +85,9 @@ class Unacknowledged:
             return None
         old = self.responses[at]
         assert command.data_in is not None
-        self.responses[at] = new = old._replace(bhs=command.response(old.stat_sn, len(command.data_in.pdus)))
+        self.responses[at] = new = old._replace(
+            bhs=command.response(old.stat_sn, len(command.data_in.pdus), sum(map(len, old.data)))
+        )
         return new
 
     def data_acknowledged(self, command: ScsiCommand, data_sn: int) -> None:
