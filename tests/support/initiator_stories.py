@@ -1,7 +1,7 @@
 """What the initiator does with a real target, story by story: ours in the tests, LIO's in a guest.
 
 As a program: ``python -m support.initiator_stories [--only REGEX] URL`` tells them all and prints how each ended. The logical
-unit is written to.
+unit is written to. This file is longer than most because all stories stand in it, and share their load and their accidents.
 """
 
 from __future__ import annotations
