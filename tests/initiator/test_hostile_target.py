@@ -136,8 +136,8 @@ def test_data_in_of_nothing_is_nothing() -> None:
     """For a command that reads, and for one that does not."""
     made = session()
     made.connections[0].receive_data(data_in(1, length=0) + data_in(4, length=0))
-    check(made)
     assert made.ended is None
+    check(made)
 
 
 def test_stat_sn_that_jumps_far_ends_the_session() -> None:
