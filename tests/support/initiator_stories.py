@@ -20,8 +20,10 @@ from typing import Any
 
 import anyio
 from tcm_iscsi.initiator import (
+    Credentials,
     Faults,
     InitiatorSession,
+    LoginFailed,
     Options,
     Recovery,
     RequestFailed,
@@ -196,6 +198,26 @@ KEYS = (
 async def keys(url: str, number: int) -> None:
     async with connect(url, options(**KEYS[number])) as session:
         await churn(session, commands=24, depth=4, sizes=(1, 9, 130))
+
+
+ALICE = Credentials(name="alice", secret="initiatorsecret", mutual_name="bob", mutual_secret="targetsecret12")
+"""Those of the target that tests/guest/lio_recovery.guest makes for it."""
+
+
+async def chap(url: str, algorithm: int, *, mutual: bool) -> None:
+    """One way or both ways; and not with another secret."""
+    where = replace(parse_url(url), target=f"{parse_url(url).target}.chap")
+    mine = replace(ALICE, algorithms=(algorithm,), mutual_secret=ALICE.mutual_secret if mutual else b"")
+    async with initiator_connect(where, Options(chap=mine)) as session:
+        await session.test_unit_ready()
+    for wrong in (None, replace(mine, secret="wrong secret 1")):
+        status: int | None = None
+        try:
+            async with initiator_connect(where, Options(chap=wrong)):
+                pass
+        except LoginFailed as e:
+            status = e.status
+        assert status in (0x0201, 0x0202), f"status {status} for a wrong secret, or for none"
 
 
 async def load(url: str, level: int = 0, connections: int = 1, **offer: str) -> None:
@@ -513,6 +535,11 @@ async def storm(url: str, seconds: float = 20.0, chance: float = 0.01, level: in
 STORIES: dict[str, Callable[[str], Awaitable[Any]]] = {
     "discovery": discovery,
     **{f"keys {number}": partial(keys, number=number) for number in range(len(KEYS))},
+    **{
+        f"LIO: CHAP {name}, {'both ways' if mutual else 'one way'}": partial(chap, algorithm=number, mutual=mutual)
+        for name, number in (("MD5", 5), ("SHA1", 6), ("SHA-256", 7), ("SHA3-256", 8))
+        for mutual in (False, True)
+    },
     "pings": pings,
     "task management": task_management,
     "residuals": residuals,
