@@ -1,4 +1,4 @@
-"""Error recovery level 2 of the initiator: connections that break, against the real target (RFC 7143 7.1.5, 7.2.2, 11.5, 11.14)."""
+"""Error recovery level 2 of the initiator: connections that break (RFC 7143 7.1.5, 7.2.2, 11.5, 11.14). The target is real."""
 
 from __future__ import annotations
 

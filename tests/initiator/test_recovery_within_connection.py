@@ -1,4 +1,4 @@
-"""Error recovery level 1 of the initiator: lost and damaged PDUs, one by one, against the real target (RFC 7143 7.1, 7.8, 11.16)."""
+"""Error recovery level 1 of the initiator: lost and damaged PDUs, one by one (RFC 7143 7.1, 7.8, 11.16). The target is real."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ async def test_level_0_does_not_go_on_after_a_gap() -> None:
         async with paired(level=0, faults=Faults(choose=rule), MaxRecvDataSegmentLength="1024") as pair:
             tasks = [pair.start(ScsiTask(write_16(n, 1), data_out=bytes(BLOCK))) for n in range(3)]
             tasks.append(pair.start(ScsiTask(read_16(0, 16), read_length=16 * BLOCK)))
-            await pair.until(lambda: all(task.finished for task in tasks))
+            await pair.until(lambda tasks=tasks: all(task.finished for task in tasks))
             assert isinstance(tasks[-1].error, SessionFailed)
             assert "missing" in str(tasks[-1].error)
     for fault in ("corrupt_data", "corrupt_header"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from support.initiator_pair import BLOCK, PARAMETERS, Chance, Pair, Seen, exercise, paired, word
 from support.iscsi_login import TARGET
@@ -10,6 +12,7 @@ from support.memory import GatedMemory
 from support.scsi import make_lu
 from tcm_iscsi.initiator import (
     AsyncMessage,
+    ConnectionLost,
     ConnectionUp,
     Logout,
     Nop,
@@ -88,7 +91,28 @@ async def test_data_out_backwards_where_order_does_not_matter() -> None:
         object.__setattr__(pair.options, "data_out_reversed", True)
         await exercise(pair, count=6)
         offsets = [word(bhs, 40) for bhs in seen.of("out", Opcode.DATA_OUT)]
-        assert any(a > b for a, b in zip(offsets, offsets[1:], strict=False))
+        assert any(a > b for a, b in itertools.pairwise(offsets))
+
+
+async def test_data_comes_in_any_order() -> None:
+    """13.18, 13.19: DataPDUInOrder=No and DataSequenceInOrder=No; DataSN counts on, offsets jump (11.7.5)."""
+    seen = Seen()
+    disorder = {"random_datain_pdu_offsets": True, "random_datain_seq_offsets": True, "random_r2t_offsets": True}
+    keys = {"DataPDUInOrder": "No", "DataSequenceInOrder": "No", "InitialR2T": "Yes", "ImmediateData": "No"}
+    small = {"MaxRecvDataSegmentLength": "512", "MaxBurstLength": "2048", "MaxOutstandingR2T": "4"}
+    allowed = {"DataPDUInOrder": False, "DataSequenceInOrder": False}
+    for level in (0, 1):
+        async with paired(level=level, observer=seen, acl=disorder, parameters=allowed, **keys, **small) as pair:
+            parameters = pair.session.parameters
+            assert not parameters.data_pdu_in_order
+            assert not parameters.data_sequence_in_order
+            await exercise(pair, count=10)
+            assert pair.session.snacks == 0
+    for opcode, at in ((Opcode.DATA_IN, 40), (Opcode.R2T, 40)):
+        offsets: dict[int, list[int]] = {}
+        for bhs in seen.of("in", opcode):
+            offsets.setdefault(word(bhs, 16), []).append(word(bhs, at))
+        assert any(found != sorted(found) for found in offsets.values()), opcode
 
 
 async def test_commands_wait_for_the_window() -> None:
@@ -205,6 +229,20 @@ async def test_connections_are_added_and_removed() -> None:
         await exercise(pair, count=12)
 
 
+@pytest.mark.parametrize("via", [0, 1])
+async def test_the_end_of_a_connection_may_come_before_the_logout_response(via: int) -> None:
+    """They travel on different connections, and a target may close before it answers: the session goes on."""
+    async with paired(connections=2) as pair:
+        done: list[Logout] = []
+        pair.session.close_connection(1, via=pair.session.connections[via], done=done.append)
+        pair.session.connection_lost(pair.session.connections[1], "end of file")
+        await pair.settle()
+        assert [request.response for request in done] == [0]
+        assert sorted(pair.session.connections) == [0]
+        assert pair.session.ended is None
+        await exercise(pair, count=4)
+
+
 async def test_commands_spread_over_the_connections() -> None:
     seen = Seen()
     async with paired(connections=4, observer=seen) as pair:
@@ -272,6 +310,30 @@ async def test_the_target_asks_for_logout() -> None:
         message = pair.events[-1]
         assert isinstance(message, AsyncMessage)
         assert (message.event, message.parameters[2]) == (1, 7)
+
+
+async def test_async_messages_that_end_something() -> None:
+    """11.9.1: a dropped connection, ended tasks, a dropped session."""
+    memory = GatedMemory(1 << 20)
+    async with paired(level=2, connections=3, backstore=memory) as pair:
+        pair.reconnect = False
+        phase = pair.lines[0].target.phase
+        assert phase is not None
+        phase.async_message(2, 1, 3, 30)  # CID 1, Time2Wait 3, Time2Retain 30
+        await pair.settle()
+        lost = next(event for event in pair.events if isinstance(event, ConnectionLost))
+        assert (lost.cid, lost.wait_until - pair.now, lost.deadline - pair.now) == (1, 3, 33)
+        assert sorted(pair.session.connections) == [0, 2]
+        memory.shut()
+        task = pair.start(ScsiTask(read_16(0, 1), read_length=BLOCK))
+        await pair.settle()
+        phase.async_message(5)
+        await pair.settle()
+        assert isinstance(task.error, TaskAborted)
+        memory.release()
+        phase.async_message(3, 0, 2, 20)
+        await pair.settle()
+        assert isinstance(pair.session.ended, SessionFailed)
 
 
 async def test_bytes_may_come_one_by_one() -> None:

@@ -15,6 +15,7 @@ from tcm_iscsi.connection import Connection as TargetConnection
 from tcm_iscsi.initiator import Faults, FaultyWire, Login, Options, Recovery, ScsiTask, Session, read_16, write_16
 from tcm_iscsi.initiator.connection import Connection
 from tcm_iscsi.initiator.login import LoggedIn
+from tcm_iscsi.initiator.options import INITIATOR_NAME
 from tcm_iscsi.initiator.results import ConnectionLost, Event, LoginFailed
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
 from tcm_iscsi.protocol.pdu import OPCODE_MASK, Opcode
@@ -291,9 +292,13 @@ async def paired(
     parameters: dict[str, Any] | None = None,
     backstore: Any = None,
     observer: Callable[[Any, str, bytes, bytes], None] | None = None,
+    acl: dict[str, Any] | None = None,
     **keys: str,
 ) -> AsyncIterator[Pair]:
-    """Logged in, with that many connections; unit attentions are out of the way."""
+    """Logged in, with that many connections; unit attentions are out of the way.
+
+    :param acl: attributes of a node ACL for the initiator.
+    """
     site = Site({**PARAMETERS, **(parameters or {})})
     options = Options(
         target_name=TARGET,
@@ -303,6 +308,8 @@ async def paired(
     async with make_lu(backstore) as unit:
         site.group.enabled = True
         site.group.add_lun(0, unit)
+        if acl is not None:
+            site.group.map_lun(site.acl(INITIATOR_NAME, **acl), 0, 0)
         pair = Pair(site, options, None, Chance(seed))
         pair.observer = observer
         for cid in range(connections):

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -26,11 +27,11 @@ from tcm_iscsi.initiator import (
     RequestFailed,
     ScsiTask,
     TaskLost,
-    connect,
     discover,
     parse_url,
     read_16,
 )
+from tcm_iscsi.initiator import connect as initiator_connect
 from tcm_iscsi.protocol.pdu import OPCODE_MASK, Opcode, SnackType
 
 DIGESTS = {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
@@ -45,6 +46,7 @@ TIME2WAIT = {"DefaultTime2Wait": "0"}
 FORGIVEN: list[type[RequestFailed]] = []
 """LIO loses tasks of connections that it had not seen end: those are done again, and counted."""
 LOST = {"tasks": 0}
+SILENT: list[bool] = []
 
 
 def options(level: int = 0, *, recovery: Recovery = QUICK, **keys: str) -> Options:
@@ -77,6 +79,23 @@ class Watch:
 
     def on_session(self, core: Any) -> None:
         core.observer = self
+        on_session(core)
+
+
+def on_session(core: Any) -> None:
+    """LIO's kernel does not survive a reinstatement whose ExpStatSN acknowledges something: say nothing then."""
+    if SILENT:
+        lose = core.recovery.connection_lost
+
+        def connection_lost(connection: Any, reason: str, **more: Any) -> None:
+            lose(connection, reason, **more)
+            core.recovery.lost[connection.cid].exp_stat_sn = 0
+
+        core.recovery.connection_lost = connection_lost
+
+
+def connect(url: str, options: Options, **more: Any) -> AbstractAsyncContextManager[InitiatorSession]:
+    return initiator_connect(url, options, **{"on_session": on_session, **more})
 
 
 class Once:
@@ -106,9 +125,11 @@ async def churn(
     sizes: tuple[int, ...] = (1, 8, 64, 300),
     seconds: float | None = None,
     again: bool = False,
+    first: int = 0,
 ) -> int:
     """Write, read back and compare, ``depth`` at a time, each in a place of its own; how many were done.
 
+    :param first: the LBA of the first place.
     :param again: a request that fails without a status is done again (ERL 0 and 1: the session came back).
     """
     chance = random.Random(seed)
@@ -119,7 +140,7 @@ async def churn(
 
     async def worker(number: int) -> None:
         nonlocal done
-        lba = number * room
+        lba = first + number * room
         while (end is None and done < commands) or (end is not None and time.monotonic() < end):
             blocks = chance.choice(sizes)
             data = chance.randbytes(blocks * BLOCK)
@@ -504,10 +525,13 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--limit", type=float, default=60, help="seconds for a story")
     parser.add_argument("--time2wait", default="0", help="DefaultTime2Wait to be offered")
+    parser.add_argument("--silent", action="store_true", help="acknowledge nothing when a connection is reinstated")
     parser.add_argument("--forgive", action="store_true", help="tasks that the target says it does not know any more")
     parser.add_argument("url")
     given = parser.parse_args()
     TIME2WAIT["DefaultTime2Wait"] = given.time2wait
+    if given.silent:
+        SILENT.append(True)
     if given.forgive:
         FORGIVEN.append(TaskLost)
     sys.exit(1 if anyio.run(tell, given.url, given.only, given.limit) else 0)

@@ -422,7 +422,7 @@ class Registry:
                 self.dismiss(session)
 
     def dismiss(self, session: Session) -> None:
-        """Tell every connection that the session is dropped (RFC 7143 11.9.1), and close it once what is queued has been sent."""
+        """Tell every connection that the session is dropped (RFC 7143 11.9.1); close it once what is queued is sent."""
         p = session.parameters
         session.lost.clear()
         for connection in list(session.connections.values()):

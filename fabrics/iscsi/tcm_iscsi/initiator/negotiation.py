@@ -119,6 +119,8 @@ class Offers:
         self.active[key.name] = answer[0] if key.kind is Kind.LIST else answer
 
     def _declaration(self, key: Key, value: str) -> None:
+        if Sender.TARGET not in key.senders:
+            raise NegotiationError(f"{key.name} is the initiator's to send")
         if key.name == "MaxRecvDataSegmentLength":
             try:
                 self.target_max_recv_data_segment_length = key.parse(value)

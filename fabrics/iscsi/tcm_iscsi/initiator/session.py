@@ -345,6 +345,8 @@ class Session:
         """A connection is gone without logout: what its socket's owner, or the protocol, says."""
         if connection.dead:
             return
+        if not self.logging_out and self._expected(connection):
+            return
         connection.dead = connection.closing = True
         connection.reason = reason
         connection.out.clear()
@@ -366,6 +368,17 @@ class Session:
             self.end(f"connection {connection.cid} failed: {reason}")
         else:
             self.recovery.connection_lost(connection, reason)
+
+    def _expected(self, connection: Connection) -> bool:
+        """The end of a connection whose Logout is on its way may be seen before the response to it."""
+        for request in self.requests.values():
+            if isinstance(request, Logout) and request.cid == connection.cid and request.reason != LogoutReason.CLOSE_SESSION:
+                if request.connection is connection:
+                    request.response = LogoutResponse.CLOSED
+                    self.finish(request)
+                self.drop(connection, request.reason == LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY)
+                return True
+        return False
 
     def end(self, reason: str) -> None:
         """The session is over; whatever is outstanding fails."""

@@ -26,7 +26,7 @@ from tcm_iscsi.protocol.pdu import (
     Buffer,
     Opcode,
 )
-from tcm_iscsi.protocol.text import MAX_TEXT_LENGTH, Pair, TextError, encode, parse
+from tcm_iscsi.protocol.text import MAX_PAIRS, MAX_TEXT_LENGTH, Pair, TextError, encode, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -355,7 +355,11 @@ class Text(Request):
         self.piece, self.lun, self.ttt = None, lun, ttt
         if self.outgoing or flags & CONTINUE or not flags & FINAL:
             return True
-        self.answers = parse(self._parts, REPEATABLE_TEXT)
+        items = bytes(self._parts).split(b"\0")
+        if items.pop():
+            raise TextError("the last key=value pair does not end in NUL")
+        for at in range(0, len(items), MAX_PAIRS):  # targets may be many
+            self.answers += parse(b"\0".join(items[at : at + MAX_PAIRS]) + b"\0", REPEATABLE_TEXT)
         return False
 
 
