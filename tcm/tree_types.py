@@ -23,7 +23,7 @@ class TreeAttribute:
     store: Callable[[Any, str], Awaitable[None] | None] | None = None
     """Sets it, from text without white space around it; ``None``: it can only be read.
 
-    Raises :class:`tcm.backstore.ConfigError` or ``ValueError`` for what it cannot be (EINVAL), ``OSError`` with another errno."""
+    Raises :class:`tcm.backstore.ConfigError` or ``ValueError`` for what it cannot be (EINVAL), ``OSError`` for the rest."""
 
 
 Table = Mapping[str, TreeAttribute]
@@ -89,8 +89,8 @@ class FabricTree:
     """``<wwn>/fabric_statistics``; called with a :class:`TargetPlace`."""
     node_acl_statistics: Mapping[str, Table] = field(default_factory=dict)
     """``acls/<initiator>/fabric_statistics``; called with a :class:`NodeAclPlace`."""
-    attribute_stored: Callable[[TargetPortalGroup, str], None] | None = None
-    """Told of an attribute of a portal group that was set, by name, for what follows from it."""
+    attribute_stored: Callable[[Any, str], None] | None = None
+    """Told of a portal group of which an attribute was set, and which, for what follows from it."""
     transport: str = ""
     """How LIO spells the fabric in texts, for example ``iSCSI``; empty: as it is called."""
     protocol_identifier: int = 6
