@@ -103,11 +103,14 @@ class BackstoreTree:
 
     plugin: str
     """The HBA's name without its number: ``fileio``."""
+    saveconfig: str = ""
+    """The name that saveconfig.json has for it; empty: the same."""
     controls: Mapping[str, Callable[[str], Mapping[str, object]]] = field(default_factory=dict)
     """Keys of ``control``: each makes option values of its text; ``read_only`` may be among them. Raises ``ValueError``."""
     defaults: Mapping[str, object] = field(default_factory=dict)
     """Options that are as LIO has them unless ``control`` says otherwise, where our default is another."""
     product: str = ""
     """PRODUCT IDENTIFICATION unless somebody writes another; empty: the plugin's name in capitals."""
-    info: Callable[[Any], str] | None = None
-    """What ``info`` says after the first line, of the options; ``None``: all of them but the secret ones."""
+    info: Callable[[Any, int, bool], str] | None = None
+    """What ``info`` says after the first line, of the options, the size in bytes, and whether it is read-only; ``None``: the
+    options, but not the secret ones."""
