@@ -17,6 +17,7 @@ from tcm.backstore import ConfigError
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
 from tcm_iscsi.logins import LoginQueue
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Server:
             try:
                 await self.receive(link, connection)
             except ConnectionFailed as e:
-                connection.failed(str(e))
+                connection.failed(str(e), Failure.FORMAT)
                 link.flush()
             except OSError as e:
                 connection.failed(e.strerror or str(e))
@@ -195,7 +196,7 @@ class Server:
         sock, buf, view = link.sock, self.buffer, self.view
         recv_into, clock, poll = sock.recv_into, self.clock, self.poll
         rest = b""
-        spins = 0
+        spins = countdown = 0
         now = began = clock()
         while True:
             if now - began > TURN:  # a peer that always has something to say must not keep the others waiting
@@ -232,6 +233,8 @@ class Server:
                 return
             now = clock()
             connection.last_received = now
+            countdown -= 1
+            sample = connection.sample() if countdown < 0 else None
             if poll:
                 link.hot_until = now + poll
                 self.hot.add(link)
@@ -251,6 +254,9 @@ class Server:
                 self.processing = False
                 complete = not connection.out or link.flush()
                 self.arena.free = 0
+                if sample is not None:
+                    countdown = sample.finish(clock() - now)
+                    sample = None
                 if self.woken:
                     self.flush_woken()
                 if connection.closing:
