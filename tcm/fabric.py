@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from tcm.fabric_statistics import FabricStatistics
     from tcm.target.device import TargetDevice
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -97,3 +98,10 @@ class Fabric(ABC):
         If omitted: none are listed.
         """
         return ()
+
+    def statistics(self) -> FabricStatistics | None:
+        """What the fabric counts.
+
+        If omitted: nothing; what the core counts of its logical units and I_T nexuses is shown all the same.
+        """
+        return None

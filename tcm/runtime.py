@@ -20,6 +20,7 @@ from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.options import one_line
+from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.directory_store import Claimed, DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
@@ -69,6 +70,7 @@ class Runtime:
         self.logical_unit_groups = LogicalUnitGroups()
         self.targets: list[TargetDevice] = []
         self.fabrics: dict[str, Fabric] = {}
+        self.statistics = Statistics(self.logical_units, self.targets, self.fabrics)
         self._stop = anyio.Event()
         self._store: DirectoryStore | None = None
 

@@ -19,6 +19,7 @@ from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.server import Server
 from tcm_iscsi.sessions import PortalBinding, Registry
+from tcm_iscsi.statistics import IscsiStatistics
 
 if TYPE_CHECKING:
     import ssl
@@ -114,6 +115,7 @@ class IscsiFabric(Fabric):
         if options.wildcard == "all":
             self.registry.machine_addresses = machine_addresses
         self.server = Server(self.registry, poll=options.poll / 1e6)
+        self._statistics = IscsiStatistics(self.registry, self.server)
         self._options = options
         context = _tls_context(options)
         if context is not None:
@@ -208,6 +210,10 @@ class IscsiFabric(Fabric):
     def targets(self) -> Sequence[TargetDevice]:
         """As configured."""
         return self._targets
+
+    def statistics(self) -> IscsiStatistics:
+        """Portals, sessions and logins."""
+        return self._statistics
 
 
 def _attach_hints(portal: str, name: str, lun: int) -> tuple[str, ...]:
