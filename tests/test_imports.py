@@ -28,7 +28,16 @@ IMPURE = ("socket", "ssl", "asyncio", "time", "random", "os", "anyio", "select",
 
 LAYERS = (
     ("tcm.scsi",),
-    ("tcm.backstore", "tcm.filter", "tcm.fabric", "tcm.plugin_types", "tcm.tree_types", "tcm.hookspecs", "tcm.failure"),
+    (
+        "tcm.backstore",
+        "tcm.filter",
+        "tcm.fabric",
+        "tcm.fabric_statistics",
+        "tcm.plugin_types",
+        "tcm.tree_types",
+        "tcm.hookspecs",
+        "tcm.failure",
+    ),
     ("tcm.options", "tcm.json_reader", "tcm.adapters", "tcm.plugins", "tcm.target"),
     ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig_alua", "tcm.saveconfig", "tcm.statistics"),
     ("tcm.runtime", "tcm.live"),

@@ -132,9 +132,7 @@ def _status(place: GroupPlace) -> str:
     return STATUSES[place.group.status] if place.group is not None else STATUSES[AccessStatus.NONE]
 
 
-_ATTRIBUTES = {
-    field.name: _attribute(field.name, boolean=isinstance(field.default, bool)) for field in fields(GroupAttributes)
-}
+_ATTRIBUTES = {field.name: _attribute(field.name, boolean=isinstance(field.default, bool)) for field in fields(GroupAttributes)}
 TARGET_PORT_GROUP: Table = dict(
     sorted(
         {

@@ -8,22 +8,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import Backstore, ConfigError
+from tcm.configfs import statistics
 from tcm.configfs.asymmetric_access import TargetPortGroups, lba_map_text, set_lba_map, set_logical_unit_group
 from tcm.configfs.device_attributes import ATTRIBUTES
 from tcm.configfs.identity import IDENTITY
 from tcm.configfs.reservations import RESERVATIONS
-from tcm.configfs.statistics import DEVICE_STATISTICS
-from tcm.configfs.table import FixedGroup, MadeGroup, flag, refusals
-from tcm.configuration import FilterConfig, StorageObject, make_filter, make_options, named
+from tcm.configfs.table import FixedGroup, MadeGroup, flag
+from tcm.configuration import FilterConfig, StorageObject, make_filter, make_options
 from tcm.live import groups_of
 from tcm.options import join_pairs, options_of, split_spec
+from tcm.statistics.lio import device_groups
 from tcm.target.attributes import Identity
 from tcm.tree_types import BackstoreTree, TreeAttribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tcm.backstore import Buffer
     from tcm.configfs.node import Group
     from tcm.plugin_types import BackstoreType
     from tcm.runtime import Runtime
@@ -45,10 +45,7 @@ class _Unconfigured(Backstore):
     async def aclose(self) -> None:
         """It was not open."""
 
-    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
-        raise OSError(errno.ENODEV, "not configured")
-
-    async def writev(self, buffers: Sequence[Buffer], offset: int, fua: bool = False) -> None:
+    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:  # noqa: ARG002  there is nothing to read
         raise OSError(errno.ENODEV, "not configured")
 
 
@@ -56,16 +53,16 @@ class Device:
     """What the tables of a storage object are called with.
 
     :param path: of the storage object, in the runtime.
-    :param index: unique in the tree, for the statistics.
+    :param inst: the HBA's number, for the statistics.
     """
 
-    def __init__(self, runtime: Runtime, kind: BackstoreType, tree: BackstoreTree, name: str, path: str, index: int) -> None:
+    def __init__(self, runtime: Runtime, kind: BackstoreType, tree: BackstoreTree, name: str, path: str, inst: int) -> None:
         self.runtime = runtime
         self.kind = kind
         self.tree = tree
         self.name = name
         self.path = path
-        self.index = index
+        self.inst = inst
         self.alias = ""
         self.udev_path = ""
         self.model_alias = False
@@ -171,7 +168,7 @@ class Device:
         if self.enabled:
             raise OSError(errno.EEXIST, "the device is enabled already")
         values = {**self.tree.defaults, **self.values}
-        common = {key: bool(values.pop(key)) for key in ("read_only", "removable") if key in values}
+        read_only, removable = (bool(values.pop(key, False)) for key in ("read_only", "removable"))
         known = options_of(self.kind.options)
         defaults = {key: value for key, value in values.items() if key in known}
         options = make_options(self.kind, defaults, "control: ")
@@ -181,7 +178,8 @@ class Device:
             filters=self.filters,
             serial=self._config.serial or str(uuid.uuid4()),
             target_port_groups=groups_of(self._unit),
-            **common,
+            read_only=read_only,
+            removable=removable,
         )
         old = self._unit
         unit = await self.runtime.live.add_unit(config)
@@ -207,9 +205,7 @@ class Device:
         options = self.config.options
         if self.tree.info is not None:
             return f"{first}\n{self.tree.info(options, unit.blocks << unit.block_shift, unit.read_only)}"
-        shown = {
-            each.key: str(getattr(options, each.name)) for each in options_of(type(options)).values() if not each.secret
-        }
+        shown = {each.key: str(getattr(options, each.name)) for each in options_of(type(options)).values() if not each.secret}
         return f"{first}\n        {self.kind.name}: {join_pairs(shown)}"
 
     # filters
@@ -274,10 +270,15 @@ class DeviceGroup(MadeGroup):
         self.attach(TargetPortGroups("alua", self, device))
         self.attach(FixedGroup("attrib", self, ATTRIBUTES, device))
         self.attach(FixedGroup("pr", self, RESERVATIONS, device))
-        statistics = self.attach(FixedGroup("statistics", self))
-        for name, table in DEVICE_STATISTICS.items():
-            statistics.attach(FixedGroup(name, statistics, table, device))
+        self.attach(
+            statistics.StatisticsGroup("statistics", self, statistics.DEVICE, lambda: device_groups(device.unit, device.inst))
+        )
         self.attach(FixedGroup("wwn", self, IDENTITY, device))
+
+    @property
+    def links(self) -> int:
+        """LUNs."""
+        return len(self.device.unit.ports)
 
     async def destroy(self) -> None:
         if self.device.enabled:
@@ -290,5 +291,3 @@ def check_name(name: str) -> None:
     """Raises :class:`ConfigError` for what cannot be a storage object's name."""
     if not name or any(character in name for character in "/ \t\n"):
         raise ConfigError(f"{name!r}: no slash, space, tab or newline; write for example disk0")
-
-

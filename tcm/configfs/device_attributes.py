@@ -182,9 +182,7 @@ ATTRIBUTES: Table = dict(
     sorted(
         {
             **{
-                field.name: TreeAttribute(
-                    _show(field.name), _store(field.name, boolean=_OPTIONS[field.name].type is bool)
-                )
+                field.name: TreeAttribute(_show(field.name), _store(field.name, boolean=_OPTIONS[field.name].type is bool))
                 for field in fields(DeviceAttributes)
             },
             **OTHERS,

@@ -137,8 +137,10 @@ class ParentGroup(TableGroup):
 class MadeGroup(TableGroup):
     """A directory that somebody made."""
 
-    links: int = 0
-    """How many links lead here."""
+    @property
+    def links(self) -> int:
+        """How many links lead here."""
+        return 0
 
     def check_removable(self) -> None:
         """Raises :class:`TreeError`, as ConfigFS does: EBUSY while links lead here, ENOTEMPTY while something is in it."""
