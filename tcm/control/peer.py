@@ -1,0 +1,45 @@
+"""Who is at the other end of a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+_UCRED = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that connected, as the kernel says (``SO_PEERCRED``)."""
+
+    pid: int
+    uid: int
+    gid: int
+    program: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """It runs as the user that we run as, or as root."""
+        return self.uid in {0, os.geteuid()}
+
+    def __str__(self) -> str:
+        """For the list of changes: ``tcm-ctl (pid 7, uid 0)``."""
+        return f"{self.program or 'process'} (pid {self.pid}, uid {self.uid})"
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Raises :class:`OSError`."""
+    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Peer(pid, uid, gid, _program(pid))
+
+
+def _program(pid: int) -> str:
+    """What it calls itself, in printable characters."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            text = file.read(64).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return "".join(character if character.isprintable() else "?" for character in text)
