@@ -45,6 +45,7 @@ class Sources:
     version: str = ""
     settings: Settings | None = None
     sessions: Callable[[], list[dict[str, Any]]] = list
+    units: Callable[[], dict[str, Any]] = dict
     statistics: Callable[[], dict[str, Any]] = dict
 
 
@@ -110,6 +111,10 @@ class Methods:
     async def sessions(self) -> typing.List[dict[str, Any]]:  # noqa: UP006 - list is a method here
         """The I_T nexuses: target, portal group, initiator, where it is, its LUNs and what they have counted."""
         return self._sources.sessions()
+
+    async def units(self) -> dict[str, Any]:
+        """Each logical unit's counters since the start, its queue and its latencies, and the ``time`` in seconds."""
+        return self._sources.units()
 
     async def statistics(self) -> dict[str, Any]:
         """All counters at one moment."""
