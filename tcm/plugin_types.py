@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tcm.tree_types import BackstoreTree, FabricTree
+
 if TYPE_CHECKING:
     from tcm.backstore import Backstore, BlockingBackstore
     from tcm.fabric import Fabric
@@ -54,6 +56,9 @@ class BackstoreType:
     """The name LIO's saveconfig.json has for it, if any (``fileio``, ``ramdisk``, ``block``, ``pscsi``, ``user``)."""
     from_saveconfig: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     """Turns the storage object's own keys in saveconfig.json (dev, size, ...) into option names and values."""
+    trees: tuple[BackstoreTree, ...] = ()
+    """LIO's plugins that it stands for in the ConfigFS tree; none: it is a plugin of its own name, whose ``control`` takes the
+    options as the command line does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,3 +109,5 @@ class FabricType:
     """Dataclass of ``param/`` of a target portal group, LIO's names."""
     acl_attributes: type[Any] = NoOptions
     """Dataclass of ``attrib/`` of a node ACL."""
+    tree: FabricTree = field(default_factory=FabricTree)
+    """What the ConfigFS tree has of it beside these dataclasses."""
