@@ -15,7 +15,7 @@ import click
 
 from tcm.backstore import ConfigError
 from tcm.cli import errors
-from tcm.cli.state import default_directory
+from tcm.cli.state import CONTROL, default_directory
 from tcm.failure import RuntimeFailure
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tcm.control.client import Client
 
 PROGRAM = "tcm-ctl"
-CONTROL = "control.sock"
-"""The control socket's name in the state directory."""
 ENVIRONMENT = "TCM_CONTROL"
 
 _EPILOG = """\b

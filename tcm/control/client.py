@@ -8,6 +8,7 @@ import os
 import socket
 from typing import Any, Self
 
+from tcm.control.peer import short_path
 from tcm.control.protocol import MAXIMUM_RESPONSE, REFUSED, LineFramer, RpcError, TooLong, request_line
 
 TIMEOUT = 60.0
@@ -98,7 +99,8 @@ def connect(path: str, timeout: float | None) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(timeout)
     try:
-        made.connect(path)
+        with short_path(path) as address:
+            made.connect(address)
     except OSError as error:
         made.close()
         raise ClientError(f"{path}: {_why(error)}") from None

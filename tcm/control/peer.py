@@ -1,11 +1,16 @@
-"""Who is at the other end of a Unix socket."""
+"""Unix sockets: who is at the other end, and addresses of any length."""
 
 from __future__ import annotations
 
 import os
 import socket
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _UCRED = struct.Struct("3i")
 
@@ -43,3 +48,16 @@ def _program(pid: int) -> str:
     except OSError:
         return ""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+@contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """An address for ``path`` of less than the 108 bytes that there are (unix(7)), valid inside of the ``with`` block.
+
+    Raises :class:`OSError` if its folder is not there.
+    """
+    descriptor = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{os.path.basename(path)}"
+    finally:
+        os.close(descriptor)

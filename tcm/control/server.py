@@ -18,12 +18,11 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.abc import SocketAttribute, SocketListener
 
 from tcm.backstore import ConfigError
-from tcm.control.peer import Peer, peer_of
+from tcm.control.peer import Peer, peer_of, short_path
 from tcm.control.protocol import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
     MAXIMUM_MESSAGE,
-    PARSE_ERROR,
     LineFramer,
     Request,
     RpcError,
@@ -46,15 +45,14 @@ SEND_TIMEOUT = 10.0
 """Seconds in which a client has to take each piece of an answer."""
 _PIECE = 256 << 10
 _RECEIVE = 64 << 10
-_PATH_LIMIT = 107
-"""Bytes of a Unix socket's path (unix(7)), without the NUL."""
 
 
 class ControlServer:
     """Serves :class:`Methods` at a path.
 
     :param limit: bytes of a request.
-    :param listener: a socket that listens already (systemd's); ``path`` is then only for messages.
+    :param listener: a socket that listens already.
+    :param owned: ``path`` is removed when it ends; not if systemd made it.
     """
 
     def __init__(
@@ -66,6 +64,7 @@ class ControlServer:
         clients: int = MAXIMUM_CLIENTS,
         limit: int = MAXIMUM_MESSAGE,
         listener: socket.socket | None = None,
+        owned: bool = True,
     ) -> None:
         self._methods = methods
         self.path = path
@@ -73,23 +72,23 @@ class ControlServer:
         self._clients = clients
         self._limit = limit
         self._listener = listener
-        self._connected = 0
+        self._owned = owned
+        self.connected = 0
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled. Raises :class:`ConfigError` if it cannot listen."""
-        ours = self._listener is None
         listening = self._listener or listen(self.path)
-        inode = os.stat(self.path).st_ino if ours else 0
+        inode = os.stat(self.path).st_ino if self._owned else 0
         try:
             async with await SocketListener.from_socket(listening) as listener:
                 task_status.started()
                 await listener.serve(self._client)
         finally:
-            if ours:
+            if self._owned:
                 _unlink(self.path, inode)
 
     async def _client(self, stream: SocketStream) -> None:
-        self._connected += 1
+        self.connected += 1
         try:
             async with stream:
                 await self._greet(stream)
@@ -98,7 +97,7 @@ class ControlServer:
         except TimeoutError:
             log.warning("control socket: a client does not read its answers: dropped")
         finally:
-            self._connected -= 1
+            self.connected -= 1
 
     async def _greet(self, stream: SocketStream) -> None:
         peer = peer_of(stream.extra(SocketAttribute.raw_socket))  # noqa: S610 - anyio's
@@ -106,7 +105,7 @@ class ControlServer:
         if not peer.allowed:
             log.warning("control socket: %s may not connect", peer)
             refusal = RpcError(INVALID_REQUEST, f"user {peer.uid} may not control this process; be user {os.geteuid()} or root")
-        elif self._connected > self._clients:
+        elif self.connected > self._clients:
             refusal = RpcError(INVALID_REQUEST, f"{self._clients} clients are connected already; close one")
         if refusal is not None:
             await self._send(stream, dump(failure(None, refusal)))
@@ -159,8 +158,6 @@ class ControlServer:
 
 def listen(path: str) -> socket.socket:
     """A listening socket of mode 0600 at ``path``; one that nobody serves any more is replaced. Raises :class:`ConfigError`."""
-    if len(os.fsencode(path)) > _PATH_LIMIT:
-        raise ConfigError(f"--control: {path}: longer than {_PATH_LIMIT} bytes; write a shorter path")
     folder = os.path.dirname(path) or "."
     try:
         if _served(path):
@@ -170,7 +167,8 @@ def listen(path: str) -> socket.socket:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".c") as private:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                _bind(made, private)
+                with short_path(os.path.join(private, "s")) as address:
+                    made.bind(address)
                 os.chmod(os.path.join(private, "s"), 0o600)
                 made.listen(64)
                 made.setblocking(False)
@@ -183,15 +181,6 @@ def listen(path: str) -> socket.socket:
         raise ConfigError(f"--control: {path}: {error.strerror or error}; write --control PATH, in a folder of yours") from None
 
 
-def _bind(made: socket.socket, folder: str) -> None:
-    """By way of a descriptor: the name of the private folder may be too long for an address."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        made.bind(f"/proc/self/fd/{descriptor}/s")
-    finally:
-        os.close(descriptor)
-
-
 def _served(path: str) -> bool:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -201,7 +190,8 @@ def _served(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
-            probe.connect(path)
+            with short_path(path) as address:
+                probe.connect(address)
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
@@ -216,6 +206,3 @@ def _unlink(path: str, inode: int) -> None:
             os.unlink(path)
     except OSError:
         pass
-
-
-__all__ = ["MAXIMUM_CLIENTS", "PARSE_ERROR", "SEND_TIMEOUT", "ControlServer", "listen"]
