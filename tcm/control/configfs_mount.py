@@ -33,6 +33,8 @@ PAGE = 4096
 CONFIGFS = "/sys/kernel/config"
 """Where links may point to as well, wherever the mount is."""
 _CONNECTIONS = 4
+_TIMEOUT = 0.1
+"""Seconds for which the kernel remembers that something is there."""
 _KINDS = {"group": stat.S_IFDIR | 0o755, "link": stat.S_IFLNK | 0o777}
 
 
@@ -53,7 +55,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
             self._idle.put(Client(control, None))
         self._time = time.time_ns()
         self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
-        self._programs: dict[int, str] = {}
+        self.mounted = False
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
@@ -77,6 +79,10 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
     def _change(self, method: str, path: str, **params: Any) -> int:
         self._call(method, path=_inside(path), who=_caller(), **params)
         return 0
+
+    def init(self, path: str) -> None:  # noqa: ARG002
+        """The kernel has mounted it."""
+        self.mounted = True
 
     # looking
 
@@ -181,12 +187,6 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
     def link(self, target: str, source: str) -> int:  # noqa: ARG002
         raise mfusepy.FuseOSError(errno.EPERM)
 
-    def flush(self, path: str, fh: int) -> int:  # noqa: ARG002
-        return 0
-
-    def fsync(self, path: str, datasync: int, fh: int) -> int:  # noqa: ARG002
-        return 0
-
     def utimens(self, path: str, times: Any = None) -> int:  # noqa: ARG002
         return 0
 
@@ -221,13 +221,21 @@ def serve(control: str, mount_point: str) -> None:
     operations = Mount(control, mount_point)
     watched = connect(control, None)
     threading.Thread(target=_unmount_at_the_end, args=(watched, mount_point), daemon=True).start()
-    options: dict[str, Any] = {"fsname": "configfs", "subtype": "tcm", "direct_io": True, "attr_timeout": 0, "entry_timeout": 0}
+    options: dict[str, Any] = {
+        "fsname": "configfs",
+        "subtype": "tcm",
+        "direct_io": True,
+        "attr_timeout": _TIMEOUT,
+        "entry_timeout": _TIMEOUT,
+    }
     if os.geteuid() == 0:
         options |= {"allow_other": True, "default_permissions": True}
     try:
         mfusepy.FUSE(operations, mount_point, foreground=True, **options)
     except RuntimeError as error:
-        raise OSError(errno.EIO, "libfuse could not mount it, see above", mount_point) from error
+        # libfuse calls an end by a signal an error too
+        if not operations.mounted:
+            raise OSError(errno.EIO, "libfuse could not mount it, see above", mount_point) from error
     finally:
         if made:
             with suppress(OSError):

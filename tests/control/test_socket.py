@@ -309,6 +309,7 @@ async def test_another_user_is_turned_away(tmp_path):
     """Even if the socket's mode would let it in."""
     async with Served(tmp_path) as served:
         os.chmod(served.path, 0o666)
+        os.chmod(tmp_path, 0o711)
         answer = []
 
         def stranger():
