@@ -86,6 +86,11 @@ class Ctl:
             self._client = Client(self.control)
             return self._client.call(method, **params)
 
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._client is not None:
+            self._client.close()
+
     def path(self, text: str) -> str:
         """A path from the root, of one that may be relative to the shell's group."""
         absolute = text.startswith("/")
@@ -143,6 +148,7 @@ def command(context: click.Context, control: str | None, as_json: bool) -> None:
     """Look at a running tcm-run, and change it. Without a command: a shell."""
     if not isinstance(context.obj, Ctl):
         context.obj = Ctl(control, as_json=as_json)
+        context.call_on_close(context.obj.close)
     elif as_json:
         context.obj.as_json = True
     if context.invoked_subcommand is None:

@@ -76,11 +76,17 @@ class Mounted:
             start_new_session=True,
         )
         end = time.monotonic() + 20
-        while not os.path.ismount(self.folder):
+        while not self.there():
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < end
             time.sleep(0.02)
         return self
+
+    def there(self) -> bool:
+        try:
+            return os.listdir(self.folder) == ["target"]
+        except OSError:
+            return False
 
     def __exit__(self, *_exception: object) -> None:
         if self.process.poll() is None:
