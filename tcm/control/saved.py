@@ -67,7 +67,8 @@ def _back_up(path: str, data: bytes, limit: int) -> None:
     folder = os.path.join(os.path.dirname(path), "backup")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     stem = os.path.basename(path).removesuffix(".json")
-    stamp = time.strftime("%Y%m%d-%H:%M:%S") + f".{time.time_ns() % 10**9:09d}"
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    stamp = f"{time.strftime('%Y%m%d-%H:%M:%S', time.localtime(seconds))}.{rest:09d}"
     replace_file(os.path.join(folder, f"{stem}-{stamp}-json.gz"), gzip.compress(before))
     kept = sorted(name for name in os.listdir(folder) if name.startswith(f"{stem}-2") and name.endswith("-json.gz"))
     for name in kept[:-limit]:
