@@ -38,6 +38,7 @@ from tcm.target.task_management import TaskManagementFunction
 
 sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
 import conformance_table
+import ffp_table
 import iscsi_tables
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ PAGES = (
     "docs/conformance.md",
     "docs/conformance-tests.md",
     "docs/iscsi-attributes.md",
+    "docs/iscsi-ffp.md",
     "docs/limits.md",
     "docs/negotiation.md",
     "docs/reservations.md",
@@ -330,9 +332,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Connections in a TLS handshake; then the oldest of the address that has most of them gives way",
      "tcm_iscsi.tls:MAXIMUM_HANDSHAKES", "count"),
     ("From connecting to the end of the TLS handshake", "tcm_iscsi.tls:HANDSHAKE_SECONDS", "seconds"),
-    ("What a TLS connection en- or decrypts at a time; it holds twice that in each direction, and a socket pair",
+    ("What a TLS connection encrypts at a time, and keeps if the peer does not take it",
      "tcm_iscsi.tls:CHUNK", "bytes"),
-    ("For how long what is left is sent after a TLS connection has ended", "tcm_iscsi.tls:FINISH_SECONDS", "seconds"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
@@ -484,6 +485,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "commands": commands,
     "pages": pages,
     "tests": lambda: list(conformance_table.tests_page()),
+    "ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), ffp_table.table()),
 }
 
 

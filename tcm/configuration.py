@@ -198,7 +198,7 @@ class Configuration:
     states, mode and log parameters, erasures under way, identifying information; ``None``: they keep nothing."""
 
     def exposed(self) -> list[str]:
-        """One sentence for each portal beyond loopback that lets anybody in."""
+        """One sentence for each portal beyond loopback that lets anybody in, from anywhere."""
         return [
             f"portal {portal_text(portal)} of {target.name} is open to whoever can reach it: no authentication, no node ACLs"
             for target in self.targets
@@ -207,6 +207,7 @@ class Configuration:
             if group.enabled
             and group.access.generate_node_acls
             and not group.authenticates
+            and not getattr(group.attributes, "allowed_addresses", ())
             and not ipaddress.ip_address(portal.address).is_loopback
         ]
 

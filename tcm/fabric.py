@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from tcm.fabric_statistics import FabricStatistics
     from tcm.target.device import NetworkPortal, TargetDevice, TargetPortalGroup
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
@@ -100,6 +101,13 @@ class Fabric(ABC):
         If omitted: none are listed.
         """
         return ()
+
+    def statistics(self) -> FabricStatistics | None:
+        """What the fabric counts.
+
+        If omitted: nothing; what the core counts of its logical units and I_T nexuses is shown all the same.
+        """
+        return None
 
     # changes while it runs; the objects have been changed already unless it says otherwise
 

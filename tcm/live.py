@@ -92,6 +92,7 @@ class LiveChanges:
                 group.members.remove(old)
             runtime.logical_unit_groups.assign(unit, group)
         unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
+        unit.succeed(old)
         runtime.logical_units[path], runtime.storage_objects[path] = unit, config
         await runtime.open_unit(path, opened=True)
         return unit

@@ -21,6 +21,7 @@ from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.live import LiveChanges
 from tcm.options import one_line
+from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.directory_store import Claimed, DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
@@ -83,6 +84,7 @@ class Runtime:
         self._claims: dict[str, int] = {}
         """File descriptors that keep other processes from serving a unit's serial, by the storage object's path."""
         self._opened: set[str] = set()
+        self.statistics = Statistics(self.logical_units, self.targets, self.fabrics)
         self._stop = anyio.Event()
 
     unit_tasks: TaskGroup

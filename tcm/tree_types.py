@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tcm.fabric_statistics import LioGroup
+
 if TYPE_CHECKING:
     from tcm.fabric import Fabric
-    from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import NetworkPortal, NodeAcl, TargetPortalGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,6 @@ class TreeAttribute:
 
 
 Table = Mapping[str, TreeAttribute]
-
-
-class TargetPlace(NamedTuple):
-    """A target device of a running fabric."""
-
-    fabric: Fabric
-    target: TargetDevice
 
 
 class PortalGroupPlace(NamedTuple):
@@ -85,16 +80,14 @@ class FabricTree:
     """In ``acls/<initiator>``; called with a :class:`NodeAclPlace`."""
     node_acl_parameters: Table = field(default_factory=dict)
     """In its ``param``; likewise."""
-    target_statistics: Mapping[str, Table] = field(default_factory=dict)
-    """``<wwn>/fabric_statistics``; called with a :class:`TargetPlace`."""
-    node_acl_statistics: Mapping[str, Table] = field(default_factory=dict)
-    """``acls/<initiator>/fabric_statistics``; called with a :class:`NodeAclPlace`."""
+    target_statistics: tuple[type[LioGroup], ...] = ()
+    """``<wwn>/fabric_statistics``: what :meth:`tcm.fabric_statistics.FabricStatistics.target_groups` returns."""
+    node_acl_statistics: tuple[type[LioGroup], ...] = ()
+    """``acls/<initiator>/fabric_statistics``: what :meth:`tcm.fabric_statistics.FabricStatistics.node_acl_groups` returns."""
+    node_acl_inherits: tuple[str, ...] = ()
+    """Attributes of a node ACL that are shown as the portal group's of the same name while they are -1."""
     attribute_stored: Callable[[Any, str], None] | None = None
     """Told of a portal group of which an attribute was set, and which, for what follows from it."""
-    transport: str = ""
-    """How LIO spells the fabric in texts, for example ``iSCSI``; empty: as it is called."""
-    protocol_identifier: int = 6
-    """PROTOCOL IDENTIFIER (SPC-5 table 454)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +96,14 @@ class BackstoreTree:
 
     plugin: str
     """The HBA's name without its number: ``fileio``."""
+    saveconfig: str = ""
+    """The name that saveconfig.json has for it; empty: the same."""
     controls: Mapping[str, Callable[[str], Mapping[str, object]]] = field(default_factory=dict)
     """Keys of ``control``: each makes option values of its text; ``read_only`` may be among them. Raises ``ValueError``."""
     defaults: Mapping[str, object] = field(default_factory=dict)
     """Options that are as LIO has them unless ``control`` says otherwise, where our default is another."""
     product: str = ""
     """PRODUCT IDENTIFICATION unless somebody writes another; empty: the plugin's name in capitals."""
-    info: Callable[[Any], str] | None = None
-    """What ``info`` says after the first line, of the options; ``None``: all of them but the secret ones."""
+    info: Callable[[Any, int, bool], str] | None = None
+    """What ``info`` says after the first line, of the options, the size in bytes, and whether it is read-only; ``None``: the
+    options, but not the secret ones."""

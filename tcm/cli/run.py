@@ -98,6 +98,7 @@ class _Seconds(click.FloatRange):
 @click.option("--tls-key", metavar="FILE", help="PEM file with the certificate's private key.")
 @click.option("--read-only", is_flag=True, help="No LUN can be written.")
 @click.option("--config", metavar="FILE", help="A saveconfig.json with everything in it, as targetcli writes it.")
+@click.option("--empty", is_flag=True, help="Begin without targets and LUNs: they are made while it runs.")
 @click.option(
     "--state-dir", metavar="DIR", help="For what must survive a restart.  [default: $XDG_STATE_HOME/tcm or ~/.local/state/tcm]"
 )

@@ -78,7 +78,8 @@ class Attribute(Node):
 
     async def write(self, text: str) -> None:
         """Sets it, in the running target. Raises :class:`TreeError`: EACCES if it can only be read, EINVAL for the value."""
-        raise TreeError(errno.EACCES, f"{self.path}: can only be read; {text[:40]!r} was to be written")
+        del text
+        raise TreeError(errno.EACCES, f"{self.path}: can only be read")
 
 
 class Link(Node):

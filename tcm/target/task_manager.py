@@ -74,8 +74,10 @@ def _task(itl: ITLNexus, tag: int) -> Task | None:
 def _abort_task(itl: ITLNexus, request: TaskManagementRequest) -> None:
     task = _task(itl, request.tag)
     if task is None:
+        itl.logical_unit.aborts_without_task += 1
         _respond(itl.nexus, request, _Response.TASK_DOES_NOT_EXIST)
     else:
+        itl.logical_unit.aborts_complete += 1
         abort((task,), respond=_without_status, then=_complete(itl.nexus, request))
 
 

@@ -173,6 +173,16 @@ def test_what_lio_lacks_of_a_fabric(tmp_path):
     assert (plain.dynamic_acl_attributes, plain.node_acls[0].parameters) == (None, None)
 
 
+def test_whom_an_allow_list_keeps_out_is_no_warning(tmp_path):
+    value = minimal(tmp_path)
+    group = value["targets"][0]["tpgs"][0]
+    group |= {"attributes": {"authentication": 0, "generate_node_acls": 1}}
+    group["portals"] = [{"ip_address": "0.0.0.0", "port": 3260}]
+    assert len(load_value(value, tmp_path).exposed()) == 1
+    group["tcm_attributes"] = {"allowed_addresses": ["10.0.0.0/8"]}
+    assert load_value(value, tmp_path).exposed() == []
+
+
 def test_null_clears_a_secret(tmp_path):
     """LIO's word for no user and no secret."""
     value = minimal(tmp_path)

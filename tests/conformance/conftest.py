@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from support import scsi
-from support.ffp import SANS_IO, TCM_RUN, DeviceUnderTest
-from support.ffp_servers import Served, serving_lio, serving_tcm_run
-from support.pdu_wires import TcpTarget, sans_io_target
+from support.ffp_fixtures import dut, lio_target, tcm_run_target
 from tcm_backstores.fileio import FileBackstore
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.target.directory_store import DirectoryStore
 
+__all__ = ["dut", "lio_target", "tcm_run_target"]
 Pair = tuple[ApplicationClient, ApplicationClient]
 
 
@@ -62,32 +60,3 @@ async def read_only() -> AsyncIterator[ApplicationClient]:
     """A write-protected disk."""
     async with scsi.one_initiator(read_only=True) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def tcm_run_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """tcm-run as the full feature phase suite wants a target: its ports and target names."""
-    with serving_tcm_run(tmp_path_factory.mktemp("tcm-run")) as found:
-        yield found
-
-
-@pytest.fixture(scope="session")
-def lio_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """LIO in a guest, likewise."""
-    with serving_lio(tmp_path_factory.mktemp("lio")) as found:
-        yield found
-
-
-@pytest.fixture
-async def dut(request: pytest.FixtureRequest) -> AsyncIterator[DeviceUnderTest]:
-    """What a PDU-level test is about; all its sessions are ended after it."""
-    async with AsyncExitStack() as stack:
-        if request.param == SANS_IO:
-            device = DeviceUnderTest(await stack.enter_async_context(sans_io_target()), request.param)
-        else:
-            served: Served = request.getfixturevalue("tcm_run_target" if request.param == TCM_RUN else "lio_target")
-            target = TcpTarget(served.ports, served.names, silence=served.silence)
-            stack.push_async_callback(target.aclose)
-            device = DeviceUnderTest(target, request.param, served.resident)
-        stack.push_async_callback(device.aclose)
-        yield device

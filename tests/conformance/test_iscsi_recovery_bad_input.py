@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.ffp import OURS, SOLICITED, DeviceUnderTest
+from support.ffp import DUTS, SOLICITED, DeviceUnderTest
 from support.pdu_initiator import Closed, Connection, LoginRefused, Session, Silence
 from support.pdus import (
     CLOSE_SESSION,
@@ -40,7 +40,7 @@ from support.pdus import (
 )
 from support.scsi import pattern
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", OURS, indirect=["dut"])]
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", DUTS, indirect=["dut"])]
 
 BYSTANDER = "iqn.2025-01.test.ffp:bystander"
 LEVEL_1 = {**SOLICITED, "ErrorRecoveryLevel": "1", "MaxRecvDataSegmentLength": "1024"}

@@ -1,5 +1,6 @@
-"""Invariant: whatever bytes arrive, cut however, a connection goes on or ends with ConnectionFailed or a refused login; nothing
-else is raised, no command fails unexpectedly, what is held stays bounded, and another session reads back what it wrote.
+"""Invariant: whatever bytes arrive on however many connections of a session, at every error recovery level, cut however, a
+connection goes on or ends with ConnectionFailed or a refused login; nothing else is raised, no command fails unexpectedly, what
+is held stays bounded, nothing is left of a session that has ended, and another session reads back what it wrote.
 
 Run it by itself for as long as you like:  python tests/fuzz/fuzz_connection.py SECONDS [SEED]
 """
@@ -18,9 +19,9 @@ import anyio.lowlevel
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.commands import identify
-from support.iscsi_session import LOGOUT_REQUEST, LUN_0, Initiator
+from support.iscsi_session import LOGOUT_REQUEST, LUN_0, SNACK_REQUEST, Initiator
 from support.scsi import make_lu, pattern, ramdisk
-from tcm_iscsi.attributes import TpgAttributes, TpgParameters
+from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.protocol.ahs import AdditionalHeaders, encode_ahs
 from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER, ConnectionFailed, DataInArena, FullFeaturePhase
@@ -56,9 +57,17 @@ class Target:
         group.enabled = True
         group.access = AccessControl(generate_node_acls=True, demo_mode_write_protect=False)
         group.attributes = TpgAttributes(authentication=False)
-        group.parameters = TpgParameters()
+        group.parameters = TpgParameters(
+            MaxConnections=4,
+            ErrorRecoveryLevel=2,
+            DataPDUInOrder=False,
+            DataSequenceInOrder=False,
+            FirstBurstLength=65536,
+            MaxBurstLength=65536,
+        )
         group.portals.append(NetworkPortal("127.0.0.1", 3260))
         acl = group.add_node_acl(ATTACKER)
+        acl.attributes = AclAttributes(random_datain_pdu_offsets=True, random_datain_seq_offsets=True, random_r2t_offsets=True)
         for number, unit in enumerate(units):
             group.add_lun(number, unit)
         group.map_lun(acl, 0, 0)
@@ -79,11 +88,11 @@ class Target:
         )
 
 
-def login_pdu(name: str, isid: bytes, keys: dict[str, str] | None = None) -> bytes:
+def login_pdu(name: str, isid: bytes, keys: dict[str, str] | None = None, *, tsih: int = 0, cid: int = 0) -> bytes:
     """One request that goes straight to full feature phase."""
     text = {"InitiatorName": name, "TargetName": NAME, "SessionType": "Normal", **(keys or {})}
     data = b"".join(f"{k}={v}\0".encode() for k, v in text.items())
-    bhs = LOGIN_REQUEST.pack(0x43, 0x87, 0, 0, len(data), isid, 0, 1, 0, 1, 0)
+    bhs = LOGIN_REQUEST.pack(0x43, 0x87, 0, 0, len(data), isid, tsih, 1, cid, 1, 0)
     return bhs + data + PAD[len(data) & 3]
 
 
@@ -113,10 +122,11 @@ def feed(connection: Connection, stream: bytes, rng: random.Random) -> None:
         assert len(rest) <= 1 << 20
 
 
-def random_pdu(rng: random.Random, cmd_sn: int) -> bytes:
+def random_pdu(rng: random.Random, cmd_sn: int, stat_sn: int) -> bytes:
     """A PDU of full feature phase that is nearly right."""
     itt, data, ahs = rng.choice((1, 2, 3, rng.getrandbits(32))), b"", b""
-    kind = rng.randrange(8)
+    kind = rng.randrange(9)
+    ack = rng.choice((0, stat_sn, stat_sn, stat_sn - 1 & 0xFFFFFFFF, rng.getrandbits(32)))
     sn = cmd_sn if rng.random() < 0.9 else rng.getrandbits(32)
     lun = LUN_0 if rng.random() < 0.9 else rng.randbytes(8)
     if kind <= 3:
@@ -132,26 +142,33 @@ def random_pdu(rng: random.Random, cmd_sn: int) -> bytes:
         flags = rng.choice((0x81, 0xC1, 0xA1, 0xA1, 0x21, rng.getrandbits(8)))
         length = rng.choice((0, len(data), 512, 4096, 1 << 20, rng.getrandbits(32)))
         opcode = 0x41 if rng.random() < 0.1 else 0x01
-        bhs = SCSI_COMMAND.pack(opcode, flags, 0, 0, lun, itt, length, sn, 0, bytes(cdb).ljust(16, b"\0")[:16])
+        bhs = SCSI_COMMAND.pack(opcode, flags, 0, 0, lun, itt, length, sn, ack, bytes(cdb).ljust(16, b"\0")[:16])
     elif kind == 4:
         data = rng.randbytes(rng.choice((0, 512, 8192)))
         ttt = rng.choice((RESERVED_TAG, 1, 2, 3, rng.getrandbits(32)))
         offset = rng.choice((0, 0, 512, rng.getrandbits(32)))
-        bhs = DATA_OUT.pack(0x05, rng.choice((0, 0x80)), 0, lun, itt, ttt, 0, rng.choice((0, 1, 5)), offset)
+        bhs = DATA_OUT.pack(0x05, rng.choice((0, 0x80)), 0, lun, itt, ttt, ack, rng.choice((0, 1, 5)), offset)
     elif kind == 5:
         data = rng.randbytes(rng.choice((0, 5, 4096)))
-        bhs = NOP_OUT.pack(rng.choice((0x00, 0x40)), 0x80, 0, lun, rng.choice((itt, RESERVED_TAG)), rng.getrandbits(32), sn, 0)
-    elif kind == 6:
-        function = rng.choice((1, 2, 3, 4, 5, 6, 8, 9, rng.randrange(10, 128)))  # no cold reset: it ends every session
-        bhs = TASK_MANAGEMENT_REQUEST.pack(
-            0x42, 0x80 | function, 0, lun, 99, itt, sn, 0, rng.choice((sn - 1, 0)) & 0xFFFFFFFF, 0
+        bhs = NOP_OUT.pack(
+            rng.choice((0x00, 0x40)), 0x80, 0, lun, rng.choice((itt, RESERVED_TAG)), rng.getrandbits(32), sn, ack
         )
+    elif kind == 6:
+        function = rng.choice((1, 2, 3, 4, 5, 6, 8, 8, 8, 9, rng.randrange(10, 128)))  # no cold reset: it ends every session
+        bhs = TASK_MANAGEMENT_REQUEST.pack(
+            0x42, 0x80 | function, 0, lun, 99, itt, sn, ack, rng.choice((sn - 1, 0)) & 0xFFFFFFFF, rng.choice((0, 1, 9))
+        )
+    elif kind == 7:
+        tag = rng.choice((RESERVED_TAG, itt))
+        first = rng.choice((0, 0, 1, stat_sn - 1 & 0xFFFFFFFF, rng.getrandbits(32)))
+        wanted = rng.choice((itt, RESERVED_TAG))
+        bhs = SNACK_REQUEST(0x10, 0x80 | rng.randrange(5), lun, wanted, tag, ack, first, rng.choice((0, 0, 1, 5)))
     else:
         data = rng.choice((b"SendTargets=\0", b"SendTargets=All\0", b"MaxRecvDataSegmentLength=512\0", rng.randbytes(40)))
         flags = rng.choice((0x80, 0x40, 0x00, 0xC0))
-        bhs = TEXT_REQUEST.pack(0x04, flags, 0, lun, itt, rng.choice((RESERVED_TAG, 1, rng.getrandbits(32))), sn, 0)
+        bhs = TEXT_REQUEST.pack(0x04, flags, 0, lun, itt, rng.choice((RESERVED_TAG, 1, rng.getrandbits(32))), sn, ack)
         if rng.random() < 0.05:
-            bhs = LOGOUT_REQUEST.pack(0x46, 0x80 | rng.getrandbits(2), 0, itt, 0, sn, 0)
+            bhs = LOGOUT_REQUEST.pack(0x46, 0x80 | rng.getrandbits(2), 0, itt, rng.randrange(5), sn, ack)
     pdu = bytearray(bhs)
     pdu[4], pdu[5:8] = len(ahs) // 4, len(data).to_bytes(3, "big")
     if rng.random() < 0.05:
@@ -161,26 +178,67 @@ def random_pdu(rng: random.Random, cmd_sn: int) -> bytes:
     return bytes(pdu) + ahs + data + PAD[len(data) & 3]
 
 
-def attack(target: Target, rng: random.Random) -> None:
-    """One hostile connection, from its first byte to its end."""
+def log_in(target: Target, rng: random.Random, tsih: int, isid: bytes, cid: int) -> Connection:
+    """A connection, of a new session or one that is there, whose login is nearly right."""
     connection = target.connect()
-    first = login_pdu(ATTACKER, b"\x80\0\0\0\0" + bytes((rng.randrange(3),)))
+    yes_no = ("Yes", "No")
+    keys = {
+        "ErrorRecoveryLevel": rng.choice("0122"),
+        "MaxConnections": rng.choice("14"),
+        "DataPDUInOrder": rng.choice(yes_no),
+        "DataSequenceInOrder": rng.choice(yes_no),
+        "MaxRecvDataSegmentLength": rng.choice(("512", "65536")),
+        "TaskReporting": rng.choice(("RFC3720", "ResponseFence", "FastAbort")),
+    }
+    first = login_pdu(ATTACKER, isid, {} if tsih else keys, tsih=tsih, cid=cid)
     if rng.random() < 0.3:
         broken = bytearray(first)
         for _ in range(rng.randrange(1, 4)):
             broken[rng.randrange(len(broken))] = rng.getrandbits(8)
         first = bytes(broken)
-    try:
-        feed(connection, first, rng)
-        for _ in range(rng.randrange(40)):
-            phase = connection.phase
-            if connection.closing or phase is None:
-                break
-            feed(connection, random_pdu(rng, phase.session.exp_cmd_sn), rng)
-        connection.handle_timer(rng.choice((1.0, 16.0, 100.0)))
-    except ConnectionFailed as e:
-        connection.failed(str(e))
-    finally:
+    feed(connection, first, rng)
+    return connection
+
+
+def drain(connections: list[Connection]) -> None:
+    """Take what is queued on the others, and close what ends."""
+    for connection in list(connections):
+        held = sum(map(len, connection.out))
+        assert held <= BOUND, f"{held} bytes queued"
+        connection.out.clear()
+        connection.sent(0)
+        if connection.closing:
+            connection.close()
+            connections.remove(connection)
+
+
+def attack(target: Target, rng: random.Random) -> None:
+    """One hostile session, from its first byte to the end of its last connection."""
+    isid = b"\x80\0\0\0\0" + bytes((rng.randrange(3),))
+    connections = [log_in(target, rng, 0, isid, 0)]
+    tsih = connections[0].phase.session.identity.tsih if connections[0].phase is not None else 0
+    now = 0.0
+    for _ in range(rng.randrange(60)):
+        drain(connections)
+        if (not connections or rng.random() < 0.08) and tsih:
+            connections.append(log_in(target, rng, tsih, isid, rng.randrange(5)))
+        if not connections:
+            break
+        connection = rng.choice(connections)
+        phase = connection.phase
+        try:
+            if connection.closing or phase is None or rng.random() < 0.03:
+                connection.failed("cut")
+            else:
+                feed(connection, random_pdu(rng, phase.session.exp_cmd_sn, phase.stat_sn), rng)
+                connection.resume()
+            if rng.random() < 0.1:
+                now += rng.choice((1.0, 3.0, 16.0))
+                connection.handle_timer(now)
+                target.registry.handle_timer(now)
+        except ConnectionFailed as e:
+            connection.failed(str(e))
+    for connection in connections:
         connection.close()
 
 
@@ -221,6 +279,8 @@ async def fuzz(seconds: float, seed: int) -> int:
                     if answers[-1].opcode == 0x25:
                         break
                 assert b"".join(a.data for a in answers) == data
+                for now in (1e6, 2e6):  # the time to reassign tasks is over
+                    target.registry.handle_timer(now)
                 assert len(target.registry.sessions) == 1
         phase.session.port.nexus.lose()  # type: ignore[union-attr]  # a normal session has a port
     return done

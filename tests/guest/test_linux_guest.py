@@ -51,7 +51,7 @@ def test_filesystems_chap_and_digests(tmp_path: Path) -> None:
 
 
 def test_outages(tmp_path: Path) -> None:
-    """The target goes away and comes back during I/O, once by SIGTERM and once by kill -9: no error, nothing lost."""
+    """The target goes away during I/O, once by SIGTERM and once by kill -9, and then the link: no error, nothing lost."""
     with running(tmp_path / "run", *lun(tmp_path)) as daemon:
         url = daemon.url
         guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), "2", timeout=500)

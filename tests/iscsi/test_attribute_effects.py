@@ -244,6 +244,10 @@ def test_acl_authentication() -> None:
         site.acl(authentication=own)
         assert site.status(auth="None") is status
     assert site.status(OTHER, auth="None") is NOT_PROVED
+    site = Site({"AuthMethod": "CHAP"}, authentication=True).chap()  # as LIO saves it
+    site.acl(authentication=0)
+    assert site.status(auth="None") is LoginStatus.SUCCESS
+    assert proved(site).completed().authenticated_name == "alice"
 
 
 def test_acl_default_erl() -> None:

@@ -237,7 +237,7 @@ async def test_a_peer_that_vanishes(certificate: Certificate, how: str) -> None:
 @pytest.mark.anyio
 async def test_a_peer_that_does_not_read(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has asked for waits within bounds; when the server drops it, everything of it goes."""
-    monkeypatch.setattr(tls, "FINISH_SECONDS", 0.3)
+
     async with served(certificate) as t:
 
         def work() -> Initiator:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.pdu_initiator import INITIATOR, Connection, Session
-from support.pdus import DATA_IN, Pdu
+from support.pdus import DATA_IN, Pdu, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +20,10 @@ DUTS = [
     pytest.param("asyncio", SANS_IO, id="asyncio"),
     pytest.param("trio", SANS_IO, id="trio"),
     pytest.param("asyncio", TCM_RUN, id="tcm-run", marks=pytest.mark.interop),
-    pytest.param("asyncio", LIO, id="lio", marks=[pytest.mark.interop, pytest.mark.guest]),
 ]
-"""The real target without sockets, ``tcm-run`` over TCP, and LIO in a guest: each test against each of them."""
-
+"""The real target without sockets, and ``tcm-run`` over TCP. Against LIO see tests/guest/test_lio_full_feature_phase.py."""
 PINGED = "iqn.2025-01.test.ffp:pinged"
 """An initiator that targets over TCP ping after three seconds, not after fifteen."""
-OURS = DUTS[:-1]
-"""Without LIO: its kernel does not survive all that is done to a target."""
 SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
 """Data-Out only for R2T."""
 
@@ -83,12 +79,16 @@ def segments(answers: list[Pdu]) -> list[int]:
     return [len(pdu.data) for pdu in answers if pdu.opcode == DATA_IN]
 
 
-def same_but(again: Pdu, first: Pdu, *ranges: tuple[int, int]) -> bool:
-    """Whether a PDU is a replica of another, apart from these bytes of the header."""
-    a, b = bytearray(again.bhs), bytearray(first.bhs)
-    for start, end in ranges:
-        a[start:end] = b[start:end]
-    return (a, again.data) == (b, first.data)
+def differing(again: Pdu, first: Pdu, *ranges: tuple[int, int]) -> list[int]:
+    """Which bytes of the header make a PDU no replica of another, apart from those of the ranges; 48 for its data."""
+    allowed = {n for start, end in ranges for n in range(start, end)}
+    found = [n for n in range(48) if again.bhs[n] != first.bhs[n] and n not in allowed]
+    return found + [48] * (again.data != first.data)
+
+
+def not_copied(reject: Pdu, request: Request) -> list[int]:
+    """Which bytes of the rejected header a Reject does not repeat (clause 11.17)."""
+    return [n for n in range(48) if reject.data[n : n + 1] != request.header[n : n + 1]]
 
 
 CURRENT = (28, 36)

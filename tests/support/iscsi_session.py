@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from struct import Struct
 from typing import Any
 
 from support.scsi import make_lu
+from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.protocol.digest import crc32c
+from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
 from tcm_iscsi.protocol.pdu import DATA_OUT, NOP_OUT, PAD, RESERVED_TAG, SCSI_COMMAND, TASK_MANAGEMENT_REQUEST
 from tcm_iscsi.protocol.session import Session, SessionIdentity
-from tcm_iscsi.sessions import Port
+from tcm_iscsi.sessions import Port, Registry
 
 from tcm.target.device import InitiatorPort, TargetDevice
 
@@ -237,6 +240,7 @@ async def connected(
     depth: int = 16,
     level: int = 1,
     session: dict[str, Any] | None = None,
+    faults: dict[str, bool] | None = None,
     settled: bool = True,
     **attributes: Any,
 ) -> AsyncIterator[Initiator]:
@@ -247,13 +251,14 @@ async def connected(
         group.enabled = True
         group.access = type(group.access)(generate_node_acls=True, demo_mode_write_protect=False)
         group.add_lun(0, unit)
-        port = Port(group, None)  # type: ignore[arg-type]  # only a cold reset asks the registry
+        port = Port(group, Registry([device]))
         port.level = level
         identity = SessionIdentity("iqn.2003-01.org.example:i", b"\x80\0\0\0\0\1", 1, device.name, 1)
         values = SessionParameters(
             **{"initial_r2t": False, "max_burst_length": 65536, "first_burst_length": 16384, **(session or {})}
         )
         made = Session(identity, values, port, exp_cmd_sn=1, depth=depth)
+        made.faults = Faults.chosen(values, AclAttributes(**(faults or {})), random.Random(7).shuffle)
         port.nexus = group.establish_nexus(InitiatorPort(identity.initiator_name, identity.isid, b"", "test"), made)
         phase = FullFeaturePhase(
             made,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from support.pdus import (
     DATA_IN,
     DATA_OUT,
@@ -138,14 +140,11 @@ class Session:
 
     async def leave(self) -> None:
         """Log out if anything of the session is left."""
-        for connection in self.connections:
-            if not connection.ended:
-                try:
-                    await connection.send(connection.logout())
-                    await connection.closed(1)
-                except (Closed, AssertionError):
-                    pass
-                break
+        living = next((connection for connection in self.connections if not connection.ended), None)
+        if living is not None:
+            with suppress(Closed, AssertionError), anyio.move_on_after(2):
+                await living.send(living.logout())
+                await living.closed(1)
         for connection in self.connections:
             await connection.drop()
 
@@ -194,7 +193,7 @@ class Connection:
         leading = session.tsih == 0
         offered = {**KEYS, **session.keys, **keys}
         if session.discovery:
-            offered = {"HeaderDigest": "None", "DataDigest": "None", **session.keys, **keys}
+            offered = {key: KEYS[key] for key in CONNECTION_KEYS} | session.keys | keys
         elif not leading:
             offered = {key: value for key, value in offered.items() if key in CONNECTION_KEYS}
         answer = await self.login_exchange(self.login_request(0, 1, self.identification()))
@@ -449,6 +448,7 @@ class Connection:
                 assert pdu.opcode != REJECT, f"{pdu} instead of a status for task {itt:#x}"
                 continue
             found.append(pdu)
+            assert len(found) < 4096, f"no end of PDUs for task {itt:#x}; the last one is {pdu}"
             if pdu.opcode == R2T:
                 await self.send(*self.burst(pdu, data))
         self.aside.extend(others)

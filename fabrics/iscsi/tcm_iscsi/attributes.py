@@ -118,7 +118,7 @@ class TpgParameters:
 
     AuthMethod: str = "CHAP,None"
     """``CHAP``, ``None`` or both. With ``authentication`` on, initiators must do CHAP. With it off they may, if there is a user
-    and this has CHAP; and must, if this has no None."""
+    and this has CHAP; and must, if this has no None and their node ACL says nothing."""
     HeaderDigest: str = "None,CRC32C"
     """What is allowed. The initiator's order decides between them (RFC 7143 6.2.1)."""
     DataDigest: str = "None,CRC32C"

@@ -21,6 +21,7 @@ from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.server import Server
 from tcm_iscsi.sessions import PortalBinding, Registry, session_key
+from tcm_iscsi.statistics import IscsiStatistics
 
 if TYPE_CHECKING:
     import ssl
@@ -117,6 +118,7 @@ class IscsiFabric(Fabric):
         if options.wildcard == "all":
             self.registry.machine_addresses = machine_addresses
         self.server = Server(self.registry, poll=options.poll / 1e6)
+        self._statistics = IscsiStatistics(self.registry, self.server)
         self._options = options
         self._discovery_auth = options.discovery_auth or Authentication()
         self._enforce_discovery_auth = options.discovery_auth is not None
@@ -284,6 +286,10 @@ class IscsiFabric(Fabric):
     def targets(self) -> Sequence[TargetDevice]:
         """As configured."""
         return self._targets
+
+    def statistics(self) -> IscsiStatistics:
+        """Portals, sessions and logins."""
+        return self._statistics
 
 
 def _attach_hints(portal: str, name: str, lun: int) -> tuple[str, ...]:

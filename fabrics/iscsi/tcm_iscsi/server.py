@@ -17,6 +17,7 @@ from tcm.backstore import ConfigError
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
 from tcm_iscsi.logins import LoginQueue
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
 
 if TYPE_CHECKING:
@@ -178,20 +179,14 @@ class Server:
                     link.fail(str(e))
             self.registry.handle_timer(now)
 
-    async def serve(
-        self, sock: socket.socket, binding: PortalBinding, addresses: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None
-    ) -> None:
-        """One connection, from accept to close.
-
-        :param addresses: ours and the peer's, if the socket is one of a pair and does not know them.
-        """
+    async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
+        """One connection, from accept to close."""
         link = Link(self, sock)
         self.links.add(link)
         try:
             sock.setblocking(False)
-            if addresses is None:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            local, peer = addresses or (sock.getsockname(), sock.getpeername())
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            local, peer = sock.getsockname(), sock.getpeername()
             link.connection = connection = Connection(
                 self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
             )
@@ -201,7 +196,7 @@ class Server:
             try:
                 await self.receive(link, connection)
             except ConnectionFailed as e:
-                connection.failed(str(e))
+                connection.failed(str(e), Failure.FORMAT)
                 link.flush()
             except OSError as e:
                 connection.failed(e.strerror or str(e))
@@ -230,7 +225,7 @@ class Server:
         sock, buf, view = link.sock, self.buffer, self.view
         recv_into, clock, poll = sock.recv_into, self.clock, self.poll
         rest = b""
-        spins = 0
+        spins = countdown = 0
         now = began = clock()
         while True:
             if now - began > TURN:  # a peer that always has something to say must not keep the others waiting
@@ -267,6 +262,8 @@ class Server:
                 return
             now = clock()
             connection.last_received = now
+            countdown -= 1
+            sample = connection.sample() if countdown < 0 else None
             if poll:
                 link.hot_until = now + poll
                 self.hot.add(link)
@@ -286,6 +283,9 @@ class Server:
                 self.processing = False
                 complete = not connection.out or link.flush()
                 self.arena.free = 0
+                if sample is not None:
+                    countdown = sample.finish(clock() - now)
+                    sample = None
                 if self.woken:
                     self.flush_woken()
                 if connection.closing:

@@ -1,4 +1,7 @@
-"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core."""
+"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core.
+
+This file is longer than most because what a login may do and what becomes of the sessions there are is one table.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ from tcm.target.unit_attention import UnitAttention
 from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
 from tcm_iscsi.addresses import WILDCARDS
 from tcm_iscsi.attributes import AclAttributes
+from tcm_iscsi.counters import Counters
 from tcm_iscsi.isns_records import real_addresses
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
     from tcm.target.device import NodeAcl, TargetDevice
     from tcm.target.nexus import ITNexus
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
-    from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
+    from tcm_iscsi.protocol.login_interface import LoginCompleted
 
 log = logging.getLogger("tcm.iscsi")
 
@@ -132,6 +137,10 @@ class Port:
         if request.function is TaskManagementFunction.TARGET_COLD_RESET:
             self.registry.drop_sessions(self.group.target)
 
+    def logout(self, reason: LogoutReason) -> None:
+        """See :class:`ScsiPort`."""
+        self.registry.counters.of(self.group.target.name).logouts[reason] += 1
+
     def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
         """See :class:`ScsiPort`."""
         self.nexus.abort(tasks)
@@ -203,13 +212,12 @@ class Policy:
         group = target.handle
         acl = explicit_acl(group, identity.initiator_name)
         methods = parameters_of(group, identity.initiator_name).methods
-        required, auth = bool(group.attributes.authentication), group.authentication
+        required, auth = bool(group.attributes.authentication) or "None" not in methods, group.authentication
         if acl is not None:
             if acl.attributes is not None and acl.attributes.authentication >= 0:
                 required = bool(acl.attributes.authentication)
             if acl.authentication.userid:
                 auth = acl.authentication
-        required = required or "None" not in methods
         if required and not (auth.userid and "CHAP" in methods):
             missing = "userid is configured" if "CHAP" in methods else "CHAP is in the portal group's AuthMethod"
             raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"authentication is required but no {missing}")
@@ -302,7 +310,7 @@ class Registry:
         self.tsihs: set[int] = set()
         self.last_tsih = 0
         self.on_error = on_error
-        self.refused: dict[LoginStatus, int] = {}
+        self.counters = Counters(targets)
         self.machine_addresses: Callable[[], list[str]] = list
         """What discovery shows for a wildcard portal, besides the address at which the initiator reached us."""
 
@@ -393,10 +401,13 @@ class Registry:
 
     def connection_closed(self, session: Session, connection: FullFeaturePhase) -> None:
         """A connection is gone. A session ends with its last one, unless that can be recovered (RFC 7143 7.1.5, 8.3)."""
-        if connection.logout is None and not session.closed and session.port is not None:
+        failed = connection.logout is None and not session.closed and session.port is not None
+        if failed:
             session.connection_failed(connection)
         session.acknowledged()
         self.end_if_left(session)
+        if failed and session.closed:
+            self.counters.session_failed(session, connection.failure)
 
     def end_if_left(self, session: Session) -> None:
         """Nobody is there, and nobody can come back."""
@@ -409,6 +420,8 @@ class Registry:
             if session.lost:
                 session.expire(now)
                 self.end_if_left(session)
+                if session.closed:
+                    self.counters.session_failed(session, Failure.TIMEOUT)
 
     def drop(self, session: Session) -> None:
         """End a session and its connections."""
@@ -442,10 +455,6 @@ class Registry:
             if self.sessions.get(key) is session:
                 del self.sessions[key]
             port.nexus.lose()
-
-    def login_refused(self, event: LoginFailed) -> None:
-        """Count it, by reason."""
-        self.refused[event.status] = self.refused.get(event.status, 0) + 1
 
     def unhandled(self, where: str, error: BaseException) -> None:
         """Tell whoever wants to know."""

@@ -1,4 +1,4 @@
-"""TLS in front of a portal: what comes out of it goes through a socket pair into the same loop that serves plain TCP.
+"""TLS in front of a portal: a handshake, and then an object that the receive loop takes for a socket.
 
 So full feature phase knows nothing of TLS, and plain portals pay nothing for it.
 """
@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -20,12 +20,12 @@ from tcm_iscsi.connection import show_address
 from tcm_iscsi.logins import LoginQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from tcm_iscsi.sessions import PortalBinding
 
-    Serve = Callable[[socket.socket, PortalBinding, tuple[tuple[Any, ...], tuple[Any, ...]]], Coroutine[Any, Any, None]]
-    """Serves one connection: its socket, its portal, and the addresses (ours, the peer's) that the socket does not know."""
+    Serve = Callable[[socket.socket, PortalBinding], Coroutine[Any, Any, None]]
+    """Serves one connection, and closes its socket."""
 
 log = logging.getLogger("tcm.iscsi.tls")
 
@@ -33,10 +33,12 @@ HANDSHAKE_SECONDS = 10.0
 """From connecting to the end of the handshake."""
 MAXIMUM_HANDSHAKES = 256
 """Connections whose handshake is not done; then the oldest of the address that has most of them gives way."""
-CHUNK = 64 << 10
-"""Bytes that are encrypted or decrypted at a time."""
-FINISH_SECONDS = 2.0
-"""For how long what is left is sent after the connection has ended."""
+CHUNK = 256 << 10
+"""Bytes that are received or encrypted at a time; at most so much waits in a connection for a peer that does not take it."""
+RECORD = 16 << 10
+"""Bytes of the longest record (RFC 8446 5.1)."""
+ALERT_SECONDS = 2.0
+"""For how long a peer is told why its handshake failed."""
 
 _NO_TUNNEL = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG"}
@@ -107,175 +109,224 @@ def _why(error: OSError, certificate: str, key: str) -> str:
 class TlsFront:
     """The TLS side of all portals that want it.
 
-    :param serve: what serves a connection when its bytes are plain.
+    :param serve: what serves a connection once its handshake is done.
     """
 
     def __init__(self, context: ssl.SSLContext, serve: Serve) -> None:
         self._context = context
         self._serve = serve
-        self._handshakes: LoginQueue[_TlsConnection] = LoginQueue(lambda each: not each.established, MAXIMUM_HANDSHAKES)
+        self._buffer = bytearray(CHUNK)
+        self._handshakes: LoginQueue[_Handshake] = LoginQueue(lambda each: not each.done, MAXIMUM_HANDSHAKES)
 
     async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
         """One connection, from accept to close."""
-        connection: _TlsConnection | None = None
+        handshake: _Handshake | None = None
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            addresses = sock.getsockname(), sock.getpeername()
-            connection = _TlsConnection(sock, self._context)
-            crowded_out = self._handshakes.enter(connection, addresses[1][0])
+            peer = sock.getpeername()
+            handshake = _Handshake(TlsSocket(sock, self._context, self._buffer), show_address(peer))
+            crowded_out = self._handshakes.enter(handshake, peer[0])
             if crowded_out is not None:
                 crowded_out.scope.cancel()
-            if await self._handshake(connection, show_address(addresses[1])):
-                self._handshakes.leave(connection)
-                await self._relay(connection, binding, addresses)
-        except OSError as e:  # gone before it was set up, or no more file descriptors
+            if await handshake.run():
+                self._handshakes.leave(handshake)
+                # it has what the loop calls
+                await self._serve(cast("socket.socket", handshake.sock), binding)
+        except OSError as e:  # gone before it was set up
             log.debug("accept: %s", e.strerror)
         except Exception:
             log.exception("internal error, TLS connection dropped")
         finally:
-            if connection is not None:
-                self._handshakes.leave(connection)
-            anyio.notify_closing(sock)
-            sock.close()
+            if handshake is not None:
+                self._handshakes.leave(handshake)
+            if sock.fileno() >= 0:
+                anyio.notify_closing(sock)
+                sock.close()
 
-    async def _handshake(self, connection: _TlsConnection, peer: str) -> bool:
+
+class _Handshake:
+    """Of one connection."""
+
+    def __init__(self, sock: TlsSocket, peer: str) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.done = False
+        self.scope = anyio.CancelScope()
+
+    async def run(self) -> bool:
+        """Whether it was done in time; if not, the log says why."""
         reason = "too many connections are at it, and this is the oldest of its address"
-        with connection.scope:
+        with self.scope:
             try:
                 with anyio.fail_after(HANDSHAKE_SECONDS):
-                    await connection.handshake()
+                    while (wait := self.sock.handshake()) is not None:
+                        await wait(self.sock)
             except TimeoutError:
                 reason = f"not done within {HANDSHAKE_SECONDS:g} s"
             except ssl.SSLError as e:
                 reason = (e.reason or str(e)).lower().replace("_", " ")
                 if e.reason in _NO_TUNNEL:
                     reason += ": what came is no TLS; is there no tunnel?"
-                with anyio.move_on_after(FINISH_SECONDS):
-                    await connection.flush()  # the alert that says why
+                with anyio.move_on_after(ALERT_SECONDS):
+                    while not self.sock.flush():
+                        await anyio.wait_writable(self.sock)
             except OSError as e:
                 reason = e.strerror or str(e)
             else:
+                self.done = True
+                log.debug("%s: %s, %s", self.peer, self.sock.tls.version(), self.sock.tls.cipher())
                 return True
-        log.warning("%s: TLS handshake failed: %s", peer, reason)
+        log.warning("%s: TLS handshake failed: %s", self.peer, reason)
         return False
 
-    async def _relay(self, connection: _TlsConnection, binding: PortalBinding, addresses: tuple[Any, Any]) -> None:
-        """Serve it through a socket pair, and end when both sides have."""
-        log.debug("%s: %s, %s", show_address(addresses[1]), connection.tls.version(), connection.tls.cipher())
-        ours, theirs = socket.socketpair()
-        try:
-            ours.setblocking(False)
-            async with anyio.create_task_group() as tasks:
-                connection.inner = ours
-                tasks.start_soon(connection.receive)
-                tasks.start_soon(connection.send)
-                await self._serve(theirs, binding, addresses)  # closes it
-                with anyio.move_on_after(FINISH_SECONDS):
-                    await connection.sent.wait()
-                    await connection.received.wait()
-                tasks.cancel_scope.cancel()
-        finally:
-            anyio.notify_closing(ours)
-            ours.close()
-            theirs.close()
 
+class TlsSocket:
+    """What the receive loop needs of a socket that does not block, with TLS in between.
 
-class _TlsConnection:
-    """One TCP connection with TLS on it, and the plain end of a socket pair."""
+    As from a socket, :class:`BlockingIOError` says that it has to become readable or writable first, and other
+    :class:`OSError`, of which :class:`ssl.SSLError` is one, that the connection is broken.
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        self.sock = sock
-        self.inner: socket.socket
-        self.scope = anyio.CancelScope()
-        """Around the handshake."""
-        self.established = False
-        self.received = anyio.Event()
-        """The peer sends no more."""
-        self.sent = anyio.Event()
-        """All that the server had to say is sent, and that this is the end."""
+    :param buffer: for what is received and not decrypted yet; shared by all, since nothing stays in it.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, buffer: bytearray) -> None:
+        self._sock = sock
+        self._buffer = buffer
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._in, self._out, server_side=True)
-        self._sending = anyio.Lock()
+        self._unsent = memoryview(b"")
+        """Of what has been encrypted."""
+        self._encrypted = 0
+        """Bytes handed to :meth:`sendmsg` that are encrypted and of which the caller has not heard that they are sent."""
+        self._drained = True
+        """All that was received is decrypted and taken."""
+        self.fileno = sock.fileno
+        self.getsockname = sock.getsockname
+        self.getpeername = sock.getpeername
+        self.setblocking = sock.setblocking
+        self.setsockopt = sock.setsockopt
+        self.close = sock.close
 
-    async def handshake(self) -> None:
-        """Raises OSError, of which SSLError is one."""
+    def handshake(self) -> Callable[[Any], Awaitable[None]] | None:
+        """A step of the handshake: what to wait for before the next one, or None if it is done. Raises OSError."""
         while True:
             try:
                 self.tls.do_handshake()
             except ssl.SSLWantReadError:
-                await self.flush()
-                data = await _receive(self.sock)
-                if not data:
-                    raise ConnectionResetError(errno.ECONNRESET, "the peer has closed the connection") from None
-                self._in.write(data)
+                if not self.flush():
+                    return anyio.wait_writable
+                try:
+                    if not self._fill():
+                        raise ConnectionResetError(errno.ECONNRESET, "the peer has closed the connection") from None
+                except BlockingIOError:
+                    return anyio.wait_readable
             else:
-                self.established = True
-                await self.flush()
-                return
+                self._drained = False  # something may have come with the end of the handshake
+                self.flush()
+                return None
 
-    async def flush(self) -> None:
-        """Send what TLS has to send; in the order in which it was made."""
-        async with self._sending:
-            await _send_all(self.sock, self._out.read())
+    # receiving
 
-    async def receive(self) -> None:
-        """From the peer to the server, until the peer ends it."""
+    def recv_into(self, buffer: bytearray | memoryview) -> int:
+        """See :meth:`socket.socket.recv_into`."""
+        view = memoryview(buffer)
+        while True:
+            if self._drained and not self._fill():
+                return 0
+            count = self._decrypt(view)
+            if count is not None:
+                return count
+
+    def recvmsg_into(self, buffers: tuple[memoryview, memoryview]) -> tuple[int, list[Any], int, None]:
+        """See :meth:`socket.socket.recvmsg_into`; fills the first buffer only."""
+        return self.recv_into(buffers[0]), [], 0, None
+
+    def _fill(self) -> bool:
+        """Take what the socket has; False at its end. Raises BlockingIOError."""
+        count = self._sock.recv_into(self._buffer)
+        if not count:
+            return False
+        with memoryview(self._buffer) as view:
+            self._in.write(view[:count])
+        self._drained = False
+        return True
+
+    def _decrypt(self, view: memoryview) -> int | None:
+        """Bytes that were there; 0 at the end; None if a record is not all here."""
+        filled = 0
+        while filled < len(view):
+            try:
+                # with a buffer it returns a number
+                count = cast("int", self.tls.read(len(view) - filled, view[filled:]))
+            except ssl.SSLWantReadError:
+                self._drained = True
+                if self._out.pending:
+                    self.flush()  # an answer to a change of keys
+                return filled or None
+            except ssl.SSLZeroReturnError:
+                return filled
+            if not count:
+                return filled
+            filled += count
+        return filled
+
+    # sending
+
+    def sendmsg(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
+        """See :meth:`socket.socket.sendmsg`. What it could not send whole has to stand at the beginning the next time too."""
+        if not self.flush():
+            raise BlockingIOError(errno.EAGAIN, "the peer does not take it")
+        if not self._encrypted:
+            self._encrypted = self._encrypt(buffers)
+            if not self.flush():
+                raise BlockingIOError(errno.EAGAIN, "the peer does not take it")
+        sent, self._encrypted = self._encrypted, 0
+        return sent
+
+    def _encrypt(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
+        """Small pieces together, as a record of its own costs more than a copy."""
+        done = 0
+        small = bytearray()
+        for buffer in buffers:
+            piece = memoryview(buffer)[: CHUNK - done]
+            done += len(piece)
+            if len(small) + len(piece) <= RECORD:
+                small += piece
+            else:
+                self._write(small)
+                small.clear()
+                if len(piece) < RECORD:
+                    small += piece
+                else:
+                    self._write(piece)
+            if done >= CHUNK:
+                break
+        self._write(small)
+        return done
+
+    def _write(self, data: bytearray | memoryview) -> None:
+        with memoryview(data) as view:
+            position = 0
+            while position < len(view):
+                position += self.tls.write(view[position:])
+
+    def flush(self) -> bool:
+        """Send what is encrypted; False if the socket does not take all of it now."""
         try:
             while True:
-                while True:
-                    try:
-                        plain = self.tls.read(CHUNK)
-                    except ssl.SSLWantReadError:
-                        break
-                    if not plain:
-                        return
-                    await _send_all(self.inner, plain)
-                await self.flush()
-                data = await _receive(self.sock)
-                if not data:
-                    return
-                self._in.write(data)
-        except OSError as e:  # ssl.SSLError is one: a forged record, or the peer's end
-            log.debug("%s", e)
-        finally:
-            self.received.set()
-            with suppress(OSError):
-                self.inner.shutdown(socket.SHUT_WR)
-
-    async def send(self) -> None:
-        """From the server to the peer, until the server ends it."""
-        try:
-            while data := await _receive(self.inner):
-                view = memoryview(data)
-                while view:
-                    view = view[self.tls.write(view) :]
-                await self.flush()
-            with suppress(ssl.SSLError):
-                self.tls.unwrap()  # says goodbye; that the peer's is not here yet is no error
-            await self.flush()
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError as e:
-            log.debug("%s", e)
-            for sock in (self.sock, self.inner):  # the peer takes no more: nobody is to wait for it
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-        finally:
-            self.sent.set()
-
-
-async def _receive(sock: socket.socket) -> bytes:
-    while True:
-        try:
-            return sock.recv(CHUNK)
+                if not self._unsent:
+                    if not self._out.pending:
+                        return True
+                    self._unsent = memoryview(self._out.read())
+                self._unsent = self._unsent[self._sock.send(self._unsent) :]
         except BlockingIOError:
-            await anyio.wait_readable(sock)
+            return False
 
-
-async def _send_all(sock: socket.socket, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[sock.send(view) :]
-        except BlockingIOError:
-            await anyio.wait_writable(sock)
+    def shutdown(self, how: int) -> None:
+        """Says goodbye, so that the peer knows that nothing was cut off (RFC 8446 6.1), if the socket takes it."""
+        with suppress(OSError):
+            self.tls.unwrap()
+        with suppress(OSError):
+            self.flush()
+        self._sock.shutdown(how)

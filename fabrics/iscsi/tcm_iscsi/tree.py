@@ -8,9 +8,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import ConfigError
-from tcm.tree_types import FabricTree, Table, TargetPlace, TreeAttribute
-from tcm_iscsi.protocol.pdu import LoginStatus
+from tcm.tree_types import FabricTree, Table, TreeAttribute
 from tcm_iscsi.protocol.text import format_boolean
+from tcm_iscsi.statistics import IscsiInstance, IscsiLoginStats, IscsiLogoutStats, IscsiSessErr, IscsiSessStats, IscsiTgtAttr
 
 if TYPE_CHECKING:
     from tcm.target.device import Authentication, TargetPortalGroup
@@ -205,89 +205,6 @@ NEGOTIATED = {
 }
 
 
-# statistics
-
-
-def _instance(place: TargetPlace) -> int:
-    return list(place.fabric.targets()).index(place.target)
-
-
-def _refused(*statuses: LoginStatus) -> TreeAttribute:
-    def show(place: TargetPlace) -> str:
-        fabric: Any = place.fabric
-        return str(sum(fabric.registry.refused.get(status, 0) for status in statuses))
-
-    return TreeAttribute(show)
-
-
-def _session_count(place: TargetPlace) -> int:
-    return sum(len(group.nexuses) for group in place.target.portal_groups.values())
-
-
-def _session_octets(place: NodeAclPlace, counter: str) -> str:
-    name = place.acl.initiator_name
-    nexuses = [nexus for nexus in place.group.nexuses if nexus.initiator_port.name == name]
-    if not nexuses:
-        return ""
-    return str(sum(getattr(itl, counter) for nexus in nexuses for itl in nexus.luns.values()))
-
-
-def _of_session(show: Any) -> TreeAttribute:
-    """Empty without a session, as in LIO."""
-
-    def show_first(place: NodeAclPlace) -> str:
-        found = sessions(place)
-        return str(show(found[0])) if found else ""
-
-    return TreeAttribute(show_first)
-
-
-_AUTHENTICATION = (LoginStatus.AUTHENTICATION_FAILURE,)
-_AUTHORIZATION = (LoginStatus.AUTHORIZATION_FAILURE,)
-_REDIRECTS = (LoginStatus.TARGET_MOVED_PERMANENTLY, LoginStatus.TARGET_MOVED_TEMPORARILY)
-_OTHERS = tuple(
-    status
-    for status in LoginStatus
-    if status not in {LoginStatus.SUCCESS, LoginStatus.INITIATOR_ERROR, *_AUTHENTICATION, *_AUTHORIZATION, *_REDIRECTS}
-)
-_INST = TreeAttribute(lambda place: str(_instance(place)))
-_INDX = TreeAttribute(lambda _place: "1")
-
-TARGET_STATISTICS: dict[str, Table] = {
-    "iscsi_instance": {
-        "inst": _INST,
-        "min_ver": TreeAttribute(lambda _place: "0"),
-        "max_ver": TreeAttribute(lambda _place: "0"),
-        "portals": TreeAttribute(lambda place: str(sum(len(group.portals) for group in place.target.portal_groups.values()))),
-        "nodes": TreeAttribute(lambda _place: "1"),
-        "sessions": TreeAttribute(lambda place: str(_session_count(place))),
-        "description": TreeAttribute(lambda _place: "Storage Engine Target"),
-        "vendor": TreeAttribute(lambda _place: "tcm"),
-    },
-    "iscsi_login_stats": {
-        "inst": _INST,
-        "indx": _INDX,
-        "redirects": _refused(*_REDIRECTS),
-        "authorize_fails": _refused(*_AUTHORIZATION),
-        "authenticate_fails": _refused(*_AUTHENTICATION),
-        "negotiate_fails": _refused(LoginStatus.INITIATOR_ERROR),
-        "other_fails": _refused(*_OTHERS),
-    },
-}
-"""Logins that were refused are counted for the whole fabric."""
-
-NODE_ACL_STATISTICS: dict[str, Table] = {
-    "iscsi_sess_stats": {
-        "inst": TreeAttribute(lambda place: str(_instance(TargetPlace(place.fabric, place.group.target)))),
-        "indx": _of_session(lambda session: session.identity.tsih),
-        "node": _of_session(lambda _session: 1),
-        "txdata_octs": TreeAttribute(lambda place: _session_octets(place, "read_bytes")),
-        "rxdata_octs": TreeAttribute(lambda place: _session_octets(place, "write_bytes")),
-        "cmd_pdus": TreeAttribute(lambda place: _session_octets(place, "num_cmds")),
-        "rsp_pdus": TreeAttribute(lambda place: _session_octets(place, "num_cmds")),
-    }
-}
-
 TREE = FabricTree(
     attributes={
         "cpus_allowed_list": TreeAttribute(_processors, _set_processors),
@@ -303,9 +220,8 @@ TREE = FabricTree(
         "tag": TreeAttribute(lambda place: place.acl.tag, _set_tag),
     },
     node_acl_parameters={key: _negotiated(key, field) for key, field in NEGOTIATED.items()},
-    target_statistics=TARGET_STATISTICS,
-    node_acl_statistics=NODE_ACL_STATISTICS,
+    target_statistics=(IscsiInstance, IscsiSessErr, IscsiTgtAttr, IscsiLoginStats, IscsiLogoutStats),
+    node_acl_statistics=(IscsiSessStats,),
+    node_acl_inherits=("default_erl",),
     attribute_stored=attribute_stored,
-    transport="iSCSI",
-    protocol_identifier=5,
 )

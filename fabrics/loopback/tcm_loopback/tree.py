@@ -64,5 +64,4 @@ TREE = FabricTree(
         "nexus": TreeAttribute(_nexus, _set_nexus),
         "transport_status": TreeAttribute(lambda place: _port(place).transport_status.value, _set_transport_status),
     },
-    transport="loopback",
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_iscsi.protocol.ahs import AhsError, parse_ahs
 from tcm_iscsi.protocol.digest import crc32c
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import (
     DATA_OUT,
     FINAL,
@@ -94,8 +95,9 @@ class FullFeaturePhase:
     """
 
     __slots__ = (
-        "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "grant_queue", "granted",
-        "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed", "parameters",
+        "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "failure", "grant_queue",
+        "granted", "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed",
+        "parameters",
         "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "send_limit", "session", "stat_sn",
         "suspended", "terminations", "text", "unacknowledged", "wake",
     )  # fmt: skip
@@ -148,6 +150,7 @@ class FullFeaturePhase:
         """Gone, but its tasks can be reassigned."""
         self.closing = False
         self.closed = False
+        self.failure: Failure | None = None
         self.logout: int | None = None
         self.history: deque[str] = deque(maxlen=32)
         session.connections[cid] = self
@@ -245,6 +248,7 @@ class FullFeaturePhase:
             return 0
         if self.header_digest:
             if crc32c(view[off : off + head]) != view[off + head : off + head + 4]:
+                self.note_failure(Failure.DIGEST)
                 msg = "header digest error"
                 raise ConnectionFailed(msg)
             head += 4
@@ -290,10 +294,12 @@ class FullFeaturePhase:
 
     def data_digest_error(self, bhs: bytes, segment: int) -> None:
         """RFC 7143 7.8: reject and discard. Lost Data-Out is its command's concern; at ERL 0 nothing else comes again."""
+        self.session.digest_errors += 1
         self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
         if bhs[0] & 0x3F != 0x05:
             if self.session.parameters.error_recovery_level:
                 return
+            self.failure = Failure.DIGEST
             msg = "data digest error"
             raise ConnectionFailed(msg)
         self.data_out(bhs, memoryview(bhs), 0, memoryview(bytes(segment)), intact=False)
@@ -400,6 +406,7 @@ class FullFeaturePhase:
         read, write, final = flags & 0x40, flags & 0x20, flags & FINAL
         session = self.session
         p = session.parameters
+        session.cmd_pdus += 1
         if session.port is None:
             return RejectReason.PROTOCOL_ERROR
         if ahs_length:
@@ -623,6 +630,7 @@ class FullFeaturePhase:
         if self.ping and silent < nopin_timeout:  # the ping or its answer was lost, or the answer is on its way: it is alive
             self.ping = 0
         if self.ping and silent >= nopin_timeout + nopin_response_timeout:
+            self.note_failure(Failure.TIMEOUT)
             msg = f"no NOP-Out for {silent:.0f} s"
             raise ConnectionFailed(msg)
         if not self.ping and silent >= nopin_timeout:
@@ -665,10 +673,19 @@ class FullFeaturePhase:
                 self.wake()
                 since, progress = now, data_out.progress()
             elif now - since >= (timeout if recovers else timeout * retries):
+                self.note_failure(Failure.TIMEOUT)
                 msg = f"no Data-Out for {timeout * retries:.0f} s"
                 raise ConnectionFailed(msg)
             if data_out.sequences:
                 self.owed[command] = progress, since, asked
+
+    def note_failure(self, failure: Failure) -> None:
+        """The connection is about to fail, because of a digest or of time."""
+        self.failure = failure
+        if failure is Failure.DIGEST:
+            self.session.digest_errors += 1
+        else:
+            self.session.timeout_errors += 1
 
     def close(self) -> None:
         """The connection is gone: nothing more is sent on it."""

@@ -126,6 +126,8 @@ def logout_request(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     if leave is None:
         phase.reject(RejectReason.INVALID_PDU_FIELD, pdu[:48])
         return
+    if session.port is not None:
+        session.port.logout(LogoutReason(reason))
     leaving: list[FullFeaturePhase] = []
     response = leave(session, cid, leaving)
     p = session.parameters

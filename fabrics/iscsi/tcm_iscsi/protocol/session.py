@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tcm_iscsi.protocol.faults import Faults
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.parameters import SessionParameters
+    from tcm_iscsi.protocol.pdu import LogoutReason
     from tcm_iscsi.protocol.scsi_command import ScsiCommand
 
 LOST_CONNECTIONS = 64
@@ -46,6 +47,9 @@ class ScsiPort(Protocol):
 
     def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
         """Response field and additional response information of a TMF response (RFC 7143 11.6.1)."""
+
+    def logout(self, reason: LogoutReason) -> None:
+        """A Logout Request has come."""
 
     def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
         """Abort tasks without a response; SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT for each of ``luns`` (RFC 7143 7.5)."""
@@ -77,11 +81,13 @@ class Session:
     __slots__ = (
         "barriers",
         "closed",
+        "cmd_pdus",
         "commands",
         "connections",
         "deferred",
         "delivering",
         "depth",
+        "digest_errors",
         "exp_cmd_sn",
         "faults",
         "fences",
@@ -93,6 +99,8 @@ class Session:
         "next_ttt",
         "parameters",
         "port",
+        "rsp_pdus",
+        "timeout_errors",
     )
 
     def __init__(
@@ -130,6 +138,12 @@ class Session:
         """Task management functions in progress."""
         self.next_ttt = 1
         self.closed = False
+        self.cmd_pdus = 0
+        """SCSI Command PDUs that did not take the express lane."""
+        self.rsp_pdus = 0
+        """Responses to them."""
+        self.digest_errors = 0
+        self.timeout_errors = 0
 
     def new_ttt(self) -> int:
         """A target transfer tag that is not the reserved one."""

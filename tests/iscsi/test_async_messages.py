@@ -1,0 +1,49 @@
+"""Async Messages (RFC 7143 11.9): what the target says without being asked."""
+
+from __future__ import annotations
+
+import pytest
+from support.iscsi_session import Pdu, connected
+
+pytestmark = pytest.mark.anyio
+
+
+def event(pdu: Pdu) -> tuple[int, int, int, int]:
+    """AsyncEvent and its three parameters."""
+    assert (pdu.opcode, pdu.itt, pdu.flags) == (0x32, 0xFFFFFFFF, 0x80)
+    return pdu.bhs[36], *(int.from_bytes(pdu.bhs[n : n + 2], "big") for n in (38, 40, 42))  # type: ignore[return-value]  # four
+
+
+async def test_logout_requested() -> None:
+    """Event 1: Parameter3 is how many seconds there are."""
+    async with connected() as i:
+        i.phase.request_logout(5)
+        (asked,) = i.answers()
+        assert event(asked) == (1, 0, 0, 5)
+        assert asked.stat_sn == i.phase.stat_sn - 1
+
+
+async def test_connection_dropped() -> None:
+    """Event 2, on another connection: the CID, Time2Wait and Time2Retain."""
+    async with connected(session={"default_time2wait": 3, "default_time2retain": 4}) as i:
+        j, k = i.join(1), i.join(2)
+        j.fail()
+        told = i.answers() + k.answers()
+        assert [event(a) for a in told] == [(2, 1, 3, 4)]
+
+
+async def test_negotiation_requested() -> None:
+    """Event 4: Parameter3 is how many seconds there are."""
+    async with connected() as i:
+        i.phase.request_negotiation(7)
+        (asked,) = i.answers()
+        assert event(asked) == (4, 0, 0, 7)
+
+
+async def test_it_can_be_asked_for_again() -> None:
+    """11.16: an Async Message carries status, so a Status SNACK brings it again."""
+    async with connected(session={"error_recovery_level": 1}) as i:
+        i.phase.request_logout(5)
+        (asked,) = i.answers()
+        (again,) = i.feed(i.snack(1, asked.stat_sn, 1))
+        assert event(again) == event(asked)

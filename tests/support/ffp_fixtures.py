@@ -1,0 +1,40 @@
+"""Fixtures of the PDU-level tests; a conftest that imports them has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+from support.ffp import SANS_IO, TCM_RUN, DeviceUnderTest
+from support.ffp_servers import Served, serving_lio, serving_tcm_run
+from support.pdu_wires import TcpTarget, sans_io_target
+
+
+@pytest.fixture(scope="module")
+def tcm_run_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """tcm-run as the full feature phase suite wants a target."""
+    with serving_tcm_run(tmp_path_factory.mktemp("tcm-run")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lio_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """LIO in a guest, likewise."""
+    with serving_lio(tmp_path_factory.mktemp("lio")) as found:
+        yield found
+
+
+@pytest.fixture
+async def dut(request: pytest.FixtureRequest) -> AsyncIterator[DeviceUnderTest]:
+    """What a PDU-level test is about; all its sessions are ended after it."""
+    async with AsyncExitStack() as stack:
+        if request.param == SANS_IO:
+            device = DeviceUnderTest(await stack.enter_async_context(sans_io_target()), request.param)
+        else:
+            served: Served = request.getfixturevalue("tcm_run_target" if request.param == TCM_RUN else "lio_target")
+            target = TcpTarget(served.ports, served.names, silence=served.silence)
+            stack.push_async_callback(target.aclose)
+            device = DeviceUnderTest(target, request.param, served.resident)
+        stack.push_async_callback(device.aclose)
+        yield device
