@@ -40,11 +40,20 @@ class Ways:
 
     :param control: path of the control socket; ``None``: in the state directory, or nowhere if that cannot be.
     :param configfs: where the tree is to be mounted.
+    :param config: the saveconfig.json that was read at the start.
     """
 
     control: str | None = None
     configfs: str | None = None
     state_directory: str | None = None
+    config: str | None = None
+
+    @property
+    def saved(self) -> str | None:
+        """Where what runs is saved unless somebody says otherwise."""
+        if self.config is not None:
+            return os.path.abspath(self.config)
+        return os.path.join(self.state_directory, "saveconfig.json") if self.state_directory else None
 
 
 class ControlPlane:
@@ -54,6 +63,7 @@ class ControlPlane:
     """
 
     def __init__(self, ways: Ways) -> None:
+        self.ways = ways
         self.path = ways.control or (os.path.join(ways.state_directory, CONTROL) if ways.state_directory else None)
         self._configfs = ways.configfs
         self._listener = self._open(ways)
