@@ -42,6 +42,7 @@ LAYERS = (
     ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig_alua", "tcm.saveconfig", "tcm.statistics"),
     ("tcm.runtime", "tcm.live"),
     ("tcm.configfs",),
+    ("tcm.control",),
     ("tcm.cli", "tcm.testing"),
 )
 """A module imports its own layer and those before it."""

@@ -1,0 +1,159 @@
+"""Whole configurations: compared, applied whole or taken back whole, saved."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import to_thread
+
+from tcm.configfs.node import Group, Tree, TreeError
+from tcm.configfs.plan import Move, Operation, plan
+from tcm.configfs.script import HBA_PREFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+log = logging.getLogger(__name__)
+
+_PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
+
+
+class Settings:
+    """What the control socket's ``export``, ``diff``, ``apply``, ``save`` and ``reload`` do.
+
+    :param tree: of the running target.
+    :param dump: what runs as the content of a saveconfig.json.
+    :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be.
+    :param read: reads a saveconfig.json; raises the same.
+    :param write: writes one.
+    :param path: where it is kept; ``None``: nowhere unless it is said where.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        dump: Callable[[], dict[str, Any]],
+        check: Callable[[Mapping[str, Any]], None],
+        read: Callable[[str], dict[str, Any]],
+        write: Callable[[str, Mapping[str, Any]], None],
+        path: str | None = None,
+    ) -> None:
+        self._tree = tree
+        self._dump = dump
+        self._check = check
+        self._read = read
+        self._write = write
+        self.path = path
+        self._lock = anyio.Lock()
+
+    async def export(self) -> dict[str, Any]:
+        """What runs."""
+        return self._dump()
+
+    async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The operations from what runs to ``config``."""
+        return _shown(await self._plan(config))
+
+    async def _plan(self, config: Mapping[str, Any]) -> list[Move]:
+        self._check(config)
+        # in a thread: initiators are served meanwhile
+        return await to_thread.run_sync(plan, config, self._dump(), places(self._tree))
+
+    async def apply(self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "") -> list[dict[str, Any]]:
+        """All of them, or none.
+
+        Raises :class:`TreeError` for the operation that is refused, once everything before it is taken back.
+        """
+        async with self._lock:
+            started = self._tree.revision if revision is None else revision
+            moves = await self._plan(config)
+            # whoever asked may go: what has begun is ended, one way or the other
+            with anyio.CancelScope(shield=True):
+                await self._perform(moves, started, who)
+            return _shown(moves)
+
+    async def _perform(self, moves: list[Move], revision: int, who: str) -> None:
+        done: list[Move] = []
+        try:
+            for move in moves:
+                if move.do is not None:
+                    await self._do(move.do, who, revision)
+                    revision = self._tree.revision
+                done.append(move)
+        except TreeError as error:
+            log.warning("applying a configuration: %s: taking %d operations back", error, len(done))
+            lost = await self._take_back(done, who)
+            rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
+            raise TreeError(error.number, f"{error}{rest}") from None
+
+    async def _take_back(self, done: list[Move], who: str) -> list[str]:
+        lost = []
+        for move in reversed(done):
+            if move.undo is not None:
+                try:
+                    await self._do(move.undo, who, None)
+                except TreeError as error:
+                    # values of what is not gone are refused where they are already as they should be
+                    if move.do is not None:
+                        log.error("taking back: %s %s: %s", move.undo.action, move.undo.path, error)
+                        lost.append(str(error))
+        return lost
+
+    async def _do(self, operation: Operation, who: str, revision: int | None) -> None:
+        tree, path = self._tree, operation.path
+        if operation.action == "make":
+            try:
+                await tree.make(path, revision=revision, who=who)
+            except TreeError as error:
+                # an HBA or a fabric's directory without anything in it
+                shared = "/" not in path or (path.startswith("core/") and path.count("/") == 1)
+                if error.number != errno.EEXIST or not shared:
+                    raise
+        elif operation.action == "remove":
+            await tree.remove(path, revision=revision, who=who)
+        elif operation.action == "write":
+            await tree.write(path, operation.value, revision=revision, who=who)
+        elif operation.action == "link":
+            await tree.link(path, operation.value, revision=revision, who=who)
+        else:
+            await tree.unlink(path, revision=revision, who=who)
+
+    async def save(self, path: str = "") -> str:
+        """Writes what runs; returns the path. Raises :class:`OSError`, :class:`TreeError` if nobody has said where."""
+        where = path or self.path
+        if where is None:
+            raise TreeError(errno.EINVAL, "save: this process keeps no file; write the path of one")
+        config = self._dump()
+        await to_thread.run_sync(self._write, where, config)
+        log.info("saved to %s", where)
+        return where
+
+    async def reload(self, *, who: str = "") -> list[dict[str, Any]]:
+        """Applies the file again."""
+        if self.path is None:
+            raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
+        config = await to_thread.run_sync(self._read, self.path)
+        return await self.apply(config, who=who)
+
+
+def places(tree: Tree) -> dict[str, str]:
+    """Where the storage objects are: ``/backstores/fileio/disk0`` to ``core/fileio_0/disk0``."""
+    found: dict[str, str] = {}
+    try:
+        core = tree.group("core")
+    except TreeError:
+        return found
+    for hba in core.children().values():
+        if isinstance(hba, Group) and "_" in hba.name:
+            prefix = hba.name.rpartition("_")[0]
+            for device in hba.children().values():
+                if isinstance(device, Group):
+                    found[f"/backstores/{_PLUGINS.get(prefix, prefix)}/{device.name}"] = device.path
+    return found
+
+
+def _shown(moves: list[Move]) -> list[dict[str, Any]]:
+    return [move.do.to_json() for move in moves if move.do is not None]
