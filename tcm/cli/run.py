@@ -110,6 +110,11 @@ class _Seconds(click.FloatRange):
     help="How long initiators may take to log out when stopping.",
 )
 @click.option(
+    "--metrics",
+    metavar="ADDR:PORT",
+    help="Serve Prometheus metrics at http://ADDR:PORT/metrics. [V6]:PORT for IPv6; port 0 is any free one.",
+)
+@click.option(
     "--event-loop",
     type=click.Choice(["auto", "uvloop", "asyncio", "trio"]),
     default="auto",
@@ -127,6 +132,7 @@ class _Seconds(click.FloatRange):
 def command(
     *,
     drain_timeout: float,
+    metrics: str | None,
     event_loop: str,
     log_level: str,
     log_format: str,
@@ -155,9 +161,12 @@ def command(
         return
     plugins.check()
     from tcm.cli.arguments import Arguments, configuration
+    from tcm.cli.exporters import Exporters
     from tcm.cli.serve import run
 
-    run(configuration(Arguments(**rest), plugins), plugins, drain_timeout=drain_timeout, event_loop=event_loop)
+    exporters = Exporters.check(metrics=metrics)
+    wanted = configuration(Arguments(**rest), plugins)
+    run(wanted, plugins, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
 
 
 def main() -> None:
