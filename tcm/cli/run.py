@@ -114,6 +114,11 @@ class _Seconds(click.FloatRange):
     help="How long initiators may take to log out when stopping.",
 )
 @click.option(
+    "--metrics",
+    metavar="ADDR:PORT",
+    help="Serve Prometheus metrics at http://ADDR:PORT/metrics. [V6]:PORT for IPv6; port 0 is any free one.",
+)
+@click.option(
     "--event-loop",
     type=click.Choice(["auto", "uvloop", "asyncio", "trio"]),
     default="auto",
@@ -131,6 +136,7 @@ class _Seconds(click.FloatRange):
 def command(
     *,
     drain_timeout: float,
+    metrics: str | None,
     event_loop: str,
     log_level: str,
     log_format: str,
@@ -162,11 +168,13 @@ def command(
     plugins.check()
     from tcm.cli.arguments import Arguments, configuration
     from tcm.cli.control_plane import Ways
+    from tcm.cli.exporters import Exporters
     from tcm.cli.serve import run
 
+    exporters = Exporters.check(metrics=metrics)
     made = configuration(Arguments(**rest), plugins)
     ways = Ways(control=control, configfs=configfs, state_directory=made.state_directory, config=rest["config"])
-    run(made, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop)
+    run(made, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
 
 
 def main() -> None:

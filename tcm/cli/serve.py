@@ -28,6 +28,7 @@ from tcm.scsi.asymmetric_access import AccessState
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
+    from tcm.cli.exporters import Exporters
     from tcm.configuration import Configuration, StorageObject
     from tcm.plugins import PluginManager
     from tcm.target.logical_unit import LogicalUnit
@@ -40,7 +41,15 @@ ONE_SIGNAL = 0.2
 """Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""
 
 
-def run(configuration: Configuration, plugins: PluginManager, ways: Ways, *, drain_timeout: float, event_loop: str) -> None:
+def run(
+    configuration: Configuration,
+    plugins: PluginManager,
+    ways: Ways,
+    *,
+    drain_timeout: float,
+    event_loop: str,
+    exporters: Exporters,
+) -> None:
     """Serves until SIGINT, SIGTERM or SIGHUP. Raises what :meth:`Runtime.serve` and :class:`ControlPlane` raise."""
     backend, backend_options = backend_of(event_loop)
     for sentence in configuration.exposed():
@@ -49,7 +58,7 @@ def run(configuration: Configuration, plugins: PluginManager, ways: Ways, *, dra
     _raise_file_limit()
     control = ControlPlane(ways)
     try:
-        anyio.run(_serve, runtime, control, backend=backend, backend_options=backend_options)
+        anyio.run(_serve, runtime, control, exporters, backend=backend, backend_options=backend_options)
     finally:
         control.close()
 
@@ -66,10 +75,11 @@ def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": wanted}
 
 
-async def _serve(runtime: Runtime, control: ControlPlane) -> None:
+async def _serve(runtime: Runtime, control: ControlPlane, exporters: Exporters) -> None:
     async with anyio.create_task_group() as tasks:
         started = anyio.Event()
         await tasks.start(_signals, runtime, started, tasks.cancel_scope)
+        await exporters.start(tasks, runtime.statistics)
         async with anyio.create_task_group() as serving:
             await serving.start(_serve_runtime, runtime, tasks.cancel_scope)
             await tasks.start(control.run, methods(runtime, control))

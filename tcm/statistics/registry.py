@@ -1,4 +1,4 @@
-"""The one place that knows where everything is counted: it walks logical units, target devices and I_T nexuses, and asks fabrics.
+"""The one place that knows where everything is counted: it walks logical units, targets and I_T nexuses, and asks fabrics.
 
 Everything is read in the event loop, and what is returned are plain values, which may then go to another thread.
 """

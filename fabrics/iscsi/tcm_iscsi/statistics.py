@@ -1,4 +1,4 @@
-"""What the fabric tells of itself: rows of portals, sessions and logins, and LIO's ``fabric_statistics/`` (lio-configfs 4.2)."""
+"""What the fabric tells of itself: portals, sessions and logins, and LIO's ``fabric_statistics/`` (lio-configfs 4.2)."""
 
 from __future__ import annotations
 
