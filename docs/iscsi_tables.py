@@ -1,4 +1,4 @@
-"""What docs/negotiation.md and docs/iscsi-attributes.md hold: login, text keys, the negotiator, tests."""
+"""What docs/negotiation.md, iscsi-attributes.md and state-machines.md say of iSCSI: login, text keys, tests of attributes."""
 
 from __future__ import annotations
 
