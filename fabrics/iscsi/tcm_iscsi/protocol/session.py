@@ -310,12 +310,17 @@ class Session:
         self.terminate(connection)
 
     def find_unacknowledged(self, itt: int) -> ScsiCommand | None:
-        """A command whose status may not have arrived, of any connection there is or was."""
+        """A command whose status may not have arrived, of any connection there is or was.
+
+        The newest: a tag is free again once the status has arrived, which the target may not know of the older ones.
+        """
+        newest: ScsiCommand | None = None
         for connection in (*self.lost, *self.connections.values()):
             kept = connection.unacknowledged
-            if kept is not None and itt in kept.by_itt:
-                return kept.by_itt[itt]
-        return None
+            command = kept.by_itt.get(itt) if kept is not None else None
+            if command is not None and (newest is None or not serial_less(command.cmd_sn, newest.cmd_sn)):
+                newest = command
+        return newest
 
     def settle(self, lost: LostConnection) -> None:
         """Forget a lost connection that has no tasks any more."""

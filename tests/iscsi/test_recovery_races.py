@@ -1,0 +1,52 @@
+"""Several connections and recovery where they meet: what is reused, aborted, discarded or waited for at the wrong moment."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from support.iscsi_session import Initiator, connected
+from support.memory import GatedMemory
+from support.scsi import pattern
+
+pytestmark = pytest.mark.anyio
+
+TEST_UNIT_READY = bytes(6)
+LEVEL_2: dict[str, Any] = {"error_recovery_level": 2, "max_connections": 4, "default_time2wait": 2, "default_time2retain": 20}
+SOLICITED = {**LEVEL_2, "initial_r2t": True, "immediate_data": False, "max_burst_length": 2048, "max_outstanding_r2t": 2}
+REMOVE = 2
+
+
+def read10(lba: int, blocks: int) -> bytes:
+    return struct.pack(">BBIBHB", 0x28, 0, lba, 0, blocks, 0)
+
+
+def write10(lba: int, blocks: int) -> bytes:
+    return struct.pack(">BBIBHB", 0x2A, 0, lba, 0, blocks, 0)
+
+
+def in_turn(*initiators: Initiator) -> None:
+    """They count CmdSN together."""
+    most = max(i.cmd_sn for i in initiators)
+    for i in initiators:
+        i.cmd_sn = most
+
+
+@pytest.mark.parametrize("old_first", [False, True])
+async def test_reassignment_finds_the_newest_task_with_its_tag(*, old_first: bool) -> None:
+    """An ITT is free again once its status has arrived, acknowledged or not: a lost connection may still keep the old task."""
+    async with connected(session=LEVEL_2) as i:
+        data = pattern(1024)
+        i.feed(i.command(write10(0, 2), itt=9, write=1024, data=data))
+        first = i.feed(i.command(read10(0, 1), itt=5, read=512))
+        assert first[0].data == data[:512]
+        j, k = i.join(1), i.join(2)
+        in_turn(i, j, k)
+        j.feed(j.command(read10(1, 1), itt=5, read=512))
+        in_turn(i, j, k)
+        for lost in (i, j) if old_first else (j, i):
+            lost.fail()
+            assert k.feed(k.logout(REMOVE, lost.phase.cid))[-1].bhs[2] == 0
+        answers = k.feed(k.task_management(8, referenced=5))
+        assert b"".join(a.data for a in answers) == data[512:]
