@@ -50,3 +50,14 @@ async def test_reassignment_finds_the_newest_task_with_its_tag(*, old_first: boo
             assert k.feed(k.logout(REMOVE, lost.phase.cid))[-1].bhs[2] == 0
         answers = k.feed(k.task_management(8, referenced=5))
         assert b"".join(a.data for a in answers) == data[512:]
+
+
+async def test_a_reset_goes_on_when_the_last_command_before_it_is_read_at_once() -> None:
+    """4.2.3.2: it waits for the commands before it; the fast way of a READ counts as an arrival as well."""
+    async with connected() as i:
+        j = i.join(1)
+        on_its_way = i.command(read10(0, 1), itt=1, read=512)
+        in_turn(i, j)
+        assert not j.feed(j.task_management(5, itt=100))
+        assert not i.feed(on_its_way)  # it is one of those that the reset ends
+        assert [(a.opcode, a.itt) for a in j.answers()] == [(0x22, 100)]

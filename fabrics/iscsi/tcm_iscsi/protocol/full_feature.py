@@ -129,7 +129,7 @@ class FullFeaturePhase:
         recovers = session.parameters.error_recovery_level > 0 and session.port is not None
         self.unacknowledged: Unacknowledged | None = Unacknowledged() if recovers else None
         self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
-        self.express = self.expressible and not session.fences
+        self.express = self.expressible and not (session.fences or session.barriers)
         self.out: list[Any] = []
         self.out_size = 0
         self.pending_read = 0
@@ -217,6 +217,7 @@ class FullFeaturePhase:
                                 session.deliver_deferred()
                                 if self.closing:
                                     return end
+                                express = self.express
                                 stat_sn, exp_cmd_sn, max_cmd_sn = self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
                                 window_open = max_cmd_sn != exp_cmd_sn - 1 & SERIAL_BITS
                             continue

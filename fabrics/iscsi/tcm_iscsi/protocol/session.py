@@ -196,6 +196,7 @@ class Session:
         """``run`` as soon as everything before ``cmd_sn`` has arrived (4.2.3.2: a function waits for the tasks it affects)."""
         if not self.arrived(cmd_sn):
             self.barriers.append((cmd_sn, run))
+            self.set_express()
             return
         # what is aborted makes room for what comes behind the request, which must not run before it
         before, self.delivering = self.delivering, True
@@ -209,6 +210,13 @@ class Session:
         waiting, self.barriers = self.barriers, []
         for cmd_sn, run in waiting:
             self.once_arrived(cmd_sn, run)
+        self.set_express()
+
+    def set_express(self) -> None:
+        """The express lane looks neither for fences nor for barriers: it is closed while there are any."""
+        hindered = bool(self.fences or self.barriers)
+        for connection in self.connections.values():
+            connection.express = connection.expressible and not hindered
 
     # connections
 
@@ -216,16 +224,14 @@ class Session:
         """A response waits, and all commands behind it, until ``go`` says that it has gone (4.2.2.3.3: Response Fence)."""
         if not go():
             self.fences.append(go)
-            for connection in self.connections.values():
-                connection.express = False
+            self.set_express()
 
     def acknowledged(self) -> None:
         """An ExpStatSN has moved, or a connection is gone: responses behind a fence may go."""
         if self.fences:
             self.fences = [go for go in self.fences if not go()]
             if not self.fences:
-                for connection in self.connections.values():
-                    connection.express = connection.expressible
+                self.set_express()
                 self.deliver_deferred()
 
     @property
