@@ -61,3 +61,17 @@ async def test_a_reset_goes_on_when_the_last_command_before_it_is_read_at_once()
         assert not j.feed(j.task_management(5, itt=100))
         assert not i.feed(on_its_way)  # it is one of those that the reset ends
         assert [(a.opcode, a.itt) for a in j.answers()] == [(0x22, 100)]
+
+
+async def test_a_deferred_request_of_another_connection_wakes_it() -> None:
+    """Its answer is queued while nothing comes by its own connection."""
+    async with connected() as i:
+        j = i.join(1)
+        woken = []
+        j.phase.wake = lambda: woken.append(j)
+        first = i.command(TEST_UNIT_READY, itt=1)
+        in_turn(i, j)
+        assert not j.feed(j.nop_out(7, immediate=False))
+        i.feed(first)
+        assert woken
+        assert [a.itt for a in j.answers()] == [7]

@@ -502,6 +502,7 @@ class FullFeaturePhase:
                 session.command_done()
                 if not self.closing:
                     handler(self, pdu, kept)
+                    self.wake()  # its turn may have come by another connection
 
             session.deferred[cmd_sn] = self, run
             if session.barriers:
