@@ -75,3 +75,28 @@ async def test_a_deferred_request_of_another_connection_wakes_it() -> None:
         i.feed(first)
         assert woken
         assert [a.itt for a in j.answers()] == [7]
+
+
+@pytest.mark.parametrize("function", [1, 2])
+async def test_an_aborted_command_that_had_not_its_turn_leaves_no_gap(function: int) -> None:
+    """11.5.5: its CmdSN counts as received, although its connection is removed for recovery before its turn comes."""
+    async with connected(session=LEVEL_2) as i:
+        j = i.join(1)
+        missing = j.command(TEST_UNIT_READY, itt=1)
+        in_turn(i, j)
+        ahead = i.cmd_sn
+        assert not i.feed(i.command(write10(0, 1), itt=2, write=512, data=bytes(512)))
+        in_turn(i, j)
+        if function == 1:
+            abort = j.task_management(1, referenced=2, ref_cmd_sn=ahead)
+            assert [a.bhs[2] for a in j.feed(abort)] == [0]
+        else:
+            j.feed(j.task_management(2))
+        i.fail()
+        j.answers()
+        if function == 1:
+            assert j.feed(j.logout(REMOVE, i.phase.cid))[-1].bhs[2] == 0
+        assert j.feed(missing)[-1].status == 0
+        if function == 2:
+            assert j.feed(j.logout(REMOVE, i.phase.cid))[-1].bhs[2] == 0
+        assert [a.status for a in j.feed(j.command(TEST_UNIT_READY, itt=3))] == [0]
