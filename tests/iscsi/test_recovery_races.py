@@ -100,3 +100,21 @@ async def test_an_aborted_command_that_had_not_its_turn_leaves_no_gap(function: 
         if function == 2:
             assert j.feed(j.logout(REMOVE, i.phase.cid))[-1].bhs[2] == 0
         assert [a.status for a in j.feed(j.command(TEST_UNIT_READY, itt=3))] == [0]
+
+
+async def test_a_write_whose_tag_is_still_in_use_ends_with_its_connection() -> None:
+    """A response that waits for data has its ITT taken by a hostile WRITE: that one must not stay in the task set for ever."""
+    async with connected(session={**SOLICITED, "initial_r2t": False, "error_recovery_level": 0}) as i:
+        j = i.join(1)
+        # refused by the core, but its unsolicited data is still to come
+        assert not i.feed(i.command(b"\x2a\xff" + bytes(8), itt=5, write=4096, final=False))
+        assert i.phase.session.commands[5].held
+        i.feed(i.command(write10(0, 4), itt=5, write=2048))
+        unit = i.phase.session.port.nexus.luns[bytes(8)].logical_unit  # type: ignore[union-attr]  # a normal session has a port
+        assert len(unit.task_set) == 1
+        i.fail()
+        j.answers()
+        assert not len(unit.task_set)
+        assert not i.phase.session.commands
+        session = i.phase.session
+        assert (session.max_cmd_sn - session.exp_cmd_sn + 1) & 0xFFFFFFFF == session.depth

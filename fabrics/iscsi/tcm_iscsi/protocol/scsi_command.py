@@ -84,7 +84,10 @@ class ScsiCommand:
         connection, task = self.connection, self.task
         session = connection.session
         self.submitted = True
-        session.commands.setdefault(self.itt, self)  # an overlapped command: the core ends both (SAM-5 5.11)
+        other = session.commands.setdefault(self.itt, self)
+        if other is not self:  # an overlapped command: the core ends both (SAM-5 5.11), but cannot end what it does not have
+            other.forget()
+            session.commands.setdefault(self.itt, self)
         if self.refusal is not None:
             task.nexus.refuse(task, self.refusal)
             return
