@@ -118,3 +118,18 @@ async def test_a_write_whose_tag_is_still_in_use_ends_with_its_connection() -> N
         assert not i.phase.session.commands
         session = i.phase.session
         assert (session.max_cmd_sn - session.exp_cmd_sn + 1) & 0xFFFFFFFF == session.depth
+
+
+async def test_repeated_removal_does_not_prolong_the_time() -> None:
+    """The time to reassign tasks counts anew from the logout, not from each."""
+    async with connected(session=SOLICITED) as i:
+        i.feed(i.command(write10(0, 4), itt=1, write=2048))
+        j = i.join(1)
+        in_turn(i, j)
+        i.fail()
+        session = i.phase.session
+        for second in range(40):
+            j.feed(j.logout(REMOVE, i.phase.cid))
+            session.expire(float(second))
+        assert not session.lost
+        assert not session.commands

@@ -286,13 +286,14 @@ class Session:
     def remove_for_recovery(self, cid: int) -> bool:
         """Logout with reason 2, or a login that takes the CID: its tasks may be reassigned now (11.14). False: no such CID."""
         connection = self.connections.get(cid)
-        if connection is not None:
+        if connection is not None and connection not in self.lost:
             self.suspend(connection)
         found = [lost for lost in self.lost.values() if lost.connection.cid == cid]
         for lost in found:
-            lost.released = True
-            lost.deadline = None
-            self._discard(lost.connection)
+            if not lost.released:
+                lost.released = True
+                lost.deadline = None
+                self._discard(lost.connection)
         return bool(found)
 
     def _discard(self, connection: FullFeaturePhase) -> None:
