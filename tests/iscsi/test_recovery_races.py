@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from support.iscsi_session import Initiator, connected
-from support.memory import GatedMemory
 from support.scsi import pattern
 
 pytestmark = pytest.mark.anyio
