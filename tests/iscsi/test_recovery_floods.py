@@ -43,3 +43,36 @@ async def test_a_read_of_many_sequences_takes_no_longer_for_each() -> None:
     few = min([await seconds_of_a_read(1024) for _ in range(3)])
     many = min([await seconds_of_a_read(4096) for _ in range(3)])
     assert many < 9 * few
+
+
+def flood(i: Initiator, pdu: bytes, count: int) -> bool:
+    """The same again and again, every answer taken and none acknowledged; whether the connection is dropped."""
+    try:
+        for _ in range(count):
+            i.feed(pdu)
+    except ConnectionFailed:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", ["snack", "opcode", "digest", "command"])
+async def test_rejects_that_nobody_acknowledges_are_bounded(kind: str) -> None:
+    """4.2.2.2: a Reject is kept like any response; requests that are rejected need not wait for room."""
+    async with connected(session={"error_recovery_level": 1}, data_digest=kind == "digest") as i:
+        kept = i.phase.unacknowledged
+        assert kept is not None
+        dropped = False
+        for _ in range(5 * KEPT_RESPONSES):
+            match kind:
+                case "snack":
+                    pdu = i.snack(0, 1, 1, itt=77)
+                case "opcode":
+                    pdu = i.pdu(b"\x5c".ljust(48, b"\0"))
+                case "digest":
+                    pdu = i.nop_out(RESERVED_TAG, data=b"abcd")[:-1] + b"?"
+                case _:
+                    pdu = i.command(read10(0, 1), itt=RESERVED_TAG, read=512)
+            if dropped := flood(i, pdu, 1):
+                break
+        assert dropped
+        assert len(kept.responses) <= 2 * KEPT_RESPONSES + 8

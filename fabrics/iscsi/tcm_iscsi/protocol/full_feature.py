@@ -292,6 +292,7 @@ class FullFeaturePhase:
     def data_digest_error(self, bhs: bytes, segment: int) -> None:
         """RFC 7143 7.8: reject and discard. Lost Data-Out is its command's concern; at ERL 0 nothing else comes again."""
         self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
+        self.insist_on_acknowledgement()
         if bhs[0] & 0x3F != 0x05:
             if self.session.parameters.error_recovery_level:
                 return
@@ -382,6 +383,7 @@ class FullFeaturePhase:
                 session.void(cmd_sn)
                 session.deliver_deferred()
                 self.reject(made, bhs)
+                self.insist_on_acknowledgement()
             elif cmd_sn == session.exp_cmd_sn and not (self.overloaded or session.fences or session.barriers):
                 session.advance()
                 made.submit()
@@ -485,11 +487,13 @@ class FullFeaturePhase:
         session = self.session
         if handler is None:
             self.reject(RejectReason.COMMAND_NOT_SUPPORTED, pdu[:48])
+            self.insist_on_acknowledgement()
             return
         b0, _, _, _, itt, _, cmd_sn, exp_stat_sn = BASIC(pdu)
         if opcode == 0x10:
             self.acknowledge(int.from_bytes(pdu[28:32], "big"))
             handler(self, pdu, data)
+            self.insist_on_acknowledgement()
             return
         self.acknowledge(exp_stat_sn)
         self.insist_on_acknowledgement()
