@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import struct
 import time
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.iscsi_session import Initiator, connected
-from support.scsi import ramdisk
+from support.scsi import pattern, ramdisk
+from tcm_iscsi.protocol.data_out import ISLANDS_LIMIT, RETIRED_LIMIT, Sequence
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 from tcm_iscsi.protocol.unacknowledged import KEPT_RESPONSES
@@ -76,3 +80,68 @@ async def test_rejects_that_nobody_acknowledges_are_bounded(kind: str) -> None:
                 break
         assert dropped
         assert len(kept.responses) <= 2 * KEPT_RESPONSES + 8
+
+
+@given(st.integers(0, 8), st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12)), max_size=30))
+def test_what_is_missing_of_a_sequence(start: int, pdus: list[tuple[int, int]]) -> None:
+    """Whatever order, overlap and repetition data comes in."""
+    sequence = Sequence(start, 40)
+    there = set(range(start))
+    for at, length in pdus:
+        end = min(at + length, 40)
+        sequence.add(at, end)
+        there.update(range(at, end))
+        assert {n for first, after in sequence.missing() for n in range(first, after)} == set(range(40)) - there
+        gaps = sequence.missing()
+        assert all(before[1] < behind[0] for before, behind in pairwise(gaps))
+
+
+async def test_data_out_in_ever_more_pieces() -> None:
+    """Every other byte: the pieces are bounded, and so is what each costs; the command fails in the end."""
+    async with connected(session={"error_recovery_level": 1, "initial_r2t": True, "immediate_data": False}) as i:
+        (r2t,) = i.feed(i.command(write10(0, 128), itt=5, write=65536))
+        ttt = r2t.word(20)
+        assert not i.feed(*(i.data_out(5, ttt, 2 * n + 1, b"x", data_sn=n, final=False) for n in range(ISLANDS_LIMIT + 99)))
+        data_out = i.phase.session.commands[5].data_out
+        assert data_out is not None
+        assert len(data_out.sequences[ttt].islands) == ISLANDS_LIMIT
+        (answer,) = i.feed(i.data_out(5, ttt, 0, b"x", data_sn=ISLANDS_LIMIT + 99))
+        assert (answer.status, answer.sense) == (2, (0xB, 0x0C, 0x0D))
+
+
+async def test_many_gaps_are_asked_for_in_few_r2ts() -> None:
+    """And what they are is remembered for a while only."""
+    async with connected(
+        session={"error_recovery_level": 1, "initial_r2t": True, "immediate_data": False, "max_outstanding_r2t": 8}
+    ) as i:
+        data = pattern(65536)
+        (r2t,) = i.feed(i.command(write10(0, 128), itt=5, write=65536))
+        ttt = r2t.word(20)
+        pieces = [(n, at) for n, at in enumerate(range(256, 65536, 512))]
+        r2ts = i.feed(*(i.data_out(5, ttt, at, data[at : at + 256], data_sn=n + 1, final=at > 65000) for n, at in pieces))
+        asked = []
+        while r2ts[0].opcode == 0x31:
+            asked += [(a.word(40), a.word(44)) for a in r2ts]
+            r2ts = i.feed(*(i.data_out(5, a.word(20), a.word(40), data[a.word(40) :][: a.word(44)]) for a in r2ts))
+        assert asked[:-1] == [(at, 256) for at in range(0, 63 * 512, 512)]
+        assert asked[-1] == (63 * 512, 65536 - 256 - 63 * 512)
+        assert r2ts[0].status == 0
+        answers = i.feed(i.command(b"\x28" + write10(0, 128)[1:], itt=6, read=65536))
+        assert b"".join(a.data for a in answers) == data
+
+
+async def test_ended_sequences_are_forgotten_in_time() -> None:
+    """A WRITE in many sequences: late data is dropped for the newest of those that have ended."""
+    session = {"error_recovery_level": 1, "initial_r2t": True, "immediate_data": False, "max_burst_length": 512}
+    async with connected(ramdisk(4 << 20), session=session) as i:
+        r2ts = i.feed(i.command(write10(0, RETIRED_LIMIT + 9), itt=5, write=(RETIRED_LIMIT + 9) * 512))
+        tags = []
+        for _ in range(RETIRED_LIMIT + 8):
+            tags.append(r2ts[0].word(20))
+            r2ts = i.feed(i.data_out(5, tags[-1], r2ts[0].word(40), bytes(512)))
+        data_out = i.phase.session.commands[5].data_out
+        assert data_out is not None
+        assert len(data_out.retired) == RETIRED_LIMIT
+        assert not i.feed(i.data_out(5, tags[-1], 0, bytes(512)))
+        with pytest.raises(ConnectionFailed):
+            i.feed(i.data_out(5, tags[0], 0, bytes(512)))
