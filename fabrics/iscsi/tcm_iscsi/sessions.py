@@ -401,9 +401,13 @@ class Registry:
             self.end(session)
 
     def handle_timer(self, now: float) -> None:
-        """Tasks of lost connections that nobody has reassigned."""
+        """Tasks of lost connections that nobody has reassigned, or nobody may any more."""
         for session in list(self.sessions.values()):
-            if session.lost:
+            port: Any = session.port
+            if not session.connections and (port.nexus.lost or not port.group.enabled):
+                log.info("%s: nobody may come back", session.identity)
+                self.dismiss(session)
+            elif session.lost:
                 session.expire(now)
                 self.end_if_left(session)
 
@@ -430,6 +434,7 @@ class Registry:
             connection.logout = LogoutReason.CLOSE_SESSION
             connection.closing = True
             connection.wake()
+        self.end_if_left(session)
 
     def end(self, session: Session) -> None:
         """The I_T nexus is lost: its commands are aborted."""
