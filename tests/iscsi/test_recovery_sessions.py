@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -127,3 +128,41 @@ async def test_rights_that_are_taken_from_a_session_without_connections(how: str
         p.registry.handle_timer(0.0)
         assert not p.sessions()
         assert not len(unit.task_set)
+
+
+async def test_a_lost_connection_does_not_make_room_for_more() -> None:
+    """MaxConnections counts those that are there: coming back by the CID of a lost one is one more."""
+    async with portal() as p:
+        first = p.log_in(0)
+        (session,) = p.sessions()
+        tsih = session.identity.tsih
+        for cid in (1, 2, 3):
+            extra = p.log_in(cid, tsih=tsih)
+            start_a_write(extra) if cid == 1 else None
+            extra.failed("cut")
+            extra.close()
+        assert [lost.cid for lost in session.lost]
+        for cid in (1, 2, 3):
+            p.log_in(cid, tsih=tsih)
+        assert len(session.connections) == 2
+        assert not first.closing
+
+
+async def test_all_connections_lost_and_back() -> None:
+    """7.1.5: within the time a login with the TSIH finds the session; its tasks go on."""
+    async with portal() as p:
+        connection = p.log_in()
+        start_a_write(connection)
+        (session,) = p.sessions()
+        connection.failed("cut")
+        connection.close()
+        p.registry.handle_timer(0.0)
+        p.registry.handle_timer(10.0)
+        back = p.log_in(0, tsih=session.identity.tsih)
+        i = initiator(back)
+        answers = i.feed(i.task_management(8, referenced=7))
+        assert [(a.opcode, a.bhs[2]) for a in answers[:1]] == [(0x22, 0)]
+        assert [a.opcode for a in answers[1:]] == [0x31]
+        (done,) = i.feed(i.data_out(7, answers[1].word(20), 0, random.Random(1).randbytes(4096)))
+        assert done.status == 0
+        back.close()

@@ -237,7 +237,7 @@ class Policy:
                 )
             raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session with TSIH {identity.tsih}")
         known = identity.cid in found.connections or any(lost.cid == identity.cid for lost in found.lost)
-        if not known:
+        if identity.cid not in found.connections:
             limit = found.parameters.max_connections
             if len(found.connections) >= limit:
                 raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, f"MaxConnections is {limit}")
