@@ -295,6 +295,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Silence before the initiator is pinged", "tcm_iscsi.attributes:AclAttributes.nopin_timeout", "seconds"),
     ("Time it has to answer; then the connection is dropped",
      "tcm_iscsi.attributes:AclAttributes.nopin_response_timeout", "seconds"),
+    ("Time that one has to take what is queued before its connection is closed",
+     "tcm_iscsi.connection:CLOSING_SECONDS", "seconds"),
     ("Time that initiators get to log out when the daemon stops", "tcm.runtime:DRAIN_TIMEOUT", "seconds"),
     ("Unit attentions pending for one I_T_L nexus", "tcm.target.unit_attention:MAXIMUM_PENDING", "count"),
     ("Initiator ports whose loss a logical unit remembers", "tcm.target.lost_ports:LOST_PORTS_KEPT", "count"),

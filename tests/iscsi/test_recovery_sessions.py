@@ -12,7 +12,7 @@ from support import iscsi_site
 from support.iscsi_session import Initiator
 from support.scsi import make_lu
 from tcm_iscsi.connection import Connection
-from tcm_iscsi.protocol.full_feature import DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.pdu import LOGIN_REQUEST, PAD
 from tcm_iscsi.protocol.session import Session
 
@@ -166,3 +166,15 @@ async def test_all_connections_lost_and_back() -> None:
         (done,) = i.feed(i.data_out(7, answers[1].word(20), 0, random.Random(1).randbytes(4096)))
         assert done.status == 0
         back.close()
+
+
+async def test_a_connection_that_is_to_be_closed_and_takes_nothing() -> None:
+    """What is queued is sent within a time; one that does not take it is closed nevertheless."""
+    async with portal() as p:
+        connection = p.log_in()
+        connection.last_received = 0.0
+        p.registry.dismiss(phase_of(connection).session)
+        assert connection.closing
+        connection.handle_timer(1.0)
+        with pytest.raises(ConnectionFailed):
+            connection.handle_timer(100.0)
