@@ -237,7 +237,7 @@ class Policy:
                 )
             raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session with TSIH {identity.tsih}")
         known = identity.cid in found.connections or any(lost.cid == identity.cid for lost in found.lost)
-        if not known:
+        if identity.cid not in found.connections:
             limit = found.parameters.max_connections
             if len(found.connections) >= limit:
                 raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, f"MaxConnections is {limit}")
@@ -401,9 +401,13 @@ class Registry:
             self.end(session)
 
     def handle_timer(self, now: float) -> None:
-        """Tasks of lost connections that nobody has reassigned."""
+        """Tasks of lost connections that nobody has reassigned, or nobody may any more."""
         for session in list(self.sessions.values()):
-            if session.lost:
+            port: Any = session.port
+            if not session.connections and (port.nexus.lost or not port.group.enabled):
+                log.info("%s: nobody may come back", session.identity)
+                self.dismiss(session)
+            elif session.lost:
                 session.expire(now)
                 self.end_if_left(session)
 
@@ -430,6 +434,7 @@ class Registry:
             connection.logout = LogoutReason.CLOSE_SESSION
             connection.closing = True
             connection.wake()
+        self.end_if_left(session)
 
     def end(self, session: Session) -> None:
         """The I_T nexus is lost: its commands are aborted."""
