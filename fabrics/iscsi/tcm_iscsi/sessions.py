@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tcm.iscsi")
 
 SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT = UnitAttention(0x47, 0x7F, "SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT")
-"""RFC 7143 7.5."""
+"""RFC 7143 7.6."""
 DISCOVERY_WINDOW = 16
 CONNECTION_LIMIT = 64
 """Connections of one session, whatever MaxConnections allows."""
