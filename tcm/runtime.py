@@ -316,9 +316,10 @@ class Runtime:
         """Returns when initiators can log in. Raises :class:`ConfigError`."""
 
         async def run(*, task_status: TaskStatus[None]) -> None:
-            with anyio.CancelScope() as self._scopes[name]:
+            with anyio.CancelScope() as scope:
+                self._scopes[name] = scope
                 await self.fabrics[name].run(task_status=task_status)
-            if not (self._stop.is_set() or self._scopes[name].cancel_called):
+            if not (self._stop.is_set() or scope.cancel_called):
                 raise RuntimeFailure(f"fabric {name} ended by itself")
 
         await self.fabric_tasks.start(run)

@@ -48,6 +48,10 @@ _UNEXPORTED = _BEGINNING | {"force_pr_aptpl", "optimal_sectors", "queue_depth", 
 """These are refused while the device is exported: LIO does so too, but for ``pi_prot_verify``."""
 
 
+RAM_DISK_SECTORS = 0xFFFFFFF8
+"""What LIO's RAM disk has for a limit, and so in every file that targetcli saves of one: as much as there is."""
+
+
 def _store(name: str, *, boolean: bool) -> Callable[[Device, str], Any]:
     async def store(device: Device, text: str) -> None:
         value: Any = parse_bool(text) if boolean else number(text, 0, 0xFFFFFFFF)
@@ -86,7 +90,7 @@ def _check(device: Device, name: str, value: Any) -> None:
             raise ValueError(f"{name}: the backstore cannot do that; write 0")
     if name == "emulate_write_cache" and value and device.enabled and unit.capabilities.flush is not Support.NATIVE:
         raise ValueError("emulate_write_cache: the backstore has no write cache to flush; write 0")
-    if name == "optimal_sectors" and device.enabled and value > unit.limits.maximum_transfer_length:
+    if name == "optimal_sectors" and device.enabled and unit.limits.maximum_transfer_length < value != RAM_DISK_SECTORS:
         raise ValueError(f"optimal_sectors: write at most hw_max_sectors, {unit.limits.maximum_transfer_length}")
     if name == "enforce_pr_isids" and unit.persistent_reservations.state.registrations:
         raise OSError(errno.EBUSY, "enforce_pr_isids: there are registrations, which it would make others' of")

@@ -137,6 +137,7 @@ async def test_data_ack() -> None:
         assert [a.word(36) for a in asks] == [1, 3]
         assert all(a.bhs[8:16] == bytes(8) and a.word(20) != RESERVED_TAG for a in asks)
         assert all(a.word(20) == RESERVED_TAG for a in data if a not in asks)
+        assert same(data, i.feed(i.snack(DATA_OR_R2T, 0, 0, itt=2)))
         assert not i.feed(i.snack(DATA_ACK, 4, 0, tag=asks[1].word(20)))
         assert rejected(i.feed(i.snack(DATA_OR_R2T, 3, 1, itt=2))) == PROTOCOL_ERROR
         assert same(data[4:], i.feed(i.snack(DATA_OR_R2T, 0, 0, itt=2)))

@@ -215,7 +215,9 @@ class Connection:
                 return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
-                raise ConnectionFailed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
+                self.failed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
+                self.registry.dismiss(self.phase.session)
+                return
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
             self.phase.handle_timer(now, nopin, response)
             self.phase.check_data_out(now, *self.registry.data_out_timeout(self.phase.session))

@@ -435,13 +435,17 @@ class Registry:
         """End all sessions of a target once what is queued has been sent."""
         for session in list(self.sessions.values()):
             if session.identity.target_name == target.name:
-                p = session.parameters
-                session.lost.clear()
-                for connection in session.connections.values():
-                    connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
-                    connection.logout = LogoutReason.CLOSE_SESSION
-                    connection.closing = True
-                    connection.wake()
+                self.dismiss(session)
+
+    def dismiss(self, session: Session) -> None:
+        """Tell every connection that the session is dropped (RFC 7143 11.9.1); close it once what is queued is sent."""
+        p = session.parameters
+        session.lost.clear()
+        for connection in list(session.connections.values()):
+            connection.async_message(AsyncEvent.SESSION_DROPPED, 0, p.default_time2wait, p.default_time2retain)
+            connection.logout = LogoutReason.CLOSE_SESSION
+            connection.closing = True
+            connection.wake()
 
     def end(self, session: Session) -> None:
         """The I_T nexus is lost: its commands are aborted."""

@@ -64,6 +64,7 @@ class DataIn:
         """Cut what is not acknowledged anew, for another MaxRecvDataSegmentLength (11.16.3)."""
         old = self.pdus[self.acknowledged :]
         del self.pdus[self.acknowledged :]
+        self.tags.clear()
         runs: list[tuple[int, int]] = []
         for offset, length, flags in old:
             if runs and sum(runs[-1]) == offset:
@@ -117,13 +118,17 @@ class DataIn:
                 flags |= final_flags
                 stat_sn, count = connection.next_stat_sn(), residual
             elif flags & ACKNOWLEDGE:
-                lun_field, ttt = lun, session.new_ttt()
+                lun_field, ttt = lun, self._tag(data_sn) or session.new_ttt()
                 self.tags[ttt] = data_sn + 1
             header = DATA_IN.pack(
                 0x25, flags, 0, length, lun_field, itt, ttt, stat_sn, session.exp_cmd_sn, session.max_cmd_sn, data_sn, offset,
                 count,
             )  # fmt: skip
             connection.emit(header, *self._pieces(offset, length))
+
+    def _tag(self, data_sn: int) -> int | None:
+        """The tag that a PDU had when it was sent before: it goes as it was (11.16)."""
+        return next((tag for tag, after in self.tags.items() if after == data_sn + 1), None)
 
     def _pieces(self, offset: int, length: int) -> Iterator[memoryview]:
         at = offset - self.base
