@@ -47,9 +47,8 @@ def export(tree: Tree) -> dict[str, Any]:
         "fabric_modules": [module for each in fabrics if (module := _fabric_module(each)) is not None],
         "targets": [target for each in fabrics for target in _targets(each)],
     }
-    extras = {each.device.path: extra for each in devices if (extra := _extras(each))}
-    if extras:
-        found[EXTRAS] = extras
+    if devices:
+        found[EXTRAS] = {each.device.path: _extras(each) for each in devices}
     groups = _logical_unit_groups(tree)
     if groups:
         found["alua_lu_gps"] = groups
@@ -171,7 +170,7 @@ def _target_port_group(group: Group) -> dict[str, Any]:
 
 
 def _extras(group: DeviceGroup) -> dict[str, Any]:
-    """What rtslib does not store, where it is not as it would be anyway."""
+    """What rtslib does not store."""
     device, config = group.device, group.device.config
     plugin = device.tree.saveconfig or device.tree.plugin
     found: dict[str, Any] = {}
@@ -186,14 +185,11 @@ def _extras(group: DeviceGroup) -> dict[str, Any]:
         found["alua_lu_gp"] = unit_group.name
     if lba_map := _text(group, "lba_map"):
         found["lba_map"] = lba_map.splitlines()
-    product = device.tree.product or device.tree.plugin.upper()
-    usual = {"vendor_id": Identity().vendor, "product_id": product[:16], "revision": "4.0"}
-    identity = {name: text for name in IDENTITY_KEYS if (text := _text(group, "wwn", name)) and text != usual.get(name)}
-    if device.model_alias:
-        identity.pop("product_id", None)
+    # always: what a device made in the tree is called by default is not what one of a file is called
+    identity = {name: text for name in IDENTITY_KEYS if (text := _text(group, "wwn", name))}
     if identity.get("company_id") == f"0x{Identity().company_id:06x}":
         del identity["company_id"]
-    return {**found, "tcm_identity": identity} if identity else found
+    return {**found, "tcm_identity": identity}
 
 
 # fabrics
