@@ -20,8 +20,6 @@ from tcm.control.notify import control_socket
 from tcm.control.server import ControlServer, listen
 
 if TYPE_CHECKING:
-    import socket
-
     from anyio.abc import Process, TaskGroup, TaskStatus
 
     from tcm.control.methods import Methods
@@ -57,7 +55,7 @@ class Ways:
 
 
 class ControlPlane:
-    """Opens its socket at once, so that nobody is served if it cannot be had; answers when :meth:`run` runs.
+    """Opens a socket that was asked for at once, so that nobody is served if it cannot be had; answers when :meth:`run` runs.
 
     Raises :class:`ConfigError`.
     """
@@ -65,41 +63,37 @@ class ControlPlane:
     def __init__(self, ways: Ways) -> None:
         self.ways = ways
         self.path = ways.control or (os.path.join(ways.state_directory, CONTROL) if ways.state_directory else None)
-        self._configfs = ways.configfs
-        self._listener = self._open(ways)
-        if self._listener is None and self._configfs is not None:
-            raise ConfigError("--configfs: it wants a control socket; write --control PATH too")
-        if self._configfs is not None:
-            _check_fuse()
-
-    def _open(self, ways: Ways) -> socket.socket | None:
-        passed = control_socket()
-        if passed is not None:
-            self.path = str(passed.getsockname())
-            self._ours = False
-            return passed
         self._ours = True
-        if self.path is None:
-            return None
-        try:
-            return listen(self.path)
-        except ConfigError as error:
-            if ways.control is not None:
-                raise
-            # somebody else's state directory, or another tcm-run with the same one: what was asked for is served all the same
-            log.warning("no control socket: %s", str(error).removeprefix("--control: "))
-            return None
+        self._listener = control_socket()
+        if self._listener is not None:
+            self._ours = False
+            self.path = str(self._listener.getsockname())
+        elif ways.control is not None:
+            self._listener = listen(ways.control)
+        if ways.configfs is not None:
+            _check_fuse(self.path)
+
+    def _open(self) -> None:
+        """The default one, if it can be had: who did not ask for it is served without."""
+        if self._listener is None and self.path is not None:
+            try:
+                self._listener = listen(self.path)
+            except ConfigError as error:
+                if self.ways.configfs is not None:
+                    raise
+                log.warning("no control socket: %s", str(error).removeprefix("--control: "))
 
     async def run(self, methods: Methods, *, task_status: TaskStatus[None]) -> None:
         """Answers until cancelled. Raises :class:`ConfigError` if the tree cannot be mounted."""
+        self._open()
         if self._listener is None or self.path is None:
             task_status.started()
             return
         async with anyio.create_task_group() as tasks:
             server = ControlServer(methods, self.path, listener=self._listener, owned=self._ours)
             await tasks.start(server.run)
-            if self._configfs is not None:
-                await self._mount(tasks, self._configfs)
+            if self.ways.configfs is not None:
+                await self._mount(tasks, self.ways.configfs)
             task_status.started()
 
     def close(self) -> None:
@@ -147,7 +141,9 @@ async def _end(process: Process) -> None:
     await process.aclose()
 
 
-def _check_fuse() -> None:
+def _check_fuse(control: str | None) -> None:
+    if control is None:
+        raise ConfigError("--configfs: it wants a control socket; write --control PATH too")
     try:
         import tcm.control.configfs_mount  # noqa: F401
     except ImportError:

@@ -1,6 +1,6 @@
 """``tcm-ctl``: looks at a running tcm-run and changes it, by its control socket. Without a command: a shell.
 
-Longer than most: one function a command.
+This file is longer than most: one function a command.
 """
 
 from __future__ import annotations
@@ -484,12 +484,13 @@ def clear(ctl: Ctl, confirm: bool) -> None:
 
 @command.command()
 @click.argument("path", type=click.Path())
+@click.option("--own-dbroot", is_flag=True, help="What is written to dbroot there stays there.")
 @click.pass_obj
-def mount(ctl: Ctl, path: str) -> None:
+def mount(ctl: Ctl, path: str, own_dbroot: bool) -> None:
     """Mount the tree at PATH, as LIO's ConfigFS; ends when it is unmounted, or with tcm-run, or by a signal."""
     from tcm.cli.ctl_mount import run
 
-    run(ctl.control, path)
+    run(ctl.control, path, own_dbroot=own_dbroot)
 
 
 @command.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -8,7 +8,7 @@ from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
 
 
-def run(control: str, path: str) -> None:
+def run(control: str, path: str, *, own_dbroot: bool = False) -> None:
     """Mounts and serves. Raises :class:`ConfigError`, :class:`RuntimeFailure`."""
     try:
         from tcm.control.configfs_mount import serve
@@ -18,7 +18,7 @@ def run(control: str, path: str) -> None:
         raise ConfigError("mount: libfuse is not installed; apt-get install fuse3 libfuse3-3") from None
     logging.getLogger("fuse").setLevel(logging.CRITICAL)
     try:
-        serve(control, path)
+        serve(control, path, own_dbroot=own_dbroot)
     except OSError as error:
         raise RuntimeFailure(
             f"mount {path}: {error.strerror}; is FUSE there (apt-get install fuse3), and the folder yours?"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _NOT_FABRICS = {"core"}
-_SIZE = re.compile(r"Size: (\d+)")
+_SIZE = re.compile(r"\bSize: (?P<bytes>\d+)|PAGES/PAGE_SIZE: (?P<pages>\d+)\*(?P<page>\d+)")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -114,7 +114,8 @@ def _backstores(made: Tree, hbas: Mapping[str, Any], exported: Mapping[str, int]
         size = _SIZE.search(info)
         parts: list[Any] = [(path.removeprefix("core/"), "bold")]
         if size:
-            parts.append(f"  {size_text(int(size[1]))}")
+            count = int(size["bytes"]) if size["bytes"] else int(size["pages"]) * int(size["page"])
+            parts.append(f"  {size_text(count)}")
         if _value(device, "udev_path"):
             parts.append((f"  {_value(device, 'udev_path')}", "dim"))
         if _value(device, "enable") == "0":

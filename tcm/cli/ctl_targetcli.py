@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CONFIGFS = "/sys/kernel/config"
-SAVED = "/etc/target"
-"""Where targetcli saves."""
+SAVED = ("/etc/target", "/etc/rtslib-fb-target")
+"""Where targetcli saves; the second one is Debian's."""
 _READY = 15.0
 """Seconds that the mount may take."""
 _INSIDE = "tcm.cli.ctl_targetcli"
@@ -85,9 +85,10 @@ def _prepare_folders(saved: str) -> None:
         # a kernel without ConfigFS has no such folder, and nobody can make one in sysfs
         _mount("-t", "tmpfs", "-o", "mode=755", "tcm", os.path.dirname(CONFIGFS))
         os.mkdir(CONFIGFS)
-    if os.path.isdir(SAVED):
+    for folder in SAVED:
         # what LIO on this machine has there stays as it is
-        _mount("--bind", saved, SAVED)
+        if os.path.isdir(folder):
+            _mount("--bind", saved, folder)
     if not os.access("/run", os.W_OK):
         _mount("-t", "tmpfs", "-o", "mode=755", "tcm", "/run")
 
@@ -102,7 +103,9 @@ def _mount(*arguments: str) -> None:
 def _mounted(control: str) -> Iterator[None]:
     code = "from tcm.cli.ctl import main; main()"
     child = subprocess.Popen(
-        [sys.executable, "-c", code, "--control", control, "mount", CONFIGFS], stdin=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-c", code, "--control", control, "mount", "--own-dbroot", CONFIGFS],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         end = time.monotonic() + _READY

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from tcm import saveconfig
 from tcm.backstore import ConfigError
 from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.cli.errors import FAILED
+from tcm.configfs.export import export
 from tcm.configfs.lio import LioTree
+from tcm.configfs.settings import Settings
 from tcm.control import snapshot
 from tcm.control.methods import Methods, Sources
 from tcm.control.notify import notify
+from tcm.control.saved import write_config
 from tcm.options import options_of, size_text
 from tcm.runtime import Runtime
 from tcm.scsi.asymmetric_access import AccessState
@@ -98,9 +102,17 @@ async def _serve_runtime(runtime: Runtime, scope: anyio.CancelScope, *, task_sta
 def methods(runtime: Runtime, control: ControlPlane) -> Methods:
     """What people can do to a runtime that serves."""
     tree = LioTree(runtime)
+    settings = Settings(
+        tree,
+        export,
+        check=lambda config: saveconfig.check(config, runtime.plugins),
+        read=saveconfig.read,
+        write=write_config,
+        path=control.ways.saved,
+    )
     sources = Sources(
         version=version("tcm-target"),
-        settings=None,
+        settings=settings,
         sessions=lambda: snapshot.sessions(runtime.targets),
         units=lambda: snapshot.units(runtime.logical_units),
     )

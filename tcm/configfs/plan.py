@@ -24,6 +24,8 @@ class Operation:
     before: str | None = None
     """The value that is replaced."""
     secret: bool = False
+    soft: bool = False
+    """If it is refused, it stays as it is."""
 
     def to_json(self) -> dict[str, Any]:
         """For people: no secrets."""
@@ -52,15 +54,14 @@ class _State:
         self.values: dict[str, Step] = {}
         self.links: dict[str, Step] = {}
         """By the group that they are in."""
-        fixed: dict[str, list[tuple[str, str]]] = {}
+        self.fixed: dict[str, dict[str, str]] = {}
         for step in steps:
             if step.action == "link":
                 self.links[step.group] = step
             elif step.action == "write":
                 self.values[step.path] = step
                 if step.fixed:
-                    fixed.setdefault(step.group, []).append((step.path, step.value))
-        self.fixed = {group: tuple(sorted(values)) for group, values in fixed.items()}
+                    self.fixed.setdefault(step.group, {})[step.key] = step.value
 
 
 def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
@@ -72,7 +73,8 @@ def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
     :param places: where the storage objects of ``current`` are in the tree.
     """
     now = _State(list(Script(current, places).steps()))
-    then = _State(list(Script(desired, places).steps()))
+    running = [group for group in now.groups if "/" not in group]
+    then = _State(list(Script(desired, places, running).steps()))
     anew = _made_anew(now, then)
     return [*_removals(now, then, anew), *_additions(now, then, anew)]
 
@@ -83,7 +85,7 @@ def _made_anew(now: _State, then: _State) -> set[str]:
     for step in now.steps:
         if step.action == "make" and step.path in then.groups:
             parent = step.path.rpartition("/")[0]
-            if _under(step.path, anew) or now.fixed.get(step.path) != then.fixed.get(step.path):
+            if _under(step.path, anew) or _differ(now.fixed.get(step.path, {}), then.fixed.get(step.path, {})):
                 anew.add(step.path)
             elif step.path in now.links:
                 target = now.links[step.path].value
@@ -93,6 +95,11 @@ def _made_anew(now: _State, then: _State) -> set[str]:
             elif parent in anew:
                 anew.add(step.path)
     return anew
+
+
+def _differ(now: Mapping[str, str], then: Mapping[str, str]) -> bool:
+    """What the file leaves out (a serial, the size of a file that is there) is as it is."""
+    return any(now.get(key) != value for key, value in then.items())
 
 
 def _under(path: str, anew: set[str]) -> bool:
@@ -143,11 +150,14 @@ def _additions(now: _State, then: _State, anew: set[str]) -> list[Move]:
         elif fresh:
             disable = step.path.endswith("/enable") and step.value == "1" and not step.fixed
             undo = Operation("write", step.path, "0") if disable else None
-            moves.append(Move(Operation("write", step.path, step.value, secret=step.secret), undo))
+            if step.value or not step.fixed:
+                moves.append(Move(Operation("write", step.path, step.value, secret=step.secret, soft=step.soft), undo))
+        elif step.fixed:
+            pass  # it is as it should be: otherwise the group would be made anew
         else:
             was = now.values.get(step.path)
             if was is None or was.value != step.value:
                 before = None if was is None else was.value
                 undo = None if before is None else Operation("write", step.path, before, secret=step.secret)
-                moves.append(Move(Operation("write", step.path, step.value, before, secret=step.secret), undo))
+                moves.append(Move(Operation("write", step.path, step.value, before, step.secret, step.soft), undo))
     return moves

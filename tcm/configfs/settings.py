@@ -35,7 +35,7 @@ class Settings:
     def __init__(
         self,
         tree: Tree,
-        dump: Callable[[], dict[str, Any]],
+        dump: Callable[[Tree], dict[str, Any]],
         check: Callable[[Mapping[str, Any]], None],
         read: Callable[[str], dict[str, Any]],
         write: Callable[[str, Mapping[str, Any]], None],
@@ -51,7 +51,7 @@ class Settings:
 
     async def export(self) -> dict[str, Any]:
         """What runs."""
-        return self._dump()
+        return self._dump(self._tree)
 
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The operations from what runs to ``config``."""
@@ -60,7 +60,7 @@ class Settings:
     async def _plan(self, config: Mapping[str, Any]) -> list[Move]:
         self._check(config)
         # in a thread: initiators are served meanwhile
-        return await to_thread.run_sync(plan, config, self._dump(), places(self._tree))
+        return await to_thread.run_sync(plan, config, self._dump(self._tree), places(self._tree))
 
     async def apply(self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "") -> list[dict[str, Any]]:
         """All of them, or none.
@@ -115,18 +115,27 @@ class Settings:
         elif operation.action == "remove":
             await tree.remove(path, revision=revision, who=who)
         elif operation.action == "write":
-            await tree.write(path, operation.value, revision=revision, who=who)
+            if operation.secret or not _is_already(tree, operation):
+                await self._write_value(operation, who, revision)
         elif operation.action == "link":
             await tree.link(path, operation.value, revision=revision, who=who)
         else:
             await tree.unlink(path, revision=revision, who=who)
+
+    async def _write_value(self, operation: Operation, who: str, revision: int | None) -> None:
+        try:
+            await self._tree.write(operation.path, operation.value, revision=revision, who=who)
+        except TreeError as error:
+            if not operation.soft or error.number == errno.ESTALE:
+                raise
+            log.warning("%s; it stays as it is", error)
 
     async def save(self, path: str = "") -> str:
         """Writes what runs; returns the path. Raises :class:`OSError`, :class:`TreeError` if nobody has said where."""
         where = path or self.path
         if where is None:
             raise TreeError(errno.EINVAL, "save: this process keeps no file; write the path of one")
-        config = self._dump()
+        config = self._dump(self._tree)
         await to_thread.run_sync(self._write, where, config)
         log.info("saved to %s", where)
         return where
@@ -137,6 +146,14 @@ class Settings:
             raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
         config = await to_thread.run_sync(self._read, self.path)
         return await self.apply(config, who=who)
+
+
+def _is_already(tree: Tree, operation: Operation) -> bool:
+    """What is as it should be is not written: that might be refused, for no reason that matters."""
+    try:
+        return tree.read(operation.path).rstrip("\n") == operation.value
+    except TreeError:
+        return False
 
 
 def places(tree: Tree) -> dict[str, str]:

@@ -32,6 +32,7 @@ PAGE = 4096
 """Bytes that an attribute shows, and its size (ConfigFS: one page)."""
 CONFIGFS = "/sys/kernel/config"
 """Where links may point to as well, wherever the mount is."""
+_DBROOT = "/target/dbroot"
 _CONNECTIONS = 4
 _TIMEOUT = 0.1
 """Seconds for which the kernel remembers that something is there."""
@@ -43,11 +44,14 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     :param control: path of the control socket.
     :param mount_point: absolute.
+    :param own_dbroot: ``dbroot`` is this mount's alone: rtslib writes its own into it, which is right where the program sees
+        other directories than the target does.
     """
 
     use_ns = True
 
-    def __init__(self, control: str, mount_point: str) -> None:
+    def __init__(self, control: str, mount_point: str, *, own_dbroot: bool = False) -> None:
+        self._dbroot: bytes | None = b"/var/target\n" if own_dbroot else None
         self._mount_point = mount_point
         self._control = control
         self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
@@ -124,6 +128,8 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:  # noqa: ARG002
         """At most a page."""
+        if self._dbroot is not None and path == _DBROOT:
+            return self._dbroot[offset : offset + size]
         text: str = self._call("read", path=_inside(path))["value"]
         return text.encode(errors="surrogateescape")[:PAGE][offset : offset + size]
 
@@ -131,6 +137,9 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:  # noqa: ARG002
         """Each write is a whole value, wherever the file position is."""
+        if self._dbroot is not None and path == _DBROOT:
+            self._dbroot = data[:PAGE]
+            return len(data)
         self._change("write", path, value=data.decode(errors="surrogateescape"))
         return len(data)
 
@@ -211,14 +220,14 @@ def _caller() -> str:
     return f"{program} (pid {pid}, uid {uid}) by FUSE"
 
 
-def serve(control: str, mount_point: str) -> None:
+def serve(control: str, mount_point: str, *, own_dbroot: bool = False) -> None:
     """Mounts, and serves until it is unmounted or the target goes.
 
     Raises :class:`ClientError` if nobody is at the socket, :class:`OSError` if it cannot be mounted.
     """
     mount_point = os.path.abspath(mount_point)
     made = _prepare(mount_point)
-    operations = Mount(control, mount_point)
+    operations = Mount(control, mount_point, own_dbroot=own_dbroot)
     watched = connect(control, None)
     threading.Thread(target=_unmount_at_the_end, args=(watched, mount_point), daemon=True).start()
     options: dict[str, Any] = {
@@ -228,6 +237,8 @@ def serve(control: str, mount_point: str) -> None:
         "attr_timeout": _TIMEOUT,
         "entry_timeout": _TIMEOUT,
     }
+    # libfuse 3.14 complains of its own default
+    options["max_idle_threads"] = _CONNECTIONS
     if os.geteuid() == 0:
         options |= {"allow_other": True, "default_permissions": True}
     try:

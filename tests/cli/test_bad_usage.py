@@ -21,7 +21,7 @@ RAM = (*SERVE, "--lun", "ramdisk:size=1M")
     [
         ((), "nothing to serve; write --fabric NAME or --config FILE (fabrics installed: "),
         (("--bogus",), "No such option"),
-        (("--portl", "x"), "Did you mean '--portal'? Run tcm-run --help for all options."),
+        (("--portl", "x"), "'--portal'?) Run tcm-run --help for all options."),
         (("iscsi",), "Got unexpected extra argument (iscsi). Run tcm-run --help for all options."),
         (("--drain-timeout", "x"), "'x' is not a valid number of seconds. Run"),
         (("--config", ""), "--config: empty; write the path of a saveconfig.json"),

@@ -138,7 +138,8 @@ def test_what_uses_portals_is_disabled_before_it_goes():
     for each in done:
         model.do(each)
     # the fabric's directory stays
-    assert model.state() == ({"iscsi"}, {}, {})
+    assert (model.groups, model.links) == ({"iscsi"}, {})
+    assert all(path.startswith("iscsi/discovery_auth/") for path in model.values)
 
 
 @pytest.mark.parametrize("changed", ["one ACL", "nothing", "all new", "all gone"])
