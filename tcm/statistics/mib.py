@@ -62,6 +62,25 @@ class Table:
         return (*self.oid, 1, number, *index)
 
 
+def columns(*specs: tuple[int, str, Syntax, Callable[[Any], Any]]) -> tuple[Column, ...]:
+    """A table's columns."""
+    return tuple(Column(*spec) for spec in specs)
+
+
+def nowhere(name: str, oid: Oid, specs: Iterable[tuple[int, str, Syntax]]) -> Table:
+    """A table that has no rows, as what it is about is not there."""
+    return Table(name, oid, lambda: (), tuple(Column(*spec, _unreachable) for spec in specs))
+
+
+def _unreachable(row: object) -> int:
+    raise AssertionError(row)
+
+
+def constant(value: Any) -> Callable[[Any], Any]:
+    """The same in every row."""
+    return lambda _: value
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
     """What is told without being asked for, when a column of a row has changed."""
