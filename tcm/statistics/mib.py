@@ -134,8 +134,8 @@ class TableView:
         if column is None:
             return None
         self.refresh(now)
-        row = self._rows.get(oid[depth + 1 :])
-        return None if row is None else (column.syntax, column.read(row))
+        index = oid[depth + 1 :]
+        return (column.syntax, column.read(self._rows[index])) if index in self._rows else None
 
     def next(self, oid: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
         """The first instance after ``oid``, or at it if ``include``."""

@@ -107,6 +107,12 @@ def unit_status(unit: LogicalUnit) -> int:
     return 2 if unit.ready else 3
 
 
+def _wwn(unit: LogicalUnit) -> bytes:
+    """ScsiLuNameOrZero has eight bytes, or none; names of sixteen, such as ours, stand in scsiLuIdTable only."""
+    name = unit_designators(unit)[0].data
+    return name if len(name) == 8 else b""
+
+
 def device_status(target: TargetDevice) -> int:
     """ScsiTgtDeviceStatus: available(2) if all its units are, broken(3) if all are broken, abnormal(5) otherwise."""
     statuses = {unit_status(each.unit) for each in units_of(target)}
@@ -323,7 +329,7 @@ class ScsiMib:
                 self._units,
                 columns(
                     (2, "scsiLuDefaultLun", OCTETS, lambda row: lun_codec.encode(min(lun.number for lun in row.luns))),
-                    (3, "scsiLuWwnName", OCTETS, lambda row: unit_designators(row.unit)[0].data),
+                    (3, "scsiLuWwnName", OCTETS, lambda row: _wwn(row.unit)),
                     (4, "scsiLuVendorId", OCTETS, lambda row: row.unit.identity.vendor.encode()),
                     (5, "scsiLuProductId", OCTETS, lambda row: row.unit.identity.product.encode()),
                     (6, "scsiLuRevisionId", OCTETS, lambda row: row.unit.identity.revision.encode()),
