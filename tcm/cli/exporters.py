@@ -1,4 +1,4 @@
-"""What ``tcm-run`` tells others about itself while it serves: ``--metrics``."""
+"""What ``tcm-run`` tells others about itself while it serves: ``--metrics`` and ``--agentx``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ class Exporters:
     """Those that the command line asks for."""
 
     metrics: NetworkPortal | None = None
+    agentx: str | None = None
+    """The master agent's socket."""
 
     @classmethod
-    def check(cls, *, metrics: str | None) -> Exporters:
+    def check(cls, *, metrics: str | None, agentx: str | None) -> Exporters:
         """From the command line. Raises :class:`tcm.backstore.ConfigError`."""
-        if metrics is None:
-            return cls()
-        from tcm.statistics.metrics import check
+        portal = None
+        if metrics is not None:
+            from tcm.statistics.metrics import check as check_metrics
 
-        return cls(metrics=check(metrics))
+            portal = check_metrics(metrics)
+        if agentx is not None:
+            from tcm.statistics.snmp import check as check_agentx
+
+            agentx = check_agentx(agentx)
+        return cls(metrics=portal, agentx=agentx)
 
     async def start(self, tasks: TaskGroup, statistics: Statistics) -> None:
         """All of them, until the task group is cancelled. Raises :class:`tcm.backstore.ConfigError` for what cannot be."""
@@ -34,3 +41,7 @@ class Exporters:
             from tcm.statistics.metrics import serve
 
             await tasks.start(serve, self.metrics, statistics)
+        if self.agentx is not None:
+            from tcm.statistics.snmp import Agent
+
+            tasks.start_soon(Agent(self.agentx, statistics).run)

@@ -119,6 +119,11 @@ class _Seconds(click.FloatRange):
     help="Serve Prometheus metrics at http://ADDR:PORT/metrics. [V6]:PORT for IPv6; port 0 is any free one.",
 )
 @click.option(
+    "--agentx",
+    metavar="SOCKET",
+    help="Be a sub-agent of the SNMP agent at this Unix socket, or ADDR:PORT: SCSI-MIB and ISCSI-MIB.",
+)
+@click.option(
     "--event-loop",
     type=click.Choice(["auto", "uvloop", "asyncio", "trio"]),
     default="auto",
@@ -137,6 +142,7 @@ def command(
     *,
     drain_timeout: float,
     metrics: str | None,
+    agentx: str | None,
     event_loop: str,
     log_level: str,
     log_format: str,
@@ -171,7 +177,7 @@ def command(
     from tcm.cli.exporters import Exporters
     from tcm.cli.serve import run
 
-    exporters = Exporters.check(metrics=metrics)
+    exporters = Exporters.check(metrics=metrics, agentx=agentx)
     made = configuration(Arguments(**rest), plugins)
     ways = Ways(control=control, configfs=configfs, state_directory=made.state_directory, config=rest["config"])
     run(made, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)

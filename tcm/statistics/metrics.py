@@ -53,7 +53,7 @@ class Endpoint:
         from tcm.statistics.prometheus import expose
 
         async with self._one:
-            return await expose(self._statistics.snapshot(), accept)
+            return await expose(await self._statistics.gather(), accept)
 
 
 async def serve(portal: NetworkPortal, statistics: Statistics, *, task_status: TaskStatus[NetworkPortal]) -> None:

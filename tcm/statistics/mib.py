@@ -62,6 +62,25 @@ class Table:
         return (*self.oid, 1, number, *index)
 
 
+def columns(*specs: tuple[int, str, Syntax, Callable[[Any], Any]]) -> tuple[Column, ...]:
+    """A table's columns."""
+    return tuple(Column(*spec) for spec in specs)
+
+
+def nowhere(name: str, oid: Oid, specs: Iterable[tuple[int, str, Syntax]]) -> Table:
+    """A table that has no rows, as what it is about is not there."""
+    return Table(name, oid, lambda: (), tuple(Column(*spec, _unreachable) for spec in specs))
+
+
+def _unreachable(row: object) -> int:
+    raise AssertionError(row)
+
+
+def constant(value: Any) -> Callable[[Any], Any]:
+    """The same in every row."""
+    return lambda _: value
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
     """What is told without being asked for, when a column of a row has changed."""
@@ -115,8 +134,8 @@ class TableView:
         if column is None:
             return None
         self.refresh(now)
-        row = self._rows.get(oid[depth + 1 :])
-        return None if row is None else (column.syntax, column.read(row))
+        index = oid[depth + 1 :]
+        return (column.syntax, column.read(self._rows[index])) if index in self._rows else None
 
     def next(self, oid: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
         """The first instance after ``oid``, or at it if ``include``."""

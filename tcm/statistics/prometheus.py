@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PIECE = 200
-"""Samples of a family that are made into text in one go (buckets: 20 histograms)."""
+PIECE = 100
+"""Samples of a family that are made into text in one go (of histograms: five)."""
 KINDS = ("read", "write", "other")
 BUCKETS = range(3, 27)
 """Of :class:`tcm.target.latency.Latency`: from 8 us to 67 s; what took less or more is in the first or in +Inf."""
@@ -204,7 +204,7 @@ def _histograms(units: Iterable[UnitRow]) -> Iterator[Metric]:
             ("express_read", "express_write"),
         ),
     ):
-        for piece in _pieces(((unit, kind) for unit in units for kind in kinds), PIECE // 10):
+        for piece in _pieces(((unit, kind) for unit in units for kind in kinds), PIECE // 20):
             family = HistogramMetricFamily(name, text, labels=(*UNIT, "kind"))
             for unit, kind in piece:
                 _add(family, (unit.path, kind.removeprefix("express_")), unit.latency[kind])

@@ -8,21 +8,23 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.statistics.lio import PROTOCOLS, commands, mapped_totals, nexuses_of
-from tcm.statistics.mib import ZERO_DOT_ZERO, Column, Module, Notification, Oid, Syntax, Table
+from tcm.statistics.mib import ZERO_DOT_ZERO, Module, Notification, Oid, Syntax, Table, columns, constant, nowhere
+from tcm.target.device import Lun, NodeAcl, TargetPortalGroup
 from tcm.target.device_designators import unit_designators
+from tcm.target.logical_unit import LogicalUnit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tcm.scsi.designators import Designator
     from tcm.statistics.registry import Statistics
-    from tcm.target.device import Lun, MappedLun, NodeAcl, TargetDevice, TargetPortalGroup
-    from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.device import MappedLun, TargetDevice
     from tcm.target.nexus import ITNexus
 
 SCSI_MIB: Oid = (1, 3, 6, 1, 2, 1, 139)
@@ -40,25 +42,6 @@ TRANSPORT_TYPES = {ProtocolIdentifier.FCP: 3, ProtocolIdentifier.ISCSI: 5, Proto
 
 INTEGER, OCTETS, IDENTIFIER = Syntax.INTEGER, Syntax.OCTET_STRING, Syntax.OBJECT_IDENTIFIER
 COUNTER, GAUGE, TICKS, COUNTER_64 = Syntax.COUNTER_32, Syntax.GAUGE_32, Syntax.TIME_TICKS, Syntax.COUNTER_64
-
-
-def columns(*specs: tuple[int, str, Syntax, Callable[[Any], Any]]) -> tuple[Column, ...]:
-    """A table's columns."""
-    return tuple(Column(*spec) for spec in specs)
-
-
-def nowhere(name: str, oid: Oid, specs: Iterable[tuple[int, str, Syntax]]) -> Table:
-    """A table that has no rows, as what it is about is not there."""
-    return Table(name, oid, lambda: (), tuple(Column(*spec, _unreachable) for spec in specs))
-
-
-def _unreachable(row: object) -> int:
-    raise AssertionError(row)
-
-
-def constant(value: Any) -> Callable[[Any], Any]:
-    """The same in every row."""
-    return lambda _: value
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +105,12 @@ def unit_status(unit: LogicalUnit) -> int:
     if unit.failed:
         return 4
     return 2 if unit.ready else 3
+
+
+def _wwn(unit: LogicalUnit) -> bytes:
+    """ScsiLuNameOrZero has eight bytes, or none; names of sixteen, such as ours, stand in scsiLuIdTable only."""
+    name = unit_designators(unit)[0].data
+    return name if len(name) == 8 else b""
 
 
 def device_status(target: TargetDevice) -> int:
@@ -340,7 +329,7 @@ class ScsiMib:
                 self._units,
                 columns(
                     (2, "scsiLuDefaultLun", OCTETS, lambda row: lun_codec.encode(min(lun.number for lun in row.luns))),
-                    (3, "scsiLuWwnName", OCTETS, lambda row: unit_designators(row.unit)[0].data),
+                    (3, "scsiLuWwnName", OCTETS, lambda row: _wwn(row.unit)),
                     (4, "scsiLuVendorId", OCTETS, lambda row: row.unit.identity.vendor.encode()),
                     (5, "scsiLuProductId", OCTETS, lambda row: row.unit.identity.product.encode()),
                     (6, "scsiLuRevisionId", OCTETS, lambda row: row.unit.identity.revision.encode()),

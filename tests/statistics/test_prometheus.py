@@ -55,7 +55,7 @@ async def test_what_a_scrape_says(accept: str) -> None:
 
         def work() -> int:
             with site.login() as i, site.login() as other:
-                for n in range(30):
+                for n in range(100):
                     assert i.read(n, 8).status == 0
                 assert i.write(0, bytes(8192)).status == 0
                 assert other.read(1, 1).status == 0
@@ -65,18 +65,21 @@ async def test_what_a_scrape_says(accept: str) -> None:
         texts: list[str] = []
 
         async def scrape() -> None:
-            content, content_type = await expose(site.statistics.snapshot(), accept)
+            content, content_type = await expose(await site.statistics.gather(), accept)
             assert content_type.startswith("application/openmetrics-text" if accept else "text/plain")
             texts.append(content.decode())
 
-        with pytest.raises(LoginFailed):
-            await apart(lambda: site.connect().login("iqn.2003-01.org.example:nobody"))
+        def lost() -> None:
+            with site.connect() as i, pytest.raises(LoginFailed):
+                i.login("iqn.2003-01.org.example:nobody")
+
+        await apart(lost)
         commands = await apart(work)
         metrics = Metrics(texts[0], parse_openmetrics if accept else parse_text)
         port = {"fabric": "iscsi", "target": NAME, "tag": "1"}
-        assert metrics.value("tcm_unit_commands_total", unit=PATH, kind="read") == 31
+        assert metrics.value("tcm_unit_commands_total", unit=PATH, kind="read") == 101
         assert metrics.value("tcm_unit_commands_total", unit=PATH) == commands
-        assert metrics.value("tcm_unit_express_commands_total", unit=PATH) == 32
+        assert metrics.value("tcm_unit_express_commands_total", unit=PATH) == 102
         assert metrics.value("tcm_unit_size_bytes", unit=PATH) == SIZE
         assert metrics.value("tcm_unit_ready", unit=PATH) == 1
         assert metrics.value("tcm_lun_bytes_total", data="out", lun="0", unit=PATH, **port) == 8192

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tcm.target.latency import ExpressSample
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.login import LoginPhase
 from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
@@ -13,7 +14,6 @@ from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcm_iscsi.protocol.failure import Failure
     from tcm_iscsi.sessions import PortalBinding, Registry
 
 log = logging.getLogger("tcm.iscsi")
@@ -53,7 +53,7 @@ class Connection:
         self.binding = binding
         self.local = local
         self.peer = show_address(peer)
-        self.address: str = peer[0]
+        self.remote = peer
         registry.counters.connections[binding.address, binding.port] += 1
         self.arena = arena
         self.wake = wake
@@ -139,7 +139,7 @@ class Connection:
         """The answer is queued; nothing follows it."""
         self._closing = True
         self.reason = event.reason
-        self.registry.counters.login_refused(event, self.address)
+        self.registry.counters.login_refused(event, self.remote)
         log.log(
             logging.INFO if event.redirected else logging.WARNING,
             "%s: login of %s to %s %s (%s)",
@@ -223,6 +223,7 @@ class Connection:
                 return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
+                self.phase.failure = Failure.UNMAPPED
                 self.failed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
                 self.registry.dismiss(self.phase.session)
                 return

@@ -649,6 +649,7 @@ class FullFeaturePhase:
             return
         session = self.session
         self.ping = session.new_ttt()
+        session.nops_sent += 1
         self.emit(
             NOP_IN.pack(
                 0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn

@@ -43,12 +43,14 @@ LOGOUT_RESPONSE = Struct(">BBBxI8xI4xIII4xHH4x").pack
 def nop_out(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
     """NOP-Out: the initiator's ping, or the answer to ours (RFC 7143 11.18)."""
     _, _, _, _, itt, ttt, _, _ = BASIC(pdu)
+    phase.session.nops_received += 1
     if itt == RESERVED_TAG:
         if ttt == phase.ping:
             phase.ping = 0
         return
     echo = bytes(data[: phase.parameters.send_limit])
     session = phase.session
+    session.nops_sent += 1
     phase.emit_status(
         NOP_IN.pack(
             Opcode.NOP_IN,

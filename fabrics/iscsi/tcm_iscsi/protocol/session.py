@@ -97,6 +97,8 @@ class Session:
         "managing",
         "max_cmd_sn",
         "next_ttt",
+        "nops_received",
+        "nops_sent",
         "parameters",
         "port",
         "rsp_pdus",
@@ -142,6 +144,8 @@ class Session:
         """SCSI Command PDUs that did not take the express lane."""
         self.rsp_pdus = 0
         """Responses to them."""
+        self.nops_received = 0
+        self.nops_sent = 0
         self.digest_errors = 0
         self.timeout_errors = 0
 
