@@ -361,7 +361,7 @@ async def test_14_3_reject_of_snack(dut: DeviceUnderTest) -> None:
     command, r2t = await c.start_write(1024)
     snack = c.snack(SNACK_DATA_R2T, 0, 1, itt=command.itt)
     await c.send(snack)
-    rejects = await c.quiet()
+    rejects = await c.quiet(1)
     assert [well_formed(pdu, snack) for pdu in rejects] in ([], [True])
     await c.send(*c.burst(r2t, pattern(1024)))
     done = (await c.finish(command.itt))[-1]

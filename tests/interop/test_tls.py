@@ -93,6 +93,13 @@ def test_what_openssl_says(tmp_path: Path, certificate: Certificate) -> None:
             assert (done.returncode == 0) == good, version
 
 
+def test_a_key_that_everybody_can_read(tmp_path: Path, certificate: Certificate) -> None:
+    """Said once."""
+    certificate.key.chmod(0o644)
+    with running(tmp_path, *flags(certificate)) as daemon:
+        assert daemon.log().count("everybody on this machine can read it; chmod 600") == 1
+
+
 def test_beside_a_plain_portal(tmp_path: Path, certificate: Certificate) -> None:
     """``tls-portal``, written as an option of the fabric."""
     fabric = f"iscsi:tls-cert={certificate.path},tls-key={certificate.key},tls-portal=127.0.0.2:0"

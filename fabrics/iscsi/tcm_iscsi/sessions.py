@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tcm.iscsi")
 
 SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT = UnitAttention(0x47, 0x7F, "SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT")
-"""RFC 7143 7.5."""
+"""RFC 7143 7.6."""
 DISCOVERY_WINDOW = 16
 CONNECTION_LIMIT = 64
 """Connections of one session, whatever MaxConnections allows."""
@@ -237,7 +237,7 @@ class Policy:
                 )
             raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session with TSIH {identity.tsih}")
         known = identity.cid in found.connections or any(lost.cid == identity.cid for lost in found.lost)
-        if not known:
+        if identity.cid not in found.connections:
             limit = found.parameters.max_connections
             if len(found.connections) >= limit:
                 raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, f"MaxConnections is {limit}")
@@ -401,9 +401,13 @@ class Registry:
             self.end(session)
 
     def handle_timer(self, now: float) -> None:
-        """Tasks of lost connections that nobody has reassigned."""
+        """Tasks of lost connections that nobody has reassigned, or nobody may any more."""
         for session in list(self.sessions.values()):
-            if session.lost:
+            port: Any = session.port
+            if not session.connections and (port.nexus.lost or not port.group.enabled):
+                log.info("%s: nobody may come back", session.identity)
+                self.dismiss(session)
+            elif session.lost:
                 session.expire(now)
                 self.end_if_left(session)
 
@@ -422,7 +426,7 @@ class Registry:
                 self.dismiss(session)
 
     def dismiss(self, session: Session) -> None:
-        """Tell every connection that the session is dropped (RFC 7143 11.9.1), and close it once what is queued has been sent."""
+        """Tell every connection that the session is dropped (RFC 7143 11.9.1); close it once what is queued is sent."""
         p = session.parameters
         session.lost.clear()
         for connection in list(session.connections.values()):
@@ -430,6 +434,7 @@ class Registry:
             connection.logout = LogoutReason.CLOSE_SESSION
             connection.closing = True
             connection.wake()
+        self.end_if_left(session)
 
     def end(self, session: Session) -> None:
         """The I_T nexus is lost: its commands are aborted."""
