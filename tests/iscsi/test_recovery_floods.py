@@ -145,3 +145,18 @@ async def test_ended_sequences_are_forgotten_in_time() -> None:
         assert not i.feed(i.data_out(5, tags[-1], 0, bytes(512)))
         with pytest.raises(ConnectionFailed):
             i.feed(i.data_out(5, tags[0], 0, bytes(512)))
+
+
+async def test_functions_behind_a_fence_are_bounded() -> None:
+    """4.2.2.3.3: a response that waits for the acknowledgement of others is a function in progress."""
+    async with connected(session={"max_connections": 2, "task_reporting": "ResponseFence"}) as i:
+        session = i.phase.session
+        j = i.join(1)
+        i.feed(i.command(bytes(6), itt=1))
+        j.cmd_sn = i.cmd_sn
+        rejected = [a for n in range(5 * session.depth) for a in j.feed(j.task_management(2, itt=n)) if a.opcode == 0x3F]
+        assert len(rejected) == 4 * session.depth
+        assert len(session.fences) == session.depth
+        i.acknowledge(i.phase.stat_sn)
+        assert len([a for a in j.answers() if a.opcode == 0x22]) == session.depth
+        assert not session.managing

@@ -222,6 +222,7 @@ class DataOut:
 
     def _retire(self, ttt: int, sequence: Sequence, missing: list[tuple[int, int]]) -> None:
         del self.sequences[ttt]
+        sequence.islands = []
         if self.command.connection.session.parameters.error_recovery_level > 0:
             self.retired[ttt] = sequence
             if len(self.retired) > RETIRED_LIMIT:

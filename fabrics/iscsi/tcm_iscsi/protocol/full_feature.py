@@ -524,7 +524,7 @@ class FullFeaturePhase:
             kept.acknowledge(exp_stat_sn)
         if self.terminations:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
-        if self.session.fences:
+        if self.session.fences and exp_stat_sn != before:
             self.session.acknowledged()
 
     def insist_on_acknowledgement(self) -> None:

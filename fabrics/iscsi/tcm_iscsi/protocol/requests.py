@@ -225,12 +225,13 @@ class TaskManagement:
         assert session.port is not None
         session.issuing = self.connection
         if not session.port.manage(self.function, lun, referenced, self):
-            self._ended()
+            self._carried_out()
+            session.managing -= 1
             self.respond(TaskManagementResponseCode.FUNCTION_NOT_SUPPORTED)
 
     def executed(self, request: TaskManagementRequest) -> None:
         """The core has answered."""
-        session = self._ended()
+        session = self._carried_out()
         port = session.port
         if port is None:
             return
@@ -243,6 +244,7 @@ class TaskManagement:
             """The initiator has all responses that went before by other connections (4.2.2.3.3)."""
             if any(not c.closed and serial_less(c.exp_stat_sn, mark) for c, mark in marks):
                 return False
+            session.managing -= 1
             self.respond(response, additional)
             port.managed(request)
             return True
@@ -252,9 +254,8 @@ class TaskManagement:
             connection.wake()
         session.fence(go)
 
-    def _ended(self) -> Session:
+    def _carried_out(self) -> Session:
         session = self.connection.session
-        session.managing -= 1
         if session.issuing is self.connection:
             session.issuing = None
         return session
