@@ -268,10 +268,10 @@ class TaskManagement:
             self.respond(TaskManagementResponseCode.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED)
             return
         command = session.commands.get(referenced) or session.find_unacknowledged(referenced)
-        if command is None:
+        lost = session.lost.get(command.connection) if command is not None else None
+        if command is None or (lost is None and command.connection.closed):  # its time is over, if not its end
             self.respond(TaskManagementResponseCode.TASK_DOES_NOT_EXIST)
             return
-        lost = session.lost.get(command.connection)
         if lost is None or not lost.released:
             self.respond(TaskManagementResponseCode.TASK_STILL_ALLEGIANT)
             return
