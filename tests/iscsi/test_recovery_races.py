@@ -9,7 +9,8 @@ import anyio
 import pytest
 from support.iscsi_session import Initiator, connected
 from support.memory import GatedMemory
-from support.scsi import pattern
+from support.scsi import pattern, ramdisk
+from tcm_iscsi.protocol.data_out import RECOVERY_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -170,3 +171,21 @@ async def test_a_logical_unit_is_removed_while_its_tasks_wait(*, tas: bool) -> N
         assert j.feed(j.logout(REMOVE, i.phase.cid))[-1].bhs[2] == 0
         response, *rest = j.feed(j.task_management(8, referenced=1))
         assert (response.bhs[2], [a.status for a in rest]) == ((0, [0x40]) if tas else (1, []))
+
+
+async def test_a_write_outlives_any_number_of_connections() -> None:
+    """7.2.2: what a connection took with it is no fault of the command, however many R2Ts were open, and however often."""
+    session = {**SOLICITED, "max_burst_length": 512, "max_outstanding_r2t": RECOVERY_LIMIT + 9}
+    async with connected(ramdisk(4 << 20), session=session) as current:
+        data = pattern((RECOVERY_LIMIT + 9) * 512)
+        r2ts = current.feed(current.command(write10(0, len(data) // 512), itt=1, write=len(data)))
+        for cid in range(1, 5):
+            following = current.join(cid)
+            current.fail()
+            assert following.feed(following.logout(REMOVE, current.phase.cid))[-1].bhs[2] == 0
+            response, *r2ts = following.feed(following.task_management(8, referenced=1))
+            assert response.bhs[2] == 0
+            assert len(r2ts) == RECOVERY_LIMIT + 9
+            current = following
+        (answer,) = current.feed(*(current.data_out(1, a.word(20), a.word(40), data[a.word(40) :][:512]) for a in r2ts))
+        assert answer.status == 0
