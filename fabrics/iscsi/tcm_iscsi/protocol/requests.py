@@ -21,6 +21,7 @@ from tcm_iscsi.protocol.pdu import (
 )
 from tcm_iscsi.protocol.serial import serial_less
 from tcm_iscsi.protocol.snack import snack
+from tcm_iscsi.protocol.unacknowledged import KEPT_RESPONSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,14 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     function = flags & 0x7F
     context = TaskManagement(phase, itt, function)
     if function == TaskManagementFunctionCode.TASK_REASSIGN:
-        context.reassign(referenced, int.from_bytes(pdu[36:40], "big"))
+        exp_data_sn = int.from_bytes(pdu[36:40], "big")
+        if phase.unacknowledged is None or not phase.unacknowledged.full:
+            context.reassign(referenced, exp_data_sn)
+        elif len(phase.reassignments) < KEPT_RESPONSES:
+            phase.reassignments.append(lambda: context.reassign(referenced, exp_data_sn))
+            phase.solicit()
+        else:
+            phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
         return
     if session.managing >= session.depth:
         phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
