@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_backstores.null import NullBackstore
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
-from tcm_iscsi.protocol import login
-from tcm_iscsi.protocol.pdu import LoginStage
 
 from tcm import hookspecs
 from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabilities
@@ -189,30 +187,6 @@ def hooks() -> list[str]:
 
 
 # state machines
-
-
-def login_states() -> list[str]:
-    """The login table as a drawing."""
-    stages = {LoginStage.SECURITY_NEGOTIATION: "security", LoginStage.LOGIN_OPERATIONAL_NEGOTIATION: "operational"}
-    stages[LoginStage.FULL_FEATURE_PHASE] = "full feature"
-    names = {state: state.name for state in login.State}
-    lines = ["```mermaid", "stateDiagram-v2", *(f"    {name}: {state.value}" for state, name in names.items())]
-    lines.append("    [*] --> S3_XPT_UP: T3, the connection is accepted")
-    for (state, stage, next_stage), after in login.TRANSITIONS.items():
-        to = f", NSG {stages[LoginStage(next_stage)]}" if next_stage is not None else ", stay"
-        lines.append(f"    {names[state]} --> {names[after]}: CSG {stages[LoginStage(stage)]}{to}")
-    lines += [
-        f"    {name} --> S1_FREE: T6 or T7, any failure"
-        for state, name in names.items()
-        if state not in (login.State.S1_FREE, login.State.S5_LOGGED_IN)
-    ]
-    return [*lines, "```"]
-
-
-def login_rules() -> list[str]:
-    """Checks of a Login Request's header."""
-    rows = [(rule.reason, f"{rule.status:04x}h {rule.status.name}") for rule in login.RULES]
-    return table(("broken rule", "Login Response status"), rows)
 
 
 TASK_STATES: tuple[tuple[TaskState, TaskState, str], ...] = (
@@ -480,8 +454,8 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "fabric-required": lambda: entries(required(Fabric)),
     "fabric-optional": lambda: entries(optional(Fabric)),
     "hooks": hooks,
-    "login-states": login_states,
-    "login-rules": login_rules,
+    "login-states": iscsi_tables.login_states,
+    "login-rules": lambda: table(("broken rule", "Login Response status"), iscsi_tables.login_rules()),
     "task-states": task_states,
     "keys": lambda: table(iscsi_tables.KEY_HEADS, iscsi_tables.key_rows()),
     "negotiation": lambda: table(iscsi_tables.NEGOTIATION_HEADS, iscsi_tables.negotiation_rows()),

@@ -132,6 +132,14 @@ def test_what_is_wrong_ends_the_session_with_a_reason(stream: tuple[bytes, ...],
     assert says in fails(*stream)
 
 
+def test_data_in_of_nothing_is_nothing() -> None:
+    """For a command that reads, and for one that does not."""
+    made = session()
+    made.connections[0].receive_data(data_in(1, length=0) + data_in(4, length=0))
+    assert made.ended is None
+    check(made)
+
+
 def test_stat_sn_that_jumps_far_ends_the_session() -> None:
     assert "StatSN" in fails(response(1, 1 + 70000), level=1)
 

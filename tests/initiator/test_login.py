@@ -277,7 +277,6 @@ def test_a_short_answer_is_enough() -> None:
         ({"DefaultTime2Wait": "7000"}, {}),
         ({"DefaultTime2Retain": "soon"}, {}),
         ({"MaxRecvDataSegmentLength": "1"}, {}),
-        ({"SendTargets": "All"}, {}),
         (b"MaxBurstLength=1", {}),  # no NUL at the end
         (b"MaxBurstLength=512\0MaxBurstLength=512\0", {}),
         (GOOD, {"tsih": 0}),
@@ -294,6 +293,11 @@ def test_what_breaks_the_rules_ends_the_login(keys: Any, fields: dict[str, Any])
     event = BadTarget().answer(keys, **fields)
     assert isinstance(event, LoginFailed)
     assert "\n" not in str(event)
+
+
+def test_declarations_that_are_not_the_targets_to_make_are_passed_over() -> None:
+    """LIO says SessionType=Normal to connections that join a session."""
+    assert isinstance(BadTarget().answer({"SessionType": "Normal", **GOOD}), LoggedIn)
 
 
 def test_a_login_without_end_is_ended() -> None:

@@ -55,7 +55,7 @@ async def test_reassignment_finds_the_newest_task_with_its_tag(*, old_first: boo
 
 
 async def test_a_reset_goes_on_when_the_last_command_before_it_is_read_at_once() -> None:
-    """4.2.3.2: it waits for the commands before it; the fast way of a READ counts as an arrival as well."""
+    """4.2.3.3: it waits for the commands before it; the fast way of a READ counts as an arrival as well."""
     async with connected() as i:
         j = i.join(1)
         on_its_way = i.command(read10(0, 1), itt=1, read=512)

@@ -1,7 +1,7 @@
 """What the initiator does with a real target, story by story: ours in the tests, LIO's in a guest.
 
 As a program: ``python -m support.initiator_stories [--only REGEX] URL`` tells them all and prints how each ended. The logical
-unit is written to.
+unit is written to. This file is longer than most because all stories stand in it, and share their load and their accidents.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import Any
 
 import anyio
 from tcm_iscsi.initiator import (
+    Credentials,
     Faults,
     InitiatorSession,
+    LoginFailed,
     Options,
     Recovery,
     RequestFailed,
@@ -30,6 +32,7 @@ from tcm_iscsi.initiator import (
     discover,
     parse_url,
     read_16,
+    write_16,
 )
 from tcm_iscsi.initiator import connect as initiator_connect
 from tcm_iscsi.protocol.pdu import OPCODE_MASK, Opcode, SnackType
@@ -195,6 +198,26 @@ KEYS = (
 async def keys(url: str, number: int) -> None:
     async with connect(url, options(**KEYS[number])) as session:
         await churn(session, commands=24, depth=4, sizes=(1, 9, 130))
+
+
+ALICE = Credentials(name="alice", secret="initiatorsecret", mutual_name="bob", mutual_secret="targetsecret12")
+"""Those of the target that tests/guest/lio_recovery.guest makes for it."""
+
+
+async def chap(url: str, algorithm: int, *, mutual: bool) -> None:
+    """One way or both ways; and not with another secret."""
+    where = replace(parse_url(url), target=f"{parse_url(url).target}.chap")
+    mine = replace(ALICE, algorithms=(algorithm,), mutual_secret=ALICE.mutual_secret if mutual else b"")
+    async with initiator_connect(where, Options(chap=mine)) as session:
+        await session.test_unit_ready()
+    for wrong in (None, replace(mine, secret="wrong secret 1")):
+        status: int | None = None
+        try:
+            async with initiator_connect(where, Options(chap=wrong)):
+                pass
+        except LoginFailed as e:
+            status = e.status
+        assert status in (0x0201, 0x0202), f"status {status} for a wrong secret, or for none"
 
 
 async def load(url: str, level: int = 0, connections: int = 1, **offer: str) -> None:
@@ -390,6 +413,44 @@ async def reassign_reads(url: str) -> None:
         assert len(watch.resumed) > 0, "nothing went on from where it was"
 
 
+async def one_task_moves(url: str, opcode: Opcode, *, by_logout: bool = False) -> None:
+    """One command is in the hands of the target when its connection is cut: TASK REASSIGN brings it to its end."""
+    watch = Watch()
+    rule = Once("drop", "in", opcode, times=100)
+    rule.done = 100  # not yet
+    recovery = replace(QUICK, by_logout=by_logout)
+    keys = {"InitialR2T": "Yes", "ImmediateData": "No", "MaxRecvDataSegmentLength": "8192"}
+    async with connect(
+        url,
+        options(2, recovery=recovery, **keys),
+        connections=2 if by_logout else 1,
+        faults=Faults(choose=rule),
+        chance=random.Random(1),
+        on_session=watch.on_session,
+    ) as session:
+        await session.capacity()
+        data = random.Random(3).randbytes(64 * BLOCK)
+        writes = opcode is Opcode.R2T
+        task = ScsiTask(write_16(0, 64), data_out=data) if writes else ScsiTask(read_16(0, 64), read_length=64 * BLOCK)
+        if not writes:
+            await session.write(0, data)
+        event = anyio.Event()
+        task.done = lambda _: event.set()
+        rule.done, rule.seen = 0, 0
+        session.submit(task, 0)
+        while not rule.done:
+            await anyio.sleep(0.01)
+        session.wires[0].end_now()
+        rule.done = 100
+        with anyio.fail_after(20):
+            await event.wait()
+        if task.error is not None:
+            raise task.error
+        assert task.result.good, task.result
+        assert 8 in watch.functions, "no TASK REASSIGN was needed"
+        assert writes or bytes(task.buffer) == data, first_difference(bytes(task.buffer), data)
+
+
 async def r_data_snack(url: str) -> None:
     """MaxRecvDataSegmentLength shrinks, then Data-In is lost: R-Data SNACK (clause 11.16.3)."""
     watch = Watch()
@@ -474,6 +535,11 @@ async def storm(url: str, seconds: float = 20.0, chance: float = 0.01, level: in
 STORIES: dict[str, Callable[[str], Awaitable[Any]]] = {
     "discovery": discovery,
     **{f"keys {number}": partial(keys, number=number) for number in range(len(KEYS))},
+    **{
+        f"LIO: CHAP {name}, {'both ways' if mutual else 'one way'}": partial(chap, algorithm=number, mutual=mutual)
+        for name, number in (("MD5", 5), ("SHA1", 6), ("SHA-256", 7), ("SHA3-256", 8))
+        for mutual in (False, True)
+    },
     "pings": pings,
     "task management": task_management,
     "residuals": residuals,
@@ -490,6 +556,10 @@ STORIES: dict[str, Callable[[str], Awaitable[Any]]] = {
     "ERL 0: the session comes back": session_comes_back,
     "ERL 1: the session comes back": partial(session_comes_back, level=1),
     **loss_stories(),
+    "ERL 2: one read moves": partial(one_task_moves, opcode=Opcode.DATA_IN),
+    "ERL 2: one write moves": partial(one_task_moves, opcode=Opcode.R2T),
+    "ERL 2: one read moves by logout": partial(one_task_moves, opcode=Opcode.DATA_IN, by_logout=True),
+    "ERL 2: one write moves by logout": partial(one_task_moves, opcode=Opcode.R2T, by_logout=True),
     "ERL 2: reinstatement": reinstatement,
     "ERL 2: reassignment of reads": reassign_reads,
     "ERL 2: recovery logout": recovery_logout,

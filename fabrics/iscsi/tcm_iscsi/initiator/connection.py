@@ -270,7 +270,8 @@ class Connection:
         if offset + length > task.read_length:
             msg = f"Data-In beyond the {task.read_length} bytes that were asked for"
             raise ConnectionFailed(msg)
-        task.buffer[offset : offset + length] = data
+        if length:
+            task.buffer[offset : offset + length] = data
         task.retries = 0
         task.received += length
         if self.session.error_recovery_level:

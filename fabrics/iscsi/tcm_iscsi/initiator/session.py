@@ -120,6 +120,13 @@ class Session:
             if request.immediate:
                 self._transmit(request, connection)
                 return
+        elif not self.waiting and (request.immediate or (self.max_cmd_sn - self.cmd_sn) & SERIAL_BITS < HALF):
+            chosen = self.choose()
+            if chosen is not None:
+                request.connection = chosen
+                chosen.outstanding += 1
+                self._transmit(request, chosen)
+                return
         self.queue(request)
         self.pump()
 
@@ -157,9 +164,10 @@ class Session:
         """ExpCmdSN and MaxCmdSN of a PDU (clause 4.2.2.1)."""
         if (max_cmd_sn - exp_cmd_sn + 1) & SERIAL_BITS >= HALF:
             return
-        if serial_less(self.max_cmd_sn, max_cmd_sn):
+        # serial number arithmetic (RFC 1982), in line
+        if 0 < (max_cmd_sn - self.max_cmd_sn) & SERIAL_BITS < HALF:
             self.max_cmd_sn = max_cmd_sn
-        if serial_less(self.exp_cmd_sn, exp_cmd_sn) and not serial_less(self.cmd_sn, exp_cmd_sn):
+        if 0 < (exp_cmd_sn - self.exp_cmd_sn) & SERIAL_BITS < HALF and (self.cmd_sn - exp_cmd_sn) & SERIAL_BITS < HALF:
             self.exp_cmd_sn = exp_cmd_sn
 
     def acknowledged(self, request: Request) -> bool:

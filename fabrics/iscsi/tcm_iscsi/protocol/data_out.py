@@ -246,7 +246,7 @@ class DataOut:
         return tuple((ttt, s.offset, s.data_sn, len(s.islands)) for ttt, s in self.sequences.items())
 
     def recover(self, attempt: int) -> None:
-        """Nothing has come for a while: ask again (7.1.4.2: sequence reception time-out).
+        """Nothing has come for a while: ask again (7.9: sequence errors).
 
         Where nothing at all has come the R2T may have been lost, or all the data: the same R2T first, then, should the
         initiator take that for a duplicate, a new one.

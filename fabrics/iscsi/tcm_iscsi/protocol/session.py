@@ -48,7 +48,7 @@ class ScsiPort(Protocol):
         """Response field and additional response information of a TMF response (RFC 7143 11.6.1)."""
 
     def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
-        """Abort tasks without a response; SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT for each of ``luns`` (RFC 7143 7.5)."""
+        """Abort tasks without a response; SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT for each of ``luns`` (RFC 7143 7.6)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -193,7 +193,7 @@ class Session:
         return all((self.exp_cmd_sn + n) & SERIAL_BITS in self.deferred for n in range(missing))
 
     def once_arrived(self, cmd_sn: int, run: Callable[[], None]) -> None:
-        """``run`` as soon as everything before ``cmd_sn`` has arrived (4.2.3.2: a function waits for the tasks it affects)."""
+        """``run`` as soon as everything before ``cmd_sn`` has arrived (4.2.3.3: a function waits for the tasks it affects)."""
         if not self.arrived(cmd_sn):
             self.barriers.append((cmd_sn, run))
             self.set_express()
@@ -244,7 +244,7 @@ class Session:
         return [command for command in self.commands.values() if command.connection is connection]
 
     def terminate(self, connection: FullFeaturePhase) -> None:
-        """The connection goes, the session may stay: its tasks end without a response (RFC 7143 7.5)."""
+        """The connection goes, the session may stay: its tasks end without a response (RFC 7143 7.6)."""
         if self.port is None:
             return
         connection.grant_queue.clear()
