@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tcm.tree_types import BackstoreTree, FabricTree
+from tcm.tree_types import PLAIN_TREE, BackstoreTree, FabricTree
 
 if TYPE_CHECKING:
     from tcm.backstore import Backstore, BlockingBackstore
@@ -109,5 +109,5 @@ class FabricType:
     """Dataclass of ``param/`` of a target portal group, LIO's names; ``--param`` on the command line."""
     acl_attributes: type[Any] = NoOptions
     """Dataclass of ``attrib/`` of a node ACL; ``--attribute`` sets them for initiators that demo mode lets in."""
-    tree: FabricTree = field(default_factory=FabricTree)
+    tree: FabricTree = PLAIN_TREE
     """What the ConfigFS tree has of it beside these dataclasses."""
