@@ -90,7 +90,9 @@ class FabricType:
     options: type[Any] = NoOptions
     """Options of the whole fabric (timeouts, polling ...): ``--fabric NAME:key=value``."""
     factory: Callable[[Sequence[TargetDevice], Any], Fabric]
-    """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does."""
+    """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does.
+
+    The sequence is of those that there are: it grows and shrinks while the fabric runs."""
     check_config: Callable[[Any], None] | None = None
     """As for :class:`BackstoreType`."""
     description: str = ""
