@@ -68,10 +68,10 @@ class HbaGroup(MadeParent):
 
     def _path(self, name: str) -> str:
         """rtslib's, unless another HBA of the plugin has a device of that name."""
-        runtime, tree = self.hba.runtime, self.hba.tree
+        tree = self.hba.tree
         path = f"/backstores/{tree.saveconfig or tree.plugin}/{name}"
-        taken = {device.path for _, device in self.core().devices()}
-        return path if path not in taken and path not in runtime.storage_objects else f"/core/{self.name}/{name}"
+        taken = path in self.core().paths or path in self.hba.runtime.storage_objects
+        return f"/core/{self.name}/{name}" if taken else path
 
     def core(self) -> CoreGroup:
         """Where it is."""
@@ -81,7 +81,14 @@ class HbaGroup(MadeParent):
     def add(self, name: str, path: str) -> DeviceGroup:
         """The directory of a device that there is, or is going to be."""
         hba = self.hba
+        self.core().paths.add(path)
         return DeviceGroup(self, Device(hba.runtime, hba.kind, hba.tree, name, path, hba.index))
+
+    async def remove(self, name: str) -> None:
+        node = self.groups.get(name)
+        await super().remove(name)
+        if isinstance(node, DeviceGroup):
+            self.core().paths.discard(node.device.path)
 
 
 class CoreGroup(ParentGroup):
@@ -91,6 +98,8 @@ class CoreGroup(ParentGroup):
         super().__init__("core", parent)
         self._runtime = runtime
         self._next_index = 1
+        self.paths: set[str] = set()
+        """Of storage objects, enabled or not."""
         self._places: dict[str, DeviceGroup] = {}
         """By name, where a device was found last."""
         self._populate()
