@@ -70,8 +70,8 @@ class HbaGroup(MadeParent):
         """rtslib's, unless another HBA of the plugin has a device of that name."""
         runtime, tree = self.hba.runtime, self.hba.tree
         path = f"/backstores/{tree.saveconfig or tree.plugin}/{name}"
-        taken = {device.path for _, device in self.core().devices()}
-        return path if path not in taken and path not in runtime.storage_objects else f"/core/{self.name}/{name}"
+        taken = path in runtime.storage_objects or self.core().has_device(name, path)
+        return f"/core/{self.name}/{name}" if taken else path
 
     def core(self) -> CoreGroup:
         """Where it is."""
@@ -124,6 +124,14 @@ class CoreGroup(ParentGroup):
                 for each in hba.groups.values():
                     assert isinstance(each, DeviceGroup)
                     yield f"{hba.name}/{each.name}", each.device
+
+    def has_device(self, name: str, path: str) -> bool:
+        """Whether a device of that name and path is there, enabled or not."""
+        for hba in self.groups.values():
+            found = hba.groups.get(name) if isinstance(hba, HbaGroup) else None
+            if isinstance(found, DeviceGroup) and found.device.path == path:
+                return True
+        return False
 
     def device_of(self, unit: LogicalUnit) -> DeviceGroup | None:
         """The directory of a logical unit."""

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import HBA_PREFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 log = logging.getLogger(__name__)
+
+_TRIES = 20
+_TURN = 16
+"""Operations after which initiators get their turn."""
 
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
@@ -25,7 +30,7 @@ class Settings:
     """What the control socket's ``export``, ``diff``, ``apply``, ``save`` and ``reload`` do.
 
     :param tree: of the running target.
-    :param dump: what runs as the content of a saveconfig.json.
+    :param dump: what runs as the content of a saveconfig.json: :func:`tcm.configfs.export.export`.
     :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be.
     :param read: reads a saveconfig.json; raises the same.
     :param write: writes one.
@@ -35,7 +40,7 @@ class Settings:
     def __init__(
         self,
         tree: Tree,
-        dump: Callable[[Tree], dict[str, Any]],
+        dump: Callable[[Tree], Generator[None, None, dict[str, Any]]],
         check: Callable[[Mapping[str, Any]], None],
         read: Callable[[str], dict[str, Any]],
         write: Callable[[str, Mapping[str, Any]], None],
@@ -50,17 +55,38 @@ class Settings:
         self._lock = anyio.Lock()
 
     async def export(self) -> dict[str, Any]:
-        """What runs."""
-        return self._dump(self._tree)
+        """What runs, at one moment."""
+        for _ in range(_TRIES):
+            revision = self._tree.revision
+            found = await self._walk()
+            if found is not None and revision == self._tree.revision:
+                return found
+        raise TreeError(errno.EAGAIN, "the tree changes all the time; try again when it is quiet")
+
+    async def _walk(self) -> dict[str, Any] | None:
+        """``None`` if somebody took away what was to be looked at."""
+        revision = self._tree.revision
+        steps = self._dump(self._tree)
+        try:
+            while True:
+                next(steps)
+                await checkpoint()
+        except StopIteration as done:
+            found: dict[str, Any] = done.value
+            return found
+        except Exception:
+            if revision == self._tree.revision:
+                raise
+            return None
 
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The operations from what runs to ``config``."""
         return _shown(await self._plan(config))
 
     async def _plan(self, config: Mapping[str, Any]) -> list[Move]:
-        self._check(config)
         # in a thread: initiators are served meanwhile
-        return await to_thread.run_sync(plan, config, self._dump(self._tree), places(self._tree))
+        await to_thread.run_sync(self._check, config)
+        return await to_thread.run_sync(plan, config, await self.export(), places(self._tree))
 
     async def apply(self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "") -> list[dict[str, Any]]:
         """All of them, or none.
@@ -78,7 +104,9 @@ class Settings:
     async def _perform(self, moves: list[Move], revision: int, who: str) -> None:
         done: list[Move] = []
         try:
-            for move in moves:
+            for number, move in enumerate(moves):
+                if number % _TURN == 0:
+                    await checkpoint()
                 if move.do is not None:
                     await self._do(move.do, who, revision)
                     revision = self._tree.revision
@@ -135,7 +163,7 @@ class Settings:
         where = path or self.path
         if where is None:
             raise TreeError(errno.EINVAL, "save: this process keeps no file; write the path of one")
-        config = self._dump(self._tree)
+        config = await self.export()
         await to_thread.run_sync(self._write, where, config)
         log.info("saved to %s", where)
         return where
