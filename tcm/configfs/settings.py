@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import HBA_PREFIXES
+from tcm.options import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -103,31 +104,61 @@ class Settings:
 
     async def _perform(self, moves: list[Move], revision: int, who: str) -> None:
         done: list[Move] = []
+        waiting: list[Move] = []
+
+        async def perform(move: Move) -> None:
+            nonlocal revision
+            if move.do is not None:
+                await self._do(move.do, who, revision)
+                revision = self._tree.revision
+            done.append(move)
+
+        async def perform_those_that_wait() -> None:
+            for each in waiting:
+                await perform(each)
+            waiting.clear()
+
         try:
             for number, move in enumerate(moves):
                 if number % _TURN == 0:
                     await checkpoint()
-                if move.do is not None:
-                    await self._do(move.do, who, revision)
-                    revision = self._tree.revision
-                done.append(move)
-        except TreeError as error:
-            log.warning("applying a configuration: %s: taking %d operations back", error, len(done))
+                if waiting and _folder(move) != _folder(waiting[0]):
+                    await perform_those_that_wait()
+                try:
+                    await perform(move)
+                except TreeError as error:
+                    if error.number != errno.EINVAL or not _is_setting(move):
+                        raise
+                    # a value may want another one of the same folder first: FirstBurstLength and MaxBurstLength
+                    waiting.append(move)
+            await perform_those_that_wait()
+        except Exception as error:
+            log.warning("applying a configuration: %s: taking %d operations back", one_line(error), len(done))
             lost = await self._take_back(done, who)
+            if not isinstance(error, TreeError):
+                raise
             rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
             raise TreeError(error.number, f"{error}{rest}") from None
 
     async def _take_back(self, done: list[Move], who: str) -> list[str]:
-        lost = []
+        """What could not be, one line each."""
+        again = []
         for move in reversed(done):
             if move.undo is not None:
                 try:
                     await self._do(move.undo, who, None)
-                except TreeError as error:
-                    # values of what is not gone are refused where they are already as they should be
-                    if move.do is not None:
-                        log.error("taking back: %s %s: %s", move.undo.action, move.undo.path, error)
-                        lost.append(str(error))
+                except TreeError:
+                    again.append(move)
+        lost = []
+        for move in again:
+            assert move.undo is not None
+            try:
+                await self._do(move.undo, who, None)
+            except TreeError as error:
+                # values of what is not gone are refused where they are already as they should be
+                if move.do is not None:
+                    log.error("taking back: %s %s: %s", move.undo.action, move.undo.path, error)
+                    lost.append(str(error))
         return lost
 
     async def _do(self, operation: Operation, who: str, revision: int | None) -> None:
@@ -174,6 +205,16 @@ class Settings:
             raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
         config = await to_thread.run_sync(self._read, self.path)
         return await self.apply(config, who=who)
+
+
+def _folder(move: Move) -> str:
+    operation = move.do or move.undo
+    return operation.path.rpartition("/")[0] if operation is not None else ""
+
+
+def _is_setting(move: Move) -> bool:
+    """One of many values of a folder, in no particular order."""
+    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in {"attrib", "param"}
 
 
 def _is_already(tree: Tree, operation: Operation) -> bool:
