@@ -153,12 +153,12 @@ class Fabric(ABC):
 
         Raises :class:`tcm.backstore.ConfigError`, caused by the ``OSError`` if there is one; nothing has changed then.
 
-        If omitted: refused, the fabric has no portals.
+        If omitted: refused, the fabric has the portals that it began with.
         """
-        raise ConfigError("this fabric has no network portals")
+        raise ConfigError("this fabric cannot listen at other portals while it runs; write them where it is configured")
 
     async def remove_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> None:  # noqa: B027  optional
         """The group is not behind that portal any more; nobody listens there if no other is. Sessions that are there stay.
 
-        If omitted: nothing happens, the fabric has no portals.
+        If omitted: nothing happens; the fabric goes on listening there.
         """

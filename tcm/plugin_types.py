@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tcm.tree_types import BackstoreTree, FabricTree
+from tcm.tree_types import PLAIN_TREE, BackstoreTree, FabricTree
 
 if TYPE_CHECKING:
     from tcm.backstore import Backstore, BlockingBackstore
@@ -90,7 +90,9 @@ class FabricType:
     options: type[Any] = NoOptions
     """Options of the whole fabric (timeouts, polling ...): ``--fabric NAME:key=value``."""
     factory: Callable[[Sequence[TargetDevice], Any], Fabric]
-    """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does."""
+    """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does.
+
+    The sequence is of those that there are: it grows and shrinks while the fabric runs."""
     check_config: Callable[[Any], None] | None = None
     """As for :class:`BackstoreType`."""
     description: str = ""
@@ -109,5 +111,5 @@ class FabricType:
     """Dataclass of ``param/`` of a target portal group, LIO's names; ``--param`` on the command line."""
     acl_attributes: type[Any] = NoOptions
     """Dataclass of ``attrib/`` of a node ACL; ``--attribute`` sets them for initiators that demo mode lets in."""
-    tree: FabricTree = field(default_factory=FabricTree)
+    tree: FabricTree = PLAIN_TREE
     """What the ConfigFS tree has of it beside these dataclasses."""

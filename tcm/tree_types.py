@@ -90,6 +90,10 @@ class FabricTree:
     """Told of a portal group of which an attribute was set, and which, for what follows from it."""
 
 
+PLAIN_TREE = FabricTree()
+"""Of a fabric that says nothing of the tree."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackstoreTree:
     """A backstore's part of the tree: one of LIO's plugins (lio-configfs 2 and 3.1)."""

@@ -165,6 +165,8 @@ def announce(runtime: Runtime) -> None:
         log.info(
             "%s: %s, %s, blocks of %d, serial %s%s", unit.name, what, size, unit.block_size, unit.serial, _besides(unit, config)
         )
+    if not runtime.targets:
+        log.info("nothing is served yet: there are no targets")
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()

@@ -95,8 +95,7 @@ class GroupPlace:
         group = self.group
         if group is None:
             raise ValueError("write tg_pt_gp_id first")
-        if not self.device.enabled:
-            raise OSError(errno.ENODEV, "the device is not enabled")
+        self.device.check_enabled()
         value = number(text, 0, 15)
         if value not in STATES:
             raise ValueError(f"{text!r} is no access state; write one of {', '.join(f'{state:d}' for state in STATES)}")

@@ -68,9 +68,9 @@ class HbaGroup(MadeParent):
 
     def _path(self, name: str) -> str:
         """rtslib's, unless another HBA of the plugin has a device of that name."""
-        runtime, tree = self.hba.runtime, self.hba.tree
+        tree = self.hba.tree
         path = f"/backstores/{tree.saveconfig or tree.plugin}/{name}"
-        taken = path in runtime.storage_objects or self.core().has_device(name, path)
+        taken = path in self.core().paths or path in self.hba.runtime.storage_objects
         return f"/core/{self.name}/{name}" if taken else path
 
     def core(self) -> CoreGroup:
@@ -81,7 +81,14 @@ class HbaGroup(MadeParent):
     def add(self, name: str, path: str) -> DeviceGroup:
         """The directory of a device that there is, or is going to be."""
         hba = self.hba
+        self.core().paths.add(path)
         return DeviceGroup(self, Device(hba.runtime, hba.kind, hba.tree, name, path, hba.index))
+
+    async def remove(self, name: str) -> None:
+        node = self.groups.get(name)
+        await super().remove(name)
+        if isinstance(node, DeviceGroup):
+            self.core().paths.discard(node.device.path)
 
 
 class CoreGroup(ParentGroup):
@@ -91,6 +98,8 @@ class CoreGroup(ParentGroup):
         super().__init__("core", parent)
         self._runtime = runtime
         self._next_index = 1
+        self.paths: set[str] = set()
+        """Of storage objects, enabled or not."""
         self._places: dict[str, DeviceGroup] = {}
         """By name, where a device was found last."""
         self._populate()
@@ -124,14 +133,6 @@ class CoreGroup(ParentGroup):
                 for each in hba.groups.values():
                     assert isinstance(each, DeviceGroup)
                     yield f"{hba.name}/{each.name}", each.device
-
-    def has_device(self, name: str, path: str) -> bool:
-        """Whether a device of that name and path is there, enabled or not."""
-        for hba in self.groups.values():
-            found = hba.groups.get(name) if isinstance(hba, HbaGroup) else None
-            if isinstance(found, DeviceGroup) and found.device.path == path:
-                return True
-        return False
 
     def device_of(self, unit: LogicalUnit) -> DeviceGroup | None:
         """The directory of a logical unit."""

@@ -72,7 +72,13 @@ class Device:
         product = tree.product or tree.plugin.upper()
         identity = Identity(product=product[:16], revision="4.0")
         self._config = StorageObject(path=path, name=name, type=kind.name, options=None, serial="", identity=identity)
-        self._unit = runtime.make_unit(self._config, _Unconfigured())
+        self._unit = self._placeholder(self._config)
+
+    def _placeholder(self, config: StorageObject) -> LogicalUnit:
+        """Takes attributes and target port groups, and keeps nothing."""
+        unit = self.runtime.make_unit(config, _Unconfigured())
+        unit.store = None
+        return unit
 
     @property
     def enabled(self) -> bool:
@@ -100,6 +106,11 @@ class Device:
             where = ", ".join(lun.path for lun in self.unit.asymmetric_access.luns())
             raise ValueError(f"{what} cannot be changed while the device is exported as {where}")
 
+    def check_enabled(self) -> None:
+        """Raises ``OSError`` (ENODEV) before ``enable``."""
+        if not self.enabled:
+            raise OSError(errno.ENODEV, "the device is not enabled; write 1 to its enable first")
+
     def configure(self, **changes: Any) -> None:
         """Change the configuration without more ado; the caller has changed the unit."""
         config = replace(self.config, **changes)
@@ -116,7 +127,7 @@ class Device:
         else:
             self._config = config
             old = self._unit
-            self._unit = self.runtime.make_unit(replace(config, target_port_groups=groups_of(old)), _Unconfigured())
+            self._unit = self._placeholder(replace(config, target_port_groups=groups_of(old)))
             self._unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
             self._move_to(self._unit, old)
 

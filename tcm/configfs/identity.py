@@ -46,6 +46,7 @@ def _information(device: Device) -> str:
 
 
 async def _set_information(device: Device, text: str) -> None:
+    device.check_enabled()
     device.check_not_exported("pd_text_id_info")
     data = text.encode()
     if len(data) >= MAXIMUM_LENGTH[InformationType.TEXT]:

@@ -101,6 +101,7 @@ def _registered(device: Device) -> str:
 
 async def _restore(device: Device, text: str) -> None:
     """One registration as it was kept: what LIO's tools read from ``<dbroot>/pr`` and put back."""
+    device.check_enabled()
     device.check_not_exported("a registration")
     values: dict[str, str] = {}
     for pair in text.replace("\n", ",").split(","):
