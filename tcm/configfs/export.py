@@ -24,9 +24,10 @@ from tcm.target.attributes import Identity
 from tcm.target.logical_unit_group import DEFAULT_GROUP as DEFAULT_LU_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from tcm.configfs.node import Tree
+    from tcm.configfs.table import MadeGroup
 
 _FABRICS = {directory: name for name, directory in FABRIC_DIRECTORIES.items()}
 _TYPES = {text: int(number) for number, text in ACCESS_TYPES.items()}
@@ -36,21 +37,26 @@ _OPTIONS = {"dev": "path"}
 _CHAP = {"userid": "userid", "password": "password", "mutual_userid": "userid_mutual", "mutual_password": "password_mutual"}
 
 
-def export(tree: Tree) -> dict[str, Any]:
-    """The whole configuration. Raises nothing that a running target can help."""
+def export(tree: Tree) -> Generator[None, None, dict[str, Any]]:
+    """The whole configuration is what it returns in the end; it yields in between, so that others get their turn.
+
+    What it has said is nothing if the tree changes meanwhile.
+    """
     core = tree.group("core")
     assert isinstance(core, CoreGroup)
     devices = [device for device in _devices(core) if device.device.enabled]
     fabrics = [group for group in tree.root.children().values() if isinstance(group, FabricGroup)]
-    found: dict[str, Any] = {
-        "storage_objects": [_storage_object(each) for each in devices],
-        "fabric_modules": [module for each in fabrics if (module := _fabric_module(each)) is not None],
-        "targets": [target for each in fabrics for target in _targets(each)],
-    }
-    if devices:
-        found[EXTRAS] = {each.device.path: _extras(each) for each in devices}
-    groups = _logical_unit_groups(tree)
-    if groups:
+    found: dict[str, Any] = {"storage_objects": [], "targets": []}
+    for device in devices:
+        found["storage_objects"].append(_storage_object(device))
+        found.setdefault(EXTRAS, {})[device.device.path] = _extras(device)
+        yield
+    for fabric in fabrics:
+        for name, target in [*fabric.groups.items()]:
+            found["targets"].append(_target(fabric, name, target))
+            yield
+    found["fabric_modules"] = [module for each in fabrics if (module := _fabric_module(each)) is not None]
+    if groups := _logical_unit_groups(tree):
         found["alua_lu_gps"] = groups
     return found
 
@@ -205,14 +211,14 @@ def _fabric_module(group: FabricGroup) -> dict[str, Any] | None:
     return {**found, "discovery_enable_auth": enforced} if enforced or len(found) > 1 else None
 
 
-def _targets(fabric: FabricGroup) -> Iterator[dict[str, Any]]:
-    for name, target in fabric.groups.items():
-        yield {
-            "fabric": _FABRICS.get(fabric.name, fabric.name),
-            "wwn": name,
-            "parameters": _settings(target, "param", numbers=False),
-            "tpgs": [_portal_group(each) for each in target.groups.values() if isinstance(each, TargetPortalGroupGroup)],  # type: ignore[attr-defined]
-        }
+def _target(fabric: FabricGroup, name: str, target: MadeGroup) -> dict[str, Any]:
+    groups = [each for each in target.children().values() if isinstance(each, TargetPortalGroupGroup)]
+    return {
+        "fabric": _FABRICS.get(fabric.name, fabric.name),
+        "wwn": name,
+        "parameters": _settings(target, "param", numbers=False),
+        "tpgs": [_portal_group(each) for each in groups],
+    }
 
 
 def _portal_group(group: TargetPortalGroupGroup) -> dict[str, Any]:

@@ -129,7 +129,8 @@ class Tree:
         self.revision = 0
         """Goes up by one with each change."""
         self.changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
-        self._lock = anyio.Lock()
+        # whoever makes many changes gives way now and then: a turn of the loop costs more than most changes
+        self._lock = anyio.Lock(fast_acquire=True)
 
     # looking
 

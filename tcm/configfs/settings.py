@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import HBA_PREFIXES
+from tcm.options import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 log = logging.getLogger(__name__)
+
+_TRIES = 20
+_TURN = 16
+"""Operations after which initiators get their turn."""
 
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
@@ -25,7 +31,7 @@ class Settings:
     """What the control socket's ``export``, ``diff``, ``apply``, ``save`` and ``reload`` do.
 
     :param tree: of the running target.
-    :param dump: what runs as the content of a saveconfig.json.
+    :param dump: what runs as the content of a saveconfig.json: :func:`tcm.configfs.export.export`.
     :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be.
     :param read: reads a saveconfig.json; raises the same.
     :param write: writes one.
@@ -35,7 +41,7 @@ class Settings:
     def __init__(
         self,
         tree: Tree,
-        dump: Callable[[Tree], dict[str, Any]],
+        dump: Callable[[Tree], Generator[None, None, dict[str, Any]]],
         check: Callable[[Mapping[str, Any]], None],
         read: Callable[[str], dict[str, Any]],
         write: Callable[[str, Mapping[str, Any]], None],
@@ -50,17 +56,38 @@ class Settings:
         self._lock = anyio.Lock()
 
     async def export(self) -> dict[str, Any]:
-        """What runs."""
-        return self._dump(self._tree)
+        """What runs, at one moment."""
+        for _ in range(_TRIES):
+            revision = self._tree.revision
+            found = await self._walk()
+            if found is not None and revision == self._tree.revision:
+                return found
+        raise TreeError(errno.EAGAIN, "the tree changes all the time; try again when it is quiet")
+
+    async def _walk(self) -> dict[str, Any] | None:
+        """``None`` if somebody took away what was to be looked at."""
+        revision = self._tree.revision
+        steps = self._dump(self._tree)
+        try:
+            while True:
+                next(steps)
+                await checkpoint()
+        except StopIteration as done:
+            found: dict[str, Any] = done.value
+            return found
+        except Exception:
+            if revision == self._tree.revision:
+                raise
+            return None
 
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The operations from what runs to ``config``."""
         return _shown(await self._plan(config))
 
     async def _plan(self, config: Mapping[str, Any]) -> list[Move]:
-        self._check(config)
         # in a thread: initiators are served meanwhile
-        return await to_thread.run_sync(plan, config, self._dump(self._tree), places(self._tree))
+        await to_thread.run_sync(self._check, config)
+        return await to_thread.run_sync(plan, config, await self.export(), places(self._tree))
 
     async def apply(self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "") -> list[dict[str, Any]]:
         """All of them, or none.
@@ -77,29 +104,61 @@ class Settings:
 
     async def _perform(self, moves: list[Move], revision: int, who: str) -> None:
         done: list[Move] = []
+        waiting: list[Move] = []
+
+        async def perform(move: Move) -> None:
+            nonlocal revision
+            if move.do is not None:
+                await self._do(move.do, who, revision)
+                revision = self._tree.revision
+            done.append(move)
+
+        async def perform_those_that_wait() -> None:
+            for each in waiting:
+                await perform(each)
+            waiting.clear()
+
         try:
-            for move in moves:
-                if move.do is not None:
-                    await self._do(move.do, who, revision)
-                    revision = self._tree.revision
-                done.append(move)
-        except TreeError as error:
-            log.warning("applying a configuration: %s: taking %d operations back", error, len(done))
+            for number, move in enumerate(moves):
+                if number % _TURN == 0:
+                    await checkpoint()
+                if waiting and _folder(move) != _folder(waiting[0]):
+                    await perform_those_that_wait()
+                try:
+                    await perform(move)
+                except TreeError as error:
+                    if error.number != errno.EINVAL or not _is_setting(move):
+                        raise
+                    # a value may want another one of the same folder first: FirstBurstLength and MaxBurstLength
+                    waiting.append(move)
+            await perform_those_that_wait()
+        except Exception as error:
+            log.warning("applying a configuration: %s: taking %d operations back", one_line(error), len(done))
             lost = await self._take_back(done, who)
+            if not isinstance(error, TreeError):
+                raise
             rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
             raise TreeError(error.number, f"{error}{rest}") from None
 
     async def _take_back(self, done: list[Move], who: str) -> list[str]:
-        lost = []
+        """What could not be, one line each."""
+        again = []
         for move in reversed(done):
             if move.undo is not None:
                 try:
                     await self._do(move.undo, who, None)
-                except TreeError as error:
-                    # values of what is not gone are refused where they are already as they should be
-                    if move.do is not None:
-                        log.error("taking back: %s %s: %s", move.undo.action, move.undo.path, error)
-                        lost.append(str(error))
+                except TreeError:
+                    again.append(move)
+        lost = []
+        for move in again:
+            assert move.undo is not None
+            try:
+                await self._do(move.undo, who, None)
+            except TreeError as error:
+                # values of what is not gone are refused where they are already as they should be
+                if move.do is not None:
+                    log.error("taking back: %s %s: %s", move.undo.action, move.undo.path, error)
+                    lost.append(str(error))
         return lost
 
     async def _do(self, operation: Operation, who: str, revision: int | None) -> None:
@@ -135,7 +194,7 @@ class Settings:
         where = path or self.path
         if where is None:
             raise TreeError(errno.EINVAL, "save: this process keeps no file; write the path of one")
-        config = self._dump(self._tree)
+        config = await self.export()
         await to_thread.run_sync(self._write, where, config)
         log.info("saved to %s", where)
         return where
@@ -146,6 +205,16 @@ class Settings:
             raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
         config = await to_thread.run_sync(self._read, self.path)
         return await self.apply(config, who=who)
+
+
+def _folder(move: Move) -> str:
+    operation = move.do or move.undo
+    return operation.path.rpartition("/")[0] if operation is not None else ""
+
+
+def _is_setting(move: Move) -> bool:
+    """One of many values of a folder, in no particular order."""
+    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in {"attrib", "param"}
 
 
 def _is_already(tree: Tree, operation: Operation) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from support.controlled import Load, controlled
@@ -134,6 +136,17 @@ def test_refused_as_a_whole(ctl, tmp_path, what):
         assert ctl.json("version")["revision"] == revision
 
 
+def test_values_that_want_each_other_in_any_order(ctl, tmp_path):
+    before = ctl.export(tmp_path)
+    for first, most in ((4096, 8192), (1 << 20, 4 << 20), (8192, 8192)):
+        wanted = copy_of(before)
+        wanted["targets"][0]["tpgs"][0]["parameters"] |= {"FirstBurstLength": str(first), "MaxBurstLength": str(most)}
+        ctl.run("apply", put(tmp_path, wanted))
+        assert ctl.export(tmp_path) == wanted
+    ctl.run("apply", put(tmp_path, before))
+    assert ctl.export(tmp_path) == before
+
+
 def test_cleared_and_restored(ctl, tmp_path):
     ctl.run("save")
     before = ctl.export(tmp_path)
@@ -177,32 +190,51 @@ def test_killed_while_applying_it_starts_again_from_the_old_file(ctl, tmp_path):
     ctl.daemon.process = None
 
 
+def _with_ours(ctl, folder, **size):
+    """A large configuration and what runs already."""
+    ours = ctl.export(folder)
+    large = large_config(**size)
+    for each in large["targets"]:
+        each["tpgs"][0]["portals"] = []
+    for name in ("storage_objects", "targets"):
+        large[name] += ours[name]
+    large["tcm_storage_objects"] = ours["tcm_storage_objects"]
+    return large
+
+
 def test_1000_luns_and_200_targets(tmp_path):
-    """Applied within 5 s, one ACL compared within 1 s, while an initiator is served."""
-    with controlled(tmp_path, "--lun", "ramdisk:size=4M") as ctl, Load(ctl.daemon.url) as load:
-        ours = ctl.export(tmp_path)
-        large = large_config(port=0)
-        for each in large["targets"]:
-            each["tpgs"][0]["portals"] = []
-        large["storage_objects"] += ours["storage_objects"]
-        large["targets"] += ours["targets"]
-        path = put(tmp_path, large)
-        begin = time.monotonic()
-        done = ctl.json("apply", path)
-        seconds = time.monotonic() - begin
+    """Applied within 5 s, one ACL compared within 1 s, if nobody else runs: twice as much of a processor that others use."""
+
+    def seconds():
+        fields = Path(f"/proc/{ctl.daemon.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    with controlled(tmp_path, "--lun", "ramdisk:size=4M") as ctl:
+        large = _with_ours(ctl, tmp_path)
+        begin = seconds()
+        done = ctl.json("apply", put(tmp_path, large))
+        applied = seconds()
         assert len(done) > 20_000
         large["targets"][100]["tpgs"][0]["node_acls"][0]["attributes"]["nopin_timeout"] = 5
         changed = put(tmp_path, large, "changed.json")
-        count = load.count
-        begin = time.monotonic()
+        before = seconds()
         difference = ctl.json("diff", changed, code=1)
-        seconds_of_diff = time.monotonic() - begin
+        compared = seconds()
         assert [each["value"] for each in difference] == ["5"]
+        assert applied - begin < 10, applied - begin
+        assert compared - before < 2, compared - before
+
+
+def test_an_initiator_is_served_while_100_luns_come_and_go(tmp_path):
+    with controlled(tmp_path, "--lun", "ramdisk:size=4M") as ctl, Load(ctl.daemon.url) as load:
+        before = ctl.export(tmp_path)
+        wanted = put(tmp_path, _with_ours(ctl, tmp_path, units=100, targets=20))
+        count = load.count
+        assert len(ctl.json("apply", wanted)) > 2000
         assert load.count > count
-        print(f"apply {seconds:.1f} s, diff {seconds_of_diff:.2f} s")
-        # this machine is shared: the bounds are those of a quiet one, times three
-        assert seconds < 15
-        assert seconds_of_diff < 3
+        ctl.run("apply", put(tmp_path, before))
+        assert ctl.export(tmp_path) == before
+        assert [each["initiator"] for each in ctl.json("sessions")] == ["iqn.2025-01.test.raw:initiator"]
 
 
 def test_two_writers_at_once(ctl, tmp_path):

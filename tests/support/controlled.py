@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from support.daemon import Daemon, running
-from support.raw_iscsi import connect
+from support.raw_iscsi import Outcome, connect
 from support.toy_process import CTL
 
 BLOCK = 512
@@ -79,14 +79,22 @@ class Load(threading.Thread):
             while not self._ended.is_set():
                 lba = self._blocks * (self.count % 64)
                 data = bytes([self.count % 251]) * (self._blocks * BLOCK)
-                written = self._initiator.write(lba, data, self._lun)
-                assert written.status == 0, written
-                read = self._initiator.read(lba, self._blocks, self._lun)
-                assert read.status == 0, read
+                self._done(lambda lba=lba, data=data: self._initiator.write(lba, data, self._lun))
+                read = self._done(lambda lba=lba: self._initiator.read(lba, self._blocks, self._lun))
                 assert read.data == data
                 self.count += 1
         except BaseException as error:
             self.failure = error
+
+    def _done(self, command: Callable[[], Outcome]) -> Outcome:
+        """Again after a unit attention: that LUNs come and go is told like this."""
+        for _ in range(10):
+            outcome = command()
+            if outcome.status == 0:
+                return outcome
+            assert outcome.sense_key == 6, outcome
+            assert outcome.asc == (0x3F, 0x0E), outcome
+        raise AssertionError(f"unit attention after unit attention: {outcome}")
 
     def __enter__(self) -> Self:
         self.start()
