@@ -1,8 +1,8 @@
 """Writes the generated parts of the documentation: ``python docs/generate.py``, or ``--check`` to only compare.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. It is made of the code's docstrings, tables
-and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them. It is longer than most because of
-the table of limits.
+and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them. It is longer than most because
+of the table of limits.
 """
 
 from __future__ import annotations
