@@ -63,7 +63,8 @@ def table() -> list[tuple[str, str, str, str, str]]:
     rows = []
     for test in ffp_tests():
         named = {key: what for key, what in differences.items() if key.partition("[")[0] == test.name}
-        lio = "; ".join(f"{key.partition('[')[2].rstrip(']')}: {what}" if "[" in key else what for key, what in named.items())
+        by_what = {what: [key.partition("[")[2].rstrip("]") for key in named if named[key] == what] for what in named.values()}
+        lio = "; ".join(what + (f" (`{'`, `'.join(ids)}`)" if ids[0] else "") for what, ids in by_what.items())
         shown = ", ".join(test.numbers)
         clauses = test.clauses if test.clauses.startswith("appendix") else test.clauses.partition(" ")[2]
         rows.append((shown, test.says, "passes", lio or "passes", clauses))

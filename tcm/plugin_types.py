@@ -99,8 +99,8 @@ class FabricType:
     default_portal: tuple[str, int] | None = None
     """Address and port where targets listen if nobody says."""
     tpg_attributes: type[Any] = NoOptions
-    """Dataclass of ``attrib/`` of a target portal group, LIO's names."""
+    """Dataclass of ``attrib/`` of a target portal group, LIO's names; ``--attribute`` on the command line."""
     tpg_parameters: type[Any] = NoOptions
-    """Dataclass of ``param/`` of a target portal group, LIO's names."""
+    """Dataclass of ``param/`` of a target portal group, LIO's names; ``--param`` on the command line."""
     acl_attributes: type[Any] = NoOptions
-    """Dataclass of ``attrib/`` of a node ACL."""
+    """Dataclass of ``attrib/`` of a node ACL; ``--attribute`` sets them for initiators that demo mode lets in."""

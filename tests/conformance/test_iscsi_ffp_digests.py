@@ -12,7 +12,7 @@ from support.scsi import pattern
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend, dut", DUTS, indirect=["dut"])]
 
 IMMEDIATE_DATA = {"InitialR2T": "Yes", "ImmediateData": "Yes", "FirstBurstLength": "512"}
-LEVELS = pytest.mark.parametrize("level", ["0", "1", "2"])
+LEVELS = pytest.mark.parametrize("level", ["0", "1", "2"], ids="level {}".format)
 
 
 @LEVELS

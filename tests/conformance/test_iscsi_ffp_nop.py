@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.ffp import DUTS, PINGED, SANS_IO, SOLICITED, DeviceUnderTest
+from support.ffp import DUTS, PIECES, PINGED, SANS_IO, SOLICITED, DeviceUnderTest
 from support.pdus import GOOD, NO_TAG, NOP_IN, R2T, TEST_UNIT_READY, Pdu, write10
 from support.scsi import pattern
 
@@ -44,7 +44,7 @@ async def test_15_2_ping_of_the_target(dut: DeviceUnderTest) -> None:
     answer."""
     c = await dut.connect(name=PINGED)
     c.answering = False
-    await dut.target.elapse(16 if dut.kind == SANS_IO else 1)
+    await dut.target.elapse(16 if dut.kind in (SANS_IO, PIECES) else 1)
     ping = await c.next(20)
     assert (ping.opcode, ping.itt, ping.data) == (NOP_IN, NO_TAG, b"")
     assert ping.ttt != NO_TAG

@@ -43,7 +43,7 @@ async def test_16_2_residual_overflow(dut: DeviceUnderTest) -> None:
     assert (answers[-1].flags & 6, answers[-1].length) == (OVERFLOW, full - 4)
 
 
-@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("final", [False, True], ids=["F 0", "F 1"])
 async def test_16_3_1_immediate_data_up_to_first_burst_length(dut: DeviceUnderTest, final: bool) -> None:
     """Test 16.3.1, clauses 4.2.5.2 and 11.3.1: immediate data as long as FirstBurstLength, the rest by R2T. The plan sends F 0;
     by the RFC F is 1 if no unsolicited Data-Out follows, and with InitialR2T=Yes none can: both are no error."""

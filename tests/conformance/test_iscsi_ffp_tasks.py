@@ -115,6 +115,7 @@ async def test_11_2_3_task_reassign_after_a_dropped_connection(dut: DeviceUnderT
     data = pattern(8192)
     itt, head = await start_read(first, data)
     await first.drop()
+    await dut.target.elapse(1)
     logout = second.logout(FOR_RECOVERY, first.cid)
     await second.send(logout)
     response = await second.expect(LOGOUT_RESPONSE, logout.itt)
@@ -360,7 +361,7 @@ async def test_14_3_reject_of_snack(dut: DeviceUnderTest) -> None:
     command, r2t = await c.start_write(1024)
     snack = c.snack(SNACK_DATA_R2T, 0, 1, itt=command.itt)
     await c.send(snack)
-    rejects = await c.quiet()
+    rejects = await c.quiet(1)
     assert [well_formed(pdu, snack) for pdu in rejects] in ([], [True])
     await c.send(*c.burst(r2t, pattern(1024)))
     done = (await c.finish(command.itt))[-1]

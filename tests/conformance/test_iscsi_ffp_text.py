@@ -219,7 +219,7 @@ async def test_17_8_2_c_and_f(dut: DeviceUnderTest) -> None:
     c = await dut.connect(MaxRecvDataSegmentLength="1024")
     assert await longest(c) == 1024
     await c.send(c.text(DECLARE_512, more=True))
-    await c.quiet()
+    await c.quiet(1)
     c = await dut.connect(MaxRecvDataSegmentLength="1024") if c.ended else c
     assert await longest(c) == 1024
 

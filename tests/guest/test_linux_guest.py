@@ -54,7 +54,7 @@ def test_outages(tmp_path: Path) -> None:
     """The target goes away during I/O, once by SIGTERM and once by kill -9, and then the link: no error, nothing lost."""
     with running(tmp_path / "run", *lun(tmp_path)) as daemon:
         url = daemon.url
-        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), "2", timeout=500)
+        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), timeout=500)
         try:
             wait_until(lambda: (guest.share / "writing").exists() or guest.process.poll() is not None, 120, "fio writes", 0.2)
             for end in (daemon.stop, daemon.kill):

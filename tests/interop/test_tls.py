@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,6 +55,30 @@ def test_libiscsi_and_qemu_through_a_tunnel(tmp_path: Path, certificate: Certifi
         assert f"OPENSSL:127.0.0.1:{daemon.url.port}" in hints[0]
 
 
+@pytest.mark.parametrize("workload", ["read", "write"])
+def test_several_connections_through_a_tunnel(tmp_path: Path, certificate: Certificate, workload: str) -> None:
+    """MC/S with digests at error recovery level 2, by our own initiator."""
+    more = ("--param", "MaxConnections=4", "--param", "ErrorRecoveryLevel=2")
+    with running(tmp_path, *flags(certificate), *more) as daemon, tunnel(daemon.url.port, certificate) as port:
+        url = f"iscsi://127.0.0.1:{port}/{TARGET}/0"
+        said = subprocess.run(
+            (
+                *(sys.executable, "-m", "tcm_iscsi.initiator", "bench", url, "--seconds", "1", "--block-size", "64K"),
+                *("--connections", "4", "--error-recovery-level", "2", "--header-digest", "crc32c", "--data-digest", "crc32c"),
+                *("--workload", workload, "--overwrite"),
+            ),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert said.returncode == 0, said.stdout + said.stderr
+        daemon.assert_quiet()
+        assert "dropped" not in daemon.log()
+        logged_in = [line for line in daemon.log().splitlines() if "logged in" in line]
+        assert len(logged_in) >= 4
+
+
 def test_what_openssl_says(tmp_path: Path, certificate: Certificate) -> None:
     """TLS 1.3, the certificate as it is, and nothing below TLS 1.2."""
     with running(tmp_path, *flags(certificate)) as daemon:
@@ -66,6 +91,13 @@ def test_what_openssl_says(tmp_path: Path, certificate: Certificate) -> None:
             command = [program("openssl"), "s_client", "-connect", address, "-CAfile", str(certificate.path), version]
             done = subprocess.run(command, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
             assert (done.returncode == 0) == good, version
+
+
+def test_a_key_that_everybody_can_read(tmp_path: Path, certificate: Certificate) -> None:
+    """Said once."""
+    certificate.key.chmod(0o644)
+    with running(tmp_path, *flags(certificate)) as daemon:
+        assert daemon.log().count("everybody on this machine can read it; chmod 600") == 1
 
 
 def test_beside_a_plain_portal(tmp_path: Path, certificate: Certificate) -> None:

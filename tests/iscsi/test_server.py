@@ -497,6 +497,8 @@ async def test_rights_taken_away_end_the_session(what: str) -> None:
                 t.group.enabled = False
             else:
                 t.group.remove_node_acl(raw_iscsi.INITIATOR)
+            dropped = await apart(i.receive)
+            assert (dropped.bhs[0], dropped.bhs[36]) == (0x32, 3)
             assert await apart(i.socket.recv, 1) == b""
 
 

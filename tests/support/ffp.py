@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from support.pdu_wires import Target
 
-SANS_IO, TCM_RUN, LIO = "sans-io", "tcm-run", "lio"
+SANS_IO, PIECES, TCM_RUN, LIO = "sans-io", "pieces", "tcm-run", "lio"
 DUTS = [
     pytest.param("asyncio", SANS_IO, id="asyncio"),
-    pytest.param("trio", SANS_IO, id="trio"),
+    pytest.param("trio", PIECES, id="trio"),
     pytest.param("asyncio", TCM_RUN, id="tcm-run", marks=pytest.mark.interop),
 ]
-"""The real target without sockets, and ``tcm-run`` over TCP. Against LIO see tests/guest/test_lio_full_feature_phase.py."""
+"""The real target without sockets, fed whole and in pieces, and ``tcm-run`` over TCP. LIO has its own file in tests/guest."""
 PINGED = "iqn.2025-01.test.ffp:pinged"
 """An initiator that targets over TCP ping after three seconds, not after fifteen."""
 SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
-from support.ffp import SANS_IO, TCM_RUN, DeviceUnderTest
+from support.ffp import PIECES, SANS_IO, TCM_RUN, DeviceUnderTest
 from support.ffp_servers import Served, serving_lio, serving_tcm_run
 from support.pdu_wires import TcpTarget, sans_io_target
+
+PIECE = 997
+"""Bytes that reach the target at a time; a header is cut by every twentieth or so."""
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,9 @@ def lio_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 async def dut(request: pytest.FixtureRequest) -> AsyncIterator[DeviceUnderTest]:
     """What a PDU-level test is about; all its sessions are ended after it."""
     async with AsyncExitStack() as stack:
-        if request.param == SANS_IO:
-            device = DeviceUnderTest(await stack.enter_async_context(sans_io_target()), request.param)
+        if request.param in (SANS_IO, PIECES):
+            piece = PIECE if request.param == PIECES else 0
+            device = DeviceUnderTest(await stack.enter_async_context(sans_io_target(piece)), request.param)
         else:
             served: Served = request.getfixturevalue("tcm_run_target" if request.param == TCM_RUN else "lio_target")
             target = TcpTarget(served.ports, served.names, silence=served.silence)

@@ -206,11 +206,13 @@ class SansIoWire:
     async def send(self, data: bytes) -> None:
         if self.ended:
             return
-        # as a socket would hand it over: what is left of a long data segment goes straight to its place
         self.connection.last_received = self.target.now
-        self.feed(data)
-        if self.connection.closing:
-            await self.end()
+        piece = self.target.piece or len(data)
+        for at in range(0, len(data), piece):
+            self.feed(data[at : at + piece])
+            if self.connection.closing:
+                await self.end()
+                break
         await anyio.lowlevel.checkpoint()
 
     async def receive(self, seconds: float) -> bytes | None:
@@ -234,8 +236,9 @@ class SansIoTarget:
     patience = 2.0
     silence = 0.02
 
-    def __init__(self, registry: Registry, group: Any) -> None:
+    def __init__(self, registry: Registry, group: Any, piece: int) -> None:
         self.registry = registry
+        self.piece = piece
         self.group = group
         self.arena = DataInArena(1 << 20)
         self.now = 1000.0
@@ -293,8 +296,8 @@ PARAMETERS = TpgParameters(
 
 
 @asynccontextmanager
-async def sans_io_target(**attributes: Any) -> AsyncIterator[SansIoTarget]:
-    """``attributes`` are those of the portal groups, see :class:`TpgAttributes`."""
+async def sans_io_target(piece: int = 0) -> AsyncIterator[SansIoTarget]:
+    """``piece``: so many bytes at a time reach the target, instead of all that were sent at once."""
     async with make_lu(name="one") as one, make_lu(name="two", serial="2" * 8) as two, anyio.create_task_group() as tasks:
         devices = [TargetDevice(name, "iscsi") for name in SansIoTarget.names]
         bindings = [PortalBinding("192.0.2.1", 3260), PortalBinding("192.0.2.1", 3261)]
@@ -308,7 +311,7 @@ async def sans_io_target(**attributes: Any) -> AsyncIterator[SansIoTarget]:
             bindings[tag - 1].groups.append(group)
         registry = Registry(devices)
         registry.bindings = bindings
-        target = SansIoTarget(registry, tasks)
+        target = SansIoTarget(registry, tasks, piece)
         try:
             yield target
         finally:

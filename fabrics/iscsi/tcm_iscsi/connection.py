@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tcm.iscsi")
 
 
+CLOSING_SECONDS = 5.0
+"""For how long a connection that is to be closed may take what is queued for it."""
 COPY_LIMIT = 64 << 10
 """Bytes that are copied out of the arena rather than keep it."""
 
@@ -64,6 +66,8 @@ class Connection:
         self.login: LoginPhase | None = LoginPhase(self.policy, deadline=now + registry.login_timeout(binding))
         self.phase: FullFeaturePhase | None = None
         self.closed = False
+        self.deadline: float | None = None
+        """When it is closed whatever is queued; None: it is not to be closed yet."""
         self._closing = False
 
     def __str__(self) -> str:
@@ -212,11 +216,17 @@ class Connection:
         """Login timeout, keep-alive, Data-Out that does not come, rights that were taken away. Raises ConnectionFailed."""
         if self.phase is not None:
             if self.phase.closing:
+                if self.deadline is None:
+                    self.deadline = now + CLOSING_SECONDS
+                elif now >= self.deadline:
+                    raise ConnectionFailed("the initiator does not take what is left to be sent")
                 return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
-                self.phase.failure = Failure.UNMAPPED
-                raise ConnectionFailed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
+                self.failed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
+                self.registry.counters.session_failed(self.phase.session, Failure.UNMAPPED)
+                self.registry.dismiss(self.phase.session)
+                return
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
             self.phase.handle_timer(now, nopin, response)
             self.phase.check_data_out(now, *self.registry.data_out_timeout(self.phase.session))

@@ -92,17 +92,17 @@ def check_config(options: IscsiOptions) -> None:
         wanted = any((options.tls_cert, options.tls_key, options.tls_ca, options.tls_portal))
         if wanted and not getattr(options, name):
             raise ConfigError(f"{name.replace('_', '-')}: missing; TLS wants both tls-cert=FILE and tls-key=FILE")
-    _tls_context(options)
+    _tls_context(options, warn=False)
     for text in options.tls_portal:
         parse_portal(text, "tls-portal")
 
 
-def _tls_context(options: IscsiOptions) -> ssl.SSLContext | None:
+def _tls_context(options: IscsiOptions, *, warn: bool = True) -> ssl.SSLContext | None:
     if options.tls_cert is None or options.tls_key is None:
         return None
     from tcm_iscsi.tls import make_context
 
-    return make_context(options.tls_cert, options.tls_key, options.tls_ca)
+    return make_context(options.tls_cert, options.tls_key, options.tls_ca, warn=warn)
 
 
 class IscsiFabric(Fabric):

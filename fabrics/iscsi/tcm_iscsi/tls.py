@@ -45,17 +45,18 @@ _NO_TUNNEL = frozenset(
 )
 
 
-def make_context(certificate: str, key: str, authorities: str | None = None) -> ssl.SSLContext:
+def make_context(certificate: str, key: str, authorities: str | None = None, *, warn: bool = True) -> ssl.SSLContext:
     """A server's context of PEM files: TLS 1.2 or newer. Raises :class:`ConfigError`: one line.
 
     :param certificate: the certificate, followed by those that lead to its issuer.
     :param authorities: who has to have signed the certificates of those who connect; None: they need none.
+    :param warn: of a key that everybody can read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     _check_certificates(certificate, "tls-cert")
-    _check_key(key)
+    _check_key(key, warn=warn)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (ssl.SSLError, OSError) as e:
@@ -83,11 +84,11 @@ def _check_certificates(path: str, place: str) -> None:
         raise ConfigError(f"{place}: cannot read {path}: {e.strerror}; write the path of a certificate in PEM form") from None
 
 
-def _check_key(path: str) -> None:
+def _check_key(path: str, *, warn: bool) -> None:
     """It can be read, and not by everybody."""
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o004:
+            if warn and os.fstat(file.fileno()).st_mode & 0o004:
                 log.warning("tls-key: %s: everybody on this machine can read it; chmod 600 %s", path, path)
             file.read(1)
     except OSError as e:

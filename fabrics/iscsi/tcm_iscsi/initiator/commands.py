@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from tcm_iscsi.initiator.results import CHECK_CONDITION, Result, ScsiError
@@ -10,6 +11,7 @@ from tcm_iscsi.initiator.results import CHECK_CONDITION, Result, ScsiError
 if TYPE_CHECKING:
     from tcm_iscsi.protocol.pdu import Buffer
 
+_CDB_16 = Struct(">BBQIxx").pack
 UNIT_ATTENTION = 6
 UNIT_ATTENTIONS = 16
 """How many in a row are cleared before one is reported."""
@@ -94,9 +96,9 @@ class Commands(ABC):
 
 def read_16(lba: int, blocks: int, *, fua: bool = False) -> bytes:
     """The CDB of READ (16)."""
-    return bytes((0x88, 8 if fua else 0)) + lba.to_bytes(8, "big") + blocks.to_bytes(4, "big") + bytes(2)
+    return _CDB_16(0x88, 8 if fua else 0, lba, blocks)
 
 
 def write_16(lba: int, blocks: int, *, fua: bool = False) -> bytes:
     """The CDB of WRITE (16)."""
-    return bytes((0x8A, 8 if fua else 0)) + lba.to_bytes(8, "big") + blocks.to_bytes(4, "big") + bytes(2)
+    return _CDB_16(0x8A, 8 if fua else 0, lba, blocks)

@@ -270,7 +270,8 @@ class Connection:
         if offset + length > task.read_length:
             msg = f"Data-In beyond the {task.read_length} bytes that were asked for"
             raise ConnectionFailed(msg)
-        task.buffer[offset : offset + length] = data
+        if length:
+            task.buffer[offset : offset + length] = data
         task.retries = 0
         task.received += length
         if self.session.error_recovery_level:
@@ -325,7 +326,6 @@ class Connection:
             if task.incomplete():
                 if session.error_recovery_level:
                     self._status(stat_sn, task)
-                    task.snacked = min(task.snacked, task.numbers.expected)
                     session.recovery.data_missing(self, task, max(end, task.numbers.expected + 1))
                     return
                 if task.numbers.expected < end and task.received < task.wanted:

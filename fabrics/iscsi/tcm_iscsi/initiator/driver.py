@@ -72,6 +72,9 @@ class InitiatorSession(Transport, Commands):
     async def start(self, connections: int = 1) -> None:
         """Log in, with that many connections. Raises InitiatorError."""
         await self._lead()
+        allowed = self.core.parameters.max_connections
+        if connections > allowed:
+            raise InitiatorError(f"the session may have {allowed} connections: MaxConnections of both sides decides")
         self._group.start_soon(self._tick)
         self._group.start_soon(self._send_woken)
         for _ in range(connections - 1):
@@ -266,8 +269,11 @@ class InitiatorSession(Transport, Commands):
             if event.reason and self.options.recovery.session_recovery and not self._closing and self._recovering is None:
                 self._recovering = anyio.Event()
                 self._group.start_soon(self._recover_session)
-        elif isinstance(event, AsyncMessage) and event.event == AsyncEvent.LOGOUT_REQUESTED and self.options.recovery.automatic:
-            self._group.start_soon(self._asked_to_leave, event.cid)
+        elif isinstance(event, AsyncMessage) and self.options.recovery.automatic:
+            if event.event == AsyncEvent.LOGOUT_REQUESTED:
+                self._group.start_soon(self._asked_to_leave, event.cid)
+            elif event.event == AsyncEvent.NEGOTIATION_REQUESTED:
+                self._group.start_soon(self._asked_to_negotiate, event.cid)
         happened, self._happened = self._happened, anyio.Event()
         happened.set()
         if self.on_event is not None:
@@ -324,6 +330,13 @@ class InitiatorSession(Transport, Commands):
         finally:
             self._recovering = None
             recovering.set()
+
+    async def _asked_to_negotiate(self, cid: int) -> None:
+        """The target wants a text negotiation on a connection (clause 11.9.1): it gets what we have to declare."""
+        with suppress(RequestFailed):
+            connection = self.core.connections.get(cid)
+            if connection is not None:
+                await self.declare_max_recv(connection.max_recv, cid=cid)
 
     async def _asked_to_leave(self, cid: int) -> None:
         """The target wants a connection, or the only one, logged out (clause 11.9.1)."""

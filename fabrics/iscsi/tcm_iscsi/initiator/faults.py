@@ -88,7 +88,7 @@ class FaultyWire:
         self.header_digest = header_digest
         self.data_digest = data_digest
         self.cut = False
-        """The connection is to be ended now; nothing passes any more."""
+        """The connection is to be ended once what was returned has been passed on; nothing follows it."""
         self.done: Counter[str] = Counter()
         """Faults, by ``direction fault``."""
         self._ways = {OUT: _Direction(), IN: _Direction()}
@@ -112,9 +112,9 @@ class FaultyWire:
 
     def _due(self, way: _Direction, now: float) -> bytes:
         out = b""
-        while way.late and way.late[0][0] <= now:
+        while way.late and way.late[0][0] <= now and not self.cut:
             out += way.late.pop(0)[1]
-        return b"" if self.cut else out
+        return out
 
     def _pass(self, direction: str, data: Buffer, now: float) -> bytes:
         way = self._ways[direction]
@@ -131,7 +131,7 @@ class FaultyWire:
                 way.late += [(when, piece) for piece in pieces]
             else:
                 out += b"".join(pieces)
-        return b"" if self.cut else out
+        return out
 
     def _next_pdu(self, buffer: bytearray) -> bytes | None:
         if len(buffer) < BHS_LENGTH:

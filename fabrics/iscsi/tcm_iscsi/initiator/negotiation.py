@@ -119,6 +119,7 @@ class Offers:
         self.active[key.name] = answer[0] if key.kind is Kind.LIST else answer
 
     def _declaration(self, key: Key, value: str) -> None:
+        # others say nothing to us; LIO declares SessionType to connections that join
         if key.name == "MaxRecvDataSegmentLength":
             try:
                 self.target_max_recv_data_segment_length = key.parse(value)

@@ -8,6 +8,10 @@ MAX_AHEAD = 65536
 """Numbers that may come out of order before the peer is held to be mad."""
 
 
+NONE: set[int] = set()
+"""What nothing is ever added to: most tasks never need a set of their own."""
+
+
 def serial_less(a: int, b: int) -> bool:
     """RFC 1982 comparison of two 32-bit serial numbers: a < b."""
     return a != b and (b - a) & SERIAL_BITS < HALF
@@ -23,9 +27,9 @@ class Numbers:
 
     def __init__(self, expected: int = 0) -> None:
         self.expected = expected
-        self.ahead: set[int] = set()
+        self.ahead: set[int] = NONE
         """Numbers from ``expected`` on that have come."""
-        self.withheld: set[int] = set()
+        self.withheld: set[int] = NONE
         """Those of them that must not be acknowledged yet (a status whose data is not complete: RFC 7143 11.16.1)."""
 
     def receive(self, number: int, *, withhold: bool = False) -> bool:
@@ -36,8 +40,12 @@ class Numbers:
         if distance > MAX_AHEAD:
             msg = f"number {number:#x} comes when {self.expected:#x} is expected"
             raise ValueError(msg)
+        if self.ahead is NONE:
+            self.ahead = set()
         self.ahead.add(number)
         if withhold:
+            if self.withheld is NONE:
+                self.withheld = set()
             self.withheld.add(number)
         self._advance()
         return True

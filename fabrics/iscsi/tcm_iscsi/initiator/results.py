@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tcm_iscsi.protocol.pdu import AsyncEvent, LoginStatus, LogoutResponse, RejectReason, TaskManagementResponseCode
 
@@ -63,9 +64,9 @@ class ScsiError(InitiatorError):
         self.result = result
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(init=False)
 class Result:
-    """How a SCSI command ended (RFC 7143 11.4)."""
+    """How a SCSI command ended (RFC 7143 11.4). Made with any of its fields as keywords."""
 
     response: int = 0
     """0: completed at the target; otherwise the status means nothing (clause 11.4.3)."""
@@ -85,6 +86,10 @@ class Result:
     """RFC 7144."""
     retries: int = 0
     """How often the command had to be sent again, or reassigned."""
+
+    def __init__(self, **fields: Any) -> None:
+        # one is made for every command: what nobody says stays with the class
+        self.__dict__.update(fields)
 
     @property
     def good(self) -> bool:

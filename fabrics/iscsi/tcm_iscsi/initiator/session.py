@@ -120,6 +120,13 @@ class Session:
             if request.immediate:
                 self._transmit(request, connection)
                 return
+        elif not self.waiting and (request.immediate or (self.max_cmd_sn - self.cmd_sn) & SERIAL_BITS < HALF):
+            chosen = self.choose()
+            if chosen is not None:
+                request.connection = chosen
+                chosen.outstanding += 1
+                self._transmit(request, chosen)
+                return
         self.queue(request)
         self.pump()
 
@@ -157,9 +164,10 @@ class Session:
         """ExpCmdSN and MaxCmdSN of a PDU (clause 4.2.2.1)."""
         if (max_cmd_sn - exp_cmd_sn + 1) & SERIAL_BITS >= HALF:
             return
-        if serial_less(self.max_cmd_sn, max_cmd_sn):
+        # serial number arithmetic (RFC 1982), in line
+        if 0 < (max_cmd_sn - self.max_cmd_sn) & SERIAL_BITS < HALF:
             self.max_cmd_sn = max_cmd_sn
-        if serial_less(self.exp_cmd_sn, exp_cmd_sn) and not serial_less(self.cmd_sn, exp_cmd_sn):
+        if 0 < (exp_cmd_sn - self.exp_cmd_sn) & SERIAL_BITS < HALF and (self.cmd_sn - exp_cmd_sn) & SERIAL_BITS < HALF:
             self.exp_cmd_sn = exp_cmd_sn
 
     def acknowledged(self, request: Request) -> bool:
@@ -226,7 +234,6 @@ class Session:
         self.requests[request.itt] = request
         request.connection = connection
         connection.outstanding += 1
-        request.retries += 1
         if request.immediate:
             self._transmit(request, connection)
         else:
@@ -346,6 +353,8 @@ class Session:
         """A connection is gone without logout: what its socket's owner, or the protocol, says."""
         if connection.dead:
             return
+        if not self.logging_out and self._expected(connection):
+            return
         connection.dead = connection.closing = True
         connection.reason = reason
         connection.out.clear()
@@ -367,6 +376,17 @@ class Session:
             self.end(f"connection {connection.cid} failed: {reason}")
         else:
             self.recovery.connection_lost(connection, reason)
+
+    def _expected(self, connection: Connection) -> bool:
+        """The end of a connection whose Logout is on its way may be seen before the response to it."""
+        for request in self.requests.values():
+            if isinstance(request, Logout) and request.cid == connection.cid and request.reason != LogoutReason.CLOSE_SESSION:
+                if request.connection is connection:
+                    request.response = LogoutResponse.CLOSED
+                    self.finish(request)
+                self.drop(connection, request.reason == LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY)
+                return True
+        return False
 
     def end(self, reason: str) -> None:
         """The session is over; whatever is outstanding fails."""

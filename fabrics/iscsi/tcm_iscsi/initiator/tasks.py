@@ -26,7 +26,7 @@ from tcm_iscsi.protocol.pdu import (
     Buffer,
     Opcode,
 )
-from tcm_iscsi.protocol.text import MAX_TEXT_LENGTH, Pair, TextError, encode, parse
+from tcm_iscsi.protocol.text import MAX_PAIRS, MAX_TEXT_LENGTH, Pair, TextError, encode, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tcm_iscsi.initiator.connection import Connection
 
 LOGOUT_REQUEST = Struct(">BB2xI8xIH2xII16x")
+NOTHING = memoryview(b"")
 SIMPLE = 1
 """Task attribute (RFC 7143 11.3.1)."""
 REPEATABLE_TEXT = frozenset({"TargetName", "TargetAddress"})
@@ -45,39 +46,26 @@ class Request:
     ``done(request)`` is called once, when ``finished`` has become true: ``error`` says what went wrong, if anything.
     """
 
-    __slots__ = (
-        "cmd_sn",
-        "connection",
-        "done",
-        "error",
-        "finished",
-        "immediate",
-        "itt",
-        "order",
-        "progress",
-        "queued",
-        "retries",
-        "started",
-    )
     opcode = Opcode.NOP_OUT
+    # most of this is only ever touched by recovery: it stays with the class until then
+    error: RequestFailed | None = None
+    finished = False
+    itt = RESERVED_TAG
+    cmd_sn = 0
+    connection: Connection | None = None
+    """To which the task is allegiant; None: not sent yet."""
+    queued = False
+    """It waits for the command window, or for a connection."""
+    order = 0
+    """Position among all that was sent on that connection."""
+    started = 0.0
+    progress = 0.0
+    """When something last happened that has to do with it."""
+    retries = 0
 
     def __init__(self, *, immediate: bool = False, done: Callable[[Any], None] | None = None) -> None:
         self.immediate = immediate
         self.done = done
-        self.error: RequestFailed | None = None
-        self.finished = False
-        self.itt = RESERVED_TAG
-        self.cmd_sn: int = 0
-        self.connection: Connection | None = None
-        """To which the task is allegiant; None: not sent yet."""
-        self.queued = False
-        """It waits for the command window, or for a connection."""
-        self.order = 0
-        """Position among all that was sent on that connection."""
-        self.started = 0.0
-        self.progress = 0.0
-        """When something last happened that has to do with it."""
-        self.retries = 0
 
     def send(self, connection: Connection) -> None:
         """Queue the request, as it was or for the first time."""
@@ -101,33 +89,30 @@ class ScsiTask(Request):
     :param buffer: where Data-In goes, of at least ``read_length``; made if None.
     """
 
-    __slots__ = (
-        "ack",
-        "acked",
-        "attribute",
-        "buffer",
-        "cdb",
-        "data_out",
-        "end",
-        "lengths",
-        "lun",
-        "max_recv",
-        "numbers",
-        "priority",
-        "read_length",
-        "reassigning",
-        "received",
-        "result",
-        "resync",
-        "served",
-        "snack_tag",
-        "snacked",
-        "stat_sn",
-        "status_known",
-        "wanted",
-        "write_length",
-    )
     opcode = Opcode.SCSI_COMMAND
+    received = 0
+    """Bytes of Data-In."""
+    ack: tuple[int, int, bytes] | None = None
+    """DataSN, Target Transfer Tag and LUN of the last Data-In with the A bit that waits for its DataACK."""
+    acked = 0
+    """BegRun of the last DataACK."""
+    status_known = False
+    stat_sn: int | None = None
+    """Of the status, while it is withheld from acknowledgement."""
+    end = 0
+    """ExpDataSN of the response: how many Data-In and R2T PDUs there were."""
+    wanted = 0
+    """Bytes of Data-In that there must be, by the status and its residual."""
+    snack_tag = 0
+    """Of the last R-Data SNACK; 0: none was sent on this connection."""
+    snacked = 0
+    """DataSN or R2TSN below which everything that is missing has been asked for."""
+    reassigning = False
+    """A TASK REASSIGN for it is under way."""
+    resync = False
+    """The next R2T says where R2TSN goes on."""
+    max_recv = 0
+    """MaxRecvDataSegmentLength when the command was sent (clause 11.16.3)."""
 
     def __init__(
         self,
@@ -143,45 +128,23 @@ class ScsiTask(Request):
         buffer: bytearray | memoryview | None = None,
         done: Callable[[ScsiTask], None] | None = None,
     ) -> None:
-        super().__init__(immediate=immediate, done=done)
+        self.immediate = immediate
+        self.done = done
         self.lun = sam_lun(lun) if isinstance(lun, int) else lun
         self.cdb = cdb
-        self.data_out = memoryview(data_out)
+        self.data_out = memoryview(data_out) if data_out else NOTHING
         self.read_length = read_length
         self.write_length = len(data_out) if write_length is None else write_length
         self.attribute = attribute
         self.priority = priority
-        self.buffer = memoryview(bytearray(read_length) if buffer is None else buffer) if read_length else memoryview(b"")
+        self.buffer = memoryview(bytearray(read_length) if buffer is None else buffer) if read_length else NOTHING
         self.numbers = Numbers()
         """DataSN of Data-In and R2TSN: one sequence (clause 11.4.8)."""
         self.lengths: dict[int, int] = {}
         """Bytes of the Data-In PDUs that are ahead, by DataSN: they are discarded if the task moves."""
-        self.received = 0
-        """Bytes of Data-In."""
-        self.ack: tuple[int, int, bytes] | None = None
-        """DataSN, Target Transfer Tag and LUN of the last Data-In with the A bit that waits for its DataACK."""
-        self.acked = 0
-        """BegRun of the last DataACK."""
         self.served: set[tuple[int, int]] = set()
         """R2TSN and Target Transfer Tag of the R2Ts that were answered on this connection."""
         self.result = Result()
-        self.status_known = False
-        self.stat_sn: int | None = None
-        """Of the status, while it is withheld from acknowledgement."""
-        self.end = 0
-        """ExpDataSN of the response: how many Data-In and R2T PDUs there were."""
-        self.wanted = 0
-        """Bytes of Data-In that there must be, by the status and its residual."""
-        self.snack_tag = 0
-        """Of the last R-Data SNACK; 0: none was sent on this connection."""
-        self.snacked = 0
-        """DataSN or R2TSN below which everything that is missing has been asked for."""
-        self.reassigning = False
-        """A TASK REASSIGN for it is under way."""
-        self.resync = False
-        """The next R2T says where R2TSN goes on."""
-        self.max_recv = 0
-        """MaxRecvDataSegmentLength when the command was sent (clause 11.16.3)."""
 
     def send(self, connection: Connection) -> None:
         """SCSI Command, with immediate and unsolicited data as negotiated (clauses 11.3, 13.10, 13.11)."""
@@ -236,7 +199,6 @@ class ScsiTask(Request):
 class TaskManagement(Request):
     """A task management function request (clause 11.5). ``response`` is a TaskManagementResponseCode."""
 
-    __slots__ = ("exp_data_sn", "function", "information", "lun", "ref_cmd_sn", "referenced", "response")
     opcode = Opcode.TASK_MANAGEMENT_REQUEST
 
     def __init__(
@@ -282,7 +244,6 @@ class TaskManagement(Request):
 class Nop(Request):
     """A ping: NOP-Out that asks for a NOP-In (clause 11.18)."""
 
-    __slots__ = ("answer", "data")
     opcode = Opcode.NOP_OUT
 
     def __init__(self, data: bytes = b"", *, immediate: bool = True, done: Callable[[Nop], None] | None = None) -> None:
@@ -313,7 +274,6 @@ class Text(Request):
     ``answers`` are the target's pairs, in order, once it is finished.
     """
 
-    __slots__ = ("_parts", "answers", "lun", "outgoing", "piece", "text", "ttt")
     opcode = Opcode.TEXT_REQUEST
 
     def __init__(self, pairs: list[Pair], *, immediate: bool = False, done: Callable[[Text], None] | None = None) -> None:
@@ -355,14 +315,17 @@ class Text(Request):
         self.piece, self.lun, self.ttt = None, lun, ttt
         if self.outgoing or flags & CONTINUE or not flags & FINAL:
             return True
-        self.answers = parse(self._parts, REPEATABLE_TEXT)
+        items = bytes(self._parts).split(b"\0")
+        if items.pop():
+            raise TextError("the last key=value pair does not end in NUL")
+        for at in range(0, len(items), MAX_PAIRS):  # targets may be many
+            self.answers += parse(b"\0".join(items[at : at + MAX_PAIRS]) + b"\0", REPEATABLE_TEXT)
         return False
 
 
 class Logout(Request):
     """A Logout (clause 11.14). ``response``, ``time2wait`` and ``time2retain`` (seconds) are the target's."""
 
-    __slots__ = ("cid", "reason", "response", "time2retain", "time2wait")
     opcode = Opcode.LOGOUT_REQUEST
 
     def __init__(

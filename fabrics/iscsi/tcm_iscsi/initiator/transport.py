@@ -197,6 +197,9 @@ class Transport(ABC):
                 finally:
                     self._processing = False
                 self._after()
+                if wire.faults is not None and wire.faults.cut:
+                    reason = "cut"
+                    break
                 turns += 1
                 if turns == FAIR_TURNS:
                     turns = 0

@@ -86,7 +86,7 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     if function == TaskManagementFunctionCode.ABORT_TASK:
         context.abort_task(lun, referenced, cmd_sn, int.from_bytes(pdu[32:36], "big"))
     elif function in OF_LOGICAL_UNIT or function in OF_TARGET:
-        if function in OF_TARGET:  # what has not arrived need not be waited for (4.2.3.2)
+        if function in OF_TARGET:  # what has not arrived need not be waited for (4.2.3.3)
             session.plug(cmd_sn)
         session.once_arrived(cmd_sn, lambda: context.abort_tasks(lun, cmd_sn))
         session.deliver_deferred()
