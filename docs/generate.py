@@ -1,7 +1,8 @@
 """Writes the generated parts of the documentation: ``python docs/generate.py``, or ``--check`` to only compare.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. It is made of the code's docstrings, tables
-and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them.
+and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them. It is longer than most because
+of the table of limits.
 """
 
 from __future__ import annotations
@@ -316,6 +317,14 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("From connecting to the end of the TLS handshake", "tcm_iscsi.tls:HANDSHAKE_SECONDS", "seconds"),
     ("What a TLS connection encrypts at a time, and keeps if the peer does not take it",
      "tcm_iscsi.tls:CHUNK", "bytes"),
+    ("Scrapes of `--metrics` at once; more are closed without an answer", "tcm.statistics.http:MAXIMUM_CONNECTIONS", "count"),
+    ("The head of such a request; then 431", "tcm.statistics.http:MAXIMUM_REQUEST", "bytes"),
+    ("From the first byte of such a connection to the last", "tcm.statistics.http:TIMEOUT", "seconds"),
+    ("An AgentX PDU of the SNMP agent's; then the connection is dropped and made again",
+     "tcm.statistics.agentx:MAXIMUM_PAYLOAD", "bytes"),
+    ("Values in an answer to it", "tcm.statistics.subagent:MAXIMUM_BINDS", "count"),
+    ("For how long an answer of the SNMP agent's is waited for", "tcm.statistics.subagent:ANSWER_SECONDS", "seconds"),
+    ("SNMP notifications of one kind in 10 s", "tcm.statistics.snmp:BURST", "count"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 

@@ -35,7 +35,7 @@ def check(text: str) -> NetworkPortal:
     """``ADDR:PORT``. Raises :class:`ConfigError` for what is none, and if prometheus_client is not installed."""
     portal = parse_portal(text, FLAG, DEFAULT_PORT)
     try:
-        import prometheus_client  # noqa: F401
+        import prometheus_client  # noqa: F401  # only whether it is there
     except ImportError:
         raise ConfigError(f"{FLAG}: prometheus_client is not installed; pip install 'tcm-target[metrics]'") from None
     return portal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from support.raw_iscsi import INITIATOR, LoginFailed
 from support.statistics_site import NAME, SIZE, Site, apart, serving
@@ -185,6 +186,23 @@ async def test_sessions_that_fail_are_counted_by_what_they_fail_of():
         assert groups["iscsi_instance"]["fail_rem_name"] == INITIATOR
         errors = groups["iscsi_sess_err"]
         assert (errors["digest_errors"], errors["cxn_errors"], errors["format_errors"]) == ("1", "0", "1")
+
+
+async def test_a_session_whose_node_acl_is_removed():
+    async with serving(acl=True) as site:
+
+        def until_dropped() -> None:
+            with site.login() as i:
+                anyio.from_thread.run_sync(site.group.remove_node_acl, INITIATOR)
+                while i.socket.recv(4096):
+                    pass
+
+        await apart(until_dropped)
+        await site.until_left()
+        counters = site.fabric.registry.counters.of(NAME)
+        assert counters.session_failures == {Failure.UNMAPPED: 1}
+        assert counters.session_failure is not None
+        assert counters.session_failure.initiator_name == INITIATOR
 
 
 async def test_aborts_resets_and_attachments():

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Sessions of all targets: who may log in where, and which session replaces which."""
+=======
+"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core."""
+>>>>>>> statistics
 
 from __future__ import annotations
 
@@ -326,6 +330,7 @@ class Registry:
             port: Any = session.port
             if not session.connections and (port.nexus.lost or not port.group.enabled):
                 log.info("%s: nobody may come back", session.identity)
+                self.counters.session_failed(session, Failure.UNMAPPED)
                 self.dismiss(session)
             elif session.lost:
                 session.expire(now)
