@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Sessions of all targets: who may log in where, and which session replaces which."""
-=======
-"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core."""
->>>>>>> statistics
 
 from __future__ import annotations
 
