@@ -18,23 +18,20 @@ pytestmark = [pytest.mark.interop, pytest.mark.guest]
 
 TARGET = "iqn.2003-01.org.linux-iscsi.lio:t1"
 LEFT_OUT = (
-    # many tasks reassigned at once: the kernel frees some of them twice, and panics
+    # many tasks reassigned at once, or after a Logout: the kernel frees some of them twice, and panics
     "ERL 2: cut",
+    "ERL 2: one .* by logout",
     "ERL 2: header digest",
     "ERL 2: reassignment",
     "ERL 2: reinstatement",
     "ERL 2: recovery logout",
-    "storm$",
+    # many SNACKs: it runs out of what it has kept of the Data-In, and warns of its own reference counts
+    "storm",
     # Text Requests other than SendTargets end the connection
     "negotiation in full feature phase",
     "ERL 1: R-Data",
 )
-ALONE = (
-    "ERL 2: one read moves",
-    "ERL 2: one write moves",
-    "ERL 2: one read moves by logout",
-    "ERL 2: one write moves by logout",
-)
+ALONE = ("ERL 2: one read moves", "ERL 2: one write moves")
 """One task is reassigned: that works, but what LIO has of it later may end its kernel, so that each has a guest of its own."""
 TOGETHER = [name for name in STORIES if name not in ALONE and not any(re.match(pattern, name) for pattern in LEFT_OUT)]
 
@@ -47,9 +44,7 @@ def tell(directory: Path, names: tuple[str, ...] | list[str]) -> str:
     log = directory / "stories.txt"
     only = "^(" + "|".join(re.escape(name) for name in names) + ")$"
     url = f"iscsi://127.0.0.1:{port}/{TARGET}/0"
-    # with less than two seconds LIO has not seen that a connection is gone when it is reinstated, and loses its tasks
-    options = ("--limit", "60", "--time2wait", "2", "--only", only)
-    stories = shlex.join([sys.executable, "-m", "support.initiator_stories", *options, url])
+    stories = shlex.join([sys.executable, "-m", "support.initiator_stories", "--limit", "60", "--only", only, url])
     command = f"cd {shlex.quote(str(Path(__file__).parents[1]))}; {stories} >{shlex.quote(str(log))} 2>&1; true"
     guest = Guest(
         directory,

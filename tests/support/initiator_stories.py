@@ -40,12 +40,8 @@ QUICK = Recovery(progress_timeout=0.3, connection_timeout=4.0)
 BLOCK = 512
 
 
-TIME2WAIT = {"DefaultTime2Wait": "0"}
-"""What every story offers. LIO needs a second to see that a connection is gone, and loses the tasks otherwise."""
-
-
 def options(level: int = 0, *, recovery: Recovery = QUICK, **keys: str) -> Options:
-    return Options(keys={"ErrorRecoveryLevel": str(level), **TIME2WAIT, **keys}, recovery=recovery)
+    return Options(keys={"ErrorRecoveryLevel": str(level), **keys}, recovery=recovery)
 
 
 @dataclass
@@ -566,10 +562,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="")
     parser.add_argument("--limit", type=float, default=60, help="seconds for a story")
-    parser.add_argument("--time2wait", default="0", help="DefaultTime2Wait to be offered")
     parser.add_argument("url")
     given = parser.parse_args()
-    TIME2WAIT["DefaultTime2Wait"] = given.time2wait
     sys.exit(1 if anyio.run(tell, given.url, given.only, given.limit) else 0)
 
 

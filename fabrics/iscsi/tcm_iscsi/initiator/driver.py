@@ -408,6 +408,3 @@ async def discover(where: str | Url, options: Options | None = None, *, name: st
         elif key == "TargetAddress":
             addresses.append(value)
     return found
-
-
-__all__ = ["InitiatorSession", "connect", "discover"]
