@@ -111,6 +111,16 @@ class _Seconds(click.FloatRange):
     help="How long initiators may take to log out when stopping.",
 )
 @click.option(
+    "--metrics",
+    metavar="ADDR:PORT",
+    help="Serve Prometheus metrics at http://ADDR:PORT/metrics. [V6]:PORT for IPv6; port 0 is any free one.",
+)
+@click.option(
+    "--agentx",
+    metavar="SOCKET",
+    help="Be a sub-agent of the SNMP agent at this Unix socket, or ADDR:PORT: SCSI-MIB and ISCSI-MIB.",
+)
+@click.option(
     "--event-loop",
     type=click.Choice(["auto", "uvloop", "asyncio", "trio"]),
     default="auto",
@@ -128,6 +138,8 @@ class _Seconds(click.FloatRange):
 def command(
     *,
     drain_timeout: float,
+    metrics: str | None,
+    agentx: str | None,
     event_loop: str,
     log_level: str,
     log_format: str,
@@ -156,9 +168,12 @@ def command(
         return
     plugins.check()
     from tcm.cli.arguments import Arguments, configuration
+    from tcm.cli.exporters import Exporters
     from tcm.cli.serve import run
 
-    run(configuration(Arguments(**rest), plugins), plugins, drain_timeout=drain_timeout, event_loop=event_loop)
+    exporters = Exporters.check(metrics=metrics, agentx=agentx)
+    wanted = configuration(Arguments(**rest), plugins)
+    run(wanted, plugins, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from tcm.scsi.asymmetric_access import AccessState
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
+    from tcm.cli.exporters import Exporters
     from tcm.configuration import Configuration, StorageObject
     from tcm.plugins import PluginManager
     from tcm.target.logical_unit import LogicalUnit
@@ -34,14 +35,16 @@ ONE_SIGNAL = 0.2
 """Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""
 
 
-def run(configuration: Configuration, plugins: PluginManager, *, drain_timeout: float, event_loop: str) -> None:
+def run(
+    configuration: Configuration, plugins: PluginManager, *, drain_timeout: float, event_loop: str, exporters: Exporters
+) -> None:
     """Serves until SIGINT, SIGTERM or SIGHUP. Raises what :meth:`Runtime.serve` raises."""
     backend, backend_options = backend_of(event_loop)
     for sentence in configuration.exposed():
         log.warning("WARNING: %s; give it --chap, or node ACLs in a --config file, or listen at 127.0.0.1", sentence)
     runtime = Runtime(configuration, plugins, drain_timeout=drain_timeout)
     _raise_file_limit()
-    anyio.run(_serve, runtime, backend=backend, backend_options=backend_options)
+    anyio.run(_serve, runtime, exporters, backend=backend, backend_options=backend_options)
 
 
 def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
@@ -56,10 +59,11 @@ def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": wanted}
 
 
-async def _serve(runtime: Runtime) -> None:
+async def _serve(runtime: Runtime, exporters: Exporters) -> None:
     async with anyio.create_task_group() as tasks:
         started = anyio.Event()
         await tasks.start(_signals, runtime, started, tasks.cancel_scope)
+        await exporters.start(tasks, runtime.statistics)
         async with anyio.create_task_group() as serving:
             await serving.start(runtime.serve)
             started.set()

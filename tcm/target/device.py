@@ -353,6 +353,8 @@ class TargetDevice:
         self.name = name
         self.fabric_name = fabric_name
         self.portal_groups: dict[int, TargetPortalGroup] = {}
+        self.resets = 0
+        """TARGET WARM RESET and TARGET COLD RESET functions."""
         self.index = next(_target_indexes)
         """Unique in the process."""
         self.created = time.monotonic()

@@ -1,5 +1,6 @@
-"""The initiator against LIO in a guest: the stories that our own target goes through too, so that both are not only tested against
-each other. Those that LIO's kernel (6.1) does not survive are left out; docs/initiator.md says which, and why."""
+"""The initiator against LIO in a guest: the stories that our own target goes through as well, so that the two are not only
+tested against each other. Those that LIO (Linux 6.1) does not survive are left out: docs/initiator.md says which, and why.
+"""
 
 from __future__ import annotations
 

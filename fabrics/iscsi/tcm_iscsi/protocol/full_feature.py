@@ -131,7 +131,7 @@ class FullFeaturePhase:
         recovers = session.parameters.error_recovery_level > 0 and session.port is not None
         self.unacknowledged: Unacknowledged | None = Unacknowledged() if recovers else None
         self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
-        self.express = self.expressible and not session.fences
+        self.express = self.expressible and not (session.fences or session.barriers)
         self.out: list[Any] = []
         self.out_size = 0
         self.pending_read = 0
@@ -220,6 +220,7 @@ class FullFeaturePhase:
                                 session.deliver_deferred()
                                 if self.closing:
                                     return end
+                                express = self.express
                                 stat_sn, exp_cmd_sn, max_cmd_sn = self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
                                 window_open = max_cmd_sn != exp_cmd_sn - 1 & SERIAL_BITS
                             continue
@@ -296,6 +297,7 @@ class FullFeaturePhase:
         """RFC 7143 7.8: reject and discard. Lost Data-Out is its command's concern; at ERL 0 nothing else comes again."""
         self.session.digest_errors += 1
         self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
+        self.insist_on_acknowledgement()
         if bhs[0] & 0x3F != 0x05:
             if self.session.parameters.error_recovery_level:
                 return
@@ -387,6 +389,7 @@ class FullFeaturePhase:
                 session.void(cmd_sn)
                 session.deliver_deferred()
                 self.reject(made, bhs)
+                self.insist_on_acknowledgement()
             elif cmd_sn == session.exp_cmd_sn and not (self.overloaded or session.fences or session.barriers):
                 session.advance()
                 made.submit()
@@ -491,11 +494,13 @@ class FullFeaturePhase:
         session = self.session
         if handler is None:
             self.reject(RejectReason.COMMAND_NOT_SUPPORTED, pdu[:48])
+            self.insist_on_acknowledgement()
             return
         b0, _, _, _, itt, _, cmd_sn, exp_stat_sn = BASIC(pdu)
         if opcode == 0x10:
             self.acknowledge(int.from_bytes(pdu[28:32], "big"))
             handler(self, pdu, data)
+            self.insist_on_acknowledgement()
             return
         self.acknowledge(exp_stat_sn)
         self.insist_on_acknowledgement()
@@ -508,6 +513,7 @@ class FullFeaturePhase:
                 session.command_done()
                 if not self.closing:
                     handler(self, pdu, kept)
+                    self.wake()  # its turn may have come by another connection
 
             session.deferred[cmd_sn] = self, run
             if session.barriers:
@@ -643,6 +649,7 @@ class FullFeaturePhase:
             return
         session = self.session
         self.ping = session.new_ttt()
+        session.nops_sent += 1
         self.emit(
             NOP_IN.pack(
                 0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn

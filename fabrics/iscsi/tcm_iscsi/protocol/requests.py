@@ -43,12 +43,14 @@ LOGOUT_RESPONSE = Struct(">BBBxI8xI4xIII4xHH4x").pack
 def nop_out(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
     """NOP-Out: the initiator's ping, or the answer to ours (RFC 7143 11.18)."""
     _, _, _, _, itt, ttt, _, _ = BASIC(pdu)
+    phase.session.nops_received += 1
     if itt == RESERVED_TAG:
         if ttt == phase.ping:
             phase.ping = 0
         return
     echo = bytes(data[: phase.parameters.send_limit])
     session = phase.session
+    session.nops_sent += 1
     phase.emit_status(
         NOP_IN.pack(
             Opcode.NOP_IN,
@@ -84,7 +86,7 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     if function == TaskManagementFunctionCode.ABORT_TASK:
         context.abort_task(lun, referenced, cmd_sn, int.from_bytes(pdu[32:36], "big"))
     elif function in OF_LOGICAL_UNIT or function in OF_TARGET:
-        if function in OF_TARGET:  # what has not arrived need not be waited for (4.2.3.2)
+        if function in OF_TARGET:  # what has not arrived need not be waited for (4.2.3.3)
             session.plug(cmd_sn)
         session.once_arrived(cmd_sn, lambda: context.abort_tasks(lun, cmd_sn))
         session.deliver_deferred()
