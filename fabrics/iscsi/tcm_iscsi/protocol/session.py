@@ -137,7 +137,7 @@ class Session:
         self.issuing: FullFeaturePhase | None = None
         """Whose task management function is being carried out."""
         self.managing = 0
-        """Task management functions in progress."""
+        """Task management functions in progress, until their responses have gone."""
         self.next_ttt = 1
         self.closed = False
         self.cmd_pdus = 0
