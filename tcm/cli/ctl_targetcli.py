@@ -54,6 +54,8 @@ def run(control: str, program: str, arguments: Sequence[str]) -> int:
         done = subprocess.run(["unshare", "--mount", "--propagation", "private", *as_root, "--", *inside], check=False)
     finally:
         signal.signal(signal.SIGINT, ignored)
+        # rtslib takes the right to search from the folder that it saves to
+        os.chmod(saved, 0o700)
     return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 

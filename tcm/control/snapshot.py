@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tcm.target.counters import COUNTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
+    from tcm.statistics.registry import Statistics
     from tcm.target.device import TargetDevice
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus, ITNexus
+
+
+def statistics(registry: Statistics) -> dict[str, Any]:
+    """All rows of the registry, by their names there."""
+    found: dict[str, Any] = _plain(registry.snapshot())
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Rows as JSON has them."""
+    if dataclasses.is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, enum.Enum):
+        return value.name
+    return value
 
 
 def sessions(targets: Iterable[TargetDevice]) -> list[dict[str, Any]]:

@@ -111,9 +111,7 @@ def test_saved_cleared_and_restored(ctl, tmp_path):
 
 
 def test_sessions(ctl):
-    with Load(ctl.daemon.url):
-        target = f"/iscsi/{ctl.daemon.url.target}/tpg1"
-        targetcli(ctl, f"{target}/acls", "create", HOST)
+    targetcli(ctl, f"/iscsi/{ctl.daemon.url.target}/tpg1/acls", "create", HOST)
     with Load(ctl.daemon.url):
         assert "session-state: LOGGED_IN" in targetcli(ctl, "sessions", "list")
     assert "no open sessions" in targetcli(ctl, "sessions", "list")
@@ -122,6 +120,40 @@ def test_sessions(ctl):
 def test_a_rtslib_program(ctl):
     script = "import rtslib_fb as r; root = r.RTSRoot(); print([each.wwn for each in root.targets])"
     assert ctl.daemon.url.target in ctl.run("exec", "/usr/bin/python3", "-c", script)
+
+
+@pytest.fixture(scope="module")
+def current(tmp_path_factory):
+    """targetcli as the package index has it, beside Debian's D-Bus and udev for Python."""
+    folder = tmp_path_factory.mktemp("targetcli")
+    packages = ("targetcli==3.0.2", "rtslib-fb==2.2.4", "configshell-fb==2.0.3")
+    for command in (
+        ["/usr/bin/python3", "-m", "venv", "--system-site-packages", folder],
+        [folder / "bin" / "pip", "install", "-q", "--no-deps", *packages],
+    ):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"not installed: {', '.join(packages)} ({done.stderr.splitlines()[-1:]})")
+    return str(folder / "bin" / "targetcli")
+
+
+def test_the_current_targetcli_of_the_package_index(ctl, tmp_path, current):
+    def run(*arguments):
+        return ctl.run("exec", current, *arguments)
+
+    run("/backstores/ramdisk", "create", "name=ram", "size=8M")
+    run("/iscsi", "set", "global", "auto_add_default_portal=false")
+    run("/iscsi", "create", TARGET)
+    run(f"{TPG}/luns", "create", "/backstores/ramdisk/ram")
+    run(f"{TPG}/acls", "create", HOST)
+    assert "[lun0 ramdisk/ram (rw)]" in run("ls")
+    path = str(tmp_path / "saved.json")
+    run("saveconfig", path)
+    assert ctl.run("diff", path) == "nothing to change\n"
+    run("clearconfig", "confirm=True")
+    assert ctl.export(tmp_path)["storage_objects"] == []
+    run("restoreconfig", path)
+    assert ctl.run("diff", path) == "nothing to change\n"
 
 
 def test_its_exit_code_is_ours(ctl):

@@ -24,7 +24,9 @@ class Ctl:
     def __init__(self, daemon: Daemon, folder: Path) -> None:
         self.daemon = daemon
         self.control = str(folder / "state" / "control.sock")
-        self.environment = {**os.environ, "TCM_CONTROL": self.control, "XDG_STATE_HOME": str(folder / "xdg"), "COLUMNS": "200"}
+        # targetcli keeps preferences below HOME
+        own = {"TCM_CONTROL": self.control, "XDG_STATE_HOME": str(folder / "xdg"), "HOME": str(folder), "COLUMNS": "200"}
+        self.environment = {**os.environ, **own}
 
     def run(self, *arguments: str, code: int = 0, seconds: float = 120) -> str:
         done = subprocess.run(
