@@ -23,6 +23,9 @@ MAXIMUM_CONNECTIONS = 16
 TIMEOUT = 10.0
 """Seconds that a connection may take, from its first byte to the last of the answer."""
 
+GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+"""The peer has left, in one way or another."""
+
 STATUSES = {
     200: "OK",
     400: "Bad Request",
@@ -86,7 +89,7 @@ async def _respond(stream: ByteStream, answer: Answer) -> bytes:
         return response(200, *await answer(accept))
     except BadRequest as error:
         return response(error.status, f"{error}\n".encode())
-    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+    except GONE:
         raise
     except Exception:
         log.exception("metrics could not be made")
@@ -104,18 +107,24 @@ class Responder:
         self._serving = 0
 
     async def __call__(self, stream: ByteStream) -> None:
-        """One connection, to its end."""
-        async with stream:
-            if self._serving >= MAXIMUM_CONNECTIONS:
-                return
-            self._serving += 1
-            try:
-                with anyio.move_on_after(TIMEOUT):
-                    await stream.send(await _respond(stream, self._answer))
-                    await stream.send_eof()
-                    while True:  # what the peer still says is read, so that closing does not cut the answer off
-                        await stream.receive()
-            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                pass
-            finally:
-                self._serving -= 1
+        """One connection, to its end. Whatever goes wrong ends the connection and nothing else."""
+        try:
+            async with stream:
+                if self._serving >= MAXIMUM_CONNECTIONS:
+                    return
+                self._serving += 1
+                try:
+                    with anyio.move_on_after(TIMEOUT):
+                        await self._serve(stream)
+                finally:
+                    self._serving -= 1
+        except GONE:
+            pass
+        except Exception:
+            log.exception("a connection to the metrics failed")
+
+    async def _serve(self, stream: ByteStream) -> None:
+        await stream.send(await _respond(stream, self._answer))
+        await stream.send_eof()
+        while True:  # what the peer still says is read, so that closing does not cut the answer off
+            await stream.receive()

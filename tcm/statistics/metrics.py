@@ -11,6 +11,7 @@ from anyio.abc import SocketAttribute
 
 from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal, portal_text
+from tcm.options import one_line
 from tcm.statistics.http import Responder
 from tcm.target.device import NetworkPortal
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9860
 FLAG = "--metrics"
+RETRY_SECONDS = 1.0
+"""After connections could not be accepted."""
 
 _WHY = {
     errno.EADDRINUSE: "the port is taken; write another one (port 0 takes any free one)",
@@ -70,4 +73,10 @@ async def serve(portal: NetworkPortal, statistics: Statistics, *, task_status: T
         real = NetworkPortal(portal.address, listener.extra(SocketAttribute.local_port))  # noqa: S610  # not Django's
         log.info("metrics at http://%s/metrics", portal_text(real))
         task_status.started(real)
-        await listener.serve(Responder(Endpoint(statistics).answer))
+        responder = Responder(Endpoint(statistics).answer)
+        while True:
+            try:
+                await listener.serve(responder)
+            except Exception as error:  # noqa: BLE001  # out of file descriptors, say: initiators are served all the same
+                log.warning("%s: %s; trying again", FLAG, one_line(error))
+                await anyio.sleep(RETRY_SECONDS)

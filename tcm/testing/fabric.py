@@ -25,6 +25,7 @@ import pytest
 
 from tcm.backstore import ConfigError
 from tcm.fabric import Fabric
+from tcm.fabric_statistics import LioGroup, LoginRow, PortalRow, SessionRow
 from tcm.options import NAME, build, options_of
 from tcm.plugin_types import API_VERSION, FabricType
 from tcm.target.device import AccessControl, NetworkPortal, TargetDevice
@@ -188,6 +189,29 @@ class FabricContract:
             async with self.connect(running.fabric):
                 assert len(group.nexuses) == before + 1
                 assert all("\n" not in line for line in running.fabric.sessions())
+                self._check_statistics(running.fabric)
+
+    @staticmethod
+    def _check_statistics(fabric: Fabric) -> None:
+        """What it counts, if it does, are rows of their types; those of sessions name the initiators that there are."""
+        found = fabric.statistics()
+        if found is None:
+            return
+        assert all(isinstance(row, PortalRow) for row in found.portals())
+        assert all(isinstance(row, LoginRow) for row in found.logins())
+        names = {
+            nexus.initiator_port.name
+            for target in fabric.targets()
+            for g in target.portal_groups.values()
+            for nexus in g.nexuses
+        }
+        for row in found.sessions():
+            assert isinstance(row, SessionRow)
+            assert row.initiator in names
+        for target in fabric.targets():
+            groups = found.target_groups(target)
+            assert all(isinstance(each, LioGroup) for each in groups)
+            assert len({each.GROUP for each in groups}) == len(groups), "two directories of one name"
 
     @pytest.mark.anyio
     async def test_cancelled_with_a_session(self, fabric_type: FabricType) -> None:

@@ -211,11 +211,13 @@ def test_a_unit_that_is_stopped_is_told_of(snmpd: Snmpd, daemon: Daemon) -> None
         assert i.command(b"\x1b\0\0\0\x01\0", lun=5).status == 0
 
 
-def test_a_master_agent_that_comes_and_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("event_loop", ["asyncio", "trio"])
+def test_a_master_agent_that_comes_and_goes(tmp_path: Path, event_loop: str) -> None:
     folder = tmp_path / "snmpd"
     folder.mkdir()
     master = Snmpd(folder)
-    daemon = Daemon(tmp_path, "--lun", "ramdisk:size=4M", "--agentx", str(master.socket)).start()
+    arguments = ("--lun", "ramdisk:size=4M", "--agentx", str(master.socket), "--event-loop", event_loop)
+    daemon = Daemon(tmp_path, *arguments).start()
     try:
         wait_for(daemon, "trying again")
         assert daemon.log().count("trying again") == 1

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import http.client
 import re
+import resource
 import socket
+import struct
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -142,9 +146,10 @@ def test_good_heads() -> None:
     assert parse(b"GET /metrics?a=b HTTP/1.0\r\nhost: x\r\nno colon\r\nACCEPT:  text/plain ") == ("/metrics", "text/plain")
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    made = Daemon(tmp_path_factory.mktemp("metrics"), "--lun", "ramdisk:size=4M", "--metrics", "127.0.0.1:0").start()
+@pytest.fixture(scope="module", params=["auto", "trio"])
+def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    arguments = ("--lun", "ramdisk:size=4M", "--metrics", "127.0.0.1:0", "--event-loop", request.param)
+    made = Daemon(tmp_path_factory.mktemp("metrics"), *arguments).start()
     yield made
     made.stop()
 
@@ -164,10 +169,11 @@ def scrape(daemon: Daemon) -> Metrics:
 def raw(daemon: Daemon, request: bytes) -> bytes:
     """All that comes back."""
     with socket.create_connection(address(daemon), timeout=15) as connection:
-        connection.sendall(request)
         answer = b""
-        while part := connection.recv(65536):
-            answer += part
+        with suppress(ConnectionResetError):  # closed before it has read what we say
+            connection.sendall(request)
+            while part := connection.recv(65536):
+                answer += part
         return answer
 
 
@@ -243,3 +249,38 @@ def test_a_port_that_is_taken(tmp_path) -> None:
         with TcmProcess(tmp_path, "--fabric", "loopback", "--lun", "ramdisk:size=1M", "--metrics", text) as tcm:
             assert tcm.exit_code() == 2
             assert f"--metrics {text}: the port is taken" in tcm.err.splitlines()[-1]
+
+
+def test_peers_that_break_off(daemon: Daemon) -> None:
+    """By a reset, at every moment that there is."""
+    for request in (b"", b"GET /met", b"GET /metrics HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n"):
+        for _ in range(5):
+            with socket.create_connection(address(daemon), timeout=15) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(request)
+    assert scrape(daemon).value("tcm_unit_ready") == 1
+    daemon.assert_quiet()
+
+
+@pytest.mark.parametrize("event_loop", ["asyncio", "trio"])
+def test_a_process_out_of_file_descriptors(tmp_path: Path, event_loop: str) -> None:
+    """Initiators who are there are served, and scrapes again as soon as there are some."""
+    arguments = ("--lun", "ramdisk:size=4M", "--metrics", "127.0.0.1:0", "--event-loop", event_loop)
+    daemon = Daemon(tmp_path, *arguments).start()
+    try:
+        assert daemon.process is not None
+        before = scrape(daemon).value("process_open_fds")
+        with Initiator(daemon.urls[0].host, daemon.urls[0].port) as i, ExitStack() as stack:
+            i.login(TARGET).ready()
+            resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (int(before) + 4, int(before) + 4))
+            for _ in range(10):
+                stack.enter_context(socket.create_connection(address(daemon), timeout=15)).sendall(b"GET /met")
+            end = time.monotonic() + 15
+            while "trying again" not in daemon.log():
+                assert time.monotonic() < end, daemon.log()
+                time.sleep(0.05)
+            assert i.read(0, 8).status == 0
+        assert scrape(daemon).value("tcm_unit_ready") == 1
+        daemon.stop()
+    finally:
+        daemon.kill()
