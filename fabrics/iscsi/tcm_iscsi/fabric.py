@@ -126,7 +126,7 @@ class IscsiFabric(Fabric):
         if context is not None:
             from tcm_iscsi.tls import TlsFront
 
-            self.server.tls = TlsFront(context, self.server.serve)
+            self.server.tls = TlsFront(context, self.server.take)
         self._isns: IsnsService | None = None
         if options.isns is not None:
             host, port = parse_server(options.isns, "isns", isns_pdu.DEFAULT_PORT)

@@ -159,10 +159,15 @@ class Server:
                 log.warning("accept: %s", e.strerror)
                 await anyio.sleep(0.1)
                 continue
+            # what comes first is first in line, whatever order tasks begin in
             if binding.tls and self.tls is not None:
-                self.group.start_soon(self.tls.serve, sock, binding)
+                handshake = self.tls.admit(sock)
+                if handshake is not None:
+                    self.group.start_soon(self.tls.serve, handshake, binding)
             else:
-                self.group.start_soon(self.serve, sock, binding)
+                link = self.admit(sock, binding)
+                if link is not None:
+                    self.group.start_soon(self.serve, link)
 
     async def tick(self) -> None:
         """Look at every connection's timers."""
@@ -179,20 +184,37 @@ class Server:
                     link.fail(str(e))
             self.registry.handle_timer(now)
 
-    async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
-        """One connection, from accept to close."""
+    def admit(self, sock: socket.socket, binding: PortalBinding) -> Link | None:
+        """A connection has come, for :meth:`serve`; another may have to make room. None: it is gone again."""
         link = Link(self, sock)
-        self.links.add(link)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             local, peer = sock.getsockname(), sock.getpeername()
-            link.connection = connection = Connection(
-                self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
-            )
-            crowded_out = self.logins.enter(link, peer[0])
-            if crowded_out is not None:
-                crowded_out.fail("too many connections have not logged in, and this is the oldest of its address")
+        except OSError as e:
+            log.debug("accept: %s", e.strerror)
+            sock.close()
+            return None
+        link.connection = Connection(
+            self.registry, binding, local=local, peer=peer, arena=self.arena, wake=link.wake, now=self.clock()
+        )
+        self.links.add(link)
+        crowded_out = self.logins.enter(link, peer[0])
+        if crowded_out is not None:
+            crowded_out.fail("too many connections have not logged in, and this is the oldest of its address")
+        return link
+
+    async def take(self, sock: socket.socket, binding: PortalBinding) -> None:
+        """One connection that somebody else has accepted and prepared."""
+        link = self.admit(sock, binding)
+        if link is not None:
+            await self.serve(link)
+
+    async def serve(self, link: Link) -> None:
+        """One connection, until it is closed."""
+        sock, connection = link.sock, link.connection
+        assert connection is not None
+        try:
             try:
                 await self.receive(link, connection)
             except ConnectionFailed as e:
@@ -209,8 +231,6 @@ class Server:
                 connection.close()
                 self.arena.free = 0
                 self.flush_woken()
-        except OSError as e:  # gone before it was set up
-            log.debug("accept: %s", e.strerror)
         finally:
             anyio.notify_closing(sock)
             sock.close()

@@ -117,39 +117,46 @@ class TlsFront:
         self._context = context
         self._serve = serve
         self._buffer = bytearray(CHUNK)
-        self._handshakes: LoginQueue[_Handshake] = LoginQueue(lambda each: not each.done, MAXIMUM_HANDSHAKES)
+        self._handshakes: LoginQueue[Handshake] = LoginQueue(lambda each: not each.done, MAXIMUM_HANDSHAKES)
 
-    async def serve(self, sock: socket.socket, binding: PortalBinding) -> None:
-        """One connection, from accept to close."""
-        handshake: _Handshake | None = None
+    def admit(self, sock: socket.socket) -> Handshake | None:
+        """A connection has come, for :meth:`serve`; another may have to make room. None: it is gone again."""
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = sock.getpeername()
-            handshake = _Handshake(TlsSocket(sock, self._context, self._buffer), show_address(peer))
-            crowded_out = self._handshakes.enter(handshake, peer[0])
-            if crowded_out is not None:
-                crowded_out.scope.cancel()
+        except OSError as e:
+            log.debug("accept: %s", e.strerror)
+            sock.close()
+            return None
+        handshake = Handshake(sock, TlsSocket(sock, self._context, self._buffer), show_address(peer))
+        crowded_out = self._handshakes.enter(handshake, peer[0])
+        if crowded_out is not None:
+            crowded_out.scope.cancel()
+        return handshake
+
+    async def serve(self, handshake: Handshake, binding: PortalBinding) -> None:
+        """One connection, until it is closed."""
+        sock = handshake.plain
+        try:
             if await handshake.run():
                 self._handshakes.leave(handshake)
                 # it has what the loop calls
                 await self._serve(cast("socket.socket", handshake.sock), binding)
-        except OSError as e:  # gone before it was set up
-            log.debug("accept: %s", e.strerror)
         except Exception:
             log.exception("internal error, TLS connection dropped")
         finally:
-            if handshake is not None:
-                self._handshakes.leave(handshake)
+            self._handshakes.leave(handshake)
             if sock.fileno() >= 0:
                 anyio.notify_closing(sock)
                 sock.close()
 
 
-class _Handshake:
+class Handshake:
     """Of one connection."""
 
-    def __init__(self, sock: TlsSocket, peer: str) -> None:
+    def __init__(self, plain: socket.socket, sock: TlsSocket, peer: str) -> None:
+        self.plain = plain
         self.sock = sock
         self.peer = peer
         self.done = False
