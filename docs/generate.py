@@ -1,7 +1,8 @@
 """Writes the generated parts of the documentation: ``python docs/generate.py``, or ``--check`` to only compare.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. It is made of the code's docstrings, tables
-and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them.
+and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them. It is longer than most because
+of the table of limits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import errno
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 
 from tcm import hookspecs
 from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabilities
+from tcm.control.methods import Methods
 from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
 from tcm.scsi.command import VARIABLE_LENGTH, Feature
@@ -47,6 +50,7 @@ PAGES = (
     "plugins.md",
     "docs/conformance.md",
     "docs/conformance-tests.md",
+    "docs/control-protocol.md",
     "docs/iscsi-attributes.md",
     "docs/iscsi-ffp.md",
     "docs/limits.md",
@@ -234,7 +238,10 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Likewise, the number of responses", "tcm_iscsi.protocol.unacknowledged:KEPT_RESPONSES", "count"),
     ("ERL 2: connections of a session whose tasks wait for reassignment; the oldest gives way",
      "tcm_iscsi.protocol.session:LOST_CONNECTIONS", "count"),
-    ("Responses and Data-In kept for them, per session; likewise", "tcm_iscsi.protocol.session:LOST_BYTES", "bytes"),
+    ("Responses and data kept for them, per session; likewise", "tcm_iscsi.protocol.session:LOST_BYTES", "bytes"),
+    ("The same for all sessions together; the session that has waited longest gives way",
+     "tcm_iscsi.sessions:LOST_TOTAL_BYTES", "bytes"),
+    ("Sessions with such connections; likewise", "tcm_iscsi.sessions:LOST_SESSIONS", "count"),
     ("Sequences of a command that may end with Data-Out missing; then it fails (PROTOCOL SERVICE CRC ERROR)",
      "tcm_iscsi.protocol.data_out:RECOVERY_LIMIT", "count"),
     ("Pieces of a sequence that wait for what is missing between them; then the command fails (INCORRECT AMOUNT OF DATA)",
@@ -316,6 +323,14 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("From connecting to the end of the TLS handshake", "tcm_iscsi.tls:HANDSHAKE_SECONDS", "seconds"),
     ("What a TLS connection encrypts at a time, and keeps if the peer does not take it",
      "tcm_iscsi.tls:CHUNK", "bytes"),
+    ("Scrapes of `--metrics` at once; more are closed without an answer", "tcm.statistics.http:MAXIMUM_CONNECTIONS", "count"),
+    ("The head of such a request; then 431", "tcm.statistics.http:MAXIMUM_REQUEST", "bytes"),
+    ("From the first byte of such a connection to the last", "tcm.statistics.http:TIMEOUT", "seconds"),
+    ("An AgentX PDU of the SNMP agent's; then the connection is dropped and made again",
+     "tcm.statistics.agentx:MAXIMUM_PAYLOAD", "bytes"),
+    ("Values in an answer to it", "tcm.statistics.subagent:MAXIMUM_BINDS", "count"),
+    ("For how long an answer of the SNMP agent's is waited for", "tcm.statistics.subagent:ANSWER_SECONDS", "seconds"),
+    ("SNMP notifications of one kind in 10 s", "tcm.statistics.snmp:BURST", "count"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
@@ -436,6 +451,20 @@ def limits() -> list[str]:
     return table(("what", "bound", "where it is set"), rows)
 
 
+def control_methods() -> list[str]:
+    """A row a method of the control socket."""
+    rows = []
+    for name, method in inspect.getmembers(Methods, inspect.iscoroutinefunction):
+        if not name.startswith("_") and name != "call":
+            parameters = [
+                f"`{each.name}`" if each.default is each.empty else f"`{each.name}` ({json.dumps(each.default)})"
+                for each in inspect.signature(method).parameters.values()
+                if each.name != "self"
+            ]
+            rows.append((f"`{name}`", ", ".join(parameters), " ".join(markdown(method.__doc__ or ""))))
+    return table(("method", "parameters (default)", "result"), rows)
+
+
 PARTS: dict[str, Callable[[], list[str]]] = {
     "reservation-matrix": lambda: reservation_rows(
         ("command", *(heading for heading, _, _ in reservation_matrix.COLUMNS)), reservation_matrix.commands()
@@ -462,6 +491,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "tpg-attributes": lambda: attributes(TpgAttributes, "tpg"),
     "acl-attributes": lambda: attributes(AclAttributes, "acl"),
     "tpg-parameters": lambda: attributes(TpgParameters, "param"),
+    "control-methods": control_methods,
     "limits": limits,
     "sums": sums,
     "commands": commands,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.target.access_metadata import FABRICS
+from tcm.target.counters import retire, totals
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.nexus import ITNexus
 from tcm.target.reconfiguration import reconfigured
@@ -19,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm.fabric import TransportServices
+    from tcm.target.nexus import ITLNexus
 
 _port_identifiers = itertools.count(1)
+_target_indexes = itertools.count(1)
+_acl_indexes = itertools.count(1)
 _UNRESTRICTED = frozenset({AccessState.ACTIVE_OPTIMIZED, AccessState.ACTIVE_NON_OPTIMIZED})
 
 
@@ -95,6 +101,12 @@ class Lun:
     """Who brought that about (LIO: ``alua_tg_pt_status``)."""
     alua_tg_pt_write_md: bool = False
     """The secondary access state is kept through a restart."""
+    retired: Counter[str] = field(default_factory=Counter, repr=False)
+    """What I_T_L nexuses that are gone have counted here."""
+
+    def totals(self) -> Counter[str]:
+        """All of :data:`~tcm.target.counters.COUNTERS`, of all initiators there are and were."""
+        return totals(self.retired, (itl for itl in self.logical_unit.itl_nexuses if itl.exported is self))
 
     @property
     def access_state(self) -> AccessState:
@@ -131,6 +143,14 @@ class MappedLun:
     number: int
     lun: Lun
     write_protect: bool = False
+    alias: str = ""
+    """The name of LIO's link."""
+    created: float = field(default_factory=time.monotonic, repr=False)
+    """When that was, on the monotonic clock."""
+    attached: int = 0
+    """How many nexuses of the initiator there have been."""
+    retired: Counter[str] = field(default_factory=Counter, repr=False)
+    """What I_T_L nexuses that are gone have counted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +168,12 @@ class NodeAcl:
     tag: str = ""
     dynamic: bool = False
     """Made by demo mode."""
+    index: int = field(default_factory=lambda: next(_acl_indexes), repr=False)
+    """Unique in the process."""
+    created: float = field(default_factory=time.monotonic, repr=False)
+    """When that was, on the monotonic clock."""
+    attached: int = 0
+    """How many nexuses there have been."""
 
 
 class TargetPortalGroup:
@@ -160,6 +186,8 @@ class TargetPortalGroup:
         self.relative_target_port_identifier = next(_port_identifiers)
         """Unique in the process (SAM-5 4.6.5.2)."""
         self.nexuses: set[ITNexus] = set()
+        self.busy_statuses = 0
+        """Commands that ended in BUSY."""
         self.luns: dict[int, Lun] = {}
         self.node_acls: dict[str, NodeAcl] = {}
         # set by the configuration, read by the fabric
@@ -203,7 +231,9 @@ class TargetPortalGroup:
         if self not in unit.ports:
             unit.persistent_reservations.forget(self)
 
-    def map_lun(self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None) -> MappedLun:
+    def map_lun(
+        self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None, alias: str = ""
+    ) -> MappedLun:
         """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
 
         :param write_protect: ``None``: as ``prod_mode_write_protect`` says.
@@ -215,9 +245,10 @@ class TargetPortalGroup:
             raise ValueError(f"LUN {number} of {acl.initiator_name} is taken")
         if write_protect is None:
             write_protect = self.access.prod_mode_write_protect
-        mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect)
+        mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect, alias)
         for nexus in self._nexuses_of(acl):
             nexus.add_lun(number, mapped.lun, write_protect=write_protect)
+            mapped.attached += 1
             self._luns_changed(nexus, number)
         return mapped
 
@@ -231,6 +262,15 @@ class TargetPortalGroup:
                 self._luns_changed(nexus, number)
         if all(mapped.lun.logical_unit is not unit for mapped in acl.mapped_luns.values()):
             unit.persistent_reservations.forget(self, acl.initiator_name)
+
+    def protect_lun(self, acl: NodeAcl, number: int, *, write_protect: bool) -> None:
+        """Let an initiator write to a LUN, or not any more, from the next command on. Raises :class:`KeyError`."""
+        acl.mapped_luns[number].write_protect = write_protect
+        for nexus in self._nexuses_of(acl):
+            itl = nexus.find_lun(lun_codec.encode(number))
+            if itl is not None:
+                itl.write_protect = write_protect
+                itl.rebuild_express()
 
     def _nexuses_of(self, acl: NodeAcl) -> list[ITNexus]:
         return [nexus for nexus in self.nexuses if nexus.initiator_port.name == acl.initiator_name]
@@ -279,10 +319,20 @@ class TargetPortalGroup:
         nexus = ITNexus(initiator_port, self, services)
         for mapped in acl.mapped_luns.values():
             nexus.add_lun(mapped.number, mapped.lun, write_protect=mapped.write_protect)
+            mapped.attached += 1
+        acl.attached += 1
         self.nexuses.add(nexus)
         if self.target.nexus_established is not None:
             self.target.nexus_established(nexus)
         return nexus
+
+    def retire(self, itl: ITLNexus) -> None:
+        """Called by :meth:`ITNexus.remove_lun`: what the I_T_L nexus has counted stays with its LUN and its mapped LUN."""
+        retire(itl.exported.retired, itl)
+        acl = self.node_acls.get(itl.nexus.initiator_port.name)
+        mapped = acl.mapped_luns.get(itl.lun_number) if acl is not None else None
+        if mapped is not None and mapped.lun is itl.exported:
+            retire(mapped.retired, itl)
 
     def nexus_lost(self, nexus: ITNexus) -> None:
         """Called by :meth:`ITNexus.lose`."""
@@ -307,6 +357,12 @@ class TargetDevice:
         self.name = name
         self.fabric_name = fabric_name
         self.portal_groups: dict[int, TargetPortalGroup] = {}
+        self.resets = 0
+        """TARGET WARM RESET and TARGET COLD RESET functions."""
+        self.index = next(_target_indexes)
+        """Unique in the process."""
+        self.created = time.monotonic()
+        """When that was, on the monotonic clock."""
         self.peers: list[TargetDevice] = [self]
         """All target devices of the process, to whose units third-party copies may go (set by the runtime)."""
         self.nexus_established: Callable[[ITNexus], None] | None = None

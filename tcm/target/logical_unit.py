@@ -5,7 +5,9 @@ This file is longer than most because here all that makes up a logical unit is p
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -28,13 +30,14 @@ from tcm.target.asymmetric_access import AsymmetricAccess
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
 from tcm.target.buffers import DataBuffer, EchoBuffer
 from tcm.target.copy_manager import CopyManager, CopyOperation
-from tcm.target.counters import COUNTERS
+from tcm.target.counters import retire, totals
 from tcm.target.device_clock import DeviceClock
 from tcm.target.device_server import HANDLERS
 from tcm.target.eraser import Eraser
 from tcm.target.extents import ExtentLocks
 from tcm.target.features import features_of
 from tcm.target.identifying_information import IdentifyingInformation
+from tcm.target.latency import UnitLatency
 from tcm.target.log_page_table import LOG_PAGES
 from tcm.target.log_parameters import LogParameters
 from tcm.target.lost_ports import LostPorts
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
 
 log = logging.getLogger(__name__)
+
+_indexes = itertools.count(1)
 
 
 class LogicalUnit:
@@ -157,7 +162,19 @@ class LogicalUnit:
         self.reading_ahead = False
         """A PRE-FETCH with IMMED is under way."""
         self.lost_ports = LostPorts()
+        # statistics
+        self.index = next(_indexes)
+        """Unique in the process."""
+        self.created = time.monotonic()
+        """When that was, on the monotonic clock."""
+        self.latency = UnitLatency()
         self.resets = 0
+        """Logical unit resets, those of the whole target included."""
+        self.aborts_complete = 0
+        """ABORT TASK functions that found their task."""
+        self.aborts_without_task = 0
+        """And those that did not."""
+        self.task_set_full_statuses = 0
         self._retired: Counter[str] = Counter()
         self._dispatching = False
 
@@ -169,9 +186,13 @@ class LogicalUnit:
         self._can_run = True
         self._resume()
 
-    async def open(self) -> None:
-        """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`."""
-        await self.backstore.open()
+    async def open(self, *, opened: bool = False) -> None:
+        """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`.
+
+        :param opened: it is open, another unit has left it so.
+        """
+        if not opened:
+            await self.backstore.open()
         capabilities = self.capabilities = self.backstore.capabilities()
         attributes = self.attributes
         block_size = attributes.block_size or capabilities.block_size
@@ -210,8 +231,16 @@ class LogicalUnit:
             self.persistent_reservations.watch()
             self.asymmetric_access.watch()
 
-    async def aclose(self) -> None:
-        """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+    def succeed(self, other: LogicalUnit) -> None:
+        """It has been that unit before: it goes on counting where the other stopped."""
+        self.index, self.created, self.resets = other.index, other.created, other.resets
+        self._retired = other._retired
+
+    async def aclose(self, *, leave_open: bool = False) -> None:
+        """Wait for what still runs, flush, close the backstore. No commands may be submitted any more.
+
+        :param leave_open: the backstore is another unit's from now on.
+        """
         self.rod_tokens.revoke(self)
         self.eraser.stop()
         self.copies.reset()
@@ -226,7 +255,8 @@ class LogicalUnit:
         finally:
             self.failed = True
             self.update_ready()
-            await self.backstore.aclose()
+            if not leave_open:
+                await self.backstore.aclose()
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""
@@ -315,8 +345,12 @@ class LogicalUnit:
         """Bytes of Data-Out, likewise."""
         return self.total("write_bytes")
 
+    def totals(self) -> Counter[str]:
+        """All of :data:`~tcm.target.counters.COUNTERS`, likewise."""
+        return totals(self._retired, self.itl_nexuses)
+
     def total(self, counter: str) -> int:
-        """One of :data:`COUNTERS`, of all I_T_L nexuses since the start."""
+        """One of :data:`~tcm.target.counters.COUNTERS`, of all I_T_L nexuses since the start."""
         counted: int = self._retired[counter] + sum(getattr(itl, counter) for itl in self.itl_nexuses)
         return counted
 
@@ -426,7 +460,7 @@ class LogicalUnit:
     def detach(self, itl: ITLNexus) -> None:
         """An I_T_L nexus is gone."""
         self.itl_nexuses.discard(itl)
-        self._retired.update({counter: getattr(itl, counter) for counter in COUNTERS})
+        retire(self._retired, itl)
         self.nexus_loss(itl)
 
     def nexus_loss(self, itl: ITLNexus) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from tcm.scsi.sense import (
     Status,
 )
 from tcm.target import router, task_manager
+from tcm.target.counters import retire, totals
 from tcm.target.express import express_read, express_write
 from tcm.target.task import TaskAttribute, TaskState
 from tcm.target.unit_attention import (
@@ -64,6 +67,7 @@ class ITLNexus:
         "protected",
         "read_bytes",
         "read_cmds",
+        "task_cmds",
         "write_bytes",
         "write_cmds",
         "write_protect",
@@ -95,6 +99,8 @@ class ITLNexus:
         self.read_cmds = 0
         self.write_cmds = 0
         self.other_cmds = 0
+        self.task_cmds = 0
+        """Of all of them those that had a task."""
         self.read_bytes = 0
         """Data-In, logical blocks or not."""
         self.write_bytes = 0
@@ -186,6 +192,9 @@ class ITNexus:
         self.tasks: dict[int, Task] = {}
         """Unfinished ones, by tag."""
         self.lost = False
+        self.established = time.monotonic()
+        """When that was, on the monotonic clock."""
+        self._retired: Counter[str] = Counter()
 
     # called by the fabric
 
@@ -272,8 +281,14 @@ class ITNexus:
         tells = lu.mode_parameters.task_aborted_status
         router.abort(lu.tasks_of(itl), respond=lambda _: tells, then=lambda: None)
         del self.luns[itl.lun]
+        retire(self._retired, itl)
+        self.target_portal_group.retire(itl)
         lu.detach(itl)
         itl.update_express()
+
+    def totals(self) -> Counter[str]:
+        """All of :data:`~tcm.target.counters.COUNTERS`, of all logical units there are and were."""
+        return totals(self._retired, self.luns.values())
 
     @property
     def _port(self) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ A command that does not block goes all the way inside the call that submitted it
 from __future__ import annotations
 
 import logging
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from anyio import get_cancelled_exc_class
@@ -225,7 +226,7 @@ def complete(task: Task) -> None:
     if itl is None or lu is None:
         nexus.services.send_command_complete(task)
         return
-    _count(task, itl, produced)
+    _count(task, itl, lu, produced)
     task_set = lu.task_set
     task_set.remove(task)
     nexus.services.send_command_complete(task)
@@ -233,17 +234,24 @@ def complete(task: Task) -> None:
         lu.dispatch()
 
 
-def _count(task: Task, itl: ITLNexus, produced: int) -> None:
+def _count(task: Task, itl: ITLNexus, lu: LogicalUnit, produced: int) -> None:
     command = task.command
     counted = command.counted if command is not None else _OTHER
+    microseconds = (perf_counter_ns() - task.began) // 1000
+    itl.task_cmds += 1
     if counted is _READ_COMMAND:
         itl.read_cmds += 1
+        latency = lu.latency.read
     elif counted is _WRITE_COMMAND:
         itl.write_cmds += 1
+        latency = lu.latency.write
     else:
         itl.other_cmds += 1
+        latency = lu.latency.other
         itl.parameter_bytes_in += produced
         itl.parameter_bytes_out += task.data_out_wanted
+    latency.buckets[microseconds.bit_length()] += 1
+    latency.microseconds += microseconds
     itl.read_bytes += produced
     itl.write_bytes += task.data_out_wanted
 
@@ -348,6 +356,10 @@ def _terminate(task: Task, error: CommandTerminated) -> None:
     if not (task.data_out_wanted or task.overflow):
         task.residual = task.write_length
     lu, itl = task.logical_unit, task.itl
+    if status is Status.BUSY:
+        task.nexus.target_portal_group.busy_statuses += 1
+    elif status is Status.TASK_SET_FULL and lu is not None:
+        lu.task_set_full_statuses += 1
     if status in _INTERLOCKED and itl is not None and lu is not None and lu.mode_parameters.unit_attention_interlock == 0b11:
         itl.establish_attention(_INTERLOCKED[status])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.sense import Status
@@ -48,6 +49,7 @@ class Task:
 
     __slots__ = (
         "attribute",
+        "began",
         "cdb",
         "command",
         "context",
@@ -100,6 +102,8 @@ class Task:
     """Bytes, never negative; which way, ``overflow`` says (SAM-5 5.4.2; RFC 7143 11.4.5)."""
     overflow: bool
     # the core's own
+    began: int
+    """When it was made, by the performance counter, ns."""
     itl: ITLNexus | None
     logical_unit: LogicalUnit | None
     command: Command | None
@@ -121,6 +125,7 @@ class Task:
         context: Any = None,
         priority: int = 0,
     ) -> None:
+        self.began = perf_counter_ns()
         self.nexus = nexus
         self.lun = lun
         self.tag = tag

@@ -74,8 +74,10 @@ def _task(itl: ITLNexus, tag: int) -> Task | None:
 def _abort_task(itl: ITLNexus, request: TaskManagementRequest) -> None:
     task = _task(itl, request.tag)
     if task is None:
+        itl.logical_unit.aborts_without_task += 1
         _respond(itl.nexus, request, _Response.TASK_DOES_NOT_EXIST)
     else:
+        itl.logical_unit.aborts_complete += 1
         abort((task,), respond=_without_status, then=_complete(itl.nexus, request))
 
 
@@ -129,11 +131,13 @@ def _i_t_nexus_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
 
 
 def _target_warm_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
+    nexus.target_portal_group.target.resets += 1
     _reset(_logical_units(nexus), BUS_DEVICE_RESET_FUNCTION_OCCURRED, nexus, request)
 
 
 def _target_cold_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
     """The fabric ends its sessions afterwards, if its standard wants that (RFC 7143 11.5.1)."""
+    nexus.target_portal_group.target.resets += 1
     _reset(_logical_units(nexus), POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED, nexus, request)
 
 

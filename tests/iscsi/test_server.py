@@ -260,7 +260,9 @@ async def test_target_is_not_there_or_disabled() -> None:
         assert await apart(refused, NAME, "iqn.2003-01.org.example:stranger") == (2, 2)
         t.group.enabled = False
         assert await apart(refused, NAME, raw_iscsi.INITIATOR) == (3, 1)
-        assert t.fabric.registry.refused
+        counters = t.fabric.registry.counters
+        assert counters.discovery.refused == {0x0203: 1}
+        assert counters.of(NAME).refused == {0x0202: 1, 0x0301: 1}
 
 
 async def test_chap() -> None:

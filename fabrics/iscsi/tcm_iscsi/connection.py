@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from tcm.target.latency import ExpressSample
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.login import LoginPhase
 from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
@@ -51,6 +53,8 @@ class Connection:
         self.binding = binding
         self.local = local
         self.peer = show_address(peer)
+        self.remote = peer
+        registry.counters.connections[binding.address, binding.port] += 1
         self.arena = arena
         self.wake = wake
         self.out: list[Any] = []
@@ -89,6 +93,12 @@ class Connection:
 
     # receiving
 
+    def sample(self) -> ExpressSample | None:
+        """To see how long the next batch takes; ``None`` if there is nothing to look at."""
+        phase = self.phase
+        port = phase.session.port if phase is not None else None
+        return ExpressSample(port.nexus) if port is not None else None
+
     def process(self, buf: bytearray, view: memoryview, off: int, end: int) -> int:
         """Deal with what is in ``buf[off:end]``; see :meth:`FullFeaturePhase.process`."""
         if self.phase is not None:
@@ -122,13 +132,14 @@ class Connection:
         )
         phase.out = self.out
         self.login = None
+        self.registry.counters.of(session.identity.target_name).accepts += 1
         log.info("%s logged in", self)
 
     def login_failed(self, event: LoginFailed) -> None:
         """The answer is queued; nothing follows it."""
         self._closing = True
         self.reason = event.reason
-        self.registry.login_refused(event)
+        self.registry.counters.login_refused(event, self.remote)
         log.log(
             logging.INFO if event.redirected else logging.WARNING,
             "%s: login of %s to %s %s (%s)",
@@ -212,7 +223,9 @@ class Connection:
                 return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
+                self.phase.failure = Failure.UNMAPPED
                 self.failed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
+                self.registry.counters.session_failed(self.phase.session, Failure.UNMAPPED)
                 self.registry.dismiss(self.phase.session)
                 return
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
@@ -225,8 +238,13 @@ class Connection:
                 self.login_failed(event)
             raise ConnectionFailed("login timeout")
 
-    def failed(self, reason: str) -> None:
-        """The connection is to be dropped; said once in the log, with what happened just before."""
+    def failed(self, reason: str, failure: Failure | None = None) -> None:
+        """The connection is to be dropped; said once in the log, with what happened just before.
+
+        :param failure: what it counts as, unless the full feature phase knows better.
+        """
+        if self.phase is not None and self.phase.failure is None:
+            self.phase.failure = failure
         if not self.reason:
             self.reason = reason
             log.warning("%s: connection dropped: %s", self, reason)

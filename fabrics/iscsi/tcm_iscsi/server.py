@@ -17,6 +17,7 @@ from tcm.backstore import ConfigError
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
 from tcm_iscsi.logins import LoginQueue
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class Server:
         self.woken: set[Link] = set()
         self.processing = False
         self.listeners: list[tuple[socket.socket, PortalBinding]] = []
+        self.acceptors: TaskGroup | None = None
+        """While it accepts connections."""
+        self.scopes: dict[socket.socket, anyio.CancelScope] = {}
+        """Of acceptors."""
         self.accepting: anyio.CancelScope | None = None
         self.left: anyio.Event | None = None
         """Set when a connection has ended, while draining."""
@@ -103,12 +108,31 @@ class Server:
                 self.group.start_soon(self.tick)
                 started()
                 with anyio.CancelScope() as self.accepting:
-                    async with anyio.create_task_group() as acceptors:
+                    async with anyio.create_task_group() as self.acceptors:
                         for sock, binding in self.listeners:
-                            acceptors.start_soon(self.accept, sock, binding)
+                            self.acceptors.start_soon(self.accept, sock, binding)
+                        self.acceptors.start_soon(anyio.sleep_forever)  # there may be portals later
+                self.acceptors = None
                 self.close_listeners()
         finally:
             self.close_listeners()
+
+    def listen(self, binding: PortalBinding) -> None:
+        """One more portal while it serves; see :meth:`bind`."""
+        self.bind(binding)
+        if self.acceptors is not None:
+            self.acceptors.start_soon(self.accept, *self.listeners[-1])
+
+    def unbind(self, binding: PortalBinding) -> None:
+        """Nobody is accepted there any more; who is connected stays."""
+        for listener in [each for each in self.listeners if each[1] is binding]:
+            self.listeners.remove(listener)
+            sock = listener[0]
+            scope = self.scopes.pop(sock, None)
+            if scope is not None:
+                scope.cancel()
+            anyio.notify_closing(sock)
+            sock.close()
 
     def close_listeners(self) -> None:
         """Give the portals back; nobody accepts on them any more."""
@@ -117,12 +141,18 @@ class Server:
         self.listeners.clear()
 
     async def accept(self, listener: socket.socket, binding: PortalBinding) -> None:
-        """Take connections of one portal."""
-        while True:
+        """Take connections of one portal, until :meth:`unbind`."""
+        with anyio.CancelScope() as scope:
+            self.scopes[listener] = scope
+            await self._accept(listener, binding)
+
+    async def _accept(self, listener: socket.socket, binding: PortalBinding) -> None:
+        while listener.fileno() >= 0:
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
-                await anyio.wait_readable(listener)
+                with suppress(anyio.ClosedResourceError):
+                    await anyio.wait_readable(listener)
                 continue
             except OSError as e:
                 # out of file descriptors or memory: others may leave
@@ -166,7 +196,7 @@ class Server:
             try:
                 await self.receive(link, connection)
             except ConnectionFailed as e:
-                connection.failed(str(e))
+                connection.failed(str(e), Failure.FORMAT)
                 link.flush()
             except OSError as e:
                 connection.failed(e.strerror or str(e))
@@ -195,7 +225,7 @@ class Server:
         sock, buf, view = link.sock, self.buffer, self.view
         recv_into, clock, poll = sock.recv_into, self.clock, self.poll
         rest = b""
-        spins = 0
+        spins = countdown = 0
         now = began = clock()
         while True:
             if now - began > TURN:  # a peer that always has something to say must not keep the others waiting
@@ -232,6 +262,8 @@ class Server:
                 return
             now = clock()
             connection.last_received = now
+            countdown -= 1
+            sample = connection.sample() if countdown < 0 else None
             if poll:
                 link.hot_until = now + poll
                 self.hot.add(link)
@@ -251,6 +283,9 @@ class Server:
                 self.processing = False
                 complete = not connection.out or link.flush()
                 self.arena.free = 0
+                if sample is not None:
+                    countdown = sample.finish(clock() - now)
+                    sample = None
                 if self.woken:
                     self.flush_woken()
                 if connection.closing:

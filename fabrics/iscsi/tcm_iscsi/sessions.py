@@ -1,4 +1,4 @@
-"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core."""
+"""Sessions of all targets: who may log in where, and which session replaces which."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
-from tcm.target.task import Task, TaskAttribute
-from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
-from tcm.target.unit_attention import UnitAttention
 from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
 from tcm_iscsi.addresses import WILDCARDS
 from tcm_iscsi.attributes import AclAttributes
+from tcm_iscsi.counters import Counters
 from tcm_iscsi.isns_records import real_addresses
+from tcm_iscsi.port import Port
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
@@ -37,58 +37,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tcm.target.device import NodeAcl, TargetDevice
-    from tcm.target.nexus import ITNexus
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
-    from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
+    from tcm_iscsi.protocol.login_interface import LoginCompleted
 
 log = logging.getLogger("tcm.iscsi")
 
-SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT = UnitAttention(0x47, 0x7F, "SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT")
-"""RFC 7143 7.6."""
 DISCOVERY_WINDOW = 16
 CONNECTION_LIMIT = 64
 """Connections of one session, whatever MaxConnections allows."""
+LOST_SESSIONS = 4096
+"""Sessions that wait for lost connections to come back; the one that has waited longest gives its tasks up."""
+LOST_TOTAL_BYTES = 512 << 20
+"""What is kept for the lost connections of all sessions; likewise."""
 ISID_SEPARATOR = ",i,0x"
 """Stands between name and ISID in a TransportID (SPC-5 7.6.4.6)."""
-
-FUNCTIONS = {
-    1: TaskManagementFunction.ABORT_TASK,
-    2: TaskManagementFunction.ABORT_TASK_SET,
-    3: TaskManagementFunction.CLEAR_ACA,
-    4: TaskManagementFunction.CLEAR_TASK_SET,
-    5: TaskManagementFunction.LOGICAL_UNIT_RESET,
-    6: TaskManagementFunction.TARGET_WARM_RESET,
-    7: TaskManagementFunction.TARGET_COLD_RESET,
-}
-"""RFC 7143 11.5.1."""
-LEVEL_2_FUNCTIONS = {
-    9: TaskManagementFunction.QUERY_TASK,
-    10: TaskManagementFunction.QUERY_TASK_SET,
-    11: TaskManagementFunction.I_T_NEXUS_RESET,
-    12: TaskManagementFunction.QUERY_ASYNCHRONOUS_EVENT,
-}
-"""RFC 7144 4.2: only if iSCSIProtocolLevel 2 was negotiated."""
-RESPONSES = {
-    TaskManagementResponse.FUNCTION_COMPLETE: 0,
-    TaskManagementResponse.TASK_DOES_NOT_EXIST: 1,
-    TaskManagementResponse.LUN_DOES_NOT_EXIST: 2,
-    TaskManagementResponse.NOT_SUPPORTED: 5,
-    TaskManagementResponse.FUNCTION_SUCCEEDED: 7,
-    TaskManagementResponse.FUNCTION_REJECTED: 255,
-    TaskManagementResponse.SERVICE_DELIVERY_FAILURE: 255,
-}
-"""RFC 7143 11.6.1, RFC 7144 4.3."""
-ATTRIBUTES = (
-    TaskAttribute.UNTAGGED,
-    TaskAttribute.SIMPLE,
-    TaskAttribute.ORDERED,
-    TaskAttribute.HEAD_OF_QUEUE,
-    TaskAttribute.ACA,
-    TaskAttribute.SIMPLE,
-    TaskAttribute.SIMPLE,
-    TaskAttribute.SIMPLE,
-)
-"""ATTR field; the reserved values are treated as SIMPLE (RFC 7143 11.3.1.1)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,49 +63,6 @@ class PortalBinding:
     groups: list[TargetPortalGroup] = field(default_factory=list)
     tls: bool = False
     """It takes nothing but TLS."""
-
-
-class Port:
-    """A session's way to the core (:class:`tcm_iscsi.protocol.session.ScsiPort`)."""
-
-    nexus: ITNexus
-
-    def __init__(self, group: TargetPortalGroup, registry: Registry) -> None:
-        self.group = group
-        self.registry = registry
-        self.level = 1
-
-    def make_task(
-        self, lun: bytes, itt: int, cdb: bytes, attribute: int, read_length: int, write_length: int, data: Any, context: Any
-    ) -> Task:
-        """See :class:`ScsiPort`."""
-        return Task(self.nexus, lun, itt, cdb, ATTRIBUTES[attribute], read_length, write_length, data, context)
-
-    def manage(self, function: int, lun: bytes, referenced_tag: int, context: Any) -> bool:
-        """See :class:`ScsiPort`."""
-        code = FUNCTIONS.get(function) or (LEVEL_2_FUNCTIONS.get(function) if self.level >= 2 else None)
-        if code is None:
-            return False
-        self.nexus.manage(TaskManagementRequest(code, lun, referenced_tag, context))
-        return True
-
-    def managed(self, request: TaskManagementRequest) -> None:
-        """A cold reset ends every session of the target (RFC 7143 11.5.1)."""
-        if request.function is TaskManagementFunction.TARGET_COLD_RESET:
-            self.registry.drop_sessions(self.group.target)
-
-    def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
-        """See :class:`ScsiPort`."""
-        self.nexus.abort(tasks)
-        for lun in luns:
-            itl = self.nexus.find_lun(lun)
-            if itl is not None:
-                itl.establish_attention(SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT)
-
-    def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
-        """See :class:`ScsiPort`."""
-        response = request.response or TaskManagementResponse.FUNCTION_REJECTED
-        return RESPONSES[response], request.additional
 
 
 class Policy:
@@ -196,8 +115,10 @@ class Policy:
     def credentials(self, target: LoginTarget, identity: LoginIdentity) -> Credentials | None:
         """CHAP of the node ACL, else of the portal group; of discovery for discovery sessions."""
         if target.handle is None:
-            auth = self.registry.discovery_auth
-            return as_credentials(auth) if auth is not None and auth.userid else None
+            discovery = self.registry.discovery_auth
+            if discovery is not None and not discovery.userid:
+                raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "discovery asks for CHAP, but no userid is configured")
+            return as_credentials(discovery) if discovery is not None else None
         group = target.handle
         acl = explicit_acl(group, identity.initiator_name)
         methods = parameters_of(group, identity.initiator_name).methods
@@ -298,8 +219,10 @@ class Registry:
         self.sessions: dict[tuple[int, str, bytes], Session] = {}
         self.tsihs: set[int] = set()
         self.last_tsih = 0
+        self.waiting: dict[Session, int] = {}
+        """Sessions with lost connections, the one that has waited longest first, and what was kept for them lately: bytes."""
         self.on_error = on_error
-        self.refused: dict[LoginStatus, int] = {}
+        self.counters = Counters(targets)
         self.machine_addresses: Callable[[], list[str]] = list
         """What discovery shows for a wildcard portal, besides the address at which the initiator reached us."""
 
@@ -390,10 +313,26 @@ class Registry:
 
     def connection_closed(self, session: Session, connection: FullFeaturePhase) -> None:
         """A connection is gone. A session ends with its last one, unless that can be recovered (RFC 7143 7.1.5, 8.3)."""
-        if connection.logout is None and not session.closed and session.port is not None:
+        failed = connection.logout is None and not session.closed and session.port is not None
+        if failed:
             session.connection_failed(connection)
         session.acknowledged()
+        if not session.closed:
+            self.await_return(session)
         self.end_if_left(session)
+        if failed and session.closed:
+            self.counters.session_failed(session, connection.failure)
+
+    def await_return(self, session: Session) -> None:
+        """Its initiator may come back for the tasks of lost connections, unless too many are awaited already."""
+        if session.lost:
+            self.waiting[session] = session.kept
+        while len(self.waiting) > LOST_SESSIONS or sum(self.waiting.values()) > LOST_TOTAL_BYTES:
+            longest = next(iter(self.waiting))
+            del self.waiting[longest]
+            for lost in list(longest.lost):
+                longest.give_up(lost)
+            self.end_if_left(longest)
 
     def end_if_left(self, session: Session) -> None:
         """Nobody is there, and nobody can come back."""
@@ -406,10 +345,17 @@ class Registry:
             port: Any = session.port
             if not session.connections and (port.nexus.lost or not port.group.enabled):
                 log.info("%s: nobody may come back", session.identity)
+                self.counters.session_failed(session, Failure.UNMAPPED)
                 self.dismiss(session)
             elif session.lost:
                 session.expire(now)
                 self.end_if_left(session)
+                if session.closed:
+                    self.counters.session_failed(session, Failure.TIMEOUT)
+            if not session.lost:
+                self.waiting.pop(session, None)
+            elif session in self.waiting:
+                self.waiting[session] = session.kept
 
     def drop(self, session: Session) -> None:
         """End a session and its connections."""
@@ -441,6 +387,7 @@ class Registry:
         if session.closed:
             return
         session.closed = True
+        self.waiting.pop(session, None)
         self.tsihs.discard(session.identity.tsih)
         if session.port is not None:
             port: Any = session.port
@@ -448,10 +395,6 @@ class Registry:
             if self.sessions.get(key) is session:
                 del self.sessions[key]
             port.nexus.lose()
-
-    def login_refused(self, event: LoginFailed) -> None:
-        """Count it, by reason."""
-        self.refused[event.status] = self.refused.get(event.status, 0) + 1
 
     def unhandled(self, where: str, error: BaseException) -> None:
         """Tell whoever wants to know."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_iscsi.protocol.ahs import AhsError, parse_ahs
 from tcm_iscsi.protocol.digest import crc32c
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import (
     DATA_OUT,
     FINAL,
@@ -94,10 +95,10 @@ class FullFeaturePhase:
     """
 
     __slots__ = (
-        "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "grant_queue", "granted",
-        "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed", "parameters",
-        "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "send_limit", "session", "stat_sn",
-        "suspended", "terminations", "text", "unacknowledged", "wake",
+        "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "failure", "grant_queue",
+        "granted", "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed",
+        "parameters", "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "reassignments",
+        "send_limit", "session", "stat_sn", "suspended", "terminations", "text", "unacknowledged", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -144,10 +145,13 @@ class FullFeaturePhase:
         """Commands whose Data-Out has yet to come: how far each was when looked at, since when, how often asked again."""
         self.terminations: dict[bytes, int] = {}
         """LUNs whose termination was announced, and the StatSN of the Async Message (FastAbort)."""
+        self.reassignments: deque[Callable[[], None]] = deque()
+        """TASK REASSIGN that waits, as commands do, until less is kept for retransmission."""
         self.suspended = False
         """Gone, but its tasks can be reassigned."""
         self.closing = False
         self.closed = False
+        self.failure: Failure | None = None
         self.logout: int | None = None
         self.history: deque[str] = deque(maxlen=32)
         session.connections[cid] = self
@@ -246,6 +250,7 @@ class FullFeaturePhase:
             return 0
         if self.header_digest:
             if crc32c(view[off : off + head]) != view[off + head : off + head + 4]:
+                self.note_failure(Failure.DIGEST)
                 msg = "header digest error"
                 raise ConnectionFailed(msg)
             head += 4
@@ -291,11 +296,13 @@ class FullFeaturePhase:
 
     def data_digest_error(self, bhs: bytes, segment: int) -> None:
         """RFC 7143 7.8: reject and discard. Lost Data-Out is its command's concern; at ERL 0 nothing else comes again."""
+        self.session.digest_errors += 1
         self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
         self.insist_on_acknowledgement()
         if bhs[0] & 0x3F != 0x05:
             if self.session.parameters.error_recovery_level:
                 return
+            self.failure = Failure.DIGEST
             msg = "data digest error"
             raise ConnectionFailed(msg)
         self.data_out(bhs, memoryview(bhs), 0, memoryview(bytes(segment)), intact=False)
@@ -403,6 +410,7 @@ class FullFeaturePhase:
         read, write, final = flags & 0x40, flags & 0x20, flags & FINAL
         session = self.session
         p = session.parameters
+        session.cmd_pdus += 1
         if session.port is None:
             return RejectReason.PROTOCOL_ERROR
         if ahs_length:
@@ -499,6 +507,8 @@ class FullFeaturePhase:
         self.insist_on_acknowledgement()
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
+            if self.reassignments:
+                self.go_on_reassigning()
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             kept = memoryview(bytes(data))
 
@@ -524,7 +534,7 @@ class FullFeaturePhase:
             kept.acknowledge(exp_stat_sn)
         if self.terminations:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
-        if self.session.fences:
+        if self.session.fences and exp_stat_sn != before:
             self.session.acknowledged()
 
     def insist_on_acknowledgement(self) -> None:
@@ -534,6 +544,14 @@ class FullFeaturePhase:
             self.solicit()
             if kept.hopeless:
                 raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
+
+    def go_on_reassigning(self) -> None:
+        """Something may have been acknowledged."""
+        kept, waiting = self.unacknowledged, self.reassignments
+        while waiting and not self.closing and not (kept is not None and kept.full):
+            waiting.popleft()()
+        if waiting:
+            self.solicit()
 
     # sending
 
@@ -629,6 +647,7 @@ class FullFeaturePhase:
         if self.ping and silent < nopin_timeout:  # the ping or its answer was lost, or the answer is on its way: it is alive
             self.ping = 0
         if self.ping and silent >= nopin_timeout + nopin_response_timeout:
+            self.note_failure(Failure.TIMEOUT)
             msg = f"no NOP-Out for {silent:.0f} s"
             raise ConnectionFailed(msg)
         if not self.ping and silent >= nopin_timeout:
@@ -641,6 +660,7 @@ class FullFeaturePhase:
             return
         session = self.session
         self.ping = session.new_ttt()
+        session.nops_sent += 1
         self.emit(
             NOP_IN.pack(
                 0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
@@ -671,10 +691,19 @@ class FullFeaturePhase:
                 self.wake()
                 since, progress = now, data_out.progress()
             elif now - since >= (timeout if recovers else timeout * retries):
+                self.note_failure(Failure.TIMEOUT)
                 msg = f"no Data-Out for {timeout * retries:.0f} s"
                 raise ConnectionFailed(msg)
             if data_out.sequences:
                 self.owed[command] = progress, since, asked
+
+    def note_failure(self, failure: Failure) -> None:
+        """The connection is about to fail, because of a digest or of time."""
+        self.failure = failure
+        if failure is Failure.DIGEST:
+            self.session.digest_errors += 1
+        else:
+            self.session.timeout_errors += 1
 
     def close(self) -> None:
         """The connection is gone: nothing more is sent on it."""
@@ -683,6 +712,7 @@ class FullFeaturePhase:
         self.out_size = 0
         self.payload = None
         self.grant_queue.clear()
+        self.reassignments.clear()
         self.owed.clear()
         connections = self.session.connections
         if connections.get(self.cid) is self:  # not so if it has been reinstated

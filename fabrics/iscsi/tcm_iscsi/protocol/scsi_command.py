@@ -181,6 +181,7 @@ class ScsiCommand:
         self.finish()
         if connection.closed:
             return
+        connection.session.rsp_pdus += 1
         buffers = self.task.data_in
         if connection.unacknowledged is not None:
             self.send_recoverably(buffers)

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from tcm_iscsi.protocol.faults import Faults
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.parameters import SessionParameters
+    from tcm_iscsi.protocol.pdu import LogoutReason
     from tcm_iscsi.protocol.scsi_command import ScsiCommand
 
 LOST_CONNECTIONS = 64
 """Connections of a session whose tasks wait for reassignment; the oldest gives way."""
 LOST_BYTES = 64 << 20
-"""Data and responses that are kept for them; likewise."""
+"""Data and responses that are kept for them, and data of commands in progress; likewise."""
 
 
 class ScsiPort(Protocol):
@@ -46,6 +47,9 @@ class ScsiPort(Protocol):
 
     def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
         """Response field and additional response information of a TMF response (RFC 7143 11.6.1)."""
+
+    def logout(self, reason: LogoutReason) -> None:
+        """A Logout Request has come."""
 
     def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
         """Abort tasks without a response; SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT for each of ``luns`` (RFC 7143 7.6)."""
@@ -77,11 +81,13 @@ class Session:
     __slots__ = (
         "barriers",
         "closed",
+        "cmd_pdus",
         "commands",
         "connections",
         "deferred",
         "delivering",
         "depth",
+        "digest_errors",
         "exp_cmd_sn",
         "faults",
         "fences",
@@ -91,8 +97,12 @@ class Session:
         "managing",
         "max_cmd_sn",
         "next_ttt",
+        "nops_received",
+        "nops_sent",
         "parameters",
         "port",
+        "rsp_pdus",
+        "timeout_errors",
     )
 
     def __init__(
@@ -127,9 +137,17 @@ class Session:
         self.issuing: FullFeaturePhase | None = None
         """Whose task management function is being carried out."""
         self.managing = 0
-        """Task management functions in progress."""
+        """Task management functions in progress, until their responses have gone."""
         self.next_ttt = 1
         self.closed = False
+        self.cmd_pdus = 0
+        """SCSI Command PDUs that did not take the express lane."""
+        self.rsp_pdus = 0
+        """Responses to them."""
+        self.nops_received = 0
+        self.nops_sent = 0
+        self.digest_errors = 0
+        self.timeout_errors = 0
 
     def new_ttt(self) -> int:
         """A target transfer tag that is not the reserved one."""
@@ -279,9 +297,15 @@ class Session:
         for before in [each for each in self.lost.values() if each.connection.cid == connection.cid]:
             self.settle(before)
         lost = self.lost[connection] = LostConnection(connection, self.parameters)
-        while len(self.lost) > LOST_CONNECTIONS or sum(each.kept for each in self.lost.values()) > LOST_BYTES:
+        while len(self.lost) > LOST_CONNECTIONS or self.kept > LOST_BYTES:
             self.give_up(next(iter(self.lost)))
         return lost
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are held for lost connections, those that commands in progress are going to have included."""
+        held = sum(c.reading + c.granted for c in self.commands.values() if c.connection in self.lost)
+        return held + sum(lost.kept for lost in self.lost.values())
 
     def remove_for_recovery(self, cid: int) -> bool:
         """Logout with reason 2, or a login that takes the CID: its tasks may be reassigned now (11.14). False: no such CID."""

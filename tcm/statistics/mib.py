@@ -1,0 +1,186 @@
+"""MIB tables as data: what a column is, and how a table finds the value of an object identifier or the next one (RFC 2578)."""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Oid = tuple[int, ...]
+Value = int | float | bytes | Oid
+"""Of an INTEGER, a counter or a gauge; of TimeTicks, a moment of the monotonic clock; of an OCTET STRING; an identifier."""
+
+ZERO_DOT_ZERO: Oid = (0, 0)
+"""What a RowPointer or AutonomousType says that points nowhere."""
+CACHED = 1.0
+"""Seconds that a table's rows stay as they were read, so that a walk is not a thousand walks; values are always read anew."""
+
+
+class Syntax(enum.IntEnum):
+    """By the numbers that AgentX gives them (RFC 2741 5.4)."""
+
+    INTEGER = 2
+    OCTET_STRING = 4
+    OBJECT_IDENTIFIER = 6
+    COUNTER_32 = 65
+    GAUGE_32 = 66
+    """Unsigned32 too."""
+    TIME_TICKS = 67
+    COUNTER_64 = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that can be read."""
+
+    number: int
+    name: str
+    syntax: Syntax
+    read: Callable[[Any], Value]
+    """Of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A conceptual table; its rows are objects of any kind.
+
+    A column of which nothing is known is left out of the table altogether: who asks gets noSuchObject.
+    """
+
+    name: str
+    oid: Oid
+    """Of the table; its entries are ``oid + (1,)``."""
+    rows: Callable[[], Iterable[tuple[Oid, Any]]]
+    """Index and row, in any order."""
+    columns: tuple[Column, ...]
+
+    def instance(self, column: str, index: Oid) -> Oid:
+        """The identifier of one cell, or of a row by its first column."""
+        number = next(each.number for each in self.columns if each.name == column)
+        return (*self.oid, 1, number, *index)
+
+
+def columns(*specs: tuple[int, str, Syntax, Callable[[Any], Any]]) -> tuple[Column, ...]:
+    """A table's columns."""
+    return tuple(Column(*spec) for spec in specs)
+
+
+def nowhere(name: str, oid: Oid, specs: Iterable[tuple[int, str, Syntax]]) -> Table:
+    """A table that has no rows, as what it is about is not there."""
+    return Table(name, oid, lambda: (), tuple(Column(*spec, _unreachable) for spec in specs))
+
+
+def _unreachable(row: object) -> int:
+    raise AssertionError(row)
+
+
+def constant(value: Any) -> Callable[[Any], Any]:
+    """The same in every row."""
+    return lambda _: value
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What is told without being asked for, when a column of a row has changed."""
+
+    name: str
+    oid: Oid
+    table: Table
+    watched: str
+    """The column."""
+    objects: tuple[str, ...]
+    """Columns of the same row that go with it."""
+    tells: Callable[[Value, Value], bool] = lambda before, now: before != now
+    """Whether the change is one to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A MIB module: its tables, and its notifications."""
+
+    name: str
+    oid: Oid
+    """All its objects are below."""
+    tables: tuple[Table, ...]
+    notifications: tuple[Notification, ...] = ()
+
+
+class TableView:
+    """A table, and the rows it had when last looked at."""
+
+    __slots__ = ("_indexes", "_read", "_rows", "columns", "entry", "table")
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.entry = (*table.oid, 1)
+        self.columns = {each.number: each for each in sorted(table.columns, key=lambda each: each.number)}
+        self._indexes: list[Oid] = []
+        self._rows: dict[Oid, Any] = {}
+        self._read = float("-inf")
+
+    def refresh(self, now: float) -> None:
+        """Look again, if it is time to."""
+        if now - self._read >= CACHED:
+            self._rows = dict(self.table.rows())
+            self._indexes = sorted(self._rows)
+            self._read = now
+
+    def get(self, oid: Oid, now: float) -> tuple[Syntax, Value] | None:
+        """The value of an instance; ``None``: there is none."""
+        depth = len(self.entry)
+        column = self.columns.get(oid[depth]) if len(oid) > depth and oid[:depth] == self.entry else None
+        if column is None:
+            return None
+        self.refresh(now)
+        index = oid[depth + 1 :]
+        return (column.syntax, column.read(self._rows[index])) if index in self._rows else None
+
+    def next(self, oid: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
+        """The first instance after ``oid``, or at it if ``include``."""
+        self.refresh(now)
+        depth = len(self.entry)
+        for number, column in self.columns.items():
+            head = (*self.entry, number)
+            if oid[: depth + 1] > head or not self._indexes:
+                continue
+            place = 0
+            if oid[: depth + 1] == head:
+                place = (bisect_left if include else bisect_right)(self._indexes, oid[depth + 1 :])
+            if place < len(self._indexes):
+                index = self._indexes[place]
+                return (*head, *index), column.syntax, column.read(self._rows[index])
+        return None
+
+
+class View:
+    """All tables of some modules, as one tree of instances."""
+
+    def __init__(self, modules: Iterable[Module]) -> None:
+        self.modules = tuple(modules)
+        self.tables = sorted(
+            (TableView(table) for module in self.modules for table in module.tables), key=lambda each: each.entry
+        )
+
+    def has_object(self, oid: Oid) -> bool:
+        """Whether ``oid`` is at or below a column (noSuchInstance), or not (noSuchObject)."""
+        found = next((each for each in self.tables if oid[: len(each.entry)] == each.entry), None)
+        return found is not None and len(oid) > len(found.entry) and oid[len(found.entry)] in found.columns
+
+    def get(self, oid: Oid, now: float) -> tuple[Syntax, Value] | None:
+        """See :meth:`TableView.get`."""
+        for each in self.tables:
+            if oid[: len(each.entry)] == each.entry:
+                return each.get(oid, now)
+        return None
+
+    def next(self, oid: Oid, end: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
+        """The first instance after ``oid`` (or at it) and before ``end``; an empty ``end`` is no bound."""
+        for each in self.tables:
+            if oid[: len(each.entry)] > each.entry:
+                continue
+            found = each.next(oid, now, include=include)
+            if found is not None:
+                return found if not end or found[0] < end else None
+        return None
