@@ -244,6 +244,7 @@ class Connection:
         task.progress = session.now
         length = len(data)
         if not intact:
+            task.snacked = min(task.snacked, data_sn)  # damaged again, perhaps: it is asked for once more
             if not flags & STATUS_PRESENT:  # then it is asked for below
                 session.recovery.data_missing(self, task, data_sn + 1)
         elif data_sn == numbers.expected and not numbers.ahead:
