@@ -276,6 +276,25 @@ async def test_recovery_on_demand_by_logout(seen: Seen) -> None:
         assert all(task.result.good for task in tasks)
 
 
+async def test_the_connection_that_logs_another_one_out_breaks_too() -> None:
+    """The Logout for recovery is sent again, on what is left."""
+    memory = GatedMemory(1 << 20)
+    recovery = Recovery(progress_timeout=1.0, connection_timeout=10.0, by_logout=True)
+    async with paired(level=2, connections=3, backstore=memory, recovery=recovery) as pair:
+        tasks = await held_up(pair, memory, 6)
+        pair.lines[0].end()
+        for cid in (1, 2):
+            pair.lines[cid].faults = FaultyWire(Faults(drop=1.0), pair.chance, header_digest=False, data_digest=False)
+        await pair.advance(2.5)
+        sender = next(r.connection for r in pair.session.requests.values() if isinstance(r, Logout))
+        assert sender is not None
+        pair.lines[sender.cid].end()
+        pair.lines[3 - sender.cid].faults = None
+        memory.release()
+        await pair.until(lambda: all(task.finished for task in tasks))
+        assert all(task.error is None and task.result.good for task in tasks)
+
+
 async def test_a_connection_that_breaks_again_and_again() -> None:
     """What was reassigned is reassigned once more."""
     memory = GatedMemory(1 << 20)

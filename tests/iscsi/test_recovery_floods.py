@@ -14,7 +14,7 @@ from support.scsi import pattern, ramdisk
 from tcm_iscsi.protocol.data_out import ISLANDS_LIMIT, RETIRED_LIMIT, Sequence
 from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
-from tcm_iscsi.protocol.unacknowledged import KEPT_RESPONSES
+from tcm_iscsi.protocol.unacknowledged import KEPT_BYTES, KEPT_RESPONSES
 
 pytestmark = pytest.mark.anyio
 
@@ -145,3 +145,56 @@ async def test_ended_sequences_are_forgotten_in_time() -> None:
         assert not i.feed(i.data_out(5, tags[-1], 0, bytes(512)))
         with pytest.raises(ConnectionFailed):
             i.feed(i.data_out(5, tags[0], 0, bytes(512)))
+
+
+async def test_functions_behind_a_fence_are_bounded() -> None:
+    """4.2.2.3.3: a response that waits for the acknowledgement of others is a function in progress."""
+    async with connected(session={"max_connections": 2, "task_reporting": "ResponseFence"}) as i:
+        session = i.phase.session
+        j = i.join(1)
+        i.feed(i.command(bytes(6), itt=1))
+        j.cmd_sn = i.cmd_sn
+        rejected = [a for n in range(5 * session.depth) for a in j.feed(j.task_management(2, itt=n)) if a.opcode == 0x3F]
+        assert len(rejected) == 4 * session.depth
+        assert len(session.fences) == session.depth
+        i.acknowledge(i.phase.stat_sn)
+        assert len([a for a in j.answers() if a.opcode == 0x22]) == session.depth
+        assert not session.managing
+
+
+async def test_reassignments_wait_for_room_like_commands() -> None:
+    """7.2.2: what several lost connections kept may be more than one keeps; its initiator acknowledges as it receives."""
+    session = {"error_recovery_level": 2, "max_connections": 4, "default_time2wait": 2, "default_time2retain": 20}
+    async with connected(ramdisk(4 << 20), session=session) as i:
+        lost = [i, i.join(1), i.join(2)]
+        k = i.join(3)
+        tags = iter(range(1, 100))
+        for j in lost:
+            for _ in range(4):
+                j.cmd_sn = i.phase.session.exp_cmd_sn
+                j.feed(j.command(read10(0, 8192), itt=next(tags), read=4 << 20))
+            j.fail()
+            assert k.feed(k.logout(2, j.phase.cid))[-1].bhs[2] == 0
+        kept = k.phase.unacknowledged
+        assert kept is not None
+        answers = k.feed(*(k.task_management(8, itt=1000 + n, referenced=n) for n in range(1, 13)))
+        for _ in range(9):
+            assert kept.size <= KEPT_BYTES + (5 << 20)
+            (ping,) = [a for a in answers[-1:] if a.opcode == 0x20] or [None]
+            if ping is None:
+                break
+            seen = [a.itt for a in answers if a.opcode == 0x21]
+            assert len(seen) >= 1
+            answers += k.feed(k.nop_out(RESERVED_TAG, ttt=ping.word(20), ack=ping.stat_sn))
+        assert [a.bhs[2] for a in answers if a.opcode == 0x22] == [0] * 12
+        assert sorted(a.itt for a in answers if a.opcode == 0x21) == list(range(1, 13))
+        assert sum(len(a.data) for a in answers if a.opcode == 0x25) == 12 * (4 << 20)
+
+
+async def test_reassignments_that_wait_are_bounded() -> None:
+    """They are immediate requests: those beyond the bound are rejected, and Rejects are bounded too."""
+    session = {"error_recovery_level": 2, "max_connections": 4, "default_time2wait": 2, "default_time2retain": 20}
+    async with connected(session=session) as i:
+        dropped = any(flood(i, i.task_management(8, referenced=1), 1) for _ in range(8 * KEPT_RESPONSES))
+        assert dropped
+        assert len(i.phase.reassignments) <= KEPT_RESPONSES

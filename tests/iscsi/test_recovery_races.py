@@ -5,9 +5,12 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import anyio
 import pytest
 from support.iscsi_session import Initiator, connected
-from support.scsi import pattern
+from support.memory import GatedMemory
+from support.scsi import pattern, ramdisk
+from tcm_iscsi.protocol.data_out import RECOVERY_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -132,3 +135,57 @@ async def test_repeated_removal_does_not_prolong_the_time() -> None:
             session.expire(float(second))
         assert not session.lost
         assert not session.commands
+
+
+async def test_reassignment_of_a_task_whose_time_is_over_but_whose_end_is_not() -> None:
+    """11.6.1: it is aborted, which takes as long as the medium does; nobody can have it any more."""
+    memory = GatedMemory(1 << 20)
+    async with connected(memory, session=LEVEL_2) as i:
+        memory.shut()
+        i.feed(i.command(read10(0, 8), itt=1, read=4096))
+        await memory.until_waiting(1)
+        j = i.join(1)
+        i.fail()
+        j.answers()
+        for now in (0.0, 100.0):
+            i.phase.session.expire(now)
+        assert j.feed(j.task_management(8, referenced=1))[0].bhs[2] == 1
+        memory.release()
+        await anyio.sleep(0.01)
+        assert not i.phase.session.commands
+
+
+@pytest.mark.parametrize("tas", [False, True])
+async def test_a_logical_unit_is_removed_while_its_tasks_wait(*, tas: bool) -> None:
+    """SAM-5 5.6.4: they are aborted; what can be reassigned is TASK ABORTED status, if that is to be told."""
+    async with connected(session=SOLICITED) as i:
+        i.feed(i.command(write10(0, 8), itt=1, write=4096))
+        j = i.join(1)
+        in_turn(i, j)
+        i.fail()
+        j.answers()
+        nexus = i.phase.session.port.nexus  # type: ignore[union-attr]  # a normal session has a port
+        itl = nexus.luns[bytes(8)]
+        itl.logical_unit.mode_parameters.task_aborted_status = tas
+        nexus.remove_lun(itl)
+        assert j.feed(j.logout(REMOVE, i.phase.cid))[-1].bhs[2] == 0
+        response, *rest = j.feed(j.task_management(8, referenced=1))
+        assert (response.bhs[2], [a.status for a in rest]) == ((0, [0x40]) if tas else (1, []))
+
+
+async def test_a_write_outlives_any_number_of_connections() -> None:
+    """7.2.2: what a connection took with it is no fault of the command, however many R2Ts were open, and however often."""
+    session = {**SOLICITED, "max_burst_length": 512, "max_outstanding_r2t": RECOVERY_LIMIT + 9}
+    async with connected(ramdisk(4 << 20), session=session) as current:
+        data = pattern((RECOVERY_LIMIT + 9) * 512)
+        r2ts = current.feed(current.command(write10(0, len(data) // 512), itt=1, write=len(data)))
+        for cid in range(1, 5):
+            following = current.join(cid)
+            current.fail()
+            assert following.feed(following.logout(REMOVE, current.phase.cid))[-1].bhs[2] == 0
+            response, *r2ts = following.feed(following.task_management(8, referenced=1))
+            assert response.bhs[2] == 0
+            assert len(r2ts) == RECOVERY_LIMIT + 9
+            current = following
+        (answer,) = current.feed(*(current.data_out(1, a.word(20), a.word(40), data[a.word(40) :][:512]) for a in r2ts))
+        assert answer.status == 0

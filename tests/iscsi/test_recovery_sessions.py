@@ -11,6 +11,7 @@ import pytest
 from support import iscsi_site
 from support.iscsi_session import Initiator
 from support.scsi import make_lu
+from tcm_iscsi import sessions
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.pdu import LOGIN_REQUEST, PAD
@@ -178,3 +179,22 @@ async def test_a_connection_that_is_to_be_closed_and_takes_nothing() -> None:
         connection.handle_timer(1.0)
         with pytest.raises(ConnectionFailed):
             connection.handle_timer(100.0)
+
+
+@pytest.mark.parametrize("bound", ["LOST_SESSIONS", "LOST_TOTAL_BYTES"])
+async def test_sessions_that_wait_are_bounded(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who logs in, starts something and vanishes, over and over, has one connection but leaves a session each time."""
+    monkeypatch.setattr(sessions, bound, 5 if bound == "LOST_SESSIONS" else 6 * 4096 - 1)
+    async with portal() as p:
+        left = []
+        for number in range(8):
+            connection = p.log_in(isid=ISID[:5] + bytes((number,)))
+            start_a_write(connection)
+            left.append(phase_of(connection).session)
+            connection.failed("cut")
+            connection.close()
+        assert p.sessions() == left[3:]
+        assert all(session.closed for session in left[:3])
+        for now in (0.0, 1e6):
+            p.registry.handle_timer(now)
+        assert not p.registry.waiting

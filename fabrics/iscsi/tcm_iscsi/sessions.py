@@ -45,6 +45,10 @@ log = logging.getLogger("tcm.iscsi")
 DISCOVERY_WINDOW = 16
 CONNECTION_LIMIT = 64
 """Connections of one session, whatever MaxConnections allows."""
+LOST_SESSIONS = 4096
+"""Sessions that wait for lost connections to come back; the one that has waited longest gives its tasks up."""
+LOST_TOTAL_BYTES = 512 << 20
+"""What is kept for the lost connections of all sessions; likewise."""
 ISID_SEPARATOR = ",i,0x"
 """Stands between name and ISID in a TransportID (SPC-5 7.6.4.6)."""
 
@@ -213,6 +217,8 @@ class Registry:
         self.sessions: dict[tuple[int, str, bytes], Session] = {}
         self.tsihs: set[int] = set()
         self.last_tsih = 0
+        self.waiting: dict[Session, int] = {}
+        """Sessions with lost connections, the one that has waited longest first, and what was kept for them lately: bytes."""
         self.on_error = on_error
         self.counters = Counters(targets)
         self.machine_addresses: Callable[[], list[str]] = list
@@ -309,9 +315,24 @@ class Registry:
         if failed:
             session.connection_failed(connection)
         session.acknowledged()
+        if not session.closed:
+            self.await_return(session)
         self.end_if_left(session)
         if failed and session.closed:
             self.counters.session_failed(session, connection.failure)
+
+    def await_return(self, session: Session) -> None:
+        """Its initiator may come back for the tasks of lost connections, unless too many are awaited already."""
+        if session.lost:
+            self.waiting[session] = session.kept
+        while len(self.waiting) > LOST_SESSIONS or sum(self.waiting.values()) > LOST_TOTAL_BYTES:
+            longest = next(iter(self.waiting))
+            del self.waiting[longest]
+            for lost in list(longest.lost):
+                longest.give_up(lost)
+            self.end_if_left(longest)
+            if longest.closed and longest is not session:
+                self.counters.session_failed(longest, Failure.TIMEOUT)
 
     def end_if_left(self, session: Session) -> None:
         """Nobody is there, and nobody can come back."""
@@ -331,6 +352,10 @@ class Registry:
                 self.end_if_left(session)
                 if session.closed:
                     self.counters.session_failed(session, Failure.TIMEOUT)
+            if not session.lost:
+                self.waiting.pop(session, None)
+            elif session in self.waiting:
+                self.waiting[session] = session.kept
 
     def drop(self, session: Session) -> None:
         """End a session and its connections."""
@@ -362,6 +387,7 @@ class Registry:
         if session.closed:
             return
         session.closed = True
+        self.waiting.pop(session, None)
         self.tsihs.discard(session.identity.tsih)
         if session.port is not None:
             port: Any = session.port

@@ -20,7 +20,7 @@ from tcm_iscsi.initiator.results import (
     RequestFailed,
     TaskAborted,
 )
-from tcm_iscsi.initiator.tasks import Logout, Nop, Request, ScsiTask, TaskManagement, Text
+from tcm_iscsi.initiator.tasks import Logout, Nop, ScsiTask, TaskManagement, Text
 from tcm_iscsi.protocol.digest import crc32c
 from tcm_iscsi.protocol.pdu import (
     ACKNOWLEDGE,
@@ -543,5 +543,3 @@ HANDLERS: dict[int, Callable[[Connection, bytes, memoryview, int], None]] = {
     Opcode.ASYNC_MESSAGE: Connection._async_message,
     Opcode.REJECT: Connection._reject,
 }
-
-__all__ = ["Connection", "ConnectionFailed", "Request"]

@@ -343,7 +343,7 @@ class ErrorRecovery:
             if lost.logout is not None and lost.logout.finished and lost.logout.response >= 0:
                 del self.lost[lost.cid]
                 self.adopt(lost.requests, survivor)
-            elif self.options.by_logout and (lost.logout is None or lost.logout.error is not None):
+            elif self.options.by_logout and (lost.logout is None or lost.logout.finished):
                 lost.logout = Logout(LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY, lost.cid)
                 session.submit(lost.logout, survivor)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tcm_iscsi.protocol.pdu import AsyncEvent, LoginStatus, LogoutResponse, RejectReason, TaskManagementResponseCode
+from tcm_iscsi.protocol.pdu import AsyncEvent, LoginStatus, LogoutResponse, RejectReason
 
 GOOD, CHECK_CONDITION = 0x00, 0x02
 
@@ -183,23 +183,3 @@ class SessionEnded:
 
 
 Event = AsyncMessage | RejectReceived | ConnectionLost | ConnectionUp | ConnectionClosed | SessionEnded
-
-__all__ = [
-    "AsyncMessage",
-    "ConnectionClosed",
-    "ConnectionLost",
-    "ConnectionUp",
-    "Event",
-    "InitiatorError",
-    "LoginFailed",
-    "RejectReceived",
-    "Rejected",
-    "RequestFailed",
-    "Result",
-    "ScsiError",
-    "SessionEnded",
-    "SessionFailed",
-    "TaskAborted",
-    "TaskLost",
-    "TaskManagementResponseCode",
-]

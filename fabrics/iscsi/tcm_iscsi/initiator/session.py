@@ -9,7 +9,7 @@ connections in :meth:`Session.take_dirty` have, calls :meth:`Session.handle_time
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tcm_iscsi.initiator.connection import Connection
 from tcm_iscsi.initiator.numbers import HALF, SERIAL_BITS, serial_less
@@ -47,8 +47,6 @@ _F = TaskManagementFunctionCode
 ENDS_LOGICAL_UNIT = frozenset({_F.ABORT_TASK_SET, _F.CLEAR_TASK_SET, _F.LOGICAL_UNIT_RESET})
 ENDS_ALL = frozenset({_F.TARGET_WARM_RESET, _F.TARGET_COLD_RESET, _F.I_T_NEXUS_RESET})
 DONE = frozenset({TaskManagementResponseCode.FUNCTION_COMPLETE, TaskManagementResponseCode.FUNCTION_SUCCEEDED})
-
-Observer = "Callable[[Connection, str, bytes, bytes], None]"
 
 
 class Session:
@@ -372,7 +370,7 @@ class Session:
                     exp_stat_sn=connection.statuses.expected,
                 )
             )
-            # below level 2 session recovery is all there is (clause 7.3)
+            # below level 2 session recovery is all there is (clause 7.1.4.4)
             self.end(f"connection {connection.cid} failed: {reason}")
         else:
             self.recovery.connection_lost(connection, reason)
@@ -427,8 +425,3 @@ class Session:
     def send_raw(self, connection: Connection, bhs: bytes, data: Buffer = b"", ahs: bytes = b"") -> None:
         """Any PDU at all: ``bhs`` is sent as it is, apart from its lengths; digests are added as negotiated."""
         connection.emit(bhs[:4] + (len(ahs) // 4 << 24 | len(data)).to_bytes(4, "big") + bhs[8:], data, ahs)
-
-
-def describe(parameters: Any) -> dict[str, Any]:
-    """The active values of a parameters object, by name."""
-    return {name: getattr(parameters, name) for name in parameters.__dataclass_fields__}

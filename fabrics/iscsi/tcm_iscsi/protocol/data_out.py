@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tcm_iscsi.protocol.scsi_command import ScsiCommand
 
 RECOVERY_LIMIT = 256
-"""Sequences of one command that may end with data missing; then the command fails."""
+"""Sequences of one command that may end with data missing, not by the loss of a connection; then the command fails."""
 ISLANDS_LIMIT = 2048
 """Pieces of one sequence that wait for what is missing between them; with more the command fails."""
 GAPS_LIMIT = 64
@@ -217,21 +217,25 @@ class DataOut:
         missing = sequence.missing()
         if missing and not sequence.lossy:
             self.failure = self.failure or INCORRECT_AMOUNT_OF_DATA
+        self._count(missing)
         self._retire(ttt, sequence, missing)
         self.command.advance_transfer()
 
+    def _count(self, missing: list[tuple[int, int]]) -> None:
+        if missing:
+            self.recoveries += 1
+            if self.recoveries > RECOVERY_LIMIT:
+                self.failure = self.failure or PROTOCOL_SERVICE_CRC_ERROR
+
     def _retire(self, ttt: int, sequence: Sequence, missing: list[tuple[int, int]]) -> None:
         del self.sequences[ttt]
+        sequence.islands = []
         if self.command.connection.session.parameters.error_recovery_level > 0:
             self.retired[ttt] = sequence
             if len(self.retired) > RETIRED_LIMIT:
                 del self.retired[next(iter(self.retired))]
         if len(missing) > GAPS_LIMIT:
             missing[GAPS_LIMIT - 1 :] = [(missing[GAPS_LIMIT - 1][0], missing[-1][1])]
-        if missing:
-            self.recoveries += 1
-            if self.recoveries > RECOVERY_LIMIT:
-                self.failure = self.failure or PROTOCOL_SERVICE_CRC_ERROR
         if self.failure is None and self.buffer is not None:
             self.pending.extendleft(reversed([(s, e) for s, e in missing if not self.wanted or s < self.wanted]))
 
@@ -254,7 +258,9 @@ class DataOut:
             if untouched and attempt % 2 and sequence.r2t_sn is not None and not self.failure and not self.command.held:
                 self._send_r2t(ttt, sequence)
             else:
-                self._retire(ttt, sequence, sequence.missing())
+                missing = sequence.missing()
+                self._count(missing)
+                self._retire(ttt, sequence, missing)
         if not self.sequences or self.pending:
             self.command.advance_transfer()
 

@@ -97,9 +97,8 @@ class FullFeaturePhase:
     __slots__ = (
         "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "failure", "grant_queue",
         "granted", "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed",
-        "parameters",
-        "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "send_limit", "session", "stat_sn",
-        "suspended", "terminations", "text", "unacknowledged", "wake",
+        "parameters", "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "reassignments", "send_limit",
+        "session", "stat_sn", "suspended", "terminations", "text", "unacknowledged", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -146,6 +145,8 @@ class FullFeaturePhase:
         """Commands whose Data-Out has yet to come: how far each was when looked at, since when, how often asked again."""
         self.terminations: dict[bytes, int] = {}
         """LUNs whose termination was announced, and the StatSN of the Async Message (FastAbort)."""
+        self.reassignments: deque[Callable[[], None]] = deque()
+        """TASK REASSIGN that waits, as commands do, until less is kept for retransmission."""
         self.suspended = False
         """Gone, but its tasks can be reassigned."""
         self.closing = False
@@ -506,6 +507,8 @@ class FullFeaturePhase:
         self.insist_on_acknowledgement()
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
+            if self.reassignments:
+                self.go_on_reassigning()
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             kept = memoryview(bytes(data))
 
@@ -531,7 +534,7 @@ class FullFeaturePhase:
             kept.acknowledge(exp_stat_sn)
         if self.terminations:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
-        if self.session.fences:
+        if self.session.fences and exp_stat_sn != before:
             self.session.acknowledged()
 
     def insist_on_acknowledgement(self) -> None:
@@ -541,6 +544,14 @@ class FullFeaturePhase:
             self.solicit()
             if kept.hopeless:
                 raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
+
+    def go_on_reassigning(self) -> None:
+        """Something may have been acknowledged."""
+        kept, waiting = self.unacknowledged, self.reassignments
+        while waiting and not self.closing and not (kept is not None and kept.full):
+            waiting.popleft()()
+        if waiting:
+            self.solicit()
 
     # sending
 
@@ -701,6 +712,7 @@ class FullFeaturePhase:
         self.out_size = 0
         self.payload = None
         self.grant_queue.clear()
+        self.reassignments.clear()
         self.owed.clear()
         connections = self.session.connections
         if connections.get(self.cid) is self:  # not so if it has been reinstated

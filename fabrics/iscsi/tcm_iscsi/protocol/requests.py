@@ -21,6 +21,7 @@ from tcm_iscsi.protocol.pdu import (
 )
 from tcm_iscsi.protocol.serial import serial_less
 from tcm_iscsi.protocol.snack import snack
+from tcm_iscsi.protocol.unacknowledged import KEPT_RESPONSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,14 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     function = flags & 0x7F
     context = TaskManagement(phase, itt, function)
     if function == TaskManagementFunctionCode.TASK_REASSIGN:
-        context.reassign(referenced, int.from_bytes(pdu[36:40], "big"))
+        exp_data_sn = int.from_bytes(pdu[36:40], "big")
+        if phase.unacknowledged is None or not phase.unacknowledged.full:
+            context.reassign(referenced, exp_data_sn)
+        elif len(phase.reassignments) < KEPT_RESPONSES:
+            phase.reassignments.append(lambda: context.reassign(referenced, exp_data_sn))
+            phase.solicit()
+        else:
+            phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
         return
     if session.managing >= session.depth:
         phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
@@ -229,12 +237,13 @@ class TaskManagement:
         assert session.port is not None
         session.issuing = self.connection
         if not session.port.manage(self.function, lun, referenced, self):
-            self._ended()
+            self._carried_out()
+            session.managing -= 1
             self.respond(TaskManagementResponseCode.FUNCTION_NOT_SUPPORTED)
 
     def executed(self, request: TaskManagementRequest) -> None:
         """The core has answered."""
-        session = self._ended()
+        session = self._carried_out()
         port = session.port
         if port is None:
             return
@@ -247,6 +256,7 @@ class TaskManagement:
             """The initiator has all responses that went before by other connections (4.2.2.3.3)."""
             if any(not c.closed and serial_less(c.exp_stat_sn, mark) for c, mark in marks):
                 return False
+            session.managing -= 1
             self.respond(response, additional)
             port.managed(request)
             return True
@@ -256,9 +266,8 @@ class TaskManagement:
             connection.wake()
         session.fence(go)
 
-    def _ended(self) -> Session:
+    def _carried_out(self) -> Session:
         session = self.connection.session
-        session.managing -= 1
         if session.issuing is self.connection:
             session.issuing = None
         return session
@@ -271,10 +280,10 @@ class TaskManagement:
             self.respond(TaskManagementResponseCode.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED)
             return
         command = session.commands.get(referenced) or session.find_unacknowledged(referenced)
-        if command is None:
+        lost = session.lost.get(command.connection) if command is not None else None
+        if command is None or (lost is None and command.connection.closed):  # its time is over, if not its end
             self.respond(TaskManagementResponseCode.TASK_DOES_NOT_EXIST)
             return
-        lost = session.lost.get(command.connection)
         if lost is None or not lost.released:
             self.respond(TaskManagementResponseCode.TASK_STILL_ALLEGIANT)
             return

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOST_CONNECTIONS = 64
 """Connections of a session whose tasks wait for reassignment; the oldest gives way."""
 LOST_BYTES = 64 << 20
-"""Data and responses that are kept for them; likewise."""
+"""Data and responses that are kept for them, and data of commands in progress; likewise."""
 
 
 class ScsiPort(Protocol):
@@ -137,7 +137,7 @@ class Session:
         self.issuing: FullFeaturePhase | None = None
         """Whose task management function is being carried out."""
         self.managing = 0
-        """Task management functions in progress."""
+        """Task management functions in progress, until their responses have gone."""
         self.next_ttt = 1
         self.closed = False
         self.cmd_pdus = 0
@@ -297,9 +297,15 @@ class Session:
         for before in [each for each in self.lost.values() if each.connection.cid == connection.cid]:
             self.settle(before)
         lost = self.lost[connection] = LostConnection(connection, self.parameters)
-        while len(self.lost) > LOST_CONNECTIONS or sum(each.kept for each in self.lost.values()) > LOST_BYTES:
+        while len(self.lost) > LOST_CONNECTIONS or self.kept > LOST_BYTES:
             self.give_up(next(iter(self.lost)))
         return lost
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are held for lost connections, those that commands in progress are going to have included."""
+        held = sum(c.reading + c.granted for c in self.commands.values() if c.connection in self.lost)
+        return held + sum(lost.kept for lost in self.lost.values())
 
     def remove_for_recovery(self, cid: int) -> bool:
         """Logout with reason 2, or a login that takes the CID: its tasks may be reassigned now (11.14). False: no such CID."""
