@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 
 from tcm import hookspecs
 from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabilities
+from tcm.control.methods import Methods
 from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
 from tcm.scsi.command import VARIABLE_LENGTH, Feature
@@ -48,6 +50,7 @@ PAGES = (
     "plugins.md",
     "docs/conformance.md",
     "docs/conformance-tests.md",
+    "docs/control-protocol.md",
     "docs/iscsi-attributes.md",
     "docs/iscsi-ffp.md",
     "docs/limits.md",
@@ -448,6 +451,20 @@ def limits() -> list[str]:
     return table(("what", "bound", "where it is set"), rows)
 
 
+def control_methods() -> list[str]:
+    """A row a method of the control socket."""
+    rows = []
+    for name, method in inspect.getmembers(Methods, inspect.iscoroutinefunction):
+        if not name.startswith("_") and name != "call":
+            parameters = [
+                f"`{each.name}`" if each.default is each.empty else f"`{each.name}` ({json.dumps(each.default)})"
+                for each in inspect.signature(method).parameters.values()
+                if each.name != "self"
+            ]
+            rows.append((f"`{name}`", ", ".join(parameters), " ".join(markdown(method.__doc__ or ""))))
+    return table(("method", "parameters (default)", "result"), rows)
+
+
 PARTS: dict[str, Callable[[], list[str]]] = {
     "reservation-matrix": lambda: reservation_rows(
         ("command", *(heading for heading, _, _ in reservation_matrix.COLUMNS)), reservation_matrix.commands()
@@ -474,6 +491,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "tpg-attributes": lambda: attributes(TpgAttributes, "tpg"),
     "acl-attributes": lambda: attributes(AclAttributes, "acl"),
     "tpg-parameters": lambda: attributes(TpgParameters, "param"),
+    "control-methods": control_methods,
     "limits": limits,
     "sums": sums,
     "commands": commands,

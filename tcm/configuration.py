@@ -151,16 +151,21 @@ class PortalGroupConfig:
 
     @property
     def access(self) -> AccessControl:
-        """Who gets in, from the attributes that LIO's fabrics share. A fabric that has none lets everybody in, to write."""
-        names = [each.name for each in dataclasses.fields(AccessControl) if hasattr(self.attributes, each.name)]
-        if "generate_node_acls" not in names:
-            return AccessControl(generate_node_acls=True, demo_mode_write_protect=False)
-        return AccessControl(**{name: bool(getattr(self.attributes, name)) for name in names})
+        """Who gets in: :func:`access_of`."""
+        return access_of(self.attributes)
 
     @property
     def authenticates(self) -> bool:
         """Whether initiators without a node ACL of their own must prove who they are."""
         return bool(getattr(self.attributes, "authentication", False))
+
+
+def access_of(attributes: Any) -> AccessControl:
+    """Who gets in, from the attributes that LIO's fabrics share. A fabric that has none lets everybody in, to write."""
+    names = [each.name for each in dataclasses.fields(AccessControl) if hasattr(attributes, each.name)]
+    if "generate_node_acls" not in names:
+        return AccessControl(generate_node_acls=True, demo_mode_write_protect=False)
+    return AccessControl(**{name: bool(getattr(attributes, name)) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

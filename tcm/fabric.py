@@ -11,13 +11,16 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tcm.backstore import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anyio.abc import TaskStatus
 
     from tcm.fabric_statistics import FabricStatistics
-    from tcm.target.device import TargetDevice
+    from tcm.target.device import NetworkPortal, TargetDevice, TargetPortalGroup
+    from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
@@ -105,3 +108,57 @@ class Fabric(ABC):
         If omitted: nothing; what the core counts of its logical units and I_T nexuses is shown all the same.
         """
         return None
+
+    # changes while it runs; the objects have been changed already unless it says otherwise
+
+    def target_added(self, target: TargetDevice) -> None:  # noqa: B027  optional
+        """There is one more target device, without portal groups.
+
+        If omitted: the sequence that the factory got has it, which is enough.
+        """
+
+    def target_removed(self, target: TargetDevice) -> None:  # noqa: B027  optional
+        """A target device is gone; its portal groups went before it.
+
+        If omitted: the sequence that the factory got does not have it any more, which is enough.
+        """
+
+    def portal_group_added(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """There is one more portal group, without portals, LUNs and node ACLs.
+
+        If omitted: the target device has it, which is enough.
+        """
+
+    def portal_group_removed(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """A portal group is gone; its nexuses and portals went before it.
+
+        If omitted: the target device does not have it any more, which is enough.
+        """
+
+    def portal_group_enabled(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """``group.enabled`` has changed. When it was switched off, its nexuses are dropped next.
+
+        If omitted: the core admits nobody to a group that is off, which is enough.
+        """
+
+    def drop(self, nexus: ITNexus) -> None:
+        """The administrator takes an initiator's nexus away: end the session, and ``nexus.lose()``.
+
+        If omitted: the nexus is lost, and the initiator finds out by itself.
+        """
+        nexus.lose()
+
+    async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:  # noqa: ARG002  optional
+        """Listen at one more portal of a group; other groups may be behind it already. Returns it with its real port.
+
+        Raises :class:`tcm.backstore.ConfigError`, caused by the ``OSError`` if there is one; nothing has changed then.
+
+        If omitted: refused, the fabric has the portals that it began with.
+        """
+        raise ConfigError("this fabric cannot listen at other portals while it runs; write them where it is configured")
+
+    async def remove_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> None:  # noqa: B027  optional
+        """The group is not behind that portal any more; nobody listens there if no other is. Sessions that are there stay.
+
+        If omitted: nothing happens; the fabric goes on listening there.
+        """

@@ -105,8 +105,19 @@ class Option:
         return str(value)
 
 
+_known: dict[type[Any], dict[str, Option]] = {}
+
+
 def options_of(cls: type[Any]) -> dict[str, Option]:
     """The options that a dataclass declares, by field name."""
+    found = _known.get(cls)
+    if found is None:
+        # resolving type hints takes longer than all the rest of reading a configuration
+        found = _known[cls] = _read_options(cls)
+    return dict(found)
+
+
+def _read_options(cls: type[Any]) -> dict[str, Option]:
     try:
         hints = typing.get_type_hints(cls)
     except Exception as error:

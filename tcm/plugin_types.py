@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tcm.tree_types import PLAIN_TREE, BackstoreTree, FabricTree
+
 if TYPE_CHECKING:
     from tcm.backstore import Backstore, BlockingBackstore
     from tcm.fabric import Fabric
@@ -54,6 +56,9 @@ class BackstoreType:
     """The name LIO's saveconfig.json has for it, if any (``fileio``, ``ramdisk``, ``block``, ``pscsi``, ``user``)."""
     from_saveconfig: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     """Turns the storage object's own keys in saveconfig.json (dev, size, ...) into option names and values."""
+    trees: tuple[BackstoreTree, ...] = ()
+    """LIO's plugins that it stands for in the ConfigFS tree; none: it is a plugin of its own name, whose ``control`` takes the
+    options as the command line does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +90,9 @@ class FabricType:
     options: type[Any] = NoOptions
     """Options of the whole fabric (timeouts, polling ...): ``--fabric NAME:key=value``."""
     factory: Callable[[Sequence[TargetDevice], Any], Fabric]
-    """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does."""
+    """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does.
+
+    The sequence is of those that there are: it grows and shrinks while the fabric runs."""
     check_config: Callable[[Any], None] | None = None
     """As for :class:`BackstoreType`."""
     description: str = ""
@@ -104,3 +111,5 @@ class FabricType:
     """Dataclass of ``param/`` of a target portal group, LIO's names; ``--param`` on the command line."""
     acl_attributes: type[Any] = NoOptions
     """Dataclass of ``attrib/`` of a node ACL; ``--attribute`` sets them for initiators that demo mode lets in."""
+    tree: FabricTree = PLAIN_TREE
+    """What the ConfigFS tree has of it beside these dataclasses."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import anyio
 from anyio import TASK_STATUS_IGNORED
@@ -19,6 +19,7 @@ from tcm.adapters import adapt
 from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
+from tcm.live import LiveChanges
 from tcm.options import one_line
 from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice, TargetPortalGroup
@@ -65,14 +66,30 @@ class Runtime:
         self.plugins = plugins
         self.drain_timeout = drain_timeout
         self.size_interval = size_interval
+        self.storage_objects: dict[str, StorageObject] = {}
+        """What is configured now, by path."""
         self.logical_units: dict[str, LogicalUnit] = {}
         """By the storage object's path."""
         self.logical_unit_groups = LogicalUnitGroups()
         self.targets: list[TargetDevice] = []
         self.fabrics: dict[str, Fabric] = {}
+        self.store: DirectoryStore | None = None
+        """Where logical units keep what has to outlive the process."""
+        self.live = LiveChanges(self)
+        """Changes while it serves."""
+        self._served: dict[str, list[TargetDevice]] = {}
+        """By fabric; the same list that the fabric has."""
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        """Of fabrics that run."""
+        self._claims: dict[str, int] = {}
+        """File descriptors that keep other processes from serving a unit's serial, by the storage object's path."""
+        self._opened: set[str] = set()
         self.statistics = Statistics(self.logical_units, self.targets, self.fabrics)
         self._stop = anyio.Event()
-        self._store: DirectoryStore | None = None
+
+    unit_tasks: TaskGroup
+    """Where commands run that take their time, while it serves."""
+    fabric_tasks: TaskGroup
 
     def stop(self) -> None:
         """Ends :meth:`serve` in good order."""
@@ -85,26 +102,28 @@ class Runtime:
         keeps it from starting, for a fabric that fails and for a medium that cannot be flushed.
         """
         self._build()
-        opened: list[StorageObject] = []
-        with ExitStack() as claims:
-            self._claim(claims)
-            await self._serve(opened, task_status)
-
-    async def _serve(self, opened: list[StorageObject], task_status: TaskStatus[None]) -> None:
         try:
-            async with anyio.create_task_group() as unit_tasks:
-                await self._open(unit_tasks, opened)
-                unit_tasks.start_soon(self._watch_sizes)
-                async with anyio.create_task_group() as fabric_tasks:
-                    await self._start_fabrics(fabric_tasks)
+            self._claim_all()
+            await self._serve(task_status)
+        finally:
+            for path in tuple(self._claims):
+                self.release(path)
+
+    async def _serve(self, task_status: TaskStatus[None]) -> None:
+        try:
+            async with anyio.create_task_group() as self.unit_tasks:
+                await self._open_all()
+                self.unit_tasks.start_soon(self._watch_sizes)
+                async with anyio.create_task_group() as self.fabric_tasks:
+                    await self._start_fabrics()
                     task_status.started()
                     await self._stop.wait()
                     await self._drain()
-                    fabric_tasks.cancel_scope.cancel()
-                unit_tasks.cancel_scope.cancel()
+                    self.fabric_tasks.cancel_scope.cancel()
+                self.unit_tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                lost = await self._close(opened)
+                lost = await self._close()
             if lost and sys.exc_info()[0] is None:
                 raise RuntimeFailure(f"what was written last to {', '.join(lost)} may be lost: flushing failed, see the log")
 
@@ -115,26 +134,42 @@ class Runtime:
         for group in self.configuration.logical_unit_groups:
             self.logical_unit_groups.add(group.name, group.identifier)
         directory = self.configuration.state_directory
-        store = self._store = DirectoryStore(directory) if directory is not None else None
+        self.store = DirectoryStore(directory) if directory is not None else None
         for each in self.configuration.storage_objects:
-            unit = self.logical_units[each.path] = LogicalUnit(
-                each.name,
-                self._backstore(each),
-                attributes=each.attributes,
-                serial=each.serial,
-                removable=each.removable,
-                read_only=each.read_only,
-                identity=each.identity,
-                store=store,
-            )
-            unit.unhandled_error = self.plugins.unhandled_error
-            self._fill_access(unit, each)
+            self.storage_objects[each.path] = each
+            self.logical_units[each.path] = self.make_unit(each)
         for config in self.configuration.targets:
-            self.targets.append(self._target(config))
-            self.targets[-1].peers = self.targets
+            self._target(config)
         for fabric in self.configuration.fabrics:
-            served = [target for target in self.targets if target.fabric_name == fabric.name]
-            self.fabrics[fabric.name] = self.plugins.fabric(fabric.name).factory(served, fabric.options)
+            self.make_fabric(fabric.name, fabric.options)
+
+    def make_unit(self, config: StorageObject, backstore: Backstore | None = None) -> LogicalUnit:
+        """A logical unit that is not open and that nothing leads to yet.
+
+        :param backstore: what it is made of; ``None``: what the configuration says.
+        """
+        unit = LogicalUnit(
+            config.name,
+            self._backstore(config) if backstore is None else backstore,
+            attributes=config.attributes,
+            serial=config.serial,
+            removable=config.removable,
+            read_only=config.read_only,
+            identity=config.identity,
+            store=self.store,
+        )
+        unit.unhandled_error = self.plugins.unhandled_error
+        self._fill_access(unit, config)
+        return unit
+
+    def make_fabric(self, name: str, options: Any) -> Fabric:
+        """A fabric that does not run yet."""
+        fabric = self.fabrics[name] = self.plugins.fabric(name).factory(self.served(name), options)
+        return fabric
+
+    def served(self, fabric: str) -> list[TargetDevice]:
+        """The target devices of a fabric."""
+        return self._served.setdefault(fabric, [])
 
     def _fill_access(self, unit: LogicalUnit, config: StorageObject) -> None:
         """Target port groups, LU group and LBA map."""
@@ -164,14 +199,21 @@ class Runtime:
             backstore = adapt(made)
         return backstore
 
-    def _target(self, config: TargetConfig) -> TargetDevice:
-        target = TargetDevice(config.name, config.fabric)
+    def make_target(self, name: str, fabric: str) -> TargetDevice:
+        """A target device without portal groups."""
+        target = TargetDevice(name, fabric)
         target.nexus_established = self.plugins.nexus_established
         target.nexus_lost = self.plugins.nexus_lost
         target.unhandled_error = self.plugins.unhandled_error
+        target.peers = self.targets
+        self.targets.append(target)
+        self.served(fabric).append(target)
+        return target
+
+    def _target(self, config: TargetConfig) -> None:
+        target = self.make_target(config.name, config.fabric)
         for each in config.portal_groups:
             self._fill(target.add_portal_group(each.tag), each)
-        return target
 
     def _fill(self, group: TargetPortalGroup, config: PortalGroupConfig) -> None:
         group.enabled = config.enabled
@@ -196,45 +238,68 @@ class Runtime:
             depth = getattr(config.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
             acl.cmdsn_depth = getattr(each.attributes, "cmdsn_depth", 0) or depth
             for mapped in each.mapped_luns:
-                group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect)
+                group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect, alias=mapped.alias)
 
     # starting
 
-    def _claim(self, claims: ExitStack) -> None:
-        """Two processes that serve units of the same serial would undo what the other has kept. Raises :class:`ConfigError`."""
-        store = self._store
-        if store is None:
+    def claim(self, path: str, serial: str) -> None:
+        """Two processes that serve units of the same serial would undo what the other has kept.
+
+        Raises :class:`ConfigError`, and ``OSError`` if the state directory cannot be written.
+        """
+        if self.store is None:
             return
+        try:
+            self._claims[path] = self.store.claim(quote(serial, safe=""))
+        except Claimed as error:
+            raise ConfigError(
+                f"{path}: {error} serves a unit of serial {serial} with the same state directory {self.store}; "
+                "stop that, or write another wwn or --state-dir"
+            ) from None
+
+    def release(self, path: str) -> None:
+        """The end of :meth:`claim`."""
+        descriptor = self._claims.pop(path, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _claim_all(self) -> None:
         for each in self.configuration.storage_objects:
             try:
-                claims.callback(os.close, store.claim(each.serial))
-            except Claimed as error:
-                raise ConfigError(
-                    f"{each.path}: {error} serves a unit of serial {each.serial} with the same state directory {store}; "
-                    "stop that, or write another wwn or --state-dir"
-                ) from None
+                self.claim(each.path, each.serial)
             except OSError as error:
                 log.warning(
-                    "%s: cannot be written (%s): whatever initiators want to be kept will be refused", store, _reason(error)
+                    "%s: cannot be written (%s): whatever initiators want to be kept will be refused",
+                    self.store,
+                    reason_of(error),
                 )
                 return
 
-    async def _open(self, tasks: TaskGroup, opened: list[StorageObject]) -> None:
+    async def open_unit(self, path: str, *, opened: bool = False) -> None:
+        """Make a logical unit ready for commands. Raises what :meth:`LogicalUnit.open` does."""
+        unit = self.logical_units[path]
+        self._opened.add(path)
+        unit.start(self.unit_tasks)
+        await unit.open(opened=opened)
+
+    async def close_unit(self, path: str) -> None:
+        """Flush and close it, whatever that raises."""
+        self._opened.discard(path)
+        await self.logical_units[path].aclose()
+
+    async def _open_all(self) -> None:
         failures: list[tuple[StorageObject, Exception]] = []
 
         async def open_one(config: StorageObject) -> None:
-            unit = self.logical_units[config.path]
-            opened.append(config)
             try:
-                unit.start(tasks)
-                await unit.open()
+                await self.open_unit(config.path)
             except Exception as error:
                 log.debug("opening %s failed", config.path, exc_info=True)
                 failures.append((config, error))
 
         await _all(open_one, self.configuration.storage_objects)
         for config, error in failures:
-            text = f"{config.path} ({config.type}): {_reason(error)}"
+            text = f"{config.path} ({config.type}): {reason_of(error)}"
             if config is not failures[-1][0]:
                 log.error("%s", text)
             elif isinstance(error, ConfigError):
@@ -242,26 +307,36 @@ class Runtime:
             else:
                 raise RuntimeFailure(f"cannot open {text}") from error
 
-    async def _start_fabrics(self, tasks: TaskGroup) -> None:
+    async def _start_fabrics(self) -> None:
         for target in self.targets:
             self.plugins.target_configured(target)
+        await _all(self.start_fabric, self.fabrics)
 
-        async def run(name: str, *, task_status: TaskStatus[None]) -> None:
-            await self.fabrics[name].run(task_status=task_status)
-            if not self._stop.is_set():
+    async def start_fabric(self, name: str) -> None:
+        """Returns when initiators can log in. Raises :class:`ConfigError`."""
+
+        async def run(*, task_status: TaskStatus[None]) -> None:
+            with anyio.CancelScope() as scope:
+                self._scopes[name] = scope
+                await self.fabrics[name].run(task_status=task_status)
+            if not (self._stop.is_set() or scope.cancel_called):
                 raise RuntimeFailure(f"fabric {name} ended by itself")
 
-        async def start(name: str) -> None:
-            await tasks.start(run, name)
+        await self.fabric_tasks.start(run)
 
-        await _all(start, self.fabrics)
+    def stop_fabric(self, name: str) -> None:
+        """Give up its portals, now."""
+        self._scopes.pop(name).cancel()
+        del self.fabrics[name]
 
     async def _watch_sizes(self) -> None:
         """Initiators hear of a resize, and of a threshold that was reached, without asking."""
         told: set[str] = set()
         while True:
             await anyio.sleep(self.size_interval)
-            for path, unit in self.logical_units.items():
+            for path, unit in tuple(self.logical_units.items()):
+                if unit.failed:
+                    continue
                 try:
                     unit.check_size()
                     await unit.provisioning.check_thresholds()
@@ -285,19 +360,18 @@ class Runtime:
         if scope.cancelled_caught:
             log.warning("initiators are still logged in after %g s: dropping them", self.drain_timeout)
 
-    async def _close(self, opened: Iterable[StorageObject]) -> list[str]:
+    async def _close(self) -> list[str]:
         """Flushes and closes; returns the paths of what could not be flushed."""
         lost = []
 
-        async def close_one(config: StorageObject) -> None:
-            unit = self.logical_units[config.path]
+        async def close_one(path: str) -> None:
             try:
-                await unit.aclose()
+                await self.close_unit(path)
             except Exception:
-                log.exception("flushing and closing %s failed", config.path)
-                lost.append(config.path)
+                log.exception("flushing and closing %s failed", path)
+                lost.append(path)
 
-        await _all(close_one, opened)
+        await _all(close_one, tuple(self._opened))
         return lost
 
 
@@ -308,7 +382,8 @@ async def _all(function: Callable[[T], Coroutine[Any, Any, None]], arguments: It
             group.start_soon(function, argument)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """One line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return one_line(error)

@@ -1,11 +1,14 @@
 """LIO's saveconfig.json (rtslib's; lio-configfs section 5) as a :class:`~tcm.configuration.Configuration`.
 
-Our own additions, which LIO's tools ignore: ``tcm_filters`` (a list of ``{"type": ..., option: ...}``, outermost first),
-``removable`` and ``read_only`` on storage objects, and any option of the backstore under its own name; what rtslib leaves
-out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``, ``alua_tg_pt_offline`` and
-``alua_tg_pt_write_md``; and ``tcm_attributes`` on portal groups and node ACLs (attributes of the fabric that LIO lacks),
-``tcm_acl_attributes`` on portal groups (for node ACLs that demo mode makes) and ``tcm_parameters`` on node ACLs (the portal
-group's, with these instead).
+Our own additions: ``tcm_filters`` (a list of ``{"type": ..., option: ...}``, outermost first), ``removable`` and ``read_only``
+on storage objects, ``tcm_identity`` (what is in ``wwn/``), and any option of the backstore under its own name. rtslib makes no
+storage object of keys that it does not know, so they may also stand in ``tcm_storage_objects``, an object at the top, by the
+storage object's path (``/backstores/fileio/disk0``).
+
+What rtslib leaves out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``,
+``alua_tg_pt_offline`` and ``alua_tg_pt_write_md``. ``tcm_attributes`` on portal groups and node ACLs are attributes of the
+fabric that LIO lacks, ``tcm_acl_attributes`` on portal groups are for node ACLs that demo mode makes, and ``tcm_parameters``
+on node ACLs are the portal group's, with these instead.
 """
 
 from __future__ import annotations
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EXTRAS = "tcm_storage_objects"
 _CHAP = ("chap_userid", "chap_password", "chap_mutual_userid", "chap_mutual_password")
 _DISCOVERY = ("discovery_userid", "discovery_password", "discovery_mutual_userid", "discovery_mutual_password")
 
@@ -84,11 +88,24 @@ def load(
     return named(path, _Loader(plugins, dict(fabrics or {}), read_only=read_only).configuration, read_json(path))
 
 
+def read(path: str) -> dict[str, Any]:
+    """The file's content, unchecked but for being an object. Raises :class:`ConfigError`."""
+    return named(path, lambda node: node.object(), read_json(path))
+
+
+def check(config: Mapping[str, Any], plugins: PluginManager) -> None:
+    """Whether it could be loaded; it may have no targets. Raises :class:`ConfigError` as :func:`load` does."""
+    _Loader(plugins, {}, read_only=False, empty=True).configuration(Node(dict(config), ""))
+
+
 class _Loader:
     """One pass over one file."""
 
-    def __init__(self, plugins: PluginManager, fabrics: dict[str, Mapping[str, object]], *, read_only: bool) -> None:
+    def __init__(
+        self, plugins: PluginManager, fabrics: dict[str, Mapping[str, object]], *, read_only: bool, empty: bool = False
+    ) -> None:
         self._plugins = plugins
+        self._empty = empty
         self._fabrics = fabrics
         self._read_only = read_only
         self._storage_objects: dict[str, StorageObject] = {}
@@ -96,10 +113,12 @@ class _Loader:
         self._logical_unit_groups: tuple[LogicalUnitGroupConfig, ...] = ()
 
     def configuration(self, root: Node) -> Configuration:
-        root.keys({"storage_objects", "targets", "fabric_modules", "alua_lu_gps"})
+        root.keys({"storage_objects", "targets", "fabric_modules", "alua_lu_gps", EXTRAS})
         self._logical_unit_groups = logical_unit_groups(root)
+        extras = root.child(EXTRAS)
         for node in root.items("storage_objects"):
-            made = self._storage_object(node)
+            key = f"/backstores/{node.text('plugin')}/{node.text('name')}"
+            made = self._storage_object(Node({**node.object(), **extras.child(key).object()}, node.path))
             if made.path in self._storage_objects:
                 raise ConfigError(f"{node.path}.name: {made.path} is there already; write another name")
             self._storage_objects[made.path] = made
@@ -110,7 +129,10 @@ class _Loader:
             ((f"targets[{index}].wwn", (target.fabric, target.name)) for index, target in enumerate(targets)), "target"
         )
         fabrics = self._fabric_configs(root, targets)
-        if not targets:
+        unknown = extras.object().keys() - self._storage_objects.keys()
+        if unknown:
+            raise ConfigError(f"{EXTRAS}: {min(unknown)!r} is not in storage_objects; leave it out")
+        if not targets and not self._empty:
             wanted = f" for fabric {', '.join(self._fabrics)}" if self._fabrics else ""
             raise ConfigError(f"targets: there is none{wanted}, so there is nothing to serve; add one")
         if self._ignored:
@@ -136,7 +158,7 @@ class _Loader:
         kind = self._backstore(node, plugin)
         known = {**{key: Key() for key in options_of(kind.options)}, **PLUGINS.get(plugin, {})}
         common = {"name", "plugin", "attributes", "alua_tpgs", "wwn", "tcm_filters", "removable", "read_only"}
-        common |= {"alua_lu_gp", "lba_map"}
+        common |= {"alua_lu_gp", "lba_map", "tcm_identity"}
         node.keys(common | set(known))
         own = {key: known[key].read(node, key) for key in node.value if key in known and key not in common}
         for key, rule in known.items():
@@ -156,7 +178,7 @@ class _Loader:
             options=make_options(kind, own, f"{node.path}."),
             filters=tuple(self._filter(each) for each in node.items("tcm_filters")),
             attributes=attributes,
-            identity=Identity(product=(name if others.get(MODEL_ALIAS) else kind.name.upper())[:16]),
+            identity=_identity(node, (name if others.get(MODEL_ALIAS) else kind.name.upper())[:16]),
             serial=make_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
             removable=node.boolean("removable"),
             read_only=self._read_only or readonly or node.boolean("read_only"),
@@ -331,6 +353,17 @@ class _Loader:
             make_fabric(self._plugins.fabric(name), self._fabrics.get(name, {}), f"--fabric {name}: ", discovery.get(name))
             for name in names
         )
+
+
+def _identity(node: Node, product: str) -> Identity:
+    """``tcm_identity``: LIO's names of what is in ``wwn/``. The text that identifies the unit is kept by the unit itself."""
+    own = node.child("tcm_identity")
+    own.keys({"vendor_id", "product_id", "revision", "company_id", "pd_text_id_info"})
+    names = {"vendor_id": "vendor", "product_id": "product", "revision": "revision"}
+    values: dict[str, object] = {ours: own.text(name) for name, ours in names.items() if name in own.value}
+    if "company_id" in own.value:
+        values["company_id"] = int(own.text("company_id"), 16)
+    return build(Identity, {"product": product, **values}, f"{own.path}.")
 
 
 def _authentication(node: Node, keys: Sequence[str]) -> Authentication:

@@ -28,10 +28,21 @@ IMPURE = ("socket", "ssl", "asyncio", "time", "random", "os", "anyio", "select",
 
 LAYERS = (
     ("tcm.scsi",),
-    ("tcm.backstore", "tcm.filter", "tcm.fabric", "tcm.fabric_statistics", "tcm.plugin_types", "tcm.hookspecs", "tcm.failure"),
+    (
+        "tcm.backstore",
+        "tcm.filter",
+        "tcm.fabric",
+        "tcm.fabric_statistics",
+        "tcm.plugin_types",
+        "tcm.tree_types",
+        "tcm.hookspecs",
+        "tcm.failure",
+    ),
     ("tcm.options", "tcm.json_reader", "tcm.adapters", "tcm.plugins", "tcm.target"),
-    ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig_alua", "tcm.saveconfig", "tcm.configfs", "tcm.statistics"),
-    ("tcm.runtime",),
+    ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig_alua", "tcm.saveconfig", "tcm.statistics"),
+    ("tcm.runtime", "tcm.live"),
+    ("tcm.configfs",),
+    ("tcm.control",),
     ("tcm.cli", "tcm.testing"),
 )
 """A module imports its own layer and those before it."""

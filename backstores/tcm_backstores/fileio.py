@@ -40,6 +40,7 @@ from tcm.backstore import (
 from tcm.plugin_types import API_VERSION, BackstoreType, option
 from tcm_backstores import filesystem, opening
 from tcm_backstores.fallocate import punch_hole, zero_range
+from tcm_backstores.fileio_tree import FILEIO_TREE, IBLOCK_TREE
 from tcm_backstores.files import copy_all, data_extents, read_all, total, write_all, write_zero_bytes
 from tcm_backstores.pace import SLOW, Pace
 from tcm_backstores.protection import ProtectionFile
@@ -342,4 +343,5 @@ FILEIO = BackstoreType(
     description="a file (created sparse on demand) or a block device",
     saveconfig_plugin="fileio",
     from_saveconfig=from_saveconfig,
+    trees=(FILEIO_TREE, IBLOCK_TREE),
 )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent, Support
+from tcm.options import parse_bool
 from tcm.plugin_types import API_VERSION, BackstoreType, option
+from tcm.tree_types import BackstoreTree
 from tcm_backstores.null import ZEROES, NullBackstore, check_size
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ SHIFT = PAGE.bit_length() - 1
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 """Linux's value for all but four architectures; Python 3.13 has the name."""
 COMPLEMENT = bytes(255 - byte for byte in range(256))
+RD_PAGE = 4096
+"""Bytes of what LIO's ``rd_pages`` counts."""
 SCAN = 1 << 20
 """Pages that one :meth:`RamdiskBackstore.extents` looks at: it runs in the event loop."""
 
@@ -206,6 +210,23 @@ def from_saveconfig(storage_object: dict[str, Any]) -> dict[str, Any]:
     return {name: storage_object[name] for name in ("size", "nullio") if storage_object.get(name) is not None}
 
 
+def _info(options: RamdiskOptions, _size: int, _read_only: bool) -> str:
+    lines = "        TCM RamDisk ID: 0  RamDisk Makeup: rd_mcp\n        PAGES/PAGE_SIZE: "
+    return f"{lines}{options.size // RD_PAGE}*{RD_PAGE}  SG_table_count: 1  nullio: {options.nullio:d} dummy: 0"
+
+
+RAMDISK_TREE = BackstoreTree(
+    plugin="rd_mcp",
+    saveconfig="ramdisk",
+    controls={
+        "rd_pages": lambda text: {"size": int(text, 0) * RD_PAGE},
+        "rd_nullio": lambda text: {"nullio": parse_bool(text)},
+        "rd_dummy": lambda _text: {},
+    },
+    product="RAMDISK-MCP",
+    info=_info,
+)
+
 RAMDISK = BackstoreType(
     name="ramdisk",
     api_version=API_VERSION,
@@ -215,4 +236,5 @@ RAMDISK = BackstoreType(
     description="a disk in memory, thin provisioned, gone when the program ends",
     saveconfig_plugin="ramdisk",
     from_saveconfig=from_saveconfig,
+    trees=(RAMDISK_TREE,),
 )

@@ -88,6 +88,7 @@ class Arguments:
     read_only: bool = False
     config: str | None = None
     state_dir: str | None = None
+    empty: bool = False
 
 
 def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration:
@@ -99,10 +100,16 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
             raise ConfigError(f"--fabric {name}: given twice; write it once, its options separated by commas")
         fabrics[name] = read_secrets(named("--fabric", plugins.fabric, name).options, values, f"--fabric {name}: ")
     _give_tls(arguments, plugins, fabrics)
+    if arguments.config is not None and arguments.empty:
+        raise ConfigError("--empty: cannot be given beside --config, which says what there is; leave one out")
     if arguments.config is not None:
         _refuse_beside_config(arguments)
         loaded = saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
         return _keeping(loaded, arguments)
+    if arguments.empty:
+        _refuse_beside_empty(arguments)
+        configs = tuple(make_fabric(plugins.fabric(name), values, f"--fabric {name}: ") for name, values in fabrics.items())
+        return _keeping(Configuration(fabrics=configs, storage_objects=(), targets=()), arguments)
     if not fabrics:
         there = ", ".join(plugins.names("fabric")) or "none; pip install tcm-target-iscsi"
         raise ConfigError(f"nothing to serve; write --fabric NAME or --config FILE (fabrics installed: {there})")
@@ -140,6 +147,13 @@ def _keeping(configuration: Configuration, arguments: Arguments) -> Configuratio
         log.warning("no home directory and no --state-dir: nothing that initiators want to be kept outlives this process")
         return configuration
     return replace(configuration, state_directory=directory)
+
+
+def _refuse_beside_empty(arguments: Arguments) -> None:
+    for name in (*_NOT_BESIDE_CONFIG, "read_only"):
+        if getattr(arguments, name) not in (None, (), False):
+            flag = f"--{name.removesuffix('s').replace('_', '-')}"
+            raise ConfigError(f"{flag}: cannot be given beside --empty; make it later, or leave --empty out")
 
 
 def _refuse_beside_config(arguments: Arguments) -> None:

@@ -22,6 +22,7 @@ Examples:
   tcm-run --fabric iscsi --lun ramdisk:size=64M \\
       --filter 0=log --filter 0=delay:read=0.01
   tcm-run --config /etc/target/saveconfig.json
+  tcm-run --empty --configfs /run/tcm; tcm-ctl targetcli
   tcm-run --dump-plugin fileio
 
 \b
@@ -98,6 +99,9 @@ class _Seconds(click.FloatRange):
 @click.option("--tls-key", metavar="FILE", help="PEM file with the certificate's private key.")
 @click.option("--read-only", is_flag=True, help="No LUN can be written.")
 @click.option("--config", metavar="FILE", help="A saveconfig.json with everything in it, as targetcli writes it.")
+@click.option("--empty", is_flag=True, help="Begin without targets and LUNs: they are made while it runs.")
+@click.option("--control", metavar="PATH", help="Socket for tcm-ctl.  [default: control.sock in the state directory]")
+@click.option("--configfs", metavar="PATH", help="Mount LIO's ConfigFS tree there, by FUSE: for targetcli and the like.")
 @click.option(
     "--state-dir", metavar="DIR", help="For what must survive a restart.  [default: $XDG_STATE_HOME/tcm or ~/.local/state/tcm]"
 )
@@ -145,6 +149,8 @@ def command(
     list_plugins: bool,
     dump_plugin: str | None,
     version: bool,
+    control: str | None,
+    configfs: str | None,
     **rest: Any,
 ) -> None:
     """Serve disks over iSCSI and other SCSI transports, from user space.
@@ -167,12 +173,14 @@ def command(
         return
     plugins.check()
     from tcm.cli.arguments import Arguments, configuration
+    from tcm.cli.control_plane import Ways
     from tcm.cli.exporters import Exporters
     from tcm.cli.serve import run
 
     exporters = Exporters.check(metrics=metrics, agentx=agentx)
-    wanted = configuration(Arguments(**rest), plugins)
-    run(wanted, plugins, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
+    made = configuration(Arguments(**rest), plugins)
+    ways = Ways(control=control, configfs=configfs, state_directory=made.state_directory, config=rest["config"])
+    run(made, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
 
 
 def main() -> None:

@@ -9,15 +9,26 @@ import os
 import resource
 import signal
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from tcm import saveconfig
 from tcm.backstore import ConfigError
+from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.cli.errors import FAILED
+from tcm.configfs.export import export
+from tcm.configfs.lio import LioTree
+from tcm.configfs.settings import Settings
+from tcm.control import snapshot
+from tcm.control.methods import Methods, Sources
+from tcm.control.notify import notify
+from tcm.control.saved import write_config
 from tcm.options import options_of, size_text
 from tcm.runtime import Runtime
 from tcm.scsi.asymmetric_access import AccessState
+from tcm.statistics.registry import Statistics
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -36,15 +47,25 @@ ONE_SIGNAL = 0.2
 
 
 def run(
-    configuration: Configuration, plugins: PluginManager, *, drain_timeout: float, event_loop: str, exporters: Exporters
+    configuration: Configuration,
+    plugins: PluginManager,
+    ways: Ways,
+    *,
+    drain_timeout: float,
+    event_loop: str,
+    exporters: Exporters,
 ) -> None:
-    """Serves until SIGINT, SIGTERM or SIGHUP. Raises what :meth:`Runtime.serve` raises."""
+    """Serves until SIGINT, SIGTERM or SIGHUP. Raises what :meth:`Runtime.serve` and :class:`ControlPlane` raise."""
     backend, backend_options = backend_of(event_loop)
     for sentence in configuration.exposed():
         log.warning("WARNING: %s; give it --chap, or node ACLs in a --config file, or listen at 127.0.0.1", sentence)
     runtime = Runtime(configuration, plugins, drain_timeout=drain_timeout)
     _raise_file_limit()
-    anyio.run(_serve, runtime, exporters, backend=backend, backend_options=backend_options)
+    control = ControlPlane(ways)
+    try:
+        anyio.run(_serve, runtime, control, exporters, backend=backend, backend_options=backend_options)
+    finally:
+        control.close()
 
 
 def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
@@ -59,17 +80,46 @@ def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": wanted}
 
 
-async def _serve(runtime: Runtime, exporters: Exporters) -> None:
+async def _serve(runtime: Runtime, control: ControlPlane, exporters: Exporters) -> None:
     async with anyio.create_task_group() as tasks:
         started = anyio.Event()
         await tasks.start(_signals, runtime, started, tasks.cancel_scope)
         await exporters.start(tasks, runtime.statistics)
         async with anyio.create_task_group() as serving:
-            await serving.start(runtime.serve)
+            await serving.start(_serve_runtime, runtime, tasks.cancel_scope)
+            await tasks.start(control.run, methods(runtime, control))
             started.set()
             _quieten_collector()
             announce(runtime)
-        tasks.cancel_scope.cancel()
+            notify("READY=1")
+
+
+async def _serve_runtime(runtime: Runtime, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
+    """When it ends in good order, so does all else."""
+    await runtime.serve(task_status=task_status)
+    scope.cancel()
+
+
+def methods(runtime: Runtime, control: ControlPlane) -> Methods:
+    """What people can do to a runtime that serves."""
+    tree = LioTree(runtime)
+    counted = Statistics(runtime.logical_units, runtime.targets, runtime.fabrics)
+    settings = Settings(
+        tree,
+        export,
+        check=lambda config: saveconfig.check(config, runtime.plugins),
+        read=saveconfig.read,
+        write=write_config,
+        path=control.ways.saved,
+    )
+    sources = Sources(
+        version=version("tcm-target"),
+        settings=settings,
+        sessions=lambda: snapshot.sessions(runtime.targets),
+        units=lambda: snapshot.units(runtime.logical_units),
+        statistics=lambda: snapshot.statistics(counted),
+    )
+    return Methods(tree, sources)
 
 
 async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
@@ -92,6 +142,7 @@ async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelSc
                 os._exit(FAILED)
             first = anyio.current_time()
             log.info("%s: stopping (once more to end at once)", name)
+            notify("STOPPING=1")
             runtime.stop()
             if not started.is_set():
                 scope.cancel()
@@ -127,6 +178,8 @@ def announce(runtime: Runtime) -> None:
         log.info(
             "%s: %s, %s, blocks of %d, serial %s%s", unit.name, what, size, unit.block_size, unit.serial, _besides(unit, config)
         )
+    if not runtime.targets:
+        log.info("nothing is served yet: there are no targets")
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()

@@ -15,6 +15,9 @@ from tcm.backstore import ConfigError
 if TYPE_CHECKING:
     from tcm.plugin_types import FabricType
 
+CONTROL = "control.sock"
+"""The control socket's name in the state directory."""
+
 _UNIQUE = re.compile(r"[0-9a-f]{12}")
 
 

@@ -143,6 +143,8 @@ class MappedLun:
     number: int
     lun: Lun
     write_protect: bool = False
+    alias: str = ""
+    """The name of LIO's link."""
     created: float = field(default_factory=time.monotonic, repr=False)
     """When that was, on the monotonic clock."""
     attached: int = 0
@@ -229,7 +231,9 @@ class TargetPortalGroup:
         if self not in unit.ports:
             unit.persistent_reservations.forget(self)
 
-    def map_lun(self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None) -> MappedLun:
+    def map_lun(
+        self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None, alias: str = ""
+    ) -> MappedLun:
         """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
 
         :param write_protect: ``None``: as ``prod_mode_write_protect`` says.
@@ -241,7 +245,7 @@ class TargetPortalGroup:
             raise ValueError(f"LUN {number} of {acl.initiator_name} is taken")
         if write_protect is None:
             write_protect = self.access.prod_mode_write_protect
-        mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect)
+        mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect, alias)
         for nexus in self._nexuses_of(acl):
             nexus.add_lun(number, mapped.lun, write_protect=write_protect)
             mapped.attached += 1
@@ -258,6 +262,15 @@ class TargetPortalGroup:
                 self._luns_changed(nexus, number)
         if all(mapped.lun.logical_unit is not unit for mapped in acl.mapped_luns.values()):
             unit.persistent_reservations.forget(self, acl.initiator_name)
+
+    def protect_lun(self, acl: NodeAcl, number: int, *, write_protect: bool) -> None:
+        """Let an initiator write to a LUN, or not any more, from the next command on. Raises :class:`KeyError`."""
+        acl.mapped_luns[number].write_protect = write_protect
+        for nexus in self._nexuses_of(acl):
+            itl = nexus.find_lun(lun_codec.encode(number))
+            if itl is not None:
+                itl.write_protect = write_protect
+                itl.rebuild_express()
 
     def _nexuses_of(self, acl: NodeAcl) -> list[ITNexus]:
         return [nexus for nexus in self.nexuses if nexus.initiator_port.name == acl.initiator_name]

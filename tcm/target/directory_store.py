@@ -54,7 +54,9 @@ class DirectoryStore:
 
     async def get(self, key: str) -> Entry:
         """See :meth:`tcm.target.store.Store.get`."""
-        content = await to_thread.run_sync(_read, self.path(key))
+        path = self.path(key)
+        # what was never kept, which is most of a new unit's, is not worth a thread
+        content = await to_thread.run_sync(_read, path) if _exists(path) else None
         return Entry(None if content is None else content.decode(*_TEXT), _revision(content))
 
     async def put(self, key: str, value: str | None, revision: str) -> str:
@@ -196,6 +198,10 @@ def _read(path: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def _exists(path: str) -> bool:
+    return os.path.lexists(path)
 
 
 def _write(path: str, content: bytes | None) -> None:

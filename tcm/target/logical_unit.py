@@ -186,9 +186,13 @@ class LogicalUnit:
         self._can_run = True
         self._resume()
 
-    async def open(self) -> None:
-        """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`."""
-        await self.backstore.open()
+    async def open(self, *, opened: bool = False) -> None:
+        """Open the backstore and settle what depends on it. Raises ``OSError`` or :class:`ConfigError`.
+
+        :param opened: it is open, another unit has left it so.
+        """
+        if not opened:
+            await self.backstore.open()
         capabilities = self.capabilities = self.backstore.capabilities()
         attributes = self.attributes
         block_size = attributes.block_size or capabilities.block_size
@@ -227,8 +231,16 @@ class LogicalUnit:
             self.persistent_reservations.watch()
             self.asymmetric_access.watch()
 
-    async def aclose(self) -> None:
-        """Wait for what still runs, flush, close the backstore. No commands may be submitted any more."""
+    def succeed(self, other: LogicalUnit) -> None:
+        """It has been that unit before: it goes on counting where the other stopped."""
+        self.index, self.created, self.resets = other.index, other.created, other.resets
+        self._retired = other._retired
+
+    async def aclose(self, *, leave_open: bool = False) -> None:
+        """Wait for what still runs, flush, close the backstore. No commands may be submitted any more.
+
+        :param leave_open: the backstore is another unit's from now on.
+        """
         self.rod_tokens.revoke(self)
         self.eraser.stop()
         self.copies.reset()
@@ -243,7 +255,8 @@ class LogicalUnit:
         finally:
             self.failed = True
             self.update_ready()
-            await self.backstore.aclose()
+            if not leave_open:
+                await self.backstore.aclose()
 
     def check_size(self) -> bool:
         """Ask the backstore for its size again; if it has changed, say so to every I_T nexus and return True."""

@@ -72,6 +72,16 @@ class ModeParameters:
         self._logical_unit.update_express()
         return True
 
+    def configure_write_cache(self, *, enabled: bool) -> bool:
+        """Another WCE by default, saved and now: the administrator's. Returns whether it is another one now."""
+        before = self.write_cache
+        page = self.values.pages[CACHING]
+        for values in (self.values.default, self.values.saved, self.values.current):
+            values[CACHING] = page.pack({**page.layout.unpack(values[CACHING]), "wce": enabled})
+        self._take_effect()
+        self._logical_unit.update_express()
+        return self.write_cache is not before
+
     async def save(self) -> None:
         """All current values become the saved ones (SP). Raises INTERNAL TARGET FAILURE if they cannot be kept."""
         async with self._saving:  # there is one value for all nexuses

@@ -24,6 +24,7 @@ import anyio
 import pytest
 
 from tcm.backstore import ConfigError
+from tcm.fabric import Fabric
 from tcm.fabric_statistics import LioGroup, LoginRow, PortalRow, SessionRow
 from tcm.options import NAME, build, options_of
 from tcm.plugin_types import API_VERSION, FabricType
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from tcm.fabric import Fabric
 
 PROMPTLY = 10.0
 """Seconds in which everything here has to happen."""
@@ -45,11 +45,17 @@ PROMPTLY = 10.0
 class Running:
     """A fabric that runs, and how to end it."""
 
-    def __init__(self, fabric: Fabric, target: TargetDevice) -> None:
+    def __init__(self, fabric: Fabric, target: TargetDevice | None) -> None:
         self.fabric = fabric
-        self.target = target
+        self._target = target
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
+
+    @property
+    def target(self) -> TargetDevice:
+        """The one that it began with."""
+        assert self._target is not None
+        return self._target
 
     async def serve(self, *, task_status: TaskStatus[None]) -> None:
         """Runs it."""
@@ -176,6 +182,8 @@ class FabricContract:
         """A login is a nexus and a line in ``sessions``."""
         self._needs_connect()
         async with self.running(fabric_type) as running:
+            if type(running.fabric).add_portal is Fabric.add_portal:
+                return
             group = running.target.portal_groups[1]
             before = len(group.nexuses)
             async with self.connect(running.fabric):
@@ -237,3 +245,81 @@ class FabricContract:
                     serving.cancel_scope.cancel()
         assert caught, "it started on a port that is taken"
         assert str(port) in str(caught[0])
+
+    @pytest.mark.anyio
+    async def test_a_nexus_is_dropped(self, fabric_type: FabricType) -> None:
+        """``drop`` ends a session; the fabric goes on."""
+        self._needs_connect()
+        async with self.running(fabric_type) as running:
+            group = running.target.portal_groups[1]
+            async with self.connect(running.fabric):
+                for nexus in tuple(group.nexuses):
+                    running.fabric.drop(nexus)
+                    assert nexus.lost
+                assert not group.nexuses
+            async with self.connect(running.fabric):
+                assert group.nexuses
+
+    @pytest.mark.anyio
+    async def test_targets_and_portal_groups_come_and_go(self, fabric_type: FabricType) -> None:
+        """The fabric serves what is there, and what was there before is not disturbed."""
+        with anyio.fail_after(PROMPTLY):
+            async with anyio.create_task_group() as tasks:
+                targets: list[TargetDevice] = []
+                running = Running(fabric_type.factory(targets, build(fabric_type.options, self.options, "")), None)
+                await tasks.start(running.serve)
+                fabric = running.fabric
+                assert not fabric.endpoints()
+                unit = LogicalUnit("disk", ModelBackstore(), serial=str(uuid.UUID(int=1)))
+                unit.start(tasks)
+                await unit.open()
+                target = TargetDevice(
+                    fabric_type.check_name(fabric_type.default_name("host", "0123456789ab")), fabric_type.name
+                )
+                targets.append(target)
+                fabric.target_added(target)
+                group = target.add_portal_group(1)
+                group.attributes, group.parameters = fabric_type.tpg_attributes(), fabric_type.tpg_parameters()
+                fabric.portal_group_added(group)
+                group.add_lun(0, unit)
+                if fabric_type.uses_portals and type(fabric).add_portal is not Fabric.add_portal:
+                    group.portals.append(await fabric.add_portal(group, NetworkPortal("127.0.0.1", 0)))
+                assert len(fabric.endpoints()) == (1 if group.portals or not fabric_type.uses_portals else 0)
+                for portal in tuple(group.portals):
+                    group.portals.remove(portal)
+                    await fabric.remove_portal(group, portal)
+                group.enabled = False
+                fabric.portal_group_enabled(group)
+                group.remove_lun(0)
+                del target.portal_groups[1]
+                fabric.portal_group_removed(group)
+                targets.remove(target)
+                fabric.target_removed(target)
+                assert not fabric.endpoints()
+                await running.stop()
+                await unit.aclose()
+
+    @pytest.mark.anyio
+    async def test_portals_come_and_go(self, fabric_type: FabricType) -> None:
+        """One that cannot be had is refused and changes nothing; nobody listens at one that was removed."""
+        if not fabric_type.uses_portals:
+            pytest.skip("has no portals")
+        async with self.running(fabric_type) as running:
+            if type(running.fabric).add_portal is Fabric.add_portal:
+                return
+            group = running.target.portal_groups[1]
+            before = len(running.fabric.endpoints())
+            portal = await running.fabric.add_portal(group, NetworkPortal("127.0.0.1", 0))
+            assert portal.port
+            assert len(running.fabric.endpoints()) == before + 1
+            with socket.socket() as taken:
+                taken.bind(("127.0.0.1", 0))
+                taken.listen()
+                with pytest.raises(ConfigError) as caught:
+                    await running.fabric.add_portal(group, NetworkPortal("127.0.0.1", taken.getsockname()[1]))
+            assert isinstance(caught.value.__cause__, OSError)
+            await running.fabric.remove_portal(group, portal)
+            assert len(running.fabric.endpoints()) == before
+            with socket.socket() as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                free.bind((portal.address, portal.port))

@@ -21,7 +21,7 @@ RAM = (*SERVE, "--lun", "ramdisk:size=1M")
     [
         ((), "nothing to serve; write --fabric NAME or --config FILE (fabrics installed: "),
         (("--bogus",), "No such option"),
-        (("--portl", "x"), "Did you mean '--portal'? Run tcm-run --help for all options."),
+        (("--portl", "x"), "'--portal'?) Run tcm-run --help for all options."),
         (("iscsi",), "Got unexpected extra argument (iscsi). Run tcm-run --help for all options."),
         (("--metrics", "1.2.3.4:x"), "--metrics: 'x' is not a port"),
         (("--agentx", ""), "--agentx: '': write the absolute path of the master agent's socket, or 127.0.0.1:705"),

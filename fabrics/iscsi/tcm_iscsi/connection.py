@@ -223,6 +223,7 @@ class Connection:
                 return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
+                self.phase.failure = Failure.UNMAPPED
                 self.failed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
                 self.registry.counters.session_failed(self.phase.session, Failure.UNMAPPED)
                 self.registry.dismiss(self.phase.session)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import platform
 import shlex
+import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -12,13 +14,13 @@ import anyio
 from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
 from tcm.plugin_types import option
-from tcm.target.device import Authentication
+from tcm.target.device import Authentication, NetworkPortal
 from tcm_iscsi.addresses import machine_addresses, parse_portal, parse_server
 from tcm_iscsi.isns_client import IsnsService
 from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.server import Server
-from tcm_iscsi.sessions import PortalBinding, Registry
+from tcm_iscsi.sessions import PortalBinding, Registry, session_key
 from tcm_iscsi.statistics import IscsiStatistics
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from tcm.target.device import TargetDevice, TargetPortalGroup
+    from tcm.target.nexus import ITNexus
 
 log = logging.getLogger("tcm.iscsi")
 
@@ -117,19 +120,22 @@ class IscsiFabric(Fabric):
         self.server = Server(self.registry, poll=options.poll / 1e6)
         self._statistics = IscsiStatistics(self.registry, self.server)
         self._options = options
+        self._discovery_auth = options.discovery_auth or Authentication()
+        self._enforce_discovery_auth = options.discovery_auth is not None
         context = _tls_context(options)
         if context is not None:
             from tcm_iscsi.tls import TlsFront
 
             self.server.tls = TlsFront(context, self.server.serve)
         self._isns: IsnsService | None = None
-        if options.isns is not None and targets:
+        if options.isns is not None:
             host, port = parse_server(options.isns, "isns", isns_pdu.DEFAULT_PORT)
             self._isns = IsnsService(
                 host,
                 port,
                 lambda: self.registry.bindings,
-                entity=options.isns_entity or targets[0].name,
+                entity=options.isns_entity
+                or (targets[0].name if targets else default_name(platform.node(), f"{uuid.getnode():012x}")),
                 period=options.isns_period,
                 esi_interval=options.isns_esi,
             )
@@ -150,7 +156,10 @@ class IscsiFabric(Fabric):
             self._choose_tls_portals()
         try:
             for binding in sorted(self.registry.bindings, key=lambda b: ":" in b.address):
+                wanted = NetworkPortal(binding.address, binding.port)
                 self.server.bind(binding)
+                for group in binding.groups:
+                    group.portals[group.portals.index(wanted)] = NetworkPortal(binding.address, binding.port)
             if self._isns is None:
                 await self.server.run(task_status.started)
             else:
@@ -179,6 +188,73 @@ class IscsiFabric(Fabric):
         """
         if self._isns is not None:
             self._isns.changed()
+
+    # changes while it runs
+
+    @property
+    def discovery_auth(self) -> Authentication:
+        """CHAP of discovery sessions, in force if :attr:`enforce_discovery_auth` says so."""
+        return self._discovery_auth
+
+    @discovery_auth.setter
+    def discovery_auth(self, authentication: Authentication) -> None:
+        self._discovery_auth = authentication
+        self.registry.discovery_auth = authentication if self._enforce_discovery_auth else None
+
+    @property
+    def enforce_discovery_auth(self) -> bool:
+        """Discovery sessions must do CHAP; nobody can while there is no user."""
+        return self._enforce_discovery_auth
+
+    @enforce_discovery_auth.setter
+    def enforce_discovery_auth(self, enforce: bool) -> None:
+        self._enforce_discovery_auth = enforce
+        self.registry.discovery_auth = self._discovery_auth if enforce else None
+
+    def target_removed(self, target: TargetDevice) -> None:  # noqa: ARG002  the registry has the same list
+        """See :class:`tcm.fabric.Fabric`."""
+        self.registrations_changed()
+
+    def portal_group_enabled(self, group: TargetPortalGroup) -> None:  # noqa: ARG002  all are looked at
+        """See :class:`tcm.fabric.Fabric`."""
+        self.registrations_changed()
+
+    def drop(self, nexus: ITNexus) -> None:
+        """See :class:`tcm.fabric.Fabric`: the session and its connections end."""
+        port = nexus.initiator_port
+        session = self.registry.sessions.get(session_key(nexus.target_portal_group, port.name, port.isid or b""))
+        if session is None:
+            nexus.lose()
+        else:
+            self.registry.drop(session)
+
+    async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:
+        """See :class:`tcm.fabric.Fabric`. A new portal takes TLS if ``tls-portal`` names it, or names none."""
+        binding = self._binding(portal)
+        if binding is None:
+            binding = PortalBinding(portal.address, portal.port)
+            chosen = [parse_portal(text, "tls-portal") for text in self._options.tls_portal]
+            binding.tls = self.server.tls is not None and (not chosen or (portal.address, portal.port) in chosen)
+            self.server.listen(binding)
+            self.registry.bindings.append(binding)
+        binding.groups.append(group)
+        self.registrations_changed()
+        return NetworkPortal(binding.address, binding.port)
+
+    async def remove_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> None:
+        """See :class:`tcm.fabric.Fabric`."""
+        binding = self._binding(portal)
+        if binding is None or group not in binding.groups:
+            return
+        binding.groups.remove(group)
+        if not binding.groups:
+            self.server.unbind(binding)
+            self.registry.bindings.remove(binding)
+        self.registrations_changed()
+
+    def _binding(self, portal: NetworkPortal) -> PortalBinding | None:
+        where = portal.address, portal.port
+        return next((each for each in self.registry.bindings if (each.address, each.port) == where and each.port), None)
 
     def endpoints(self) -> Sequence[Endpoint]:
         """A URL per LUN and portal."""
@@ -265,7 +341,5 @@ def check_name(name: str) -> str:
 
 def default_name(host: str, unique: str) -> str:
     """``iqn.2003-01.org.linux-iscsi.<host>.<arch>:sn.<12 hex>``, as LIO's tools make it."""
-    import platform
-
     label = "".join(c if c.isalnum() or c == "-" else "-" for c in host.lower().partition(".")[0]) or "localhost"
     return check_name(f"iqn.2003-01.org.linux-iscsi.{label}.{platform.machine().replace('_', '').lower()}:sn.{unique}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @hookimpl
 def tcm_fabrics() -> Iterable[FabricType]:
     """The iSCSI fabric."""
-    from tcm_iscsi import attributes, fabric
+    from tcm_iscsi import attributes, fabric, tree
 
     return (
         FabricType(
@@ -31,5 +31,6 @@ def tcm_fabrics() -> Iterable[FabricType]:
             tpg_attributes=attributes.TpgAttributes,
             tpg_parameters=attributes.TpgParameters,
             acl_attributes=attributes.AclAttributes,
+            tree=tree.TREE,
         ),
     )

@@ -63,6 +63,10 @@ class Server:
         self.woken: set[Link] = set()
         self.processing = False
         self.listeners: list[tuple[socket.socket, PortalBinding]] = []
+        self.acceptors: TaskGroup | None = None
+        """While it accepts connections."""
+        self.scopes: dict[socket.socket, anyio.CancelScope] = {}
+        """Of acceptors."""
         self.accepting: anyio.CancelScope | None = None
         self.left: anyio.Event | None = None
         """Set when a connection has ended, while draining."""
@@ -104,12 +108,31 @@ class Server:
                 self.group.start_soon(self.tick)
                 started()
                 with anyio.CancelScope() as self.accepting:
-                    async with anyio.create_task_group() as acceptors:
+                    async with anyio.create_task_group() as self.acceptors:
                         for sock, binding in self.listeners:
-                            acceptors.start_soon(self.accept, sock, binding)
+                            self.acceptors.start_soon(self.accept, sock, binding)
+                        self.acceptors.start_soon(anyio.sleep_forever)  # there may be portals later
+                self.acceptors = None
                 self.close_listeners()
         finally:
             self.close_listeners()
+
+    def listen(self, binding: PortalBinding) -> None:
+        """One more portal while it serves; see :meth:`bind`."""
+        self.bind(binding)
+        if self.acceptors is not None:
+            self.acceptors.start_soon(self.accept, *self.listeners[-1])
+
+    def unbind(self, binding: PortalBinding) -> None:
+        """Nobody is accepted there any more; who is connected stays."""
+        for listener in [each for each in self.listeners if each[1] is binding]:
+            self.listeners.remove(listener)
+            sock = listener[0]
+            scope = self.scopes.pop(sock, None)
+            if scope is not None:
+                scope.cancel()
+            anyio.notify_closing(sock)
+            sock.close()
 
     def close_listeners(self) -> None:
         """Give the portals back; nobody accepts on them any more."""
@@ -118,12 +141,18 @@ class Server:
         self.listeners.clear()
 
     async def accept(self, listener: socket.socket, binding: PortalBinding) -> None:
-        """Take connections of one portal."""
-        while True:
+        """Take connections of one portal, until :meth:`unbind`."""
+        with anyio.CancelScope() as scope:
+            self.scopes[listener] = scope
+            await self._accept(listener, binding)
+
+    async def _accept(self, listener: socket.socket, binding: PortalBinding) -> None:
+        while listener.fileno() >= 0:
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
-                await anyio.wait_readable(listener)
+                with suppress(anyio.ClosedResourceError):
+                    await anyio.wait_readable(listener)
                 continue
             except OSError as e:
                 # out of file descriptors or memory: others may leave

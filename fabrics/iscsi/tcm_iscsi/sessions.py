@@ -1,4 +1,4 @@
-"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core."""
+"""Sessions of all targets: who may log in where, and which session replaces which."""
 
 from __future__ import annotations
 
@@ -115,8 +115,10 @@ class Policy:
     def credentials(self, target: LoginTarget, identity: LoginIdentity) -> Credentials | None:
         """CHAP of the node ACL, else of the portal group; of discovery for discovery sessions."""
         if target.handle is None:
-            auth = self.registry.discovery_auth
-            return as_credentials(auth) if auth is not None and auth.userid else None
+            discovery = self.registry.discovery_auth
+            if discovery is not None and not discovery.userid:
+                raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "discovery asks for CHAP, but no userid is configured")
+            return as_credentials(discovery) if discovery is not None else None
         group = target.handle
         acl = explicit_acl(group, identity.initiator_name)
         methods = parameters_of(group, identity.initiator_name).methods

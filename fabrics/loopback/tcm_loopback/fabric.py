@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from typing import TYPE_CHECKING
 
 import anyio
@@ -83,13 +84,15 @@ class LoopbackFabric(Fabric):
     """Serves target devices to initiators in this process. See :meth:`port`."""
 
     def __init__(self, targets: Sequence[TargetDevice], options: LoopbackOptions) -> None:
-        self._targets = tuple(targets)
+        self._targets = targets
         self._options = options
-        self._ports = {
-            (target.name, tag): LoopbackPort(group, address=f"{host}:0:{tag}")
-            for host, target in enumerate(self._targets)
-            for tag, group in sorted(target.portal_groups.items())
-        }
+        self._hosts = itertools.count()
+        self._host_of: dict[str, int] = {}
+        self._ports: dict[tuple[str, int], LoopbackPort] = {}
+        for target in targets:
+            self.target_added(target)
+            for _, group in sorted(target.portal_groups.items()):
+                self.portal_group_added(group)
 
     def port(self, target: str | None = None, tag: int = 1) -> LoopbackPort:
         """The target port of a target (the first one, if None) and its portal group. Raises KeyError."""
@@ -128,4 +131,26 @@ class LoopbackFabric(Fabric):
         ]
 
     def targets(self) -> Sequence[TargetDevice]:
-        return self._targets
+        return tuple(self._targets)
+
+    # changes while it runs
+
+    def target_added(self, target: TargetDevice) -> None:
+        self._host_of[target.name] = next(self._hosts)
+
+    def target_removed(self, target: TargetDevice) -> None:
+        del self._host_of[target.name]
+
+    def portal_group_added(self, group: TargetPortalGroup) -> None:
+        """Its port has no nexus until somebody connects."""
+        name = group.target.name
+        self._ports[name, group.tag] = LoopbackPort(group, address=f"{self._host_of[name]}:0:{group.tag}")
+
+    def portal_group_removed(self, group: TargetPortalGroup) -> None:
+        self._ports.pop((group.target.name, group.tag)).transport_status = TransportStatus.OFFLINE
+
+    def drop(self, nexus: ITNexus) -> None:
+        port = self._ports[nexus.target_portal_group.target.name, nexus.target_portal_group.tag]
+        for initiator in [each for each in port.initiators if each.nexus is nexus]:
+            initiator.disconnect()
+        nexus.lose()

@@ -6,6 +6,7 @@ from tcm.hookspecs import hookimpl
 from tcm.plugin_types import API_VERSION, FabricType
 from tcm_loopback.attributes import LoopbackOptions, TpgAttributes, check_config, check_name, default_name
 from tcm_loopback.fabric import LoopbackFabric
+from tcm_loopback.tree import TREE
 
 
 @hookimpl
@@ -21,5 +22,6 @@ def tcm_fabrics() -> list[FabricType]:
             check_name=check_name,
             default_name=default_name,
             tpg_attributes=TpgAttributes,
+            tree=TREE,
         )
     ]

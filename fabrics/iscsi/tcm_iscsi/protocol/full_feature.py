@@ -97,8 +97,8 @@ class FullFeaturePhase:
     __slots__ = (
         "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "failure", "grant_queue",
         "granted", "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed",
-        "parameters", "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "reassignments", "send_limit",
-        "session", "stat_sn", "suspended", "terminations", "text", "unacknowledged", "wake",
+        "parameters", "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "reassignments",
+        "send_limit", "session", "stat_sn", "suspended", "terminations", "text", "unacknowledged", "wake",
     )  # fmt: skip
 
     def __init__(

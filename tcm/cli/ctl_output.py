@@ -1,0 +1,229 @@
+"""What ``tcm-ctl`` shows to people: trees, tables, plans."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_NOT_FABRICS = {"core"}
+_SIZE = re.compile(r"\bSize: (?P<bytes>\d+)|PAGES/PAGE_SIZE: (?P<pages>\d+)\*(?P<page>\d+)")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size_text(count: float) -> str:
+    """``1.5 GiB``."""
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" or count == int(count) else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def tree(listing: Mapping[str, Any], path: str) -> Tree:
+    """A part of the tree as it is."""
+    made = Tree(Text(f"/{path}", style="bold"), guide_style="dim")
+    _fill(made, listing)
+    return made
+
+
+def _fill(branch: Tree, node: Mapping[str, Any]) -> None:
+    if node["kind"] == "attribute":
+        branch.label = _attribute(str(branch.label), node)
+    if node["kind"] == "link":
+        branch.label = Text.assemble(str(branch.label), (" -> ", "dim"), (node["target"], "cyan"))
+    children = node.get("children", {})
+    for name, child in children.items():
+        if child["kind"] == "attribute":
+            branch.add(_attribute(name, child))
+        elif child["kind"] == "link":
+            branch.add(Text.assemble((name, "cyan"), (" -> ", "dim"), (child["target"], "cyan")))
+        else:
+            _fill(branch.add(Text(f"{name}/", style="bold blue")), child)
+
+
+def _attribute(name: str, node: Mapping[str, Any]) -> Text:
+    if "value" in node:
+        value = node["value"].rstrip("\n")
+        if "\n" in value:
+            value = "\n" + "\n".join(f"  {line}" for line in value.splitlines())
+        return Text.assemble(name, ("=", "dim"), (value, "green" if node["mode"] & 0o200 else "dim"))
+    if "error" in node:
+        return Text.assemble(name, (f"  {node['error']['name']}", "red"))
+    return Text.assemble(name, ("  (write only)", "dim"))
+
+
+# the overview
+
+
+def overview(listing: Mapping[str, Any], sessions: Iterable[Mapping[str, Any]]) -> Tree:
+    """What is served to whom, as targetcli's ``ls``."""
+    made = Tree(Text("/", style="bold"), guide_style="dim")
+    children = listing["children"]
+    where = _exports(children)
+    _backstores(made, _groups(children.get("core", {})), where)
+    logged_in: dict[tuple[str, str, str], int] = {}
+    for each in sessions:
+        key = (each["target"], f"tpgt_{each['tag']}", each["initiator"])
+        logged_in[key] = logged_in.get(key, 0) + 1
+    for name, fabric in children.items():
+        if name not in _NOT_FABRICS and fabric["kind"] == "group":
+            _fabric(made, name, _groups(fabric), logged_in)
+    return made
+
+
+def _groups(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {name: each for name, each in node.get("children", {}).items() if each["kind"] == "group"}
+
+
+def _links(node: Mapping[str, Any]) -> list[str]:
+    return [each["target"].strip("/") for each in node.get("children", {}).values() if each["kind"] == "link"]
+
+
+def _value(node: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        node = node.get("children", {}).get(name, {})
+    return str(node.get("value", "")).strip()
+
+
+def _exports(children: Mapping[str, Any]) -> dict[str, int]:
+    """How often each device is exported as a LUN."""
+    found: dict[str, int] = {}
+    for fabric in children.values():
+        for target in _groups(fabric).values():
+            for group in _groups(target).values():
+                for lun in _groups(group.get("children", {}).get("lun", {})).values():
+                    for each in _links(lun):
+                        found[each] = found.get(each, 0) + 1
+    return found
+
+
+def _backstores(made: Tree, hbas: Mapping[str, Any], exported: Mapping[str, int]) -> None:
+    devices = {
+        f"core/{hba}/{name}": device for hba, node in hbas.items() if hba != "alua" for name, device in _groups(node).items()
+    }
+    branch = made.add(_heading("core", len(devices), "storage object"))
+    for path, device in devices.items():
+        info = _value(device, "info")
+        size = _SIZE.search(info)
+        parts: list[Any] = [(path.removeprefix("core/"), "bold")]
+        if size:
+            count = int(size["bytes"]) if size["bytes"] else int(size["pages"]) * int(size["page"])
+            parts.append(f"  {size_text(count)}")
+        if _value(device, "udev_path"):
+            parts.append((f"  {_value(device, 'udev_path')}", "dim"))
+        if _value(device, "enable") == "0":
+            parts.append(("  not enabled", "yellow"))
+        elif path not in exported:
+            parts.append(("  not exported", "yellow"))
+        elif exported[path] > 1:
+            parts.append((f"  {exported[path]} LUNs", "dim"))
+        branch.add(Text.assemble(*parts))
+
+
+def _fabric(made: Tree, name: str, targets: Mapping[str, Any], logged_in: Mapping[tuple[str, str, str], int]) -> None:
+    targets = {each: node for each, node in targets.items() if any(child.startswith("tpgt_") for child in _groups(node))}
+    branch = made.add(_heading(name, len(targets), "target"))
+    for wwn, target in targets.items():
+        target_branch = branch.add(Text(wwn, style="bold"))
+        for tag, group in _groups(target).items():
+            if tag.startswith("tpgt_"):
+                _portal_group(target_branch, wwn, tag, group, logged_in)
+
+
+def _portal_group(
+    branch: Tree, wwn: str, tag: str, group: Mapping[str, Any], logged_in: Mapping[tuple[str, str, str], int]
+) -> None:
+    enabled = _value(group, "enable")
+    state = ("  disabled", "red") if enabled == "0" else ("  enabled", "green")
+    security = []
+    if _value(group, "attrib", "authentication") == "1":
+        security.append("CHAP")
+    if _value(group, "attrib", "generate_node_acls") == "1":
+        security.append("any initiator")
+    tpg = branch.add(Text.assemble((tag, "bold"), state, (f"  {', '.join(security)}" if security else "", "yellow")))
+    children = group.get("children", {})
+    acls = _groups(children.get("acls", {}))
+    for name, node in _groups(children.get("lun", {})).items():
+        tpg.add(Text.assemble(name, (" -> ", "dim"), (", ".join(_links(node)).removeprefix("core/") or "nothing", "cyan")))
+    for name in _groups(children.get("np", {})):
+        tpg.add(Text.assemble(("portal ", "dim"), name))
+    for name, node in acls.items():
+        count = logged_in.get((wwn, tag, name), 0)
+        online = (f"  {count} session{'s' if count > 1 else ''}", "green") if count else ("", "")
+        acl = tpg.add(Text.assemble(("initiator ", "dim"), (name, "bold"), online))
+        for mapped, lun in _groups(node).items():
+            if mapped.startswith("lun_"):
+                where = ", ".join(_links(lun)).rpartition("/")[2]
+                protected = ("  read-only", "yellow") if _value(lun, "write_protect") == "1" else ("", "")
+                acl.add(Text.assemble(mapped, (" -> ", "dim"), (where, "cyan"), protected))
+    for (target, group_tag, initiator), count in logged_in.items():
+        if (target, group_tag) == (wwn, tag) and initiator not in acls:
+            text = f"  {count} session{'s' if count > 1 else ''}, no ACL"
+            tpg.add(Text.assemble(("initiator ", "dim"), (initiator, "bold"), (text, "green")))
+
+
+def _heading(name: str, count: int, what: str) -> Text:
+    return Text.assemble((name, "bold blue"), (f"  {count or 'no'} {what}{'' if count == 1 else 's'}", "dim"))
+
+
+# tables
+
+
+def sessions(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Who is logged in."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("initiator", "from", "target", "tpg", "LUNs", "commands", "read", "written"):
+        table.add_column(column, justify="right" if column in {"commands", "read", "written"} else "left", overflow="fold")
+    for each in found:
+        luns = each["luns"]
+        commands = sum(lun["read_cmds"] + lun["write_cmds"] + lun["other_cmds"] for lun in luns)
+        table.add_row(
+            each["initiator"],
+            each["address"],
+            each["target"],
+            str(each["tag"]),
+            " ".join(f"{lun['lun']}={lun['unit']}{' (ro)' if lun['write_protect'] else ''}" for lun in luns),
+            str(commands),
+            size_text(sum(lun["read_bytes"] for lun in luns)),
+            size_text(sum(lun["write_bytes"] for lun in luns)),
+        )
+    return table
+
+
+_SIGNS = {
+    "make": ("+", "green"),
+    "link": ("+", "green"),
+    "remove": ("-", "red"),
+    "unlink": ("-", "red"),
+    "write": ("~", "yellow"),
+}
+
+
+def plan(operations: Iterable[Mapping[str, Any]], *, done: bool = False) -> Text:
+    """The operations of a plan, a line each, and how many."""
+    text = Text()
+    counts = {"+": 0, "~": 0, "-": 0}
+    for each in operations:
+        sign, style = _SIGNS[each["action"]]
+        counts[sign] += 1
+        value = (
+            f" -> {each['value']}" if each["action"] == "link" else f" = {each['value']}" if each["action"] == "write" else ""
+        )
+        before = f"  (was {each['before']})" if each.get("before") is not None else ""
+        text.append(f"{sign} {each['path']}", style=style).append(value.replace("\n", " ")).append(f"{before}\n", style="dim")
+    if not any(counts.values()):
+        return Text("nothing to change")
+    made, changed, removed = counts["+"], counts["~"], counts["-"]
+    summary = (
+        f"done: {made} made, {changed} set, {removed} removed"
+        if done
+        else f"to do: {made} to make, {changed} to set, {removed} to remove"
+    )
+    return text.append(summary, style="bold")

@@ -1,0 +1,1 @@
+"""LIO's ConfigFS tree (``/sys/kernel/config/target``) over the running target."""

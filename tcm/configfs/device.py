@@ -1,0 +1,304 @@
+"""``core/<HBA>/<device>``: a storage object, first a mere configuration, from ``enable`` on a logical unit (lio-configfs 3)."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tcm.backstore import Backstore, ConfigError
+from tcm.configfs import statistics
+from tcm.configfs.asymmetric_access import TargetPortGroups, lba_map_text, set_lba_map, set_logical_unit_group
+from tcm.configfs.device_attributes import ATTRIBUTES
+from tcm.configfs.identity import IDENTITY
+from tcm.configfs.reservations import RESERVATIONS
+from tcm.configfs.table import FixedGroup, MadeGroup, flag
+from tcm.configuration import FilterConfig, StorageObject, make_filter, make_options
+from tcm.live import groups_of
+from tcm.options import join_pairs, options_of, split_spec
+from tcm.statistics.lio import device_groups
+from tcm.target.attributes import Identity
+from tcm.tree_types import BackstoreTree, TreeAttribute
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tcm.configfs.node import Group
+    from tcm.plugin_types import BackstoreType
+    from tcm.runtime import Runtime
+    from tcm.target.logical_unit import LogicalUnit
+
+_TEXT_LIMIT = 511
+"""Characters of ``alias`` and ``udev_path``."""
+
+
+class _Unconfigured(Backstore):
+    """Stands where the backstore will be once the device is enabled. Nobody opens it."""
+
+    def size(self) -> int:
+        return 0
+
+    async def open(self) -> None:
+        raise OSError(errno.ENODEV, "not configured")
+
+    async def aclose(self) -> None:
+        """It was not open."""
+
+    async def readv(self, buffers: Sequence[memoryview], offset: int) -> None:  # noqa: ARG002  there is nothing to read
+        raise OSError(errno.ENODEV, "not configured")
+
+
+class Device:
+    """What the tables of a storage object are called with.
+
+    :param path: of the storage object, in the runtime.
+    :param inst: the HBA's number, for the statistics.
+    """
+
+    def __init__(self, runtime: Runtime, kind: BackstoreType, tree: BackstoreTree, name: str, path: str, inst: int) -> None:
+        self.runtime = runtime
+        self.kind = kind
+        self.tree = tree
+        self.name = name
+        self.path = path
+        self.inst = inst
+        self.alias = ""
+        self.udev_path = ""
+        self.model_alias = False
+        self.values: dict[str, Any] = {}
+        """Options that ``control`` has said so far."""
+        self.filters: tuple[FilterConfig, ...] = ()
+        product = tree.product or tree.plugin.upper()
+        identity = Identity(product=product[:16], revision="4.0")
+        self._config = StorageObject(path=path, name=name, type=kind.name, options=None, serial="", identity=identity)
+        self._unit = self._placeholder(self._config)
+
+    def _placeholder(self, config: StorageObject) -> LogicalUnit:
+        """Takes attributes and target port groups, and keeps nothing."""
+        unit = self.runtime.make_unit(config, _Unconfigured())
+        unit.store = None
+        return unit
+
+    @property
+    def enabled(self) -> bool:
+        """It is a logical unit that can be exported."""
+        return self.path in self.runtime.logical_units
+
+    @property
+    def config(self) -> StorageObject:
+        """What is configured."""
+        return self.runtime.storage_objects.get(self.path, self._config)
+
+    @property
+    def unit(self) -> LogicalUnit:
+        """What is served; before it is enabled, something that cannot be opened."""
+        return self.runtime.logical_units.get(self.path, self._unit)
+
+    @property
+    def exported(self) -> bool:
+        """A target port exports it."""
+        return bool(self.unit.ports)
+
+    def check_not_exported(self, what: str) -> None:
+        """Raises ``ValueError``: LIO's EINVAL."""
+        if self.exported:
+            where = ", ".join(lun.path for lun in self.unit.asymmetric_access.luns())
+            raise ValueError(f"{what} cannot be changed while the device is exported as {where}")
+
+    def check_enabled(self) -> None:
+        """Raises ``OSError`` (ENODEV) before ``enable``."""
+        if not self.enabled:
+            raise OSError(errno.ENODEV, "the device is not enabled; write 1 to its enable first")
+
+    def configure(self, **changes: Any) -> None:
+        """Change the configuration without more ado; the caller has changed the unit."""
+        config = replace(self.config, **changes)
+        if self.enabled:
+            self.runtime.storage_objects[self.path] = config
+        else:
+            self._config = config
+
+    async def rebuild(self, **changes: Any) -> None:
+        """Another configuration, for what the unit takes up only at its beginning. Nobody may export it."""
+        config = replace(self.config, **changes)
+        if self.enabled:
+            await self.runtime.live.replace_unit(config)
+        else:
+            self._config = config
+            old = self._unit
+            self._unit = self._placeholder(replace(config, target_port_groups=groups_of(old)))
+            self._unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
+            self._move_to(self._unit, old)
+
+    def _move_to(self, unit: LogicalUnit, old: LogicalUnit) -> None:
+        """LU group membership."""
+        group = old.asymmetric_access.logical_unit_group
+        if group is not None:
+            if old in group.members:
+                group.members.remove(old)
+            self.runtime.logical_unit_groups.assign(unit, group)
+
+    def forget(self) -> None:
+        """It is removed before it was enabled."""
+        group = self._unit.asymmetric_access.logical_unit_group
+        if group is not None and self._unit in group.members:
+            group.members.remove(self._unit)
+
+    # control, enable
+
+    def control(self, text: str) -> None:
+        """``key=value`` pairs. Takes all of them, or none."""
+        if self.enabled:
+            raise ValueError("the device is enabled; make another one")
+        found = dict(self.values)
+        for pair in text.replace("\n", ",").split(","):
+            key, equals, value = (part.strip() for part in pair.partition("="))
+            if not pair.strip():
+                continue
+            if not equals:
+                raise ValueError(f"{pair[:60]!r} is not key=value; keys are {', '.join(self._keys())}")
+            found |= self._control(key, value)
+        self.values = found
+
+    def _keys(self) -> list[str]:
+        options = () if self.tree.controls else options_of(self.kind.options)
+        return sorted({*self.tree.controls, *options, "read_only", "removable"})
+
+    def _control(self, key: str, value: str) -> dict[str, Any]:
+        if key not in self._keys():
+            raise ValueError(f"{key[:60]!r} is unknown; keys are {', '.join(self._keys())}")
+        if key in self.tree.controls:
+            return dict(self.tree.controls[key](value))
+        return {key: flag(value) if key in {"read_only", "removable"} else value}
+
+    async def enable(self, text: str) -> None:
+        """Open the backstore and make a logical unit of it."""
+        if text != "1":
+            raise ValueError("only 1 can be written; remove the directory to disable the device")
+        if self.enabled:
+            raise OSError(errno.EEXIST, "the device is enabled already")
+        values = {**self.tree.defaults, **self.values}
+        read_only, removable = (bool(values.pop(key, False)) for key in ("read_only", "removable"))
+        known = options_of(self.kind.options)
+        defaults = {key: value for key, value in values.items() if key in known}
+        options = make_options(self.kind, defaults, "control: ")
+        config = replace(
+            self._config,
+            options=options,
+            filters=self.filters,
+            serial=self._config.serial or str(uuid.uuid4()),
+            target_port_groups=groups_of(self._unit),
+            read_only=read_only,
+            removable=removable,
+        )
+        old = self._unit
+        unit = await self.runtime.live.add_unit(config)
+        unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
+        self._move_to(unit, old)
+
+    async def set_serial(self, serial: str) -> None:
+        """Another identity."""
+        self.check_not_exported("the unit serial")
+        if not serial or len(serial) > 253 or not serial.isascii() or not serial.isprintable() or "/" in serial:
+            raise ValueError("write 1 to 253 printable ASCII characters without a slash, best a UUID")
+        if serial != self.config.serial:
+            await self.rebuild(serial=serial)
+
+    def info(self) -> str:
+        """The text that rtslib takes its facts from."""
+        unit = self.unit
+        status = "ACTIVATED" if self.exported else "DEACTIVATED"
+        depth, limit = 0, unit.limits.maximum_transfer_length
+        first = f"Status: {status}  Max Queue Depth: {depth}  SectorSize: {unit.block_size}  HwMaxSectors: {limit}"
+        if not self.enabled:
+            return first
+        options = self.config.options
+        if self.tree.info is not None:
+            return f"{first}\n{self.tree.info(options, unit.blocks << unit.block_shift, unit.read_only)}"
+        shown = {each.key: str(getattr(options, each.name)) for each in options_of(type(options)).values() if not each.secret}
+        return f"{first}\n        {self.kind.name}: {join_pairs(shown)}"
+
+    # filters
+
+    def show_filters(self) -> str:
+        """A line for each, outermost first."""
+        lines = []
+        for each in self.config.filters if self.enabled else self.filters:
+            known = options_of(type(each.options)).values()
+            values = {
+                option.key: str(getattr(each.options, option.name))
+                for option in known
+                if not option.secret and getattr(each.options, option.name) not in {None, option.default}
+            }
+            lines.append(f"{each.type}:{join_pairs(values)}" if values else each.type)
+        return "\n".join(lines)
+
+    def set_filters(self, text: str) -> None:
+        """The same, before the device is enabled."""
+        if self.enabled:
+            raise ValueError("the device is enabled; filters are chosen before")
+        made = []
+        for line in text.splitlines():
+            name, values = split_spec(line.strip(), "tcm_filters")
+            made.append(make_filter(self.runtime.plugins, name, values, f"tcm_filters: {name}", f"tcm_filters: {name}: "))
+        self.filters = tuple(made)
+
+
+def _text(name: str) -> TreeAttribute:
+    def store(device: Device, text: str) -> None:
+        if len(text) > _TEXT_LIMIT:
+            raise ValueError(f"write at most {_TEXT_LIMIT} characters")
+        setattr(device, name, text)
+
+    return TreeAttribute(lambda device: str(getattr(device, name)), store)
+
+
+def _group_text(device: Device) -> str:
+    group = device.unit.asymmetric_access.logical_unit_group
+    return f"LU Group Alias: {group.name}\nLU Group ID: {group.identifier}" if group is not None else ""
+
+
+DEVICE = {
+    "alias": _text("alias"),
+    "alua_lu_gp": TreeAttribute(_group_text, set_logical_unit_group),
+    "control": TreeAttribute(None, Device.control),
+    "enable": TreeAttribute(lambda device: f"{device.enabled:d}", Device.enable),
+    "info": TreeAttribute(Device.info),
+    "lba_map": TreeAttribute(lba_map_text, set_lba_map),
+    "tcm_filters": TreeAttribute(Device.show_filters, Device.set_filters),
+    "udev_path": _text("udev_path"),
+}
+
+
+class DeviceGroup(MadeGroup):
+    """The directory."""
+
+    def __init__(self, parent: Group, device: Device) -> None:
+        super().__init__(device.name, parent, DEVICE, device)
+        self.device = device
+        self.attach(FixedGroup("action", self))
+        self.attach(TargetPortGroups("alua", self, device))
+        self.attach(FixedGroup("attrib", self, ATTRIBUTES, device))
+        self.attach(FixedGroup("pr", self, RESERVATIONS, device))
+        self.attach(
+            statistics.StatisticsGroup("statistics", self, statistics.DEVICE, lambda: device_groups(device.unit, device.inst))
+        )
+        self.attach(FixedGroup("wwn", self, IDENTITY, device))
+
+    @property
+    def links(self) -> int:
+        """LUNs."""
+        return len(self.device.unit.ports)
+
+    async def destroy(self) -> None:
+        if self.device.enabled:
+            await self.device.runtime.live.remove_unit(self.device.path)
+        else:
+            self.device.forget()
+
+
+def check_name(name: str) -> None:
+    """Raises :class:`ConfigError` for what cannot be a storage object's name."""
+    if not name or any(character in name for character in "/ \t\n"):
+        raise ConfigError(f"{name!r}: no slash, space, tab or newline; write for example disk0")

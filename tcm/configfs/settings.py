@@ -1,0 +1,245 @@
+"""Whole configurations: compared, applied whole or taken back whole, saved."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+
+from tcm.configfs.node import Group, Tree, TreeError
+from tcm.configfs.plan import Move, Operation, plan
+from tcm.configfs.script import HBA_PREFIXES
+from tcm.options import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+log = logging.getLogger(__name__)
+
+_TRIES = 20
+_TURN = 16
+"""Operations after which initiators get their turn."""
+
+_PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
+
+
+class Settings:
+    """What the control socket's ``export``, ``diff``, ``apply``, ``save`` and ``reload`` do.
+
+    :param tree: of the running target.
+    :param dump: what runs as the content of a saveconfig.json: :func:`tcm.configfs.export.export`.
+    :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be.
+    :param read: reads a saveconfig.json; raises the same.
+    :param write: writes one.
+    :param path: where it is kept; ``None``: nowhere unless it is said where.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        dump: Callable[[Tree], Generator[None, None, dict[str, Any]]],
+        check: Callable[[Mapping[str, Any]], None],
+        read: Callable[[str], dict[str, Any]],
+        write: Callable[[str, Mapping[str, Any]], None],
+        path: str | None = None,
+    ) -> None:
+        self._tree = tree
+        self._dump = dump
+        self._check = check
+        self._read = read
+        self._write = write
+        self.path = path
+        self._lock = anyio.Lock()
+
+    async def export(self) -> dict[str, Any]:
+        """What runs, at one moment."""
+        for _ in range(_TRIES):
+            revision = self._tree.revision
+            found = await self._walk()
+            if found is not None and revision == self._tree.revision:
+                return found
+        raise TreeError(errno.EAGAIN, "the tree changes all the time; try again when it is quiet")
+
+    async def _walk(self) -> dict[str, Any] | None:
+        """``None`` if somebody took away what was to be looked at."""
+        revision = self._tree.revision
+        steps = self._dump(self._tree)
+        try:
+            while True:
+                next(steps)
+                await checkpoint()
+        except StopIteration as done:
+            found: dict[str, Any] = done.value
+            return found
+        except Exception:
+            if revision == self._tree.revision:
+                raise
+            return None
+
+    async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The operations from what runs to ``config``."""
+        return _shown(await self._plan(config))
+
+    async def _plan(self, config: Mapping[str, Any]) -> list[Move]:
+        # in a thread: initiators are served meanwhile
+        await to_thread.run_sync(self._check, config)
+        return await to_thread.run_sync(plan, config, await self.export(), places(self._tree))
+
+    async def apply(self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "") -> list[dict[str, Any]]:
+        """All of them, or none.
+
+        Raises :class:`TreeError` for the operation that is refused, once everything before it is taken back.
+        """
+        async with self._lock:
+            started = self._tree.revision if revision is None else revision
+            moves = await self._plan(config)
+            # whoever asked may go: what has begun is ended, one way or the other
+            with anyio.CancelScope(shield=True):
+                await self._perform(moves, started, who)
+            return _shown(moves)
+
+    async def _perform(self, moves: list[Move], revision: int, who: str) -> None:
+        done: list[Move] = []
+        waiting: list[Move] = []
+
+        async def perform(move: Move) -> None:
+            nonlocal revision
+            if move.do is not None:
+                await self._do(move.do, who, revision)
+                revision = self._tree.revision
+            done.append(move)
+
+        async def perform_those_that_wait() -> None:
+            for each in waiting:
+                await perform(each)
+            waiting.clear()
+
+        try:
+            for number, move in enumerate(moves):
+                if number % _TURN == 0:
+                    await checkpoint()
+                if waiting and _folder(move) != _folder(waiting[0]):
+                    await perform_those_that_wait()
+                try:
+                    await perform(move)
+                except TreeError as error:
+                    if error.number != errno.EINVAL or not _is_setting(move):
+                        raise
+                    # a value may want another one of the same folder first: FirstBurstLength and MaxBurstLength
+                    waiting.append(move)
+            await perform_those_that_wait()
+        except Exception as error:
+            log.warning("applying a configuration: %s: taking %d operations back", one_line(error), len(done))
+            lost = await self._take_back(done, who)
+            if not isinstance(error, TreeError):
+                raise
+            rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
+            raise TreeError(error.number, f"{error}{rest}") from None
+
+    async def _take_back(self, done: list[Move], who: str) -> list[str]:
+        """What could not be, one line each."""
+        again = []
+        for move in reversed(done):
+            if move.undo is not None:
+                try:
+                    await self._do(move.undo, who, None)
+                except TreeError:
+                    again.append(move)
+        lost = []
+        for move in again:
+            assert move.undo is not None
+            try:
+                await self._do(move.undo, who, None)
+            except TreeError as error:
+                # values of what is not gone are refused where they are already as they should be
+                if move.do is not None:
+                    log.error("taking back: %s %s: %s", move.undo.action, move.undo.path, error)
+                    lost.append(str(error))
+        return lost
+
+    async def _do(self, operation: Operation, who: str, revision: int | None) -> None:
+        tree, path = self._tree, operation.path
+        if operation.action == "make":
+            try:
+                await tree.make(path, revision=revision, who=who)
+            except TreeError as error:
+                # an HBA or a fabric's directory without anything in it
+                shared = "/" not in path or (path.startswith("core/") and path.count("/") == 1)
+                if error.number != errno.EEXIST or not shared:
+                    raise
+        elif operation.action == "remove":
+            await tree.remove(path, revision=revision, who=who)
+        elif operation.action == "write":
+            if operation.secret or not _is_already(tree, operation):
+                await self._write_value(operation, who, revision)
+        elif operation.action == "link":
+            await tree.link(path, operation.value, revision=revision, who=who)
+        else:
+            await tree.unlink(path, revision=revision, who=who)
+
+    async def _write_value(self, operation: Operation, who: str, revision: int | None) -> None:
+        try:
+            await self._tree.write(operation.path, operation.value, revision=revision, who=who)
+        except TreeError as error:
+            if not operation.soft or error.number == errno.ESTALE:
+                raise
+            log.warning("%s; it stays as it is", error)
+
+    async def save(self, path: str = "") -> str:
+        """Writes what runs; returns the path. Raises :class:`OSError`, :class:`TreeError` if nobody has said where."""
+        where = path or self.path
+        if where is None:
+            raise TreeError(errno.EINVAL, "save: this process keeps no file; write the path of one")
+        config = await self.export()
+        await to_thread.run_sync(self._write, where, config)
+        log.info("saved to %s", where)
+        return where
+
+    async def reload(self, *, who: str = "") -> list[dict[str, Any]]:
+        """Applies the file again."""
+        if self.path is None:
+            raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
+        config = await to_thread.run_sync(self._read, self.path)
+        return await self.apply(config, who=who)
+
+
+def _folder(move: Move) -> str:
+    operation = move.do or move.undo
+    return operation.path.rpartition("/")[0] if operation is not None else ""
+
+
+def _is_setting(move: Move) -> bool:
+    """One of many values of a folder, in no particular order."""
+    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in {"attrib", "param"}
+
+
+def _is_already(tree: Tree, operation: Operation) -> bool:
+    """What is as it should be is not written: that might be refused, for no reason that matters."""
+    try:
+        return tree.read(operation.path).rstrip("\n") == operation.value
+    except TreeError:
+        return False
+
+
+def places(tree: Tree) -> dict[str, str]:
+    """Where the storage objects are: ``/backstores/fileio/disk0`` to ``core/fileio_0/disk0``."""
+    found: dict[str, str] = {}
+    try:
+        core = tree.group("core")
+    except TreeError:
+        return found
+    for hba in core.children().values():
+        if isinstance(hba, Group) and "_" in hba.name:
+            prefix = hba.name.rpartition("_")[0]
+            for device in hba.children().values():
+                if isinstance(device, Group):
+                    found[f"/backstores/{_PLUGINS.get(prefix, prefix)}/{device.name}"] = device.path
+    return found
+
+
+def _shown(moves: list[Move]) -> list[dict[str, Any]]:
+    return [move.do.to_json() for move in moves if move.do is not None]

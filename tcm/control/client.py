@@ -1,0 +1,115 @@
+"""A client of the control socket that blocks: for ``tcm-ctl`` and the FUSE mount."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from typing import Any, Self
+
+from tcm.control.peer import short_path
+from tcm.control.protocol import MAXIMUM_RESPONSE, REFUSED, LineFramer, RpcError, TooLong, request_line
+
+TIMEOUT = 60.0
+"""Seconds to wait for an answer."""
+
+
+class ClientError(Exception):
+    """There is no server, or it does not answer. The message is one line."""
+
+
+class Refused(Exception):
+    """The server refuses.
+
+    :param number: errno, ``EINVAL`` where there is none.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+    @property
+    def name(self) -> str:
+        """``EBUSY``."""
+        return errno.errorcode.get(self.number, str(self.number))
+
+
+class Client:
+    """A connection.
+
+    :param path: of the control socket.
+    :param timeout: seconds to wait for each answer; ``None``: for ever.
+
+    Raises :class:`ClientError`.
+    """
+
+    def __init__(self, path: str, timeout: float | None = TIMEOUT) -> None:
+        self.path = path
+        self._framer = LineFramer(MAXIMUM_RESPONSE)
+        self._identifier = 0
+        self._socket = connect(path, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._socket.close()
+
+    def call(self, method: str, **params: Any) -> Any:
+        """The result. Raises :class:`Refused` and :class:`ClientError`."""
+        self._identifier += 1
+        try:
+            self._socket.sendall(request_line(method, params, self._identifier))
+            answer = self._receive()
+        except TimeoutError:
+            raise ClientError(f"{self.path}: no answer in time; see the log of tcm-run") from None
+        except (OSError, TooLong) as error:
+            raise ClientError(f"{self.path}: the connection broke ({error}); does tcm-run still run?") from None
+        if not isinstance(answer, dict):
+            raise ClientError(f"{self.path}: whoever answers does not speak this protocol")
+        if "error" in answer:
+            raise self._error(answer["error"])
+        return answer.get("result")
+
+    def _receive(self) -> Any:
+        while True:
+            data = self._socket.recv(1 << 20)
+            if not data:
+                raise ClientError(f"{self.path}: tcm-run has closed the connection; does it still run?")
+            for line in self._framer.receive_data(data):
+                try:
+                    return json.loads(line)
+                except ValueError:
+                    raise ClientError(f"{self.path}: whoever answers does not speak this protocol") from None
+
+    def _error(self, error: Any) -> Exception:
+        data = error.get("data") or {}
+        if error.get("code") == REFUSED:
+            return Refused(data.get("errno") or errno.EINVAL, str(error.get("message")))
+        return Refused(errno.EINVAL, str(RpcError(error.get("code", 0), str(error.get("message")))))
+
+
+def connect(path: str, timeout: float | None) -> socket.socket:
+    """Raises :class:`ClientError`."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.settimeout(timeout)
+    try:
+        with short_path(path) as address:
+            made.connect(address)
+    except OSError as error:
+        made.close()
+        raise ClientError(f"{path}: {_why(error)}") from None
+    return made
+
+
+def _why(error: OSError) -> str:
+    if error.errno in {errno.ENOENT, errno.ECONNREFUSED}:
+        return "no tcm-run listens there; start it, or write --control PATH of the one that runs"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"belongs to another user than {os.geteuid()}; run this as that user or as root"
+    return str(error.strerror or error)

@@ -1,0 +1,282 @@
+"""The tree as a file system: LIO's ConfigFS by FUSE, over the control socket.
+
+It runs in a process of its own. Whatever becomes of the mount, the target does not notice; and when the target goes, the
+mount goes.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import posixpath
+import queue
+import stat
+import subprocess
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import mfusepy
+
+from tcm.control.client import Client, ClientError, Refused, connect
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable, Iterator
+
+log = logging.getLogger(__name__)
+
+PAGE = 4096
+"""Bytes that an attribute shows, and its size (ConfigFS: one page)."""
+CONFIGFS = "/sys/kernel/config"
+"""Where links may point to as well, wherever the mount is."""
+_DBROOT = "/target/dbroot"
+_CONNECTIONS = 4
+_TIMEOUT = 0.1
+"""Seconds for which the kernel remembers that something is there."""
+_KINDS = {"group": stat.S_IFDIR | 0o755, "link": stat.S_IFLNK | 0o777}
+
+
+class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
+    """The operations.
+
+    :param control: path of the control socket.
+    :param mount_point: absolute.
+    :param own_dbroot: ``dbroot`` is this mount's alone: rtslib writes its own into it, which is right where the program sees
+        other directories than the target does.
+    """
+
+    use_ns = True
+
+    def __init__(self, control: str, mount_point: str, *, own_dbroot: bool = False) -> None:
+        self._dbroot: bytes | None = b"/var/target\n" if own_dbroot else None
+        self._mount_point = mount_point
+        self._control = control
+        self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
+        for _ in range(_CONNECTIONS):
+            self._idle.put(Client(control, None))
+        self._time = time.time_ns()
+        self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        self.mounted = False
+
+    @contextmanager
+    def _client(self) -> Iterator[Client]:
+        client = self._idle.get()
+        try:
+            yield client
+        finally:
+            self._idle.put(client)
+
+    def _call(self, method: str, **params: Any) -> Any:
+        """Raises :class:`OSError` with the errno that the kernel's ConfigFS has for it."""
+        with self._client() as client:
+            try:
+                return client.call(method, **params)
+            except Refused as error:
+                log.debug("%s %s: %s", method, params.get("path"), error)
+                raise mfusepy.FuseOSError(error.number) from None
+            except ClientError:
+                raise mfusepy.FuseOSError(errno.ENOTCONN) from None
+
+    def _change(self, method: str, path: str, **params: Any) -> int:
+        self._call(method, path=_inside(path), who=_caller(), **params)
+        return 0
+
+    def init(self, path: str) -> None:  # noqa: ARG002
+        """The kernel has mounted it."""
+        self.mounted = True
+
+    # looking
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """The size of an attribute is a page, as in ConfigFS."""
+        if path == "/":
+            mode, size = _KINDS["group"], 0
+        else:
+            found = self._call("stat", path=_inside(path))
+            mode = _KINDS.get(found["kind"]) or (stat.S_IFREG | found["mode"])
+            size = PAGE if found["kind"] == "attribute" else 0
+        links = 2 if stat.S_ISDIR(mode) else 1
+        times = {"st_ctime": self._time, "st_mtime": self._time, "st_atime": self._time}
+        return {"st_mode": mode, "st_nlink": links, "st_size": size, **times, **self._owner}
+
+    def readdir(self, path: str, fh: int) -> Iterable[str]:  # noqa: ARG002
+        """What is in a directory."""
+        if path == "/":
+            return [".", "..", "target"]
+        found = self._call("list", path=_inside(path), depth=1)
+        if found["kind"] != "group":
+            raise mfusepy.FuseOSError(errno.ENOTDIR)
+        return [".", "..", *found["children"]]
+
+    def readlink(self, path: str) -> str:
+        """Relative, as in ConfigFS: it is right wherever the tree is mounted."""
+        found = self._call("stat", path=_inside(path))
+        if found["kind"] != "link":
+            raise mfusepy.FuseOSError(errno.EINVAL)
+        return posixpath.relpath("/target/" + found["target"].strip("/"), posixpath.dirname(path))
+
+    def open(self, path: str, flags: int) -> int:
+        """Write-only attributes cannot be opened for reading, whoever asks."""
+        mode = self._call("stat", path=_inside(path)).get("mode", 0)
+        wanted = flags & os.O_ACCMODE
+        if (wanted != os.O_WRONLY and not mode & 0o400) or (wanted != os.O_RDONLY and not mode & 0o200):
+            raise mfusepy.FuseOSError(errno.EACCES)
+        return 0
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:  # noqa: ARG002
+        """At most a page."""
+        if self._dbroot is not None and path == _DBROOT:
+            return self._dbroot[offset : offset + size]
+        text: str = self._call("read", path=_inside(path))["value"]
+        return text.encode(errors="surrogateescape")[:PAGE][offset : offset + size]
+
+    # changing
+
+    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:  # noqa: ARG002
+        """Each write is a whole value, wherever the file position is."""
+        if self._dbroot is not None and path == _DBROOT:
+            self._dbroot = data[:PAGE]
+            return len(data)
+        self._change("write", path, value=data.decode(errors="surrogateescape"))
+        return len(data)
+
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:  # noqa: ARG002
+        """``>`` truncates before it writes."""
+        return 0
+
+    def mkdir(self, path: str, mode: int) -> int:  # noqa: ARG002
+        return self._change("make", path)
+
+    def rmdir(self, path: str) -> int:
+        if _inside(path) == "":
+            raise mfusepy.FuseOSError(errno.EPERM)
+        return self._change("remove", path)
+
+    def symlink(self, target: str, source: str) -> int:
+        """``target`` is the link (mfusepy's names), ``source`` its text: relative, or absolute by either mount point."""
+        return self._change("link", target, target=self._resolve(source, target))
+
+    def _resolve(self, text: str, link: str) -> str:
+        if not text.startswith("/"):
+            full = posixpath.normpath(posixpath.join(posixpath.dirname(link), text))
+        else:
+            normal = posixpath.normpath(text)
+            for prefix in (self._mount_point, CONFIGFS):
+                if normal.startswith(prefix + "/"):
+                    full = normal[len(prefix) :]
+                    break
+            else:
+                # ConfigFS: links stay inside
+                raise mfusepy.FuseOSError(errno.EPERM if os.path.exists(text) else errno.ENOENT)
+        return _inside(full)
+
+    def unlink(self, path: str) -> int:
+        return self._change("unlink", path)
+
+    def chmod(self, path: str, mode: int) -> int:  # noqa: ARG002
+        """ConfigFS allows it; here modes say what an attribute can do."""
+        raise mfusepy.FuseOSError(errno.EPERM)
+
+    def chown(self, path: str, uid: int, gid: int) -> int:  # noqa: ARG002
+        raise mfusepy.FuseOSError(errno.EPERM)
+
+    def create(self, path: str, mode: int, fi: Any = None) -> int:  # noqa: ARG002
+        """Files are made by the kernel, not by people."""
+        raise mfusepy.FuseOSError(errno.EACCES)
+
+    def mknod(self, path: str, mode: int, dev: int) -> int:  # noqa: ARG002
+        raise mfusepy.FuseOSError(errno.EACCES)
+
+    def rename(self, old: str, new: str) -> int:  # noqa: ARG002
+        raise mfusepy.FuseOSError(errno.EPERM)
+
+    def link(self, target: str, source: str) -> int:  # noqa: ARG002
+        raise mfusepy.FuseOSError(errno.EPERM)
+
+    def utimens(self, path: str, times: Any = None) -> int:  # noqa: ARG002
+        return 0
+
+
+def _inside(path: str) -> str:
+    """The path in the tree of a path in the mount. Raises ENOENT outside of ``target``."""
+    first, _, rest = path.lstrip("/").partition("/")
+    if first != "target":
+        # nothing but target is there, and nothing else can be made
+        raise mfusepy.FuseOSError(errno.ENOENT)
+    return rest
+
+
+def _caller() -> str:
+    """For the list of changes: the program that called the kernel."""
+    uid, _, pid = mfusepy.fuse_get_context()
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            program = file.read(64).strip()
+    except OSError:
+        program = "process"
+    return f"{program} (pid {pid}, uid {uid}) by FUSE"
+
+
+def serve(control: str, mount_point: str, *, own_dbroot: bool = False) -> None:
+    """Mounts, and serves until it is unmounted or the target goes.
+
+    Raises :class:`ClientError` if nobody is at the socket, :class:`OSError` if it cannot be mounted.
+    """
+    mount_point = os.path.abspath(mount_point)
+    made = _prepare(mount_point)
+    operations = Mount(control, mount_point, own_dbroot=own_dbroot)
+    watched = connect(control, None)
+    threading.Thread(target=_unmount_at_the_end, args=(watched, mount_point), daemon=True).start()
+    options: dict[str, Any] = {
+        "fsname": "configfs",
+        "subtype": "tcm",
+        "direct_io": True,
+        "attr_timeout": _TIMEOUT,
+        "entry_timeout": _TIMEOUT,
+    }
+    # libfuse 3.14 complains of its own default
+    options["max_idle_threads"] = _CONNECTIONS
+    if os.geteuid() == 0:
+        options |= {"allow_other": True, "default_permissions": True}
+    try:
+        mfusepy.FUSE(operations, mount_point, foreground=True, **options)
+    except RuntimeError as error:
+        # libfuse calls an end by a signal an error too
+        if not operations.mounted:
+            raise OSError(errno.EIO, "libfuse could not mount it, see above", mount_point) from error
+    finally:
+        if made:
+            with suppress(OSError):
+                os.rmdir(mount_point)
+
+
+def _prepare(mount_point: str) -> bool:
+    """Makes the folder; clears away a mount whose process has died. Returns whether the folder was made."""
+    try:
+        os.makedirs(mount_point)
+        return True
+    except FileExistsError:
+        pass
+    try:
+        if os.listdir(mount_point):
+            raise OSError(errno.ENOTEMPTY, "not empty; write an empty folder", mount_point)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        unmount(mount_point)
+    return False
+
+
+def _unmount_at_the_end(watched: socket.socket, mount_point: str) -> None:
+    with suppress(OSError):
+        while watched.recv(1 << 16):
+            pass
+    unmount(mount_point)
+
+
+def unmount(mount_point: str) -> None:
+    """Now, even if files are open there."""
+    subprocess.run(["fusermount3", "-u", "-z", "-q", mount_point], check=False, stdin=subprocess.DEVNULL, capture_output=True)

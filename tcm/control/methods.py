@@ -1,0 +1,269 @@
+"""What the control socket can do: one async method a JSON-RPC method, its parameters from the signature."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import types
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from anyio.lowlevel import checkpoint
+
+from tcm.backstore import ConfigError
+from tcm.configfs.node import Attribute, Group, Link, Node, Tree, TreeError
+from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
+
+if typing.TYPE_CHECKING:
+    from tcm.control.peer import Peer
+
+PROTOCOL_VERSION = 1
+MOUNT_POINT = "/sys/kernel/config/target"
+"""Where LIO has the tree."""
+STATISTICS = frozenset({"statistics", "fabric_statistics"})
+"""Groups that a list without statistics leaves out."""
+_BATCH = 256
+"""Nodes that are listed before others get their turn."""
+
+
+class Settings(Protocol):
+    """Whole configurations: what is behind ``export``, ``diff``, ``apply``, ``save``, ``clear`` and ``reload``."""
+
+    async def export(self) -> dict[str, Any]: ...
+    async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
+    async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
+    async def save(self, path: str) -> str: ...
+    async def reload(self, *, who: str) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the process can tell besides the tree."""
+
+    version: str = ""
+    settings: Settings | None = None
+    sessions: Callable[[], list[dict[str, Any]]] = list
+    units: Callable[[], dict[str, Any]] = dict
+    statistics: Callable[[], dict[str, Any]] = dict
+
+
+class Methods:
+    """Every public async method is a method of the protocol; its docstring is in docs/control-protocol.md.
+
+    ``revision``: the tree's when the caller looked; if it has changed since, the call is refused (ESTALE) and says who changed
+    what. ``who``: on whose behalf, for the list of changes; by default the peer.
+    """
+
+    def __init__(self, tree: Tree, sources: Sources) -> None:
+        self._tree = tree
+        self._sources = sources
+        self.table: dict[str, Callable[..., Awaitable[Any]]] = {
+            name: method
+            for name, method in inspect.getmembers(self, inspect.iscoroutinefunction)
+            if not name.startswith("_") and name != "call"
+        }
+        self._parameters = {name: _parameters(method) for name, method in self.table.items()}
+
+    async def call(self, method: str, params: dict[str, Any] | list[Any], peer: Peer) -> Any:
+        """Calls a method. Raises :class:`RpcError`."""
+        if method not in self.table:
+            raise RpcError(METHOD_NOT_FOUND, f"no method {method[:80]!r}; there are {', '.join(self.table)}")
+        arguments = _bind(self._parameters[method], params, method)
+        if "who" in self._parameters[method]:
+            arguments["who"] = arguments.get("who") or str(peer)
+        try:
+            return await self.table[method](**arguments)
+        except TreeError as error:
+            raise RpcError(REFUSED, str(error), {"errno": error.number, "name": error.name}) from None
+        except ConfigError as error:
+            raise RpcError(REFUSED, str(error), {"errno": 22, "name": "EINVAL"}) from None
+        except OSError as error:
+            text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
+            raise RpcError(REFUSED, text, {"errno": error.errno, "name": "OSError"}) from None
+
+    # looking
+
+    async def version(self) -> dict[str, Any]:
+        """Program, protocol, process and the tree's revision."""
+        return {
+            "version": self._sources.version,
+            "protocol": PROTOCOL_VERSION,
+            "pid": os.getpid(),
+            "revision": self._tree.revision,
+            "root": MOUNT_POINT,
+        }
+
+    async def read(self, path: str) -> dict[str, Any]:
+        """An attribute's ``value`` as LIO writes it, with a line end, and the ``revision``."""
+        return {"value": self._tree.read(path), "revision": self._tree.revision}
+
+    async def stat(self, path: str) -> dict[str, Any]:
+        """One node: ``kind`` (group, attribute, link), ``mode`` of an attribute, ``target`` of a link."""
+        return _describe(self._tree.find(path))
+
+    async def list(self, path: str = "", depth: int = 1, values: bool = False, statistics: bool = True) -> dict[str, Any]:
+        """A node and what is below it, ``depth`` levels deep (-1: all), with or without attributes' values."""
+        listing = _Listing(depth, values=values, statistics=statistics)
+        return {**await listing.node(self._tree.find(path), 0), "revision": self._tree.revision}
+
+    async def sessions(self) -> typing.List[dict[str, Any]]:  # noqa: UP006 - list is a method here
+        """The I_T nexuses: target, portal group, initiator, where it is, its LUNs and what they have counted."""
+        return self._sources.sessions()
+
+    async def units(self) -> dict[str, Any]:
+        """Each logical unit's counters since the start, its queue and its latencies, and the ``time`` in seconds."""
+        return self._sources.units()
+
+    async def statistics(self) -> dict[str, Any]:
+        """All counters at one moment."""
+        return self._sources.statistics()
+
+    async def changes(self, since: int = 0) -> dict[str, Any]:
+        """The last 256 changes after revision ``since``, oldest first."""
+        found = [
+            {"revision": each.revision, "who": each.who, "what": each.what}
+            for each in self._tree.changes
+            if each.revision > since
+        ]
+        return {"revision": self._tree.revision, "changes": found}
+
+    # changing
+
+    async def write(self, path: str, value: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
+        """Sets an attribute."""
+        await self._tree.write(path, value, revision=revision, who=who)
+        return self._revision()
+
+    async def make(self, path: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
+        """Makes a group (mkdir)."""
+        await self._tree.make(path, revision=revision, who=who)
+        return self._revision()
+
+    async def remove(self, path: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
+        """Removes a group (rmdir)."""
+        await self._tree.remove(path, revision=revision, who=who)
+        return self._revision()
+
+    async def link(self, path: str, target: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
+        """Makes a link at ``path`` to the group at ``target`` (symlink)."""
+        await self._tree.link(path, target, revision=revision, who=who)
+        return self._revision()
+
+    async def unlink(self, path: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
+        """Removes a link."""
+        await self._tree.unlink(path, revision=revision, who=who)
+        return self._revision()
+
+    def _revision(self) -> dict[str, Any]:
+        return {"revision": self._tree.revision}
+
+    # whole configurations
+
+    async def export(self) -> dict[str, Any]:
+        """What runs, as the content of a saveconfig.json."""
+        return await self._settings().export()
+
+    async def diff(self, config: dict[str, Any]) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """The operations that would make ``config`` out of what runs."""
+        return await self._settings().diff(config)
+
+    async def apply(self, config: dict[str, Any], revision: int | None = None, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Makes ``config`` out of what runs, whole or not at all; returns the operations."""
+        return await self._settings().apply(config, revision=revision, who=who)
+
+    async def clear(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Removes every target and every storage object, whole or not at all; returns the operations."""
+        return await self._settings().apply({}, revision=None, who=who)
+
+    async def save(self, path: str = "") -> dict[str, Any]:
+        """Saves what runs, by default where the process keeps it; returns the file's ``path``."""
+        return {"path": await self._settings().save(path)}
+
+    async def reload(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Reads the file of ``--config`` again and applies it, whole or not at all; returns the operations."""
+        return await self._settings().reload(who=who)
+
+    def _settings(self) -> Settings:
+        if self._sources.settings is None:
+            raise RpcError(METHOD_NOT_FOUND, "this process cannot save or apply configurations")
+        return self._sources.settings
+
+
+class _Listing:
+    """One walk through a part of the tree; others get their turn in between."""
+
+    def __init__(self, depth: int, *, values: bool, statistics: bool) -> None:
+        self._depth = depth
+        self._values = values
+        self._statistics = statistics
+        self._seen = 0
+
+    async def node(self, node: Node, level: int) -> dict[str, Any]:
+        self._seen += 1
+        if self._seen % _BATCH == 0:
+            await checkpoint()
+        made = _describe(node)
+        if isinstance(node, Attribute) and self._values and node.readable:
+            try:
+                made["value"] = node.read()
+            except TreeError as error:
+                made["error"] = {"errno": error.number, "name": error.name, "message": str(error)}
+        if isinstance(node, Group) and level != self._depth:
+            made["children"] = {
+                name: await self.node(child, level + 1)
+                for name, child in [*node.children().items()]
+                if self._statistics or name not in STATISTICS
+            }
+        return made
+
+
+def _describe(node: Node) -> dict[str, Any]:
+    if isinstance(node, Attribute):
+        return {"kind": "attribute", "mode": node.mode}
+    if isinstance(node, Link):
+        return {"kind": "link", "target": node.target}
+    return {"kind": "group"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    kinds: tuple[type, ...]
+    required: bool
+
+
+_KIND_NAMES = {str: "a string", int: "an integer", bool: "true or false", dict: "an object", type(None): "null"}
+
+
+def _parameters(method: Callable[..., Any]) -> dict[str, _Parameter]:
+    hints = typing.get_type_hints(method)
+    found = {}
+    for name, parameter in inspect.signature(method).parameters.items():
+        hint = hints[name]
+        union = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        kinds = tuple(typing.get_origin(each) or each for each in union)
+        found[name] = _Parameter(kinds, parameter.default is inspect.Parameter.empty)
+    return found
+
+
+def _bind(parameters: Mapping[str, _Parameter], params: dict[str, Any] | list[Any], method: str) -> dict[str, Any]:
+    if isinstance(params, list):
+        if len(params) > len(parameters):
+            raise RpcError(INVALID_PARAMS, f"{method}: {len(params)} parameters are too many; write {_names(parameters)}")
+        params = dict(zip(parameters, params, strict=False))
+    for name, value in params.items():
+        if name not in parameters:
+            raise RpcError(INVALID_PARAMS, f"{method}: no parameter {name[:80]!r}; write {_names(parameters)}")
+        kinds = parameters[name].kinds
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join(_KIND_NAMES[each] for each in kinds)
+            raise RpcError(INVALID_PARAMS, f"{method}: {name}: write {wanted}")
+    for name, parameter in parameters.items():
+        if parameter.required and name not in params:
+            raise RpcError(INVALID_PARAMS, f"{method}: {name} is missing; write {_names(parameters)}")
+    return dict(params)
+
+
+def _names(parameters: Mapping[str, _Parameter]) -> str:
+    return ", ".join(parameters) or "none"

@@ -1,0 +1,208 @@
+"""The control socket: a Unix socket of mode 0600 for the same user and root, a request at a time for each client.
+
+A client's next request is read when the answer to the one before has been taken, so nothing queues; whoever does not take an
+answer is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import SocketAttribute, SocketListener
+
+from tcm.backstore import ConfigError
+from tcm.control.peer import Peer, peer_of, short_path
+from tcm.control.protocol import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    MAXIMUM_MESSAGE,
+    LineFramer,
+    Request,
+    RpcError,
+    TooLong,
+    dump,
+    failure,
+    parse_line,
+    result,
+)
+
+if TYPE_CHECKING:
+    from anyio.abc import SocketStream, TaskStatus
+
+    from tcm.control.methods import Methods
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_CLIENTS = 32
+SEND_TIMEOUT = 10.0
+"""Seconds in which a client has to take each piece of an answer."""
+_PIECE = 256 << 10
+_RECEIVE = 64 << 10
+
+
+class ControlServer:
+    """Serves :class:`Methods` at a path.
+
+    :param limit: bytes of a request.
+    :param listener: a socket that listens already.
+    :param owned: ``path`` is removed when it ends; not if systemd made it.
+    """
+
+    def __init__(
+        self,
+        methods: Methods,
+        path: str,
+        *,
+        send_timeout: float = SEND_TIMEOUT,
+        clients: int = MAXIMUM_CLIENTS,
+        limit: int = MAXIMUM_MESSAGE,
+        listener: socket.socket | None = None,
+        owned: bool = True,
+    ) -> None:
+        self._methods = methods
+        self.path = path
+        self._send_timeout = send_timeout
+        self._clients = clients
+        self._limit = limit
+        self._listener = listener
+        self._owned = owned
+        self.connected = 0
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Serves until cancelled. Raises :class:`ConfigError` if it cannot listen."""
+        listening = self._listener or listen(self.path)
+        inode = os.stat(self.path).st_ino if self._owned else 0
+        try:
+            async with await SocketListener.from_socket(listening) as listener:
+                task_status.started()
+                await listener.serve(self._client)
+        finally:
+            if self._owned:
+                _unlink(self.path, inode)
+
+    async def _client(self, stream: SocketStream) -> None:
+        self.connected += 1
+        try:
+            async with stream:
+                await self._greet(stream)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass
+        except TimeoutError:
+            log.warning("control socket: a client does not read its answers: dropped")
+        finally:
+            self.connected -= 1
+
+    async def _greet(self, stream: SocketStream) -> None:
+        peer = peer_of(stream.extra(SocketAttribute.raw_socket))  # noqa: S610 - anyio's
+        refusal = None
+        if not peer.allowed:
+            log.warning("control socket: %s may not connect", peer)
+            refusal = RpcError(INVALID_REQUEST, f"user {peer.uid} may not control this process; be user {os.geteuid()} or root")
+        elif self.connected > self._clients:
+            refusal = RpcError(INVALID_REQUEST, f"{self._clients} clients are connected already; close one")
+        if refusal is not None:
+            await self._send(stream, dump(failure(None, refusal)))
+            return
+        framer = LineFramer(self._limit)
+        while True:
+            try:
+                lines = framer.receive_data(await stream.receive(_RECEIVE))
+            except TooLong as error:
+                log.warning("control socket: %s sent %s: dropped", peer, error)
+                await self._send(stream, dump(failure(None, RpcError(INVALID_REQUEST, f"{error}; write less at once"))))
+                return
+            for line in lines:
+                answer = await self._answer(line, peer)
+                if answer is not None:
+                    await self._send(stream, answer)
+
+    async def _send(self, stream: SocketStream, data: bytes) -> None:
+        for start in range(0, len(data), _PIECE):
+            with anyio.fail_after(self._send_timeout):
+                await stream.send(data[start : start + _PIECE])
+
+    async def _answer(self, line: bytes, peer: Peer) -> bytes | None:
+        if not line.strip():
+            return None
+        try:
+            requests, batch = parse_line(line)
+        except RpcError as error:
+            return dump(failure(None, error))
+        answers = [answer for each in requests if (answer := await self._one(each, peer)) is not None]
+        if not answers:
+            return None
+        return dump(answers if batch else answers[0])
+
+    async def _one(self, request: Request | RpcError, peer: Peer) -> dict[str, Any] | None:
+        if isinstance(request, RpcError):
+            identifier = request.data["id"] if isinstance(request.data, dict) else None
+            return failure(identifier, RpcError(request.code, str(request)))
+        try:
+            value = await self._methods.call(request.method, request.params, peer)
+        except RpcError as error:
+            answer = failure(request.identifier, error)
+        except Exception:
+            log.exception("control socket: %s failed", request.method)
+            answer = failure(request.identifier, RpcError(INTERNAL_ERROR, f"{request.method} failed; the log says why"))
+        else:
+            answer = result(request.identifier, value)
+        return None if request.notification else answer
+
+
+def listen(path: str) -> socket.socket:
+    """A listening socket of mode 0600 at ``path``; one that nobody serves any more is replaced. Raises :class:`ConfigError`."""
+    folder = os.path.dirname(path) or "."
+    try:
+        if _served(path):
+            raise ConfigError(f"--control: {path}: another process serves it; stop that, or write another path")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        # nobody gets in between bind and chmod: the folder is ours alone until the socket is in its place
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".c") as private:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                with short_path(os.path.join(private, "s")) as address:
+                    made.bind(address)
+                os.chmod(os.path.join(private, "s"), 0o600)
+                made.listen(64)
+                made.setblocking(False)
+                os.rename(os.path.join(private, "s"), path)
+            except BaseException:
+                made.close()
+                raise
+            return made
+    except OSError as error:
+        raise ConfigError(f"--control: {path}: {error.strerror or error}; write --control PATH, in a folder of yours") from None
+
+
+def _served(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise ConfigError(f"--control: {path}: is there already, and no socket; write another path")
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            with short_path(path) as address:
+                probe.connect(address)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+        return True
+
+
+def _unlink(path: str, inode: int) -> None:
+    """If it is still ours."""
+    try:
+        if os.lstat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        pass

@@ -1,0 +1,288 @@
+"""Changes of what a :class:`tcm.runtime.Runtime` serves, while it does: each takes effect at once, or changes nothing.
+
+What is refused because something is in use is :class:`InUse`; what cannot be is :class:`tcm.backstore.ConfigError`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from tcm.backstore import ConfigError
+from tcm.configuration import TargetPortGroupConfig, access_of, portal_text
+from tcm.failure import RuntimeFailure
+from tcm.options import build
+
+if TYPE_CHECKING:
+    from tcm.configuration import StorageObject
+    from tcm.fabric import Fabric
+    from tcm.plugin_types import FabricType
+    from tcm.runtime import Runtime
+    from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.logical_unit import LogicalUnit
+
+log = logging.getLogger(__name__)
+
+
+class InUse(OSError):
+    """Something is in use, and so cannot be removed or changed."""
+
+    def __init__(self, text: str, number: int = errno.EBUSY) -> None:
+        super().__init__(number, text)
+
+
+class LiveChanges:
+    """See the module."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    # logical units
+
+    async def add_unit(self, config: StorageObject) -> LogicalUnit:
+        """Open one more. Raises :class:`ConfigError`, ``OSError``, :class:`tcm.failure.RuntimeFailure`."""
+        runtime, path = self._runtime, config.path
+        if path in runtime.logical_units:
+            raise InUse(f"{path} is there already", errno.EEXIST)
+        self._check_serial(path, config.serial)
+        unit = runtime.make_unit(config)
+        self._claim(path, config.serial)
+        runtime.logical_units[path] = unit
+        runtime.storage_objects[path] = config
+        try:
+            with anyio.CancelScope(shield=True):
+                await runtime.open_unit(path)
+        except Exception:
+            await self._forget(path)
+            raise
+        return unit
+
+    async def replace_unit(self, config: StorageObject) -> LogicalUnit:
+        """The same medium as another logical unit, whose configuration may differ in anything but path and backstore.
+
+        For what cannot change under initiators: nobody may export it. Raises as :meth:`add_unit`.
+        """
+        runtime, path = self._runtime, config.path
+        before, old = runtime.storage_objects[path], runtime.logical_units[path]
+        self.check_unused(old)
+        if config.serial != before.serial:
+            self._check_serial(path, config.serial)
+        before = replace(before, target_port_groups=groups_of(old))
+        config = replace(config, target_port_groups=groups_of(old))
+        with anyio.CancelScope(shield=True):
+            try:
+                await old.aclose(leave_open=True)
+                self._release_and_claim(path, before.serial, config.serial)
+                unit = await self._take_over(config, old)
+            except Exception:
+                self._release_and_claim(path, config.serial, before.serial)
+                await self._take_over(before, old)
+                raise
+        return unit
+
+    async def _take_over(self, config: StorageObject, old: LogicalUnit) -> LogicalUnit:
+        runtime, path = self._runtime, config.path
+        group = old.asymmetric_access.logical_unit_group
+        unit = runtime.make_unit(replace(config, logical_unit_group=None), old.backstore)
+        if group is not None:
+            if old in group.members:
+                group.members.remove(old)
+            runtime.logical_unit_groups.assign(unit, group)
+        unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
+        unit.succeed(old)
+        runtime.logical_units[path], runtime.storage_objects[path] = unit, config
+        await runtime.open_unit(path, opened=True)
+        return unit
+
+    async def remove_unit(self, path: str) -> None:
+        """Flush, close, forget. Raises :class:`InUse` while it is exported.
+
+        Raises :class:`tcm.failure.RuntimeFailure` if it cannot be flushed; it is gone nevertheless.
+        """
+        unit = self._runtime.logical_units[path]
+        self.check_unused(unit)
+        try:
+            await self._forget(path)
+        except Exception as error:
+            log.exception("flushing and closing %s failed", path)
+            raise RuntimeFailure(f"what was written last to {unit.name} may be lost: flushing failed, see the log") from error
+
+    async def _forget(self, path: str) -> None:
+        runtime = self._runtime
+        with anyio.CancelScope(shield=True):
+            try:
+                await runtime.close_unit(path)
+            finally:
+                unit = runtime.logical_units.pop(path)
+                group = unit.asymmetric_access.logical_unit_group
+                if group is not None and unit in group.members:
+                    group.members.remove(unit)
+                del runtime.storage_objects[path]
+                runtime.release(path)
+
+    @staticmethod
+    def check_unused(unit: LogicalUnit) -> None:
+        """Raises :class:`InUse` while a target port exports it."""
+        if unit.ports:
+            where = ", ".join(lun.path for lun in unit.asymmetric_access.luns())
+            raise InUse(f"{unit.name} is exported as {where}")
+
+    def _check_serial(self, path: str, serial: str) -> None:
+        for other, config in self._runtime.storage_objects.items():
+            if other != path and config.serial == serial:
+                raise ConfigError(f"{other} has the unit serial {serial} already; write another one")
+
+    def _claim(self, path: str, serial: str) -> None:
+        try:
+            self._runtime.claim(path, serial)
+        except OSError as error:
+            log.warning("%s: %s: whatever initiators want to be kept will be refused", self._runtime.store, error)
+
+    def _release_and_claim(self, path: str, before: str, after: str) -> None:
+        if before != after:
+            self._runtime.release(path)
+            self._claim(path, after)
+
+    # fabrics and targets
+
+    def fabric_of(self, target: TargetDevice) -> Fabric:
+        """The running fabric of a target device."""
+        return self._runtime.fabrics[target.fabric_name]
+
+    async def add_fabric(self, kind: FabricType) -> Fabric:
+        """Run one more, with the options' defaults. Raises :class:`ConfigError`."""
+        options = build(kind.options, {}, f"{kind.name}: ")
+        fabric = self._runtime.make_fabric(kind.name, options)
+        try:
+            await self._runtime.start_fabric(kind.name)
+        except BaseException:
+            del self._runtime.fabrics[kind.name]
+            raise
+        return fabric
+
+    async def remove_fabric(self, name: str) -> None:
+        """End one. Raises :class:`InUse` while it has targets."""
+        if self._runtime.served(name):
+            raise InUse(f"fabric {name} has targets")
+        self._runtime.stop_fabric(name)
+
+    def add_target(self, name: str, fabric: str) -> TargetDevice:
+        """A target device without portal groups."""
+        target = self._runtime.make_target(name, fabric)
+        self._runtime.plugins.target_configured(target)
+        self._runtime.fabrics[fabric].target_added(target)
+        return target
+
+    def remove_target(self, target: TargetDevice) -> None:
+        """Raises :class:`InUse` while it has portal groups."""
+        if target.portal_groups:
+            raise InUse(f"{target.name} has portal groups", errno.ENOTEMPTY)
+        self._runtime.targets.remove(target)
+        self._runtime.served(target.fabric_name).remove(target)
+        self.fabric_of(target).target_removed(target)
+
+    # portal groups
+
+    def add_portal_group(self, target: TargetDevice, tag: int) -> TargetPortalGroup:
+        """A portal group without LUNs and portals; off, if its fabric switches portal groups on."""
+        kind = self._runtime.plugins.fabric(target.fabric_name)
+        group = target.add_portal_group(tag)
+        group.enabled = not kind.tree.enable
+        group.attributes = kind.tpg_attributes()
+        group.parameters = kind.tpg_parameters()
+        group.access = access_of(group.attributes)
+        self.fabric_of(target).portal_group_added(group)
+        return group
+
+    async def remove_portal_group(self, group: TargetPortalGroup) -> None:
+        """With its nexuses. Raises :class:`InUse` while it has LUNs, portals or explicit node ACLs."""
+        explicit = [acl for acl in group.node_acls.values() if not acl.dynamic]
+        for what, there in (("LUNs", group.luns), ("portals", group.portals), ("node ACLs", explicit)):
+            if there:
+                raise InUse(f"portal group {group.tag} of {group.target.name} has {what}", errno.ENOTEMPTY)
+        group.enabled = False
+        self.drop_nexuses(group)
+        del group.target.portal_groups[group.tag]
+        self.fabric_of(group.target).portal_group_removed(group)
+
+    def enable_portal_group(self, group: TargetPortalGroup, *, enabled: bool) -> None:
+        """Switch it on or off; off, its nexuses are dropped."""
+        if group.enabled is enabled:
+            return
+        group.enabled = enabled
+        self.fabric_of(group.target).portal_group_enabled(group)
+        if not enabled:
+            self.drop_nexuses(group)
+
+    def drop_nexuses(self, group: TargetPortalGroup, initiator: str | None = None) -> None:
+        """End an initiator's sessions there (``None``: everybody's)."""
+        fabric = self.fabric_of(group.target)
+        for nexus in [nexus for nexus in group.nexuses if initiator in {None, nexus.initiator_port.name}]:
+            fabric.drop(nexus)
+
+    def set_attribute(self, group: TargetPortalGroup, attributes: Any) -> None:
+        """Other ``attrib/`` of a portal group; who is logged in stays so."""
+        group.attributes = attributes
+        group.access = access_of(attributes)
+
+    def set_relative_identifier(self, group: TargetPortalGroup, identifier: int) -> None:
+        """Another RELATIVE TARGET PORT IDENTIFIER, of a group that is off."""
+        if group.enabled and self._runtime.plugins.fabric(group.target.fabric_name).tree.enable:
+            raise ConfigError(f"portal group {group.tag} of {group.target.name} is enabled; disable it first")
+        if not 0 < identifier <= 0xFFFF:
+            raise ConfigError(f"{identifier}: write a number from 1 to 65535")
+        for target in self._runtime.targets:
+            for other in target.portal_groups.values():
+                if other is not group and other.relative_target_port_identifier == identifier:
+                    raise ConfigError(f"{identifier} is {target.name}, portal group {other.tag}; write another number")
+        group.relative_target_port_identifier = identifier
+
+    # network portals
+
+    async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:
+        """Listen there too. Raises :class:`InUse` if another group of the same target does."""
+        for other in group.target.portal_groups.values():
+            if portal in other.portals:
+                raise InUse(f"{portal_text(portal)} is a portal of group {other.tag} of the same target", errno.EEXIST)
+        bound = await self.fabric_of(group.target).add_portal(group, portal)
+        group.portals.append(bound)
+        return bound
+
+    async def remove_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> None:
+        """Do not listen there any more, unless for another target."""
+        group.portals.remove(portal)
+        await self.fabric_of(group.target).remove_portal(group, portal)
+
+    # node ACLs
+
+    def add_node_acl(self, group: TargetPortalGroup, name: str) -> NodeAcl:
+        """A node ACL; an initiator that demo mode has let in keeps its LUNs and its sessions."""
+        kind = self._runtime.plugins.fabric(group.target.fabric_name)
+        acl = group.add_node_acl(name)
+        acl.attributes = kind.acl_attributes()
+        acl.cmdsn_depth = getattr(group.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
+        return acl
+
+    def remove_node_acl(self, group: TargetPortalGroup, acl: NodeAcl) -> None:
+        """With the initiator's sessions there."""
+        self.drop_nexuses(group, acl.initiator_name)
+        if group.node_acls.get(acl.initiator_name) is acl:
+            group.remove_node_acl(acl.initiator_name)
+
+
+def groups_of(unit: LogicalUnit) -> tuple[TargetPortGroupConfig, ...]:
+    """The target port groups of a unit as a configuration."""
+    return tuple(
+        TargetPortGroupConfig(
+            name=group.name,
+            identifier=group.identifier,
+            attributes=group.attributes,
+            state=group.state,
+            status=group.status,
+        )
+        for group in unit.asymmetric_access.groups.values()
+    )

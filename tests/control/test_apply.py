@@ -1,0 +1,249 @@
+"""Whole configurations of a real tcm-run: saved, compared, applied or taken back, under an initiator's load."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.controlled import Load, controlled
+from support.daemon import TARGET
+from support.large_config import copy_of, large_config
+from support.tcm_process import TcmProcess
+from support.toy_process import CTL
+
+RAM = ("--lun", "ramdisk:size=4M", "--lun", "ramdisk:size=2M,removable=yes,product=SPARE", "--filter", "1=delay:read=0.001")
+TPG = f"iscsi/{TARGET}/tpgt_1"
+
+
+@pytest.fixture
+def ctl(tmp_path):
+    with controlled(tmp_path, *RAM, urls=2) as made:
+        yield made
+
+
+def put(folder, config, name="wanted.json"):
+    path = folder / name
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+def one_more(config):
+    """Another storage object, its LUN, an ACL with a secret that maps it, and another value."""
+    wanted = copy_of(config)
+    wanted["storage_objects"].append(
+        {
+            "plugin": "ramdisk",
+            "name": "more",
+            "size": 1 << 20,
+            "wwn": "11111111-2222-4333-8444-555555555555",
+            "attributes": {"block_size": 4096},
+            "alua_tpgs": [{"name": "ao", "tg_pt_gp_id": 5, "preferred": 1}],
+        }
+    )
+    group = wanted["targets"][0]["tpgs"][0]
+    group["luns"].append({"index": 7, "storage_object": "/backstores/ramdisk/more", "alua_tg_pt_gp_name": "ao"})
+    acl = {"node_wwn": "iqn.2026-01.org.test:h", "mapped_luns": [{"index": 3, "tpg_lun": 7, "write_protect": True}]}
+    group["node_acls"].append({**acl, "chap_userid": "alice", "chap_password": "correct horse battery"})
+    group["attributes"]["login_timeout"] = 20
+    return wanted
+
+
+def test_what_was_saved_is_what_runs(ctl, tmp_path):
+    shown = ctl.run("save")
+    path = tmp_path / "state" / "saveconfig.json"
+    assert shown == f"saved to {path}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert ctl.run("diff", str(path)) == "nothing to change\n"
+    saved = json.loads(path.read_text())
+    # rtslib makes no storage object that has a key that it does not know
+    known = {"name", "plugin", "attributes", "alua_tpgs", "wwn", "size", "nullio"}
+    assert all({*each} <= known for each in saved["storage_objects"])
+    extra = saved["tcm_storage_objects"]["/backstores/ramdisk/lun1"]
+    assert extra["removable"] is True
+    assert extra["tcm_filters"] == [{"type": "delay", "read": 0.001}]
+    assert extra["tcm_identity"]["product_id"] == "SPARE"
+
+
+def test_saved_and_started_again_it_is_the_same(ctl, tmp_path):
+    wanted = one_more(ctl.export(tmp_path))
+    ctl.run("apply", put(tmp_path, wanted))
+    ctl.run("save")
+    before = ctl.export(tmp_path)
+    path = tmp_path / "state" / "saveconfig.json"
+    ctl.daemon.stop()
+    with TcmProcess(tmp_path, "--config", str(path), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        assert ctl.run("diff", str(path)) == "nothing to change\n"
+        assert ctl.export(tmp_path) == before
+        # and the file is the one that is saved to, and that is read again
+        before["targets"][0]["tpgs"][0]["attributes"]["login_timeout"] = 9
+        path.write_text(json.dumps(before))
+        assert [each["value"] for each in ctl.json("reload")] == ["9"]
+        assert ctl.json("get", f"{TPG}/attrib", "login_timeout") == {"login_timeout": "9"}
+        assert tcm.stop() == 0
+    ctl.daemon.start()
+
+
+def test_applied_under_load_and_taken_away_again(ctl, tmp_path):
+    before = ctl.export(tmp_path)
+    wanted = put(tmp_path, one_more(before))
+    with Load(ctl.daemon.url) as load:
+        planned = ctl.json("diff", wanted, code=1)
+        assert ctl.json("apply", wanted, "--dry-run") == planned
+        assert ctl.export(tmp_path) == before, "a dry run changes nothing"
+        count = load.count
+        done = ctl.json("apply", wanted)
+        assert done == planned
+        assert "correct horse" not in json.dumps(done)
+        assert ctl.run("diff", wanted) == "nothing to change\n"
+        assert ctl.json("get", f"{TPG}/lun/lun_7", "alua_tg_pt_gp")["alua_tg_pt_gp"].startswith("TG Port Alias: ao\n")
+        assert ctl.json("get", f"{TPG}/acls/iqn.2026-01.org.test:h/auth", "password") == {"password": "correct horse battery"}
+        assert [each["initiator"] for each in ctl.json("sessions")] == ["iqn.2025-01.test.raw:initiator"]
+        ctl.run("apply", put(tmp_path, before))
+        assert ctl.export(tmp_path) == before
+        assert load.count > count
+    assert "correct horse" not in ctl.daemon.log()
+
+
+@pytest.mark.parametrize("what", ["a value", "an address", "nonsense"])
+def test_refused_as_a_whole(ctl, tmp_path, what):
+    """The configuration that cannot be, and the one that turns out impossible half way."""
+    before = ctl.export(tmp_path)
+    wanted = one_more(before)
+    group = wanted["targets"][0]["tpgs"][0]
+    if what == "a value":
+        group["attributes"]["login_timeout"] = 1000
+        said = "targets[0].tpgs[0].attributes"
+    elif what == "an address":
+        group["portals"].append({"ip_address": "192.0.2.1", "port": 3260})
+        said = "nothing was changed"
+    else:
+        wanted["storage_objects"] = 5
+        said = "storage_objects: "
+    revision = ctl.json("version")["revision"]
+    with Load(ctl.daemon.url):
+        answer = ctl.run("apply", put(tmp_path, wanted), code=1)
+    assert said in answer
+    assert len(answer.splitlines()) == 1
+    assert ctl.export(tmp_path) == before
+    if what != "an address":
+        assert ctl.json("version")["revision"] == revision
+
+
+def test_values_that_want_each_other_in_any_order(ctl, tmp_path):
+    before = ctl.export(tmp_path)
+    for first, most in ((4096, 8192), (1 << 20, 4 << 20), (8192, 8192)):
+        wanted = copy_of(before)
+        wanted["targets"][0]["tpgs"][0]["parameters"] |= {"FirstBurstLength": str(first), "MaxBurstLength": str(most)}
+        ctl.run("apply", put(tmp_path, wanted))
+        assert ctl.export(tmp_path) == wanted
+    ctl.run("apply", put(tmp_path, before))
+    assert ctl.export(tmp_path) == before
+
+
+def test_cleared_and_restored(ctl, tmp_path):
+    ctl.run("save")
+    before = ctl.export(tmp_path)
+    assert ctl.run("clear", "--confirm").splitlines()[-1].startswith("done: ")
+    empty = ctl.export(tmp_path)
+    assert (empty["storage_objects"], empty["targets"]) == ([], [])
+    assert "done: " in ctl.run("restore")
+    after = ctl.export(tmp_path)
+    assert after["targets"] == before["targets"]
+    assert after["storage_objects"] == before["storage_objects"]
+    with Load(ctl.daemon.url):
+        time.sleep(0.2)
+
+
+def test_a_file_that_is_cut_off_changes_nothing(ctl, tmp_path):
+    before = ctl.export(tmp_path)
+    path = tmp_path / "half.json"
+    path.write_text(json.dumps(before)[: len(json.dumps(before)) // 2])
+    for command in ("diff", "apply", "restore"):
+        assert str(path) in ctl.run(command, str(path), code=2)
+    assert ctl.export(tmp_path) == before
+
+
+def test_killed_while_applying_it_starts_again_from_the_old_file(ctl, tmp_path):
+    ctl.run("save")
+    path = tmp_path / "state" / "saveconfig.json"
+    saved = path.read_text()
+    wanted = put(tmp_path, {**large_config(units=200, targets=20, port=0), "targets": []})
+    process = subprocess.Popen(
+        [*CTL, "apply", wanted], env=ctl.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(0.6)
+    ctl.daemon.process.send_signal(signal.SIGKILL)
+    ctl.daemon.process.wait()
+    process.wait(20)
+    assert path.read_text() == saved
+    with TcmProcess(tmp_path, "--config", str(path), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        assert ctl.run("diff", str(path)) == "nothing to change\n"
+        assert tcm.stop() == 0
+    ctl.daemon.process = None
+
+
+def _with_ours(ctl, folder, **size):
+    """A large configuration and what runs already."""
+    ours = ctl.export(folder)
+    large = large_config(**size)
+    for each in large["targets"]:
+        each["tpgs"][0]["portals"] = []
+    for name in ("storage_objects", "targets"):
+        large[name] += ours[name]
+    large["tcm_storage_objects"] = ours["tcm_storage_objects"]
+    return large
+
+
+def test_1000_luns_and_200_targets(tmp_path):
+    """Applied within 5 s, one ACL compared within 1 s, if nobody else runs: twice as much of a processor that others use."""
+
+    def seconds():
+        fields = Path(f"/proc/{ctl.daemon.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    with controlled(tmp_path, "--lun", "ramdisk:size=4M") as ctl:
+        large = _with_ours(ctl, tmp_path)
+        begin = seconds()
+        done = ctl.json("apply", put(tmp_path, large))
+        applied = seconds()
+        assert len(done) > 20_000
+        large["targets"][100]["tpgs"][0]["node_acls"][0]["attributes"]["nopin_timeout"] = 5
+        changed = put(tmp_path, large, "changed.json")
+        before = seconds()
+        difference = ctl.json("diff", changed, code=1)
+        compared = seconds()
+        assert [each["value"] for each in difference] == ["5"]
+        assert applied - begin < 10, applied - begin
+        assert compared - before < 2, compared - before
+
+
+def test_an_initiator_is_served_while_100_luns_come_and_go(tmp_path):
+    with controlled(tmp_path, "--lun", "ramdisk:size=4M") as ctl, Load(ctl.daemon.url) as load:
+        before = ctl.export(tmp_path)
+        wanted = put(tmp_path, _with_ours(ctl, tmp_path, units=100, targets=20))
+        count = load.count
+        assert len(ctl.json("apply", wanted)) > 2000
+        assert load.count > count
+        ctl.run("apply", put(tmp_path, before))
+        assert ctl.export(tmp_path) == before
+        assert [each["initiator"] for each in ctl.json("sessions")] == ["iqn.2025-01.test.raw:initiator"]
+
+
+def test_two_writers_at_once(ctl, tmp_path):
+    """Whoever looked before another one changed something is refused, and told who changed what."""
+    before = ctl.export(tmp_path)
+    revision = ctl.json("version")["revision"]
+    ctl.run("set", f"{TPG}/attrib", "login_timeout=10")
+    answer = ctl.run("set", f"{TPG}/attrib", "login_timeout=11", "--revision", str(revision), code=1)
+    assert "login_timeout" in answer
+    assert "look again" in answer
+    ctl.run("apply", put(tmp_path, before))
+    assert ctl.export(tmp_path) == before
