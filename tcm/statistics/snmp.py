@@ -130,6 +130,7 @@ class Agent:
 
     async def _serve(self, stream: ByteStream) -> None:
         """One connection, to its end."""
+        fabrics = tuple(self.statistics.fabrics)
         agent = SubAgent(View(self.modules()), time.monotonic())
         lock = anyio.Lock()
 
@@ -153,6 +154,8 @@ class Agent:
                 await anyio.sleep(TICK)
                 now = time.monotonic()
                 agent.handle_timer(now)
+                if tuple(self.statistics.fabrics) != fabrics:
+                    raise AgentXError("the fabrics have changed, and their MIB modules with them")
                 for watch in watches:
                     for index, row in watch.changes(now):
                         agent.notify(watch.notification, index, row)

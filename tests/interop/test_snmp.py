@@ -11,11 +11,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio import to_thread
 from support.compiled_mibs import load
 from support.daemon import TARGET, Daemon
 from support.programs import program
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
+from support.statistics_site import serving
+
+from tcm.fabric import Fabric
+from tcm.statistics.registry import Statistics
+from tcm.statistics.snmp import Agent
 
 pytestmark = pytest.mark.interop
 SCSI, ISCSI = "1.3.6.1.2.1.139", "1.3.6.1.2.1.142"
@@ -242,3 +249,25 @@ def test_a_master_agent_that_comes_and_goes(tmp_path: Path, event_loop: str) -> 
 
 def login_one(daemon: Daemon) -> Initiator:
     return Initiator(daemon.urls[0].host, daemon.urls[0].port).login(TARGET).ready()
+
+
+@pytest.mark.anyio
+async def test_a_fabric_that_comes_later_brings_its_mib(tmp_path: Path) -> None:
+    master = Snmpd(tmp_path).start()
+    try:
+        async with serving() as site, anyio.create_task_group() as tasks:
+            fabrics: dict[str, Fabric] = {}
+            agent = Agent(str(master.socket), Statistics({site.path: site.unit}, [site.target], fabrics))
+            tasks.start_soon(agent.run)
+            with anyio.fail_after(20):
+                while not agent.connected:
+                    await anyio.sleep(0.02)
+                assert await to_thread.run_sync(master.walk, SCSI)
+                assert not await to_thread.run_sync(master.walk, ISCSI)
+                fabrics["iscsi"] = site.fabric
+                while not await to_thread.run_sync(master.walk, ISCSI):
+                    await anyio.sleep(0.2)
+            tasks.cancel_scope.cancel()
+    finally:
+        master.stop()
+        master.traps.close()

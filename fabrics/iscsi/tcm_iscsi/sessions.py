@@ -333,6 +333,8 @@ class Registry:
             for lost in list(longest.lost):
                 longest.give_up(lost)
             self.end_if_left(longest)
+            if longest.closed and longest is not session:
+                self.counters.session_failed(longest, Failure.TIMEOUT)
 
     def end_if_left(self, session: Session) -> None:
         """Nobody is there, and nobody can come back."""
