@@ -1,7 +1,8 @@
 """Writes the generated parts of the documentation: ``python docs/generate.py``, or ``--check`` to only compare.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. It is made of the code's docstrings, tables
-and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them.
+and constants, so that the two cannot disagree; ``tests/docs/test_generated.py`` compares them. It is longer than most because
+of the table of limits.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_backstores.null import NullBackstore
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
-from tcm_iscsi.protocol import login
-from tcm_iscsi.protocol.pdu import LoginStage
 
 from tcm import hookspecs
 from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabilities
@@ -194,30 +193,6 @@ def hooks() -> list[str]:
 # state machines
 
 
-def login_states() -> list[str]:
-    """The login table as a drawing."""
-    stages = {LoginStage.SECURITY_NEGOTIATION: "security", LoginStage.LOGIN_OPERATIONAL_NEGOTIATION: "operational"}
-    stages[LoginStage.FULL_FEATURE_PHASE] = "full feature"
-    names = {state: state.name for state in login.State}
-    lines = ["```mermaid", "stateDiagram-v2", *(f"    {name}: {state.value}" for state, name in names.items())]
-    lines.append("    [*] --> S3_XPT_UP: T3, the connection is accepted")
-    for (state, stage, next_stage), after in login.TRANSITIONS.items():
-        to = f", NSG {stages[LoginStage(next_stage)]}" if next_stage is not None else ", stay"
-        lines.append(f"    {names[state]} --> {names[after]}: CSG {stages[LoginStage(stage)]}{to}")
-    lines += [
-        f"    {name} --> S1_FREE: T6 or T7, any failure"
-        for state, name in names.items()
-        if state not in (login.State.S1_FREE, login.State.S5_LOGGED_IN)
-    ]
-    return [*lines, "```"]
-
-
-def login_rules() -> list[str]:
-    """Checks of a Login Request's header."""
-    rows = [(rule.reason, f"{rule.status:04x}h {rule.status.name}") for rule in login.RULES]
-    return table(("broken rule", "Login Response status"), rows)
-
-
 TASK_STATES: tuple[tuple[TaskState, TaskState, str], ...] = (
     (TaskState.NEW, TaskState.ENABLED, "submit, nothing in its way"),
     (TaskState.NEW, TaskState.DORMANT, "submit, an ORDERED or HEAD OF QUEUE task is in its way"),
@@ -266,6 +241,12 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Responses and Data-In kept for them, per session; likewise", "tcm_iscsi.protocol.session:LOST_BYTES", "bytes"),
     ("Sequences of a command that may end with Data-Out missing; then it fails (PROTOCOL SERVICE CRC ERROR)",
      "tcm_iscsi.protocol.data_out:RECOVERY_LIMIT", "count"),
+    ("Pieces of a sequence that wait for what is missing between them; then the command fails (INCORRECT AMOUNT OF DATA)",
+     "tcm_iscsi.protocol.data_out:ISLANDS_LIMIT", "count"),
+    ("Gaps of a sequence that are asked for one by one; the rest of it as a whole",
+     "tcm_iscsi.protocol.data_out:GAPS_LIMIT", "count"),
+    ("Ended sequences that a command remembers; data for older ones drops the connection",
+     "tcm_iscsi.protocol.data_out:RETIRED_LIMIT", "count"),
     ("Seconds from a connection's failure or recovery logout until its tasks end: both of these together",
      "tcm_iscsi.attributes:TpgParameters.DefaultTime2Wait", "seconds"),
     ("", "tcm_iscsi.attributes:TpgParameters.DefaultTime2Retain", "seconds"),
@@ -292,6 +273,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Silence before the initiator is pinged", "tcm_iscsi.attributes:AclAttributes.nopin_timeout", "seconds"),
     ("Time it has to answer; then the connection is dropped",
      "tcm_iscsi.attributes:AclAttributes.nopin_response_timeout", "seconds"),
+    ("Time that one has to take what is queued before its connection is closed",
+     "tcm_iscsi.connection:CLOSING_SECONDS", "seconds"),
     ("Time that initiators get to log out when the daemon stops", "tcm.runtime:DRAIN_TIMEOUT", "seconds"),
     ("Unit attentions pending for one I_T_L nexus", "tcm.target.unit_attention:MAXIMUM_PENDING", "count"),
     ("Initiator ports whose loss a logical unit remembers", "tcm.target.lost_ports:LOST_PORTS_KEPT", "count"),
@@ -337,6 +320,14 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("From connecting to the end of the TLS handshake", "tcm_iscsi.tls:HANDSHAKE_SECONDS", "seconds"),
     ("What a TLS connection encrypts at a time, and keeps if the peer does not take it",
      "tcm_iscsi.tls:CHUNK", "bytes"),
+    ("Scrapes of `--metrics` at once; more are closed without an answer", "tcm.statistics.http:MAXIMUM_CONNECTIONS", "count"),
+    ("The head of such a request; then 431", "tcm.statistics.http:MAXIMUM_REQUEST", "bytes"),
+    ("From the first byte of such a connection to the last", "tcm.statistics.http:TIMEOUT", "seconds"),
+    ("An AgentX PDU of the SNMP agent's; then the connection is dropped and made again",
+     "tcm.statistics.agentx:MAXIMUM_PAYLOAD", "bytes"),
+    ("Values in an answer to it", "tcm.statistics.subagent:MAXIMUM_BINDS", "count"),
+    ("For how long an answer of the SNMP agent's is waited for", "tcm.statistics.subagent:ANSWER_SECONDS", "seconds"),
+    ("SNMP notifications of one kind in 10 s", "tcm.statistics.snmp:BURST", "count"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
@@ -489,8 +480,8 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "fabric-required": lambda: entries(required(Fabric)),
     "fabric-optional": lambda: entries(optional(Fabric)),
     "hooks": hooks,
-    "login-states": login_states,
-    "login-rules": login_rules,
+    "login-states": iscsi_tables.login_states,
+    "login-rules": lambda: table(("broken rule", "Login Response status"), iscsi_tables.login_rules()),
     "task-states": task_states,
     "keys": lambda: table(iscsi_tables.KEY_HEADS, iscsi_tables.key_rows()),
     "negotiation": lambda: table(iscsi_tables.NEGOTIATION_HEADS, iscsi_tables.negotiation_rows()),

@@ -1,4 +1,4 @@
-"""What docs/negotiation.md and docs/iscsi-attributes.md hold: text keys, what the negotiator makes of them, tests."""
+"""What docs/negotiation.md, iscsi-attributes.md and state-machines.md say of iSCSI: login, text keys, tests of attributes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tcm_iscsi.protocol import keys
+from tcm_iscsi.protocol import keys, login
 from tcm_iscsi.protocol.negotiation import IRRELEVANT, REJECT, NegotiationError, Negotiator
+from tcm_iscsi.protocol.pdu import LoginStage
 
 ROOT = Path(__file__).parents[1]
 Rows = Sequence[tuple[str, ...]]
@@ -127,3 +128,26 @@ def attribute_test(name: str, family: str) -> str:
         if word.search(source) and (file != EFFECTS or test.startswith(f"test_{family}_"))
     ]
     return next((f"`{file}` `{test}`" for file, test in own + same), "")
+
+
+def login_states() -> list[str]:
+    """The login table as a drawing."""
+    stages = {LoginStage.SECURITY_NEGOTIATION: "security", LoginStage.LOGIN_OPERATIONAL_NEGOTIATION: "operational"}
+    stages[LoginStage.FULL_FEATURE_PHASE] = "full feature"
+    names = {state: state.name for state in login.State}
+    lines = ["```mermaid", "stateDiagram-v2", *(f"    {name}: {state.value}" for state, name in names.items())]
+    lines.append("    [*] --> S3_XPT_UP: T3, the connection is accepted")
+    for (state, stage, next_stage), after in login.TRANSITIONS.items():
+        to = f", NSG {stages[LoginStage(next_stage)]}" if next_stage is not None else ", stay"
+        lines.append(f"    {names[state]} --> {names[after]}: CSG {stages[LoginStage(stage)]}{to}")
+    lines += [
+        f"    {name} --> S1_FREE: T6 or T7, any failure"
+        for state, name in names.items()
+        if state not in (login.State.S1_FREE, login.State.S5_LOGGED_IN)
+    ]
+    return [*lines, "```"]
+
+
+def login_rules() -> Rows:
+    """Checks of a Login Request's header."""
+    return [(rule.reason, f"{rule.status:04x}h {rule.status.name}") for rule in login.RULES]

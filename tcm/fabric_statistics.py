@@ -120,6 +120,14 @@ class FabricStatistics:
         del group, acl
         return ()
 
+    def transport_row(self, target: TargetDevice) -> tuple[int, ...]:
+        """Where a MIB module of :meth:`mib` tells of a target device: the identifier of its row, for SCSI-MIB to point to.
+
+        If omitted: nowhere.
+        """
+        del target
+        return 0, 0
+
     def mib(self) -> Sequence[Module]:
         """MIB modules of the fabric's own, for SNMP.
 

@@ -238,7 +238,7 @@ class Runtime:
             depth = getattr(config.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
             acl.cmdsn_depth = getattr(each.attributes, "cmdsn_depth", 0) or depth
             for mapped in each.mapped_luns:
-                group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect)
+                group.map_lun(acl, mapped.index, mapped.tpg_lun, write_protect=mapped.write_protect, alias=mapped.alias)
 
     # starting
 

@@ -114,6 +114,16 @@ class _Seconds(click.FloatRange):
     help="How long initiators may take to log out when stopping.",
 )
 @click.option(
+    "--metrics",
+    metavar="ADDR:PORT",
+    help="Serve Prometheus metrics at http://ADDR:PORT/metrics. [V6]:PORT for IPv6; port 0 is any free one.",
+)
+@click.option(
+    "--agentx",
+    metavar="SOCKET",
+    help="Be a sub-agent of the SNMP agent at this Unix socket, or ADDR:PORT: SCSI-MIB and ISCSI-MIB.",
+)
+@click.option(
     "--event-loop",
     type=click.Choice(["auto", "uvloop", "asyncio", "trio"]),
     default="auto",
@@ -131,6 +141,8 @@ class _Seconds(click.FloatRange):
 def command(
     *,
     drain_timeout: float,
+    metrics: str | None,
+    agentx: str | None,
     event_loop: str,
     log_level: str,
     log_format: str,
@@ -162,11 +174,13 @@ def command(
     plugins.check()
     from tcm.cli.arguments import Arguments, configuration
     from tcm.cli.control_plane import Ways
+    from tcm.cli.exporters import Exporters
     from tcm.cli.serve import run
 
-    made = configuration(Arguments(**rest), plugins)
-    ways = Ways(control=control, configfs=configfs, state_directory=made.state_directory, config=rest["config"])
-    run(made, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop)
+    exporters = Exporters.check(metrics=metrics, agentx=agentx)
+    wanted = configuration(Arguments(**rest), plugins)
+    ways = Ways(control=control, configfs=configfs, state_directory=wanted.state_directory, config=rest["config"])
+    run(wanted, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
 
 
 def main() -> None:

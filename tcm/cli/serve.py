@@ -28,11 +28,11 @@ from tcm.control.saved import write_config
 from tcm.options import options_of, size_text
 from tcm.runtime import Runtime
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.statistics.registry import Statistics
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
+    from tcm.cli.exporters import Exporters
     from tcm.configuration import Configuration, StorageObject
     from tcm.plugins import PluginManager
     from tcm.target.logical_unit import LogicalUnit
@@ -45,7 +45,15 @@ ONE_SIGNAL = 0.2
 """Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""
 
 
-def run(configuration: Configuration, plugins: PluginManager, ways: Ways, *, drain_timeout: float, event_loop: str) -> None:
+def run(
+    configuration: Configuration,
+    plugins: PluginManager,
+    ways: Ways,
+    *,
+    drain_timeout: float,
+    event_loop: str,
+    exporters: Exporters,
+) -> None:
     """Serves until SIGINT, SIGTERM or SIGHUP. Raises what :meth:`Runtime.serve` and :class:`ControlPlane` raise."""
     backend, backend_options = backend_of(event_loop)
     for sentence in configuration.exposed():
@@ -54,7 +62,7 @@ def run(configuration: Configuration, plugins: PluginManager, ways: Ways, *, dra
     _raise_file_limit()
     control = ControlPlane(ways)
     try:
-        anyio.run(_serve, runtime, control, backend=backend, backend_options=backend_options)
+        anyio.run(_serve, runtime, control, exporters, backend=backend, backend_options=backend_options)
     finally:
         control.close()
 
@@ -71,10 +79,11 @@ def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": wanted}
 
 
-async def _serve(runtime: Runtime, control: ControlPlane) -> None:
+async def _serve(runtime: Runtime, control: ControlPlane, exporters: Exporters) -> None:
     async with anyio.create_task_group() as tasks:
         started = anyio.Event()
         await tasks.start(_signals, runtime, started, tasks.cancel_scope)
+        await exporters.start(tasks, runtime.statistics)
         async with anyio.create_task_group() as serving:
             await serving.start(_serve_runtime, runtime, tasks.cancel_scope)
             await tasks.start(control.run, methods(runtime, control))
@@ -93,7 +102,6 @@ async def _serve_runtime(runtime: Runtime, scope: anyio.CancelScope, *, task_sta
 def methods(runtime: Runtime, control: ControlPlane) -> Methods:
     """What people can do to a runtime that serves."""
     tree = LioTree(runtime)
-    counted = Statistics(runtime.logical_units, runtime.targets, runtime.fabrics)
     settings = Settings(
         tree,
         export,
@@ -107,7 +115,7 @@ def methods(runtime: Runtime, control: ControlPlane) -> Methods:
         settings=settings,
         sessions=lambda: snapshot.sessions(runtime.targets),
         units=lambda: snapshot.units(runtime.logical_units),
-        statistics=lambda: snapshot.statistics(counted),
+        statistics=lambda: snapshot.statistics(runtime.statistics),
     )
     return Methods(tree, sources)
 

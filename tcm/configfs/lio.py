@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import platform
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from tcm.tree_types import TreeAttribute
 if TYPE_CHECKING:
     from tcm.plugin_types import FabricType
     from tcm.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 NO_DBROOT = "/var/target"
 """What LIO says unless told otherwise; here, that nothing is kept."""
@@ -40,7 +43,10 @@ def _set_dbroot(root: RootGroup, text: str) -> None:
         raise ValueError("dbroot cannot be changed while there are devices")
     if not os.path.isabs(text) or not os.path.isdir(text):
         raise ValueError(f"{text[:200]!r} is not a directory that exists; write its absolute path")
+    if not os.access(text, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, f"{text[:200]!r} cannot be written by this process")
     root.runtime.store = DirectoryStore(text)
+    log.info("what has to outlive this process is kept in %s from now on, as dbroot says", text)
 
 
 class RootGroup(ParentGroup):

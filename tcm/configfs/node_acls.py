@@ -61,7 +61,6 @@ class MappedLunGroup(MadeGroup):
         super().__init__(name, parent, MAPPED_LUN, place)
         self.place = place
         self._luns = luns
-        self._name = "default"
         self.attach(statistics.StatisticsGroup("statistics", self, statistics.MAPPED_LUN, self._statistics))
 
     def _statistics(self) -> tuple[LioGroup, ...]:
@@ -71,7 +70,8 @@ class MappedLunGroup(MadeGroup):
         mapped = self.place.found
         if mapped is None:
             return {}
-        return {self._name: Link(self._name, self, f"/{self._luns.path}/lun_{mapped.lun.number}")}
+        name = mapped.alias or "default"
+        return {name: Link(name, self, f"/{self._luns.path}/lun_{mapped.lun.number}")}
 
     async def link(self, name: str, target: Group) -> None:
         """Show a LUN to the initiator."""
@@ -87,8 +87,7 @@ class MappedLunGroup(MadeGroup):
         if target.place.found is None:
             raise TreeError(errno.EINVAL, f"{where}: /{target.path} leads to no device yet")
         with refusals(where):
-            place.group.map_lun(place.acl, place.index, target.place.index)
-        self._name = name
+            place.group.map_lun(place.acl, place.index, target.place.index, alias=name)
 
     async def unlink(self, name: str) -> None:
         """Hide it."""

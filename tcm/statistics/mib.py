@@ -1,4 +1,4 @@
-"""MIB tables as data: what a column is, and how a table finds the value, or the next one, for an object identifier (RFC 2578)."""
+"""MIB tables as data: what a column is, and how a table finds the value of an object identifier or the next one (RFC 2578)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = int | float | bytes | Oid
 ZERO_DOT_ZERO: Oid = (0, 0)
 """What a RowPointer or AutonomousType says that points nowhere."""
 CACHED = 1.0
-"""Seconds that the rows of a table stay as they were read, so that a walk is not a thousand walks; values are always read anew."""
+"""Seconds that a table's rows stay as they were read, so that a walk is not a thousand walks; values are always read anew."""
 
 
 class Syntax(enum.IntEnum):
@@ -60,6 +60,25 @@ class Table:
         """The identifier of one cell, or of a row by its first column."""
         number = next(each.number for each in self.columns if each.name == column)
         return (*self.oid, 1, number, *index)
+
+
+def columns(*specs: tuple[int, str, Syntax, Callable[[Any], Any]]) -> tuple[Column, ...]:
+    """A table's columns."""
+    return tuple(Column(*spec) for spec in specs)
+
+
+def nowhere(name: str, oid: Oid, specs: Iterable[tuple[int, str, Syntax]]) -> Table:
+    """A table that has no rows, as what it is about is not there."""
+    return Table(name, oid, lambda: (), tuple(Column(*spec, _unreachable) for spec in specs))
+
+
+def _unreachable(row: object) -> int:
+    raise AssertionError(row)
+
+
+def constant(value: Any) -> Callable[[Any], Any]:
+    """The same in every row."""
+    return lambda _: value
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +134,8 @@ class TableView:
         if column is None:
             return None
         self.refresh(now)
-        row = self._rows.get(oid[depth + 1 :])
-        return None if row is None else (column.syntax, column.read(row))
+        index = oid[depth + 1 :]
+        return (column.syntax, column.read(self._rows[index])) if index in self._rows else None
 
     def next(self, oid: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
         """The first instance after ``oid``, or at it if ``include``."""
@@ -126,10 +145,9 @@ class TableView:
             head = (*self.entry, number)
             if oid[: depth + 1] > head or not self._indexes:
                 continue
+            place = 0
             if oid[: depth + 1] == head:
                 place = (bisect_left if include else bisect_right)(self._indexes, oid[depth + 1 :])
-            else:
-                place = 0
             if place < len(self._indexes):
                 index = self._indexes[place]
                 return (*head, *index), column.syntax, column.read(self._rows[index])
@@ -147,10 +165,8 @@ class View:
 
     def has_object(self, oid: Oid) -> bool:
         """Whether ``oid`` is at or below a column (noSuchInstance), or not (noSuchObject)."""
-        return any(
-            oid[: len(each.entry)] == each.entry and oid[len(each.entry) :][:1] in {(n,) for n in each.columns}
-            for each in self.tables
-        )
+        found = next((each for each in self.tables if oid[: len(each.entry)] == each.entry), None)
+        return found is not None and len(oid) > len(found.entry) and oid[len(found.entry)] in found.columns
 
     def get(self, oid: Oid, now: float) -> tuple[Syntax, Value] | None:
         """See :meth:`TableView.get`."""

@@ -1,4 +1,4 @@
-"""The one place that knows where everything is counted: it walks logical units, target devices and I_T nexuses, and asks fabrics.
+"""The one place that knows where everything is counted: it walks logical units, targets and I_T nexuses, and asks fabrics.
 
 Everything is read in the event loop, and what is returned are plain values, which may then go to another thread.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from anyio.lowlevel import checkpoint
 
 from tcm.fabric_statistics import LoginRow, PortalRow, SessionRow
 from tcm.statistics import lio
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from tcm.target.device import Lun, MappedLun, NodeAcl, TargetDevice, TargetPortalGroup
     from tcm.target.latency import Latency
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.nexus import ITNexus
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+PACE = 20
+"""Rows that :meth:`Statistics.gather` makes in one go."""
 
 Texts = dict[str, dict[str, str | None]]
 """Of a ``statistics/`` directory: see :func:`tcm.statistics.lio.texts`."""
@@ -169,55 +178,78 @@ class Statistics:
             yield from target.portal_groups.values()
 
     def snapshot(self) -> Snapshot:
-        """All rows."""
+        """All rows, at once."""
+        return self._assemble(
+            [_unit_row(path, unit) for path, unit in self.units.items()],
+            [self._lun_row(paths, lun) for paths, lun in self._luns()],
+            [_nexus_row(nexus) for nexus in self._nexuses()],
+        )
+
+    async def gather(self) -> Snapshot:
+        """The same, with initiators served in between: rows are not all of the same moment."""
+        return self._assemble(
+            await _paced(lambda item: _unit_row(*item), list(self.units.items())),
+            await _paced(lambda item: self._lun_row(*item), self._luns()),
+            await _paced(_nexus_row, self._nexuses()),
+        )
+
+    def _assemble(self, units: list[UnitRow], luns: list[LunRow], nexuses: list[NexusRow]) -> Snapshot:
         counting = {name: own for name in self.fabrics if (own := self.of_fabric(name)) is not None}
         return Snapshot(
-            units=[_unit_row(path, unit) for path, unit in self.units.items()],
-            luns=list(self._lun_rows()),
-            nexuses=list(self._nexus_rows()),
-            ports=[
-                PortRow(
-                    fabric=group.target.fabric_name,
-                    target=group.target.name,
-                    tag=group.tag,
-                    enabled=group.enabled,
-                    nexuses=len(group.nexuses),
-                    busy_statuses=group.busy_statuses,
-                )
-                for group in self.groups()
-            ],
+            units=units,
+            luns=luns,
+            nexuses=nexuses,
+            ports=[_port_row(group) for group in self.groups()],
             portals={name: own.portals() for name, own in counting.items()},
             sessions={name: own.sessions() for name, own in counting.items()},
             logins={name: own.logins() for name, own in counting.items()},
         )
 
-    def _lun_rows(self) -> Iterator[LunRow]:
+    def _luns(self) -> list[tuple[dict[LogicalUnit, str], Lun]]:
+        """Of all groups, with the paths of units."""
         paths = {unit: path for path, unit in self.units.items()}
-        for group in self.groups():
-            for lun in group.luns.values():
-                yield LunRow(
-                    fabric=group.target.fabric_name,
-                    target=group.target.name,
-                    tag=group.tag,
-                    lun=lun.number,
-                    unit=paths.get(lun.logical_unit, lun.logical_unit.name),
-                    counted=lun.totals(),
-                )
+        return [(paths, lun) for group in self.groups() for lun in group.luns.values()]
 
-    def _nexus_rows(self) -> Iterator[NexusRow]:
-        for group in self.groups():
-            for nexus in group.nexuses:
-                port = nexus.initiator_port
-                yield NexusRow(
-                    fabric=group.target.fabric_name,
-                    target=group.target.name,
-                    tag=group.tag,
-                    initiator=port.name,
-                    isid=port.isid.hex() if port.isid else "",
-                    address=port.address,
-                    tasks=len(nexus.tasks),
-                    counted=nexus.totals(),
-                )
+    def _nexuses(self) -> list[ITNexus]:
+        return [nexus for group in self.groups() for nexus in group.nexuses]
+
+    @staticmethod
+    def _lun_row(paths: dict[LogicalUnit, str], lun: Lun) -> LunRow:
+        return LunRow(
+            **_names(lun.port),
+            lun=lun.number,
+            unit=paths.get(lun.logical_unit, lun.logical_unit.name),
+            counted=lun.totals(),
+        )
+
+
+async def _paced(make: Callable[[T], R], items: list[T]) -> list[R]:
+    rows = []
+    for n, item in enumerate(items, 1):
+        rows.append(make(item))
+        if n % PACE == 0:
+            await checkpoint()
+    return rows
+
+
+def _names(group: TargetPortalGroup) -> dict[str, Any]:
+    return {"fabric": group.target.fabric_name, "target": group.target.name, "tag": group.tag}
+
+
+def _port_row(group: TargetPortalGroup) -> PortRow:
+    return PortRow(**_names(group), enabled=group.enabled, nexuses=len(group.nexuses), busy_statuses=group.busy_statuses)
+
+
+def _nexus_row(nexus: ITNexus) -> NexusRow:
+    port = nexus.initiator_port
+    return NexusRow(
+        **_names(nexus.target_portal_group),
+        initiator=port.name,
+        isid=port.isid.hex() if port.isid else "",
+        address=port.address,
+        tasks=len(nexus.tasks),
+        counted=nexus.totals(),
+    )
 
 
 def _unit_row(path: str, unit: LogicalUnit) -> UnitRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,14 +24,13 @@ COUNTERS = (
 """Attributes of :class:`tcm.target.nexus.ITLNexus`: commands completed, by what they move, and how many of them had a task (the
 others took the express lane); bytes of Data-In and Data-Out, and how many of them were not logical blocks."""
 
+_VALUES = attrgetter(*COUNTERS)
+
 
 def totals(retired: Counter[str], nexuses: Iterable[ITLNexus]) -> Counter[str]:
     """What those have counted that are gone, and those that are there."""
-    found = Counter(retired)
-    for itl in nexuses:
-        for counter in COUNTERS:
-            found[counter] += getattr(itl, counter)
-    return found
+    before = [retired[counter] for counter in COUNTERS]
+    return Counter(dict(zip(COUNTERS, map(sum, zip(before, *map(_VALUES, nexuses), strict=True)), strict=True)))
 
 
 def retire(retired: Counter[str], itl: ITLNexus) -> None:

@@ -143,6 +143,8 @@ class MappedLun:
     number: int
     lun: Lun
     write_protect: bool = False
+    alias: str = ""
+    """The name of LIO's link."""
     created: float = field(default_factory=time.monotonic, repr=False)
     """When that was, on the monotonic clock."""
     attached: int = 0
@@ -229,7 +231,9 @@ class TargetPortalGroup:
         if self not in unit.ports:
             unit.persistent_reservations.forget(self)
 
-    def map_lun(self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None) -> MappedLun:
+    def map_lun(
+        self, acl: NodeAcl, number: int, lun_number: int, *, write_protect: bool | None = None, alias: str = ""
+    ) -> MappedLun:
         """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
 
         :param write_protect: ``None``: as ``prod_mode_write_protect`` says.
@@ -241,7 +245,7 @@ class TargetPortalGroup:
             raise ValueError(f"LUN {number} of {acl.initiator_name} is taken")
         if write_protect is None:
             write_protect = self.access.prod_mode_write_protect
-        mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect)
+        mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect, alias)
         for nexus in self._nexuses_of(acl):
             nexus.add_lun(number, mapped.lun, write_protect=write_protect)
             mapped.attached += 1
@@ -353,6 +357,8 @@ class TargetDevice:
         self.name = name
         self.fabric_name = fabric_name
         self.portal_groups: dict[int, TargetPortalGroup] = {}
+        self.resets = 0
+        """TARGET WARM RESET and TARGET COLD RESET functions."""
         self.index = next(_target_indexes)
         """Unique in the process."""
         self.created = time.monotonic()

@@ -131,11 +131,13 @@ def _i_t_nexus_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
 
 
 def _target_warm_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
+    nexus.target_portal_group.target.resets += 1
     _reset(_logical_units(nexus), BUS_DEVICE_RESET_FUNCTION_OCCURRED, nexus, request)
 
 
 def _target_cold_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
     """The fabric ends its sessions afterwards, if its standard wants that (RFC 7143 11.5.1)."""
+    nexus.target_portal_group.target.resets += 1
     _reset(_logical_units(nexus), POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED, nexus, request)
 
 

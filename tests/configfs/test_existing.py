@@ -78,6 +78,7 @@ async def test_a_saveconfig_of_lio(tmp_path):
         assert tree.find(f"{group}/lun/lun_0/cc82f03a36").target == "/core/fileio_1/file0"
         (link,) = (node for node in tree.group(f"{acl}/lun_0").children().values() if isinstance(node, Link))
         assert link.target == f"/{group}/lun/lun_0"
+        assert link.name == "7167243a46"
         assert tree.read("core/fileio_1/file0/attrib/emulate_model_alias") == "1\n"
         assert tree.read("core/rd_mcp_0/ram0/wwn/product_id") == "ram0\n"
 

@@ -81,7 +81,7 @@ async def test_tasks_go_through_the_drawn_states_only(seen):
 
 
 def test_the_login_drawing_has_every_row():
-    drawing = "\n".join(generate.login_states())
+    drawing = "\n".join(generate.iscsi_tables.login_states())
     for (state, _, _), after in login.TRANSITIONS.items():
         assert f"{state.name} --> {after.name}: CSG" in drawing
     assert len([line for line in drawing.splitlines() if ": CSG" in line]) == len(login.TRANSITIONS)

@@ -209,6 +209,32 @@ async def test_a_task_that_the_target_has_forgotten_is_reported() -> None:
         assert sum(task.error is None for task in tasks) == 2
 
 
+@pytest.mark.parametrize("meant", [True, False])
+async def test_a_rejection_is_believed_when_nothing_follows(meant: bool) -> None:
+    """LIO rejects what it then does (11.6.1: 255 for 0); other targets mean it."""
+    memory = GatedMemory(1 << 20)
+    async with paired(level=2, backstore=memory) as pair:
+        tasks = await held_up(pair, memory, 2)
+        managed = pair.session.managed
+
+        def rejected(request: TaskManagement) -> None:
+            if request.function == REASSIGN:
+                request.response = 255
+            managed(request)
+
+        pair.session.managed = rejected  # type: ignore[method-assign]  # as if the target had said so
+        pair.lines[0].end()
+        await pair.until(lambda: bool(pair.lines) and 0 in pair.session.connections)
+        if not meant:
+            memory.release()
+        await pair.until(lambda: all(task.finished for task in tasks))
+        if meant:
+            assert all(isinstance(task.error, TaskLost) for task in tasks)
+            memory.release()
+        else:
+            assert all(task.result.good for task in tasks)
+
+
 async def test_pings_text_and_task_management_survive() -> None:
     """11.5.1: such tasks are not reassigned; they are asked again."""
     async with paired(level=2) as pair:

@@ -274,7 +274,7 @@ async def test_a_refused_snack_ends_the_task_only() -> None:
 
 
 async def test_level_0_does_not_go_on_after_a_gap() -> None:
-    """7.1.2: what level 0 can do about a lost PDU is to end the session."""
+    """7.1.5: what level 0 can do about a lost PDU is to end the session."""
     for direction, opcode in (("in", Opcode.DATA_IN), ("in", Opcode.SCSI_RESPONSE)):
         rule = Once("drop", direction, opcode, nth=2)
         async with paired(level=0, faults=Faults(choose=rule), MaxRecvDataSegmentLength="1024") as pair:

@@ -267,7 +267,7 @@ async def test_logout_ends_everything() -> None:
 
 
 async def test_below_level_2_a_lost_connection_ends_the_session() -> None:
-    """7.3: session recovery is all there is; whatever is outstanding fails."""
+    """7.1.4.4: session recovery is all there is; whatever is outstanding fails."""
     for level in (0, 1):
         async with paired(level=level, connections=2) as pair:
             task = ScsiTask(bytes(6))

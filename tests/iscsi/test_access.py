@@ -227,7 +227,7 @@ def test_redirections_are_counted() -> None:
     site = Site(redirect_temporarily=("192.0.2.2",))
     initiator = site.initiator()
     initiator.exchange(SECURITY, 1, {"InitiatorName": INITIATOR, "TargetName": TARGET})
-    site.registry.counters.login_refused(initiator.failed(), "198.51.100.7")
+    site.registry.counters.login_refused(initiator.failed(), ("198.51.100.7", 40000))
     assert site.registry.counters.of(site.target.name).refused == {MOVED: 1}
 
 

@@ -130,7 +130,7 @@ async def test_data_out_by_another_connection_is_dropped() -> None:
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 async def test_a_connection_dies_and_the_others_live(level: int) -> None:
-    """7.5, 11.9.1: its tasks end, at ERL 2 after a while; the others are told; the first command after that too."""
+    """7.6, 11.9.1: its tasks end, at ERL 2 after a while; the others are told; the first command after that too."""
     memory = GatedMemory(1 << 20)
     async with level_2(memory, error_recovery_level=level) as i:
         j = i.join(1)
@@ -350,7 +350,7 @@ async def test_reassignment_of_what_is_not_there() -> None:
 
 
 async def test_reassignment_after_the_time() -> None:
-    """7.5: Time2Wait and Time2Retain after the logout the tasks are gone."""
+    """7.6: Time2Wait and Time2Retain after the logout the tasks are gone."""
     async with level_2() as i:
         i.feed(i.command(TEST_UNIT_READY, itt=1))
         j = after_failure(i)

@@ -1,4 +1,7 @@
-"""The iSNS client against a server without a socket: registration and its upkeep (RFC 4171 5.6.5, 6.2.6, 6.3.4)."""
+"""The iSNS client against a server without a socket: registration and its upkeep (RFC 4171 5.6.5, 6.2.6, 6.3.4).
+
+Longer than most files because it tells the whole life of one registration.
+"""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ async def test_r2t_snack() -> None:
 
 
 async def test_lost_r2t_or_data_is_asked_for_after_a_while() -> None:
-    """7.1.4.2: the same R2T first, since it may be what was lost; then another; then the connection is given up."""
+    """7.9: the same R2T first, since it may be what was lost; then another; then the connection is given up."""
     async with connected(session={**SOLICITED, "max_outstanding_r2t": 1}) as i:
         (r2t,) = i.feed(i.command(write10(0, 4), itt=1, write=2048))
         check = i.phase.check_data_out
@@ -301,7 +301,7 @@ async def test_lost_r2t_or_data_is_asked_for_after_a_while() -> None:
 
 
 async def test_a_sequence_whose_end_is_lost() -> None:
-    """7.1.4.2: what is missing of it is asked for."""
+    """7.9: what is missing of it is asked for."""
     async with connected(session=SOLICITED) as i:
         whole = pattern(2048)
         (r2t,) = i.feed(i.command(write10(0, 4), itt=1, write=2048))
@@ -325,7 +325,7 @@ async def test_a_response_that_waits_for_data_which_is_lost() -> None:
 
 
 async def test_forged_target_transfer_tag() -> None:
-    """Clause 7.9: Reject, and the connection ends; others of the target know nothing of it."""
+    """7.13: Reject, and the connection ends; others of the target know nothing of it."""
     async with connected(session=SOLICITED) as i:
         i.feed(i.command(write10(0, 4), itt=1, write=2048))
         with pytest.raises(ConnectionFailed, match="not outstanding"):

@@ -76,7 +76,7 @@ async def test_abort_of_a_command_ahead_of_its_turn() -> None:
 
 @pytest.mark.parametrize("function", [2, 4, 5, 6])
 async def test_abort_of_all_commands_ahead_of_their_turn(function: int) -> None:
-    """RFC 7143 4.2.3.2: commands with a lower CmdSN are affected, those after the request and of other LUNs are not.
+    """RFC 7143 4.2.3.3: commands with a lower CmdSN are affected, those after the request and of other LUNs are not.
 
     One that has not arrived is waited for, except by target resets: its place counts as taken.
     """

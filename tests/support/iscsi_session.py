@@ -11,13 +11,14 @@ from typing import Any
 
 from support.scsi import make_lu
 from tcm_iscsi.attributes import AclAttributes
+from tcm_iscsi.port import Port
 from tcm_iscsi.protocol.digest import crc32c
 from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
 from tcm_iscsi.protocol.pdu import DATA_OUT, NOP_OUT, PAD, RESERVED_TAG, SCSI_COMMAND, TASK_MANAGEMENT_REQUEST
 from tcm_iscsi.protocol.session import Session, SessionIdentity
-from tcm_iscsi.sessions import Port, Registry
+from tcm_iscsi.sessions import Registry
 
 from tcm.target.device import InitiatorPort, TargetDevice
 

@@ -29,6 +29,11 @@ PACKAGES = {
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
     "socat": "socat",
+    "snmpd": "snmpd",
+    "snmpwalk": "snmp",
+    "snmpbulkwalk": "snmp",
+    "snmpget": "snmp",
+    "snmpset": "snmp",
     "openssl": "openssl",
 }
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))

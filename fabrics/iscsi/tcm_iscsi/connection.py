@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tcm.target.latency import ExpressSample
+from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
 from tcm_iscsi.protocol.login import LoginPhase
 from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
@@ -13,12 +14,13 @@ from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcm_iscsi.protocol.failure import Failure
     from tcm_iscsi.sessions import PortalBinding, Registry
 
 log = logging.getLogger("tcm.iscsi")
 
 
+CLOSING_SECONDS = 5.0
+"""For how long a connection that is to be closed may take what is queued for it."""
 COPY_LIMIT = 64 << 10
 """Bytes that are copied out of the arena rather than keep it."""
 
@@ -51,7 +53,7 @@ class Connection:
         self.binding = binding
         self.local = local
         self.peer = show_address(peer)
-        self.address: str = peer[0]
+        self.remote = peer
         registry.counters.connections[binding.address, binding.port] += 1
         self.arena = arena
         self.wake = wake
@@ -64,6 +66,8 @@ class Connection:
         self.login: LoginPhase | None = LoginPhase(self.policy, deadline=now + registry.login_timeout(binding))
         self.phase: FullFeaturePhase | None = None
         self.closed = False
+        self.deadline: float | None = None
+        """When it is closed whatever is queued; None: it is not to be closed yet."""
         self._closing = False
 
     def __str__(self) -> str:
@@ -135,7 +139,7 @@ class Connection:
         """The answer is queued; nothing follows it."""
         self._closing = True
         self.reason = event.reason
-        self.registry.counters.login_refused(event, self.address)
+        self.registry.counters.login_refused(event, self.remote)
         log.log(
             logging.INFO if event.redirected else logging.WARNING,
             "%s: login of %s to %s %s (%s)",
@@ -212,10 +216,15 @@ class Connection:
         """Login timeout, keep-alive, Data-Out that does not come, rights that were taken away. Raises ConnectionFailed."""
         if self.phase is not None:
             if self.phase.closing:
+                if self.deadline is None:
+                    self.deadline = now + CLOSING_SECONDS
+                elif now >= self.deadline:
+                    raise ConnectionFailed("the initiator does not take what is left to be sent")
                 return
             port: Any = self.phase.session.port
             if port is not None and (port.nexus.lost or not port.group.enabled):
                 self.failed("the node ACL was removed" if port.nexus.lost else "the portal group was disabled")
+                self.registry.counters.session_failed(self.phase.session, Failure.UNMAPPED)
                 self.registry.dismiss(self.phase.session)
                 return
             nopin, response = self.registry.nopin_timeouts(self.phase.session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import LoginStatus, LogoutReason
@@ -37,7 +37,8 @@ class LoginFailure:
     initiator_name: str
     """Empty if it had not told."""
     address: str
-    """Where it came from, without a port."""
+    """Where it came from."""
+    port: int
     time: float
     """On the monotonic clock."""
 
@@ -101,15 +102,39 @@ class Counters:
             found = self._counters[target_name] = TargetCounters()
         return found
 
-    def login_refused(self, event: LoginFailed, address: str) -> None:
-        """A login has failed, or was sent elsewhere."""
+    def login_refused(self, event: LoginFailed, peer: tuple[Any, ...]) -> None:
+        """A login has failed, or was sent elsewhere.
+
+        :param peer: as the socket has it.
+        """
         counters = self.of(event.target_name)
         counters.refused[event.status] += 1
         if not event.redirected:
-            counters.login_failure = LoginFailure(event.status, event.initiator_name, address, time.monotonic())
+            counters.login_failure = LoginFailure(
+                event.status, event.initiator_name, peer[0].partition("%")[0], peer[1], time.monotonic()
+            )
 
     def session_failed(self, session: Session, failure: Failure | None) -> None:
         """A session has ended without a logout."""
         counters = self.of(session.identity.target_name)
         counters.session_failures[failure] += 1
         counters.session_failure = SessionFailure(failure, session.identity.initiator_name, time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """Of one normal session. Commands on the express lane are those of the nexus that had no task."""
+
+    cmd_pdus: int
+    rsp_pdus: int
+    txdata_octets: int
+    rxdata_octets: int
+
+    @classmethod
+    def of(cls, session: Session) -> SessionCounts:
+        """Now."""
+        port = session.port
+        counted: Counter[str] | dict[str, int] = port.nexus.totals() if port is not None else {}
+        get = counted.get
+        express = get("read_cmds", 0) + get("write_cmds", 0) + get("other_cmds", 0) - get("task_cmds", 0)
+        return cls(session.cmd_pdus + express, session.rsp_pdus + express, get("read_bytes", 0), get("write_bytes", 0))

@@ -1,7 +1,4 @@
-"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core.
-
-This file is longer than most because what a login may do and what becomes of the sessions there are is one table.
-"""
+"""Sessions of all targets: who may log in where, which session replaces which, and the way from a session to the core."""
 
 from __future__ import annotations
 
@@ -14,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
-from tcm.target.task import Task, TaskAttribute
-from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
-from tcm.target.unit_attention import UnitAttention
 from tcm_iscsi.access import Arrival, explicit_acl, offers_to, parameters_of, redirect, refusal
 from tcm_iscsi.addresses import WILDCARDS
 from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.counters import Counters
 from tcm_iscsi.isns_records import real_addresses
+from tcm_iscsi.port import Port
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
 from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.faults import Faults
@@ -42,58 +37,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tcm.target.device import NodeAcl, TargetDevice
-    from tcm.target.nexus import ITNexus
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.login_interface import LoginCompleted
 
 log = logging.getLogger("tcm.iscsi")
 
-SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT = UnitAttention(0x47, 0x7F, "SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT")
-"""RFC 7143 7.5."""
 DISCOVERY_WINDOW = 16
 CONNECTION_LIMIT = 64
 """Connections of one session, whatever MaxConnections allows."""
 ISID_SEPARATOR = ",i,0x"
 """Stands between name and ISID in a TransportID (SPC-5 7.6.4.6)."""
-
-FUNCTIONS = {
-    1: TaskManagementFunction.ABORT_TASK,
-    2: TaskManagementFunction.ABORT_TASK_SET,
-    3: TaskManagementFunction.CLEAR_ACA,
-    4: TaskManagementFunction.CLEAR_TASK_SET,
-    5: TaskManagementFunction.LOGICAL_UNIT_RESET,
-    6: TaskManagementFunction.TARGET_WARM_RESET,
-    7: TaskManagementFunction.TARGET_COLD_RESET,
-}
-"""RFC 7143 11.5.1."""
-LEVEL_2_FUNCTIONS = {
-    9: TaskManagementFunction.QUERY_TASK,
-    10: TaskManagementFunction.QUERY_TASK_SET,
-    11: TaskManagementFunction.I_T_NEXUS_RESET,
-    12: TaskManagementFunction.QUERY_ASYNCHRONOUS_EVENT,
-}
-"""RFC 7144 4.2: only if iSCSIProtocolLevel 2 was negotiated."""
-RESPONSES = {
-    TaskManagementResponse.FUNCTION_COMPLETE: 0,
-    TaskManagementResponse.TASK_DOES_NOT_EXIST: 1,
-    TaskManagementResponse.LUN_DOES_NOT_EXIST: 2,
-    TaskManagementResponse.NOT_SUPPORTED: 5,
-    TaskManagementResponse.FUNCTION_SUCCEEDED: 7,
-    TaskManagementResponse.FUNCTION_REJECTED: 255,
-    TaskManagementResponse.SERVICE_DELIVERY_FAILURE: 255,
-}
-"""RFC 7143 11.6.1, RFC 7144 4.3."""
-ATTRIBUTES = (
-    TaskAttribute.UNTAGGED,
-    TaskAttribute.SIMPLE,
-    TaskAttribute.ORDERED,
-    TaskAttribute.HEAD_OF_QUEUE,
-    TaskAttribute.ACA,
-    TaskAttribute.SIMPLE,
-    TaskAttribute.SIMPLE,
-    TaskAttribute.SIMPLE,
-)
-"""ATTR field; the reserved values are treated as SIMPLE (RFC 7143 11.3.1.1)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,53 +59,6 @@ class PortalBinding:
     groups: list[TargetPortalGroup] = field(default_factory=list)
     tls: bool = False
     """It takes nothing but TLS."""
-
-
-class Port:
-    """A session's way to the core (:class:`tcm_iscsi.protocol.session.ScsiPort`)."""
-
-    nexus: ITNexus
-
-    def __init__(self, group: TargetPortalGroup, registry: Registry) -> None:
-        self.group = group
-        self.registry = registry
-        self.level = 1
-
-    def make_task(
-        self, lun: bytes, itt: int, cdb: bytes, attribute: int, read_length: int, write_length: int, data: Any, context: Any
-    ) -> Task:
-        """See :class:`ScsiPort`."""
-        return Task(self.nexus, lun, itt, cdb, ATTRIBUTES[attribute], read_length, write_length, data, context)
-
-    def manage(self, function: int, lun: bytes, referenced_tag: int, context: Any) -> bool:
-        """See :class:`ScsiPort`."""
-        code = FUNCTIONS.get(function) or (LEVEL_2_FUNCTIONS.get(function) if self.level >= 2 else None)
-        if code is None:
-            return False
-        self.nexus.manage(TaskManagementRequest(code, lun, referenced_tag, context))
-        return True
-
-    def managed(self, request: TaskManagementRequest) -> None:
-        """A cold reset ends every session of the target (RFC 7143 11.5.1)."""
-        if request.function is TaskManagementFunction.TARGET_COLD_RESET:
-            self.registry.drop_sessions(self.group.target)
-
-    def logout(self, reason: LogoutReason) -> None:
-        """See :class:`ScsiPort`."""
-        self.registry.counters.of(self.group.target.name).logouts[reason] += 1
-
-    def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
-        """See :class:`ScsiPort`."""
-        self.nexus.abort(tasks)
-        for lun in luns:
-            itl = self.nexus.find_lun(lun)
-            if itl is not None:
-                itl.establish_attention(SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT)
-
-    def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
-        """See :class:`ScsiPort`."""
-        response = request.response or TaskManagementResponse.FUNCTION_REJECTED
-        return RESPONSES[response], request.additional
 
 
 class Policy:
@@ -248,7 +154,7 @@ class Policy:
                 )
             raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session with TSIH {identity.tsih}")
         known = identity.cid in found.connections or any(lost.cid == identity.cid for lost in found.lost)
-        if not known:
+        if identity.cid not in found.connections:
             limit = found.parameters.max_connections
             if len(found.connections) >= limit:
                 raise LoginError(LoginStatus.TOO_MANY_CONNECTIONS, f"MaxConnections is {limit}")
@@ -415,9 +321,14 @@ class Registry:
             self.end(session)
 
     def handle_timer(self, now: float) -> None:
-        """Tasks of lost connections that nobody has reassigned."""
+        """Tasks of lost connections that nobody has reassigned, or nobody may any more."""
         for session in list(self.sessions.values()):
-            if session.lost:
+            port: Any = session.port
+            if not session.connections and (port.nexus.lost or not port.group.enabled):
+                log.info("%s: nobody may come back", session.identity)
+                self.counters.session_failed(session, Failure.UNMAPPED)
+                self.dismiss(session)
+            elif session.lost:
                 session.expire(now)
                 self.end_if_left(session)
                 if session.closed:
@@ -446,6 +357,7 @@ class Registry:
             connection.logout = LogoutReason.CLOSE_SESSION
             connection.closing = True
             connection.wake()
+        self.end_if_left(session)
 
     def end(self, session: Session) -> None:
         """The I_T nexus is lost: its commands are aborted."""

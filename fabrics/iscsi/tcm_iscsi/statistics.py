@@ -1,38 +1,30 @@
-"""What the fabric tells of itself: rows of portals, sessions and logins, and LIO's ``fabric_statistics/`` (lio-configfs 4.2)."""
+"""What the fabric tells of itself: portals, sessions and logins, and LIO's ``fabric_statistics/`` (lio-configfs 4.2)."""
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tcm.fabric_statistics import FabricStatistics, LioGroup, LoginRow, PortalRow, SessionRow
 from tcm_iscsi.access import address_of
 from tcm_iscsi.connection import show_address
-from tcm_iscsi.counters import TargetCounters, kind_of
+from tcm_iscsi.counters import SessionCounts, TargetCounters, kind_of
+from tcm_iscsi.mib import IscsiMib
+from tcm_iscsi.mib_rows import DESCRIPTION, VENDOR, node_row, version
 from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import LogoutReason
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Sequence
 
+    from tcm.statistics.mib import Module
     from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
     from tcm_iscsi.protocol.session import Session
     from tcm_iscsi.server import Server
     from tcm_iscsi.sessions import Registry
 
-DESCRIPTION = "tcm iSCSI target"
-VENDOR = "tcm"
 FAIL_TYPES = {"other": 2, "redirect": 3, "authorize": 4, "authenticate": 5, "negotiate": 6}
 """LIO's numbers: the columns of iscsiTargetLoginStatsTable."""
-
-
-@functools.cache
-def version() -> str:
-    """Of this distribution."""
-    return importlib.metadata.version("tcm-target-iscsi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,25 +113,6 @@ class IscsiSessStats(LioGroup):
     rxdata_octs: int | str = ""
     conn_digest_errors: int | str = ""
     conn_timeout_errors: int | str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionCounts:
-    """Of one normal session. Commands on the express lane are those of the nexus that had no task."""
-
-    cmd_pdus: int
-    rsp_pdus: int
-    txdata_octets: int
-    rxdata_octets: int
-
-    @classmethod
-    def of(cls, session: Session) -> SessionCounts:
-        """Now."""
-        port = session.port
-        counted: Counter[str] | dict[str, int] = port.nexus.totals() if port is not None else {}
-        get = counted.get
-        express = get("read_cmds", 0) + get("write_cmds", 0) + get("other_cmds", 0) - get("task_cmds", 0)
-        return cls(session.cmd_pdus + express, session.rsp_pdus + express, get("read_bytes", 0), get("write_bytes", 0))
 
 
 class IscsiStatistics(FabricStatistics):
@@ -267,6 +240,14 @@ class IscsiStatistics(FabricStatistics):
                 abnormal_logouts=counters.logouts.total() - counters.logouts[LogoutReason.CLOSE_SESSION],
             ),
         )
+
+    def transport_row(self, target: TargetDevice) -> tuple[int, ...]:
+        """Of iscsiNodeAttributesTable."""
+        return node_row(target)
+
+    def mib(self) -> Sequence[Module]:
+        """ISCSI-MIB."""
+        return (IscsiMib(self.registry, self.server).module(),)
 
     def node_acl_groups(self, group: TargetPortalGroup, acl: NodeAcl) -> Sequence[LioGroup]:
         """``iscsi_sess_stats/``."""

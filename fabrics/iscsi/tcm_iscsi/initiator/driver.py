@@ -308,7 +308,7 @@ class InitiatorSession(Transport, Commands):
             pause = min(2 * pause, 1.0)
 
     async def _recover_session(self) -> None:
-        """Session recovery: log in anew with the same ISID, with as many connections (clause 7.3, 6.3.5)."""
+        """Session recovery: log in anew with the same ISID, with as many connections (clauses 7.1.4.4, 6.3.5)."""
         portals = list(self.portals.values())
         recovering = self._recovering
         assert recovering is not None

@@ -55,6 +55,8 @@ class ErrorRecovery:
         """By CID."""
         self.times: tuple[int, int] | None = None
         """Time2Wait and Time2Retain of an Asynchronous Message that announced the loss, seconds."""
+        self.doubtful: list[tuple[float, ScsiTask, float]] = []
+        """Tasks whose reassignment was rejected: until when something may come for them all the same, and their progress."""
         self.postponed: list[tuple[float, ScsiTask]] = []
         """Tasks to be reassigned again, and when."""
         self._tag = 0
@@ -321,6 +323,11 @@ class ErrorRecovery:
     def _reconnections(self, now: float) -> None:
         """Lost connections whose time has come; tasks whose reassignment was too early."""
         session = self.session
+        for when, task, progress in list(self.doubtful):
+            if when <= now:
+                self.doubtful.remove((when, task, progress))
+                if task.progress == progress:
+                    session.finish(task, TaskLost("TASK REASSIGN: function rejected"))
         due = [task for when, task in self.postponed if when <= now]
         self.postponed = [(when, task) for when, task in self.postponed if when > now]
         for task in due:
@@ -336,7 +343,7 @@ class ErrorRecovery:
             if lost.logout is not None and lost.logout.finished and lost.logout.response >= 0:
                 del self.lost[lost.cid]
                 self.adopt(lost.requests, survivor)
-            elif self.options.by_logout and (lost.logout is None or lost.logout.error is not None):
+            elif self.options.by_logout and (lost.logout is None or lost.logout.finished):
                 lost.logout = Logout(LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY, lost.cid)
                 session.submit(lost.logout, survivor)
 
@@ -411,6 +418,10 @@ class ErrorRecovery:
                 task.retries += 1
                 self.postponed.append((session.now + STILL_ALLEGIANT_DELAY, task))
                 return
+        elif tmf.response == _R.FUNCTION_REJECTED:
+            # LIO says this where it means "complete", and goes on with the task: wait and see
+            self.doubtful.append((session.now + 2 * self.options.progress_timeout, task, task.progress))
+            return
         elif tmf.response == _R.TASK_DOES_NOT_EXIST and task.immediate:
             self._from_the_start(task)
             session.renew(task, connection)

@@ -372,7 +372,7 @@ class Session:
                     exp_stat_sn=connection.statuses.expected,
                 )
             )
-            # below level 2 session recovery is all there is (clause 7.3)
+            # below level 2 session recovery is all there is (clause 7.1.4.4)
             self.end(f"connection {connection.cid} failed: {reason}")
         else:
             self.recovery.connection_lost(connection, reason)

@@ -23,7 +23,7 @@ OutgoingPdu = tuple[int, int, int]
 class DataIn:
     """What one command sends: buffers, passed through uncopied, and the PDUs that they are cut into."""
 
-    __slots__ = ("acknowledged", "base", "pdus", "tags", "total", "views")
+    __slots__ = ("acknowledged", "base", "in_order", "pdus", "tag_of", "tags", "total", "views")
 
     def __init__(self, buffers: Iterable[Any]) -> None:
         self.views = [memoryview(b).cast("B") for b in buffers if len(b)]
@@ -35,7 +35,10 @@ class DataIn:
         self.acknowledged = 0
         """Data acknowledgement reference number: the first DataSN that the initiator has not acknowledged (11.5.6)."""
         self.tags: dict[int, int] = {}
-        """Target Transfer Tags of PDUs with the A bit, and the DataSN that follows each."""
+        """Target Transfer Tags of PDUs with the A bit, and the DataSN of each."""
+        self.tag_of: dict[int, int] = {}
+        """The same by DataSN."""
+        self.in_order = True
 
     @property
     def kept(self) -> int:
@@ -55,6 +58,7 @@ class DataIn:
         ]
         if faults is not None:
             faults.order_data_in(sequences)
+            self.in_order = False
         last = len(sequences) - 1
         for number, sequence in enumerate(sequences):
             ends = FINAL | ACKNOWLEDGE if acknowledge and number < last else FINAL
@@ -65,6 +69,7 @@ class DataIn:
         old = self.pdus[self.acknowledged :]
         del self.pdus[self.acknowledged :]
         self.tags.clear()
+        self.tag_of.clear()
         runs: list[tuple[int, int]] = []
         for offset, length, flags in old:
             if runs and sum(runs[-1]) == offset:
@@ -88,9 +93,13 @@ class DataIn:
 
     def acknowledge(self, data_sn: int) -> None:
         """All before ``data_sn`` has arrived: it is not kept any longer."""
+        for n in range(self.acknowledged, data_sn):
+            tag = self.tag_of.pop(n, None)
+            if tag is not None:
+                del self.tags[tag]
         self.acknowledged = data_sn
-        self.tags = {tag: after for tag, after in self.tags.items() if after > data_sn}
-        lowest = min((offset for offset, _, _ in self.pdus[data_sn:]), default=self.total)
+        left = self.pdus[data_sn : data_sn + 1 if self.in_order else None]
+        lowest = min((offset for offset, _, _ in left), default=self.total)
         while self.views and self.base + len(self.views[0]) <= lowest:
             self.base += len(self.views.pop(0))
 
@@ -118,17 +127,14 @@ class DataIn:
                 flags |= final_flags
                 stat_sn, count = connection.next_stat_sn(), residual
             elif flags & ACKNOWLEDGE:
-                lun_field, ttt = lun, self._tag(data_sn) or session.new_ttt()
-                self.tags[ttt] = data_sn + 1
+                # the tag that it had when it was sent before: it goes as it was (11.16)
+                lun_field, ttt = lun, self.tag_of.get(data_sn) or session.new_ttt()
+                self.tags[ttt], self.tag_of[data_sn] = data_sn, ttt
             header = DATA_IN.pack(
                 0x25, flags, 0, length, lun_field, itt, ttt, stat_sn, session.exp_cmd_sn, session.max_cmd_sn, data_sn, offset,
                 count,
             )  # fmt: skip
             connection.emit(header, *self._pieces(offset, length))
-
-    def _tag(self, data_sn: int) -> int | None:
-        """The tag that a PDU had when it was sent before: it goes as it was (11.16)."""
-        return next((tag for tag, after in self.tags.items() if after == data_sn + 1), None)
 
     def _pieces(self, offset: int, length: int) -> Iterator[memoryview]:
         at = offset - self.base

@@ -6,6 +6,7 @@ nothing has come for a while, is asked for by recovery R2Ts.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from tcm_iscsi.protocol.scsi_command import ScsiCommand
 
 RECOVERY_LIMIT = 256
-"""Sequences of one command that may end with data missing; then the command fails."""
+"""Sequences of one command that may end with data missing, not by the loss of a connection; then the command fails."""
+ISLANDS_LIMIT = 2048
+"""Pieces of one sequence that wait for what is missing between them; with more the command fails."""
+GAPS_LIMIT = 64
+"""Gaps of a sequence that has ended that are asked for one by one; the rest of it as a whole."""
+RETIRED_LIMIT = 1024
+"""Sequences of one command that are remembered after their end; data for older ones drops the connection."""
 INCORRECT_AMOUNT_OF_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0D)
 PROTOCOL_SERVICE_CRC_ERROR = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x47, ascq=0x05)
 
@@ -42,20 +49,20 @@ class Sequence:
 
     def add(self, start: int, end: int) -> None:
         """Bytes ``start`` to ``end`` are there."""
-        if start == self.offset and not self.islands:
+        islands = self.islands
+        if start == self.offset and not islands:
             self.offset = end
             return
-        merged = []
-        for island in self.islands:
-            if island[1] < start or island[0] > end:
-                merged.append(island)
-            else:
-                start, end = min(start, island[0]), max(end, island[1])
-        merged.append((start, end))
-        merged.sort()
-        while merged and merged[0][0] <= self.offset:
-            self.offset = max(self.offset, merged.pop(0)[1])
-        self.islands = merged
+        if start == end:
+            return
+        # those that it touches
+        first = bisect_left(islands, start, key=lambda island: island[1])
+        after = bisect_right(islands, end, key=lambda island: island[0])
+        if first < after:
+            start, end = min(start, islands[first][0]), max(end, islands[after - 1][1])
+        islands[first:after] = [(start, end)]
+        if islands[0][0] <= self.offset:
+            self.offset = max(self.offset, islands.pop(0)[1])
 
     def missing(self) -> list[tuple[int, int]]:
         """The gaps, in order."""
@@ -195,7 +202,10 @@ class DataOut:
         if intact or not recovers:
             if fits and self.buffer is not None and self.failure is None:
                 self.buffer[offset:end] = data
-            sequence.add(offset, end)
+            if len(sequence.islands) < ISLANDS_LIMIT:
+                sequence.add(offset, end)
+            else:
+                self.failure = self.failure or INCORRECT_AMOUNT_OF_DATA
         if final:
             self._end(ttt, sequence)
         elif sequence.offset == sequence.end and ttt != RESERVED_TAG and not sequence.lossy:
@@ -207,17 +217,25 @@ class DataOut:
         missing = sequence.missing()
         if missing and not sequence.lossy:
             self.failure = self.failure or INCORRECT_AMOUNT_OF_DATA
+        self._count(missing)
         self._retire(ttt, sequence, missing)
         self.command.advance_transfer()
 
-    def _retire(self, ttt: int, sequence: Sequence, missing: list[tuple[int, int]]) -> None:
-        del self.sequences[ttt]
-        if self.command.connection.session.parameters.error_recovery_level > 0:
-            self.retired[ttt] = sequence
+    def _count(self, missing: list[tuple[int, int]]) -> None:
         if missing:
             self.recoveries += 1
             if self.recoveries > RECOVERY_LIMIT:
                 self.failure = self.failure or PROTOCOL_SERVICE_CRC_ERROR
+
+    def _retire(self, ttt: int, sequence: Sequence, missing: list[tuple[int, int]]) -> None:
+        del self.sequences[ttt]
+        sequence.islands = []
+        if self.command.connection.session.parameters.error_recovery_level > 0:
+            self.retired[ttt] = sequence
+            if len(self.retired) > RETIRED_LIMIT:
+                del self.retired[next(iter(self.retired))]
+        if len(missing) > GAPS_LIMIT:
+            missing[GAPS_LIMIT - 1 :] = [(missing[GAPS_LIMIT - 1][0], missing[-1][1])]
         if self.failure is None and self.buffer is not None:
             self.pending.extendleft(reversed([(s, e) for s, e in missing if not self.wanted or s < self.wanted]))
 
@@ -228,7 +246,7 @@ class DataOut:
         return tuple((ttt, s.offset, s.data_sn, len(s.islands)) for ttt, s in self.sequences.items())
 
     def recover(self, attempt: int) -> None:
-        """Nothing has come for a while: ask again (7.1.4.2: sequence reception time-out).
+        """Nothing has come for a while: ask again (7.9: sequence errors).
 
         Where nothing at all has come the R2T may have been lost, or all the data: the same R2T first, then, should the
         initiator take that for a duplicate, a new one.
@@ -240,7 +258,9 @@ class DataOut:
             if untouched and attempt % 2 and sequence.r2t_sn is not None and not self.failure and not self.command.held:
                 self._send_r2t(ttt, sequence)
             else:
-                self._retire(ttt, sequence, sequence.missing())
+                missing = sequence.missing()
+                self._count(missing)
+                self._retire(ttt, sequence, missing)
         if not self.sequences or self.pending:
             self.command.advance_transfer()
 

@@ -12,3 +12,5 @@ class Failure(enum.IntEnum):
     TIMEOUT = 2
     FORMAT = 3
     """A PDU that the protocol does not allow."""
+    UNMAPPED = 4
+    """The initiator may not reach the target any more."""

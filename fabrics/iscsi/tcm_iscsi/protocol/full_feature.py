@@ -97,9 +97,8 @@ class FullFeaturePhase:
     __slots__ = (
         "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "failure", "grant_queue",
         "granted", "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed",
-        "parameters",
-        "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "send_limit", "session", "stat_sn",
-        "suspended", "terminations", "text", "unacknowledged", "wake",
+        "parameters", "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "reassignments", "send_limit",
+        "session", "stat_sn", "suspended", "terminations", "text", "unacknowledged", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -131,7 +130,7 @@ class FullFeaturePhase:
         recovers = session.parameters.error_recovery_level > 0 and session.port is not None
         self.unacknowledged: Unacknowledged | None = Unacknowledged() if recovers else None
         self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
-        self.express = self.expressible and not session.fences
+        self.express = self.expressible and not (session.fences or session.barriers)
         self.out: list[Any] = []
         self.out_size = 0
         self.pending_read = 0
@@ -146,6 +145,8 @@ class FullFeaturePhase:
         """Commands whose Data-Out has yet to come: how far each was when looked at, since when, how often asked again."""
         self.terminations: dict[bytes, int] = {}
         """LUNs whose termination was announced, and the StatSN of the Async Message (FastAbort)."""
+        self.reassignments: deque[Callable[[], None]] = deque()
+        """TASK REASSIGN that waits, as commands do, until less is kept for retransmission."""
         self.suspended = False
         """Gone, but its tasks can be reassigned."""
         self.closing = False
@@ -220,6 +221,7 @@ class FullFeaturePhase:
                                 session.deliver_deferred()
                                 if self.closing:
                                     return end
+                                express = self.express
                                 stat_sn, exp_cmd_sn, max_cmd_sn = self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
                                 window_open = max_cmd_sn != exp_cmd_sn - 1 & SERIAL_BITS
                             continue
@@ -296,6 +298,7 @@ class FullFeaturePhase:
         """RFC 7143 7.8: reject and discard. Lost Data-Out is its command's concern; at ERL 0 nothing else comes again."""
         self.session.digest_errors += 1
         self.reject(RejectReason.DATA_DIGEST_ERROR, bhs)
+        self.insist_on_acknowledgement()
         if bhs[0] & 0x3F != 0x05:
             if self.session.parameters.error_recovery_level:
                 return
@@ -387,6 +390,7 @@ class FullFeaturePhase:
                 session.void(cmd_sn)
                 session.deliver_deferred()
                 self.reject(made, bhs)
+                self.insist_on_acknowledgement()
             elif cmd_sn == session.exp_cmd_sn and not (self.overloaded or session.fences or session.barriers):
                 session.advance()
                 made.submit()
@@ -491,16 +495,20 @@ class FullFeaturePhase:
         session = self.session
         if handler is None:
             self.reject(RejectReason.COMMAND_NOT_SUPPORTED, pdu[:48])
+            self.insist_on_acknowledgement()
             return
         b0, _, _, _, itt, _, cmd_sn, exp_stat_sn = BASIC(pdu)
         if opcode == 0x10:
             self.acknowledge(int.from_bytes(pdu[28:32], "big"))
             handler(self, pdu, data)
+            self.insist_on_acknowledgement()
             return
         self.acknowledge(exp_stat_sn)
         self.insist_on_acknowledgement()
         if b0 & 0x40 or (opcode == 0x00 and itt == RESERVED_TAG):
             handler(self, pdu, data)
+            if self.reassignments:
+                self.go_on_reassigning()
         elif session.in_window(cmd_sn) and cmd_sn not in session.deferred:
             kept = memoryview(bytes(data))
 
@@ -508,6 +516,7 @@ class FullFeaturePhase:
                 session.command_done()
                 if not self.closing:
                     handler(self, pdu, kept)
+                    self.wake()  # its turn may have come by another connection
 
             session.deferred[cmd_sn] = self, run
             if session.barriers:
@@ -525,7 +534,7 @@ class FullFeaturePhase:
             kept.acknowledge(exp_stat_sn)
         if self.terminations:
             self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
-        if self.session.fences:
+        if self.session.fences and exp_stat_sn != before:
             self.session.acknowledged()
 
     def insist_on_acknowledgement(self) -> None:
@@ -535,6 +544,14 @@ class FullFeaturePhase:
             self.solicit()
             if kept.hopeless:
                 raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
+
+    def go_on_reassigning(self) -> None:
+        """Something may have been acknowledged."""
+        kept, waiting = self.unacknowledged, self.reassignments
+        while waiting and not self.closing and not (kept is not None and kept.full):
+            waiting.popleft()()
+        if waiting:
+            self.solicit()
 
     # sending
 
@@ -643,6 +660,7 @@ class FullFeaturePhase:
             return
         session = self.session
         self.ping = session.new_ttt()
+        session.nops_sent += 1
         self.emit(
             NOP_IN.pack(
                 0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
@@ -694,6 +712,7 @@ class FullFeaturePhase:
         self.out_size = 0
         self.payload = None
         self.grant_queue.clear()
+        self.reassignments.clear()
         self.owed.clear()
         connections = self.session.connections
         if connections.get(self.cid) is self:  # not so if it has been reinstated

@@ -21,6 +21,7 @@ from tcm_iscsi.protocol.pdu import (
 )
 from tcm_iscsi.protocol.serial import serial_less
 from tcm_iscsi.protocol.snack import snack
+from tcm_iscsi.protocol.unacknowledged import KEPT_RESPONSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,12 +44,14 @@ LOGOUT_RESPONSE = Struct(">BBBxI8xI4xIII4xHH4x").pack
 def nop_out(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
     """NOP-Out: the initiator's ping, or the answer to ours (RFC 7143 11.18)."""
     _, _, _, _, itt, ttt, _, _ = BASIC(pdu)
+    phase.session.nops_received += 1
     if itt == RESERVED_TAG:
         if ttt == phase.ping:
             phase.ping = 0
         return
     echo = bytes(data[: phase.parameters.send_limit])
     session = phase.session
+    session.nops_sent += 1
     phase.emit_status(
         NOP_IN.pack(
             Opcode.NOP_IN,
@@ -75,7 +78,14 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     function = flags & 0x7F
     context = TaskManagement(phase, itt, function)
     if function == TaskManagementFunctionCode.TASK_REASSIGN:
-        context.reassign(referenced, int.from_bytes(pdu[36:40], "big"))
+        exp_data_sn = int.from_bytes(pdu[36:40], "big")
+        if phase.unacknowledged is None or not phase.unacknowledged.full:
+            context.reassign(referenced, exp_data_sn)
+        elif len(phase.reassignments) < KEPT_RESPONSES:
+            phase.reassignments.append(lambda: context.reassign(referenced, exp_data_sn))
+            phase.solicit()
+        else:
+            phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
         return
     if session.managing >= session.depth:
         phase.reject(RejectReason.IMMEDIATE_COMMAND_REJECT, pdu[:48])
@@ -84,7 +94,7 @@ def task_management(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:
     if function == TaskManagementFunctionCode.ABORT_TASK:
         context.abort_task(lun, referenced, cmd_sn, int.from_bytes(pdu[32:36], "big"))
     elif function in OF_LOGICAL_UNIT or function in OF_TARGET:
-        if function in OF_TARGET:  # what has not arrived need not be waited for (4.2.3.2)
+        if function in OF_TARGET:  # what has not arrived need not be waited for (4.2.3.3)
             session.plug(cmd_sn)
         session.once_arrived(cmd_sn, lambda: context.abort_tasks(lun, cmd_sn))
         session.deliver_deferred()
@@ -227,12 +237,13 @@ class TaskManagement:
         assert session.port is not None
         session.issuing = self.connection
         if not session.port.manage(self.function, lun, referenced, self):
-            self._ended()
+            self._carried_out()
+            session.managing -= 1
             self.respond(TaskManagementResponseCode.FUNCTION_NOT_SUPPORTED)
 
     def executed(self, request: TaskManagementRequest) -> None:
         """The core has answered."""
-        session = self._ended()
+        session = self._carried_out()
         port = session.port
         if port is None:
             return
@@ -245,6 +256,7 @@ class TaskManagement:
             """The initiator has all responses that went before by other connections (4.2.2.3.3)."""
             if any(not c.closed and serial_less(c.exp_stat_sn, mark) for c, mark in marks):
                 return False
+            session.managing -= 1
             self.respond(response, additional)
             port.managed(request)
             return True
@@ -254,9 +266,8 @@ class TaskManagement:
             connection.wake()
         session.fence(go)
 
-    def _ended(self) -> Session:
+    def _carried_out(self) -> Session:
         session = self.connection.session
-        session.managing -= 1
         if session.issuing is self.connection:
             session.issuing = None
         return session
@@ -269,10 +280,10 @@ class TaskManagement:
             self.respond(TaskManagementResponseCode.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED)
             return
         command = session.commands.get(referenced) or session.find_unacknowledged(referenced)
-        if command is None:
+        lost = session.lost.get(command.connection) if command is not None else None
+        if command is None or (lost is None and command.connection.closed):  # its time is over, if not its end
             self.respond(TaskManagementResponseCode.TASK_DOES_NOT_EXIST)
             return
-        lost = session.lost.get(command.connection)
         if lost is None or not lost.released:
             self.respond(TaskManagementResponseCode.TASK_STILL_ALLEGIANT)
             return

@@ -83,11 +83,11 @@ class ScsiCommand:
         """Its turn has come: hand it to the core."""
         connection, task = self.connection, self.task
         session = connection.session
-        if self.done:  # aborted before its turn: it has only its place in the window to give back
-            session.command_done()
-            return
         self.submitted = True
-        session.commands.setdefault(self.itt, self)  # an overlapped command: the core ends both (SAM-5 5.11)
+        other = session.commands.setdefault(self.itt, self)
+        if other is not self:  # an overlapped command: the core ends both (SAM-5 5.11), but cannot end what it does not have
+            other.forget()
+            session.commands.setdefault(self.itt, self)
         if self.refusal is not None:
             task.nexus.refuse(task, self.refusal)
             return
@@ -148,11 +148,13 @@ class ScsiCommand:
 
     def forget(self) -> None:
         """Aborted where the core has nothing to abort: before its turn, or with its response held or unanswered."""
+        if not self.submitted:
+            self.connection.session.deferred[self.cmd_sn] = None, None  # received, whatever becomes of the connection (11.5.5)
         if self.held or self.unanswered or not self.submitted:
             self.abandon()
 
     def finish(self) -> None:
-        """Out of the session's books; the place in the window of a command whose turn has not come is given back then."""
+        """Out of the session's books."""
         if self.done:
             return
         self.done = True

@@ -52,7 +52,7 @@ class ScsiPort(Protocol):
         """A Logout Request has come."""
 
     def terminate(self, tasks: list[Task], luns: set[bytes]) -> None:
-        """Abort tasks without a response; SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT for each of ``luns`` (RFC 7143 7.5)."""
+        """Abort tasks without a response; SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT for each of ``luns`` (RFC 7143 7.6)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +97,8 @@ class Session:
         "managing",
         "max_cmd_sn",
         "next_ttt",
+        "nops_received",
+        "nops_sent",
         "parameters",
         "port",
         "rsp_pdus",
@@ -135,13 +137,15 @@ class Session:
         self.issuing: FullFeaturePhase | None = None
         """Whose task management function is being carried out."""
         self.managing = 0
-        """Task management functions in progress."""
+        """Task management functions in progress, until their responses have gone."""
         self.next_ttt = 1
         self.closed = False
         self.cmd_pdus = 0
         """SCSI Command PDUs that did not take the express lane."""
         self.rsp_pdus = 0
         """Responses to them."""
+        self.nops_received = 0
+        self.nops_sent = 0
         self.digest_errors = 0
         self.timeout_errors = 0
 
@@ -207,9 +211,10 @@ class Session:
         return all((self.exp_cmd_sn + n) & SERIAL_BITS in self.deferred for n in range(missing))
 
     def once_arrived(self, cmd_sn: int, run: Callable[[], None]) -> None:
-        """``run`` as soon as everything before ``cmd_sn`` has arrived (4.2.3.2: a function waits for the tasks it affects)."""
+        """``run`` as soon as everything before ``cmd_sn`` has arrived (4.2.3.3: a function waits for the tasks it affects)."""
         if not self.arrived(cmd_sn):
             self.barriers.append((cmd_sn, run))
+            self.set_express()
             return
         # what is aborted makes room for what comes behind the request, which must not run before it
         before, self.delivering = self.delivering, True
@@ -223,6 +228,13 @@ class Session:
         waiting, self.barriers = self.barriers, []
         for cmd_sn, run in waiting:
             self.once_arrived(cmd_sn, run)
+        self.set_express()
+
+    def set_express(self) -> None:
+        """The express lane looks neither for fences nor for barriers: it is closed while there are any."""
+        hindered = bool(self.fences or self.barriers)
+        for connection in self.connections.values():
+            connection.express = connection.expressible and not hindered
 
     # connections
 
@@ -230,16 +242,14 @@ class Session:
         """A response waits, and all commands behind it, until ``go`` says that it has gone (4.2.2.3.3: Response Fence)."""
         if not go():
             self.fences.append(go)
-            for connection in self.connections.values():
-                connection.express = False
+            self.set_express()
 
     def acknowledged(self) -> None:
         """An ExpStatSN has moved, or a connection is gone: responses behind a fence may go."""
         if self.fences:
             self.fences = [go for go in self.fences if not go()]
             if not self.fences:
-                for connection in self.connections.values():
-                    connection.express = connection.expressible
+                self.set_express()
                 self.deliver_deferred()
 
     @property
@@ -252,7 +262,7 @@ class Session:
         return [command for command in self.commands.values() if command.connection is connection]
 
     def terminate(self, connection: FullFeaturePhase) -> None:
-        """The connection goes, the session may stay: its tasks end without a response (RFC 7143 7.5)."""
+        """The connection goes, the session may stay: its tasks end without a response (RFC 7143 7.6)."""
         if self.port is None:
             return
         connection.grant_queue.clear()
@@ -294,13 +304,14 @@ class Session:
     def remove_for_recovery(self, cid: int) -> bool:
         """Logout with reason 2, or a login that takes the CID: its tasks may be reassigned now (11.14). False: no such CID."""
         connection = self.connections.get(cid)
-        if connection is not None:
+        if connection is not None and connection not in self.lost:
             self.suspend(connection)
         found = [lost for lost in self.lost.values() if lost.connection.cid == cid]
         for lost in found:
-            lost.released = True
-            lost.deadline = None
-            self._discard(lost.connection)
+            if not lost.released:
+                lost.released = True
+                lost.deadline = None
+                self._discard(lost.connection)
         return bool(found)
 
     def _discard(self, connection: FullFeaturePhase) -> None:
@@ -324,12 +335,17 @@ class Session:
         self.terminate(connection)
 
     def find_unacknowledged(self, itt: int) -> ScsiCommand | None:
-        """A command whose status may not have arrived, of any connection there is or was."""
+        """A command whose status may not have arrived, of any connection there is or was.
+
+        The newest: a tag is free again once the status has arrived, which the target may not know of the older ones.
+        """
+        newest: ScsiCommand | None = None
         for connection in (*self.lost, *self.connections.values()):
             kept = connection.unacknowledged
-            if kept is not None and itt in kept.by_itt:
-                return kept.by_itt[itt]
-        return None
+            command = kept.by_itt.get(itt) if kept is not None else None
+            if command is not None and (newest is None or not serial_less(command.cmd_sn, newest.cmd_sn)):
+                newest = command
+        return newest
 
     def settle(self, lost: LostConnection) -> None:
         """Forget a lost connection that has no tasks any more."""

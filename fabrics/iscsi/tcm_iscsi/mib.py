@@ -1,0 +1,332 @@
+"""ISCSI-MIB (RFC 7147, which adds columns to RFC 4544's), read from the registry's and the server's objects.
+
+Our targets are its nodes. The tables of iSCSI initiators are there, and empty.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tcm.statistics.mib import ZERO_DOT_ZERO, Module, Notification, Oid, Table, columns, constant
+from tcm.statistics.scsi_mib import transport_instance
+from tcm_iscsi.counters import kind_of
+from tcm_iscsi.mib_rows import (
+    ACTIVE,
+    CONNECTION_ATTRIBUTES,
+    COUNTER,
+    DESCRIPTION,
+    FAILURE_COLUMNS,
+    FALSE,
+    GAUGE,
+    IDENTIFIER,
+    INITIATOR_TABLES,
+    INSTANCE,
+    INTEGER,
+    ISCSI_MIB,
+    NEVER,
+    OBJECTS,
+    OCTETS,
+    READ_ONLY,
+    SESSION_ATTRIBUTES,
+    SESSION_STATS,
+    TARGET_ROLE,
+    TCP,
+    TICKS,
+    VENDOR,
+    Node,
+    SessionRow,
+    address_octets,
+    address_type,
+    digest_choice,
+    last_failure,
+    logouts,
+    node_parameter,
+    parameters,
+    portal_parameters,
+    session_index,
+    session_row,
+    truth_of,
+    version,
+)
+from tcm_iscsi.protocol.failure import Failure
+from tcm_iscsi.protocol.pdu import LogoutReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tcm.target.device import NodeAcl
+    from tcm_iscsi.connection import Connection
+    from tcm_iscsi.server import Server
+    from tcm_iscsi.sessions import PortalBinding, Registry
+
+
+class IscsiMib:
+    """The module's rows."""
+
+    def __init__(self, registry: Registry, server: Server) -> None:
+        self.registry = registry
+        self.server = server
+
+    # rows
+
+    def _nodes(self) -> Iterator[tuple[Oid, Node]]:
+        for target in self.registry.targets:
+            yield (INSTANCE, target.index), Node(target, self.registry.counters.of(target.name))
+
+    def _portals(self) -> Iterator[tuple[Oid, PortalBinding]]:
+        for number, binding in enumerate(self.registry.bindings, 1):
+            yield (INSTANCE, number), binding
+
+    def _target_portals(self) -> Iterator[tuple[Oid, tuple[PortalBinding, int]]]:
+        for index, binding in self._portals():
+            for group in binding.groups:
+                yield (*index, group.target.index), (binding, group.tag)
+
+    def _authorized(self) -> Iterator[tuple[Oid, NodeAcl]]:
+        for index, node in self._nodes():
+            for group in node.target.portal_groups.values():
+                for acl in group.node_acls.values():
+                    yield (*index, acl.index), acl
+
+    def _sessions(self) -> Iterator[tuple[Oid, SessionRow]]:
+        for session in list(self.registry.sessions.values()):
+            yield session_index(session), session_row(session)
+        for connection in self.server.describe():
+            if connection.phase is not None and connection.phase.session.port is None:
+                discovery = connection.phase.session
+                yield session_index(discovery), session_row(discovery)
+
+    def _connections(self) -> Iterator[tuple[Oid, Connection]]:
+        for connection in self.server.describe():
+            if connection.phase is not None:
+                yield (*session_index(connection.phase.session), connection.phase.cid + 1), connection
+
+    # the instance
+
+    def _failures(self, failure: Failure) -> int:
+        return sum(node.counters.session_failures[failure] for _, node in self._nodes())
+
+    def _all_failures(self) -> int:
+        return sum(node.counters.session_failures.total() for _, node in self._nodes())
+
+    def _last_failure(self) -> Any:
+        found = [node.counters.session_failure for _, node in self._nodes()]
+        return max((each for each in found if each is not None), key=lambda each: each.time, default=None)
+
+    def _last_failure_type(self, _: object) -> Oid:
+        last = self._last_failure()
+        return (*OBJECTS, 1, 2, 1, last.failure.value) if last is not None and last.failure is not None else ZERO_DOT_ZERO
+
+    def _last_failure_name(self, _: object) -> bytes:
+        last = self._last_failure()
+        return last.initiator_name.encode() if last is not None else b""
+
+    # tables
+
+    def module(self) -> Module:
+        """The whole of it."""
+        instance, targets = self._instance(), self._targets()
+        return Module(
+            "ISCSI-MIB",
+            ISCSI_MIB,
+            (*instance, *self._portal_tables(), *targets, *INITIATOR_TABLES, *self._session_tables()),
+            (
+                Notification(
+                    "iscsiTgtLoginFailure",
+                    (*ISCSI_MIB, 0, 1),
+                    targets[1],
+                    "iscsiTgtLoginFailures",
+                    (
+                        "iscsiTgtLoginFailures",
+                        "iscsiTgtLastFailureType",
+                        "iscsiTgtLastIntrFailureName",
+                        "iscsiTgtLastIntrFailureAddrType",
+                        "iscsiTgtLastIntrFailureAddr",
+                        "iscsiTgtLastIntrFailurePort",
+                    ),
+                ),
+                Notification(
+                    "iscsiInstSessionFailure",
+                    (*ISCSI_MIB, 0, 3),
+                    instance[0],
+                    "iscsiInstSsnFailures",
+                    ("iscsiInstSsnFailures", "iscsiInstLastSsnFailureType", "iscsiInstLastSsnRmtNodeName"),
+                ),
+            ),
+        )
+
+    def _instance(self) -> tuple[Table, ...]:
+        return (
+            Table(
+                "iscsiInstanceAttributesTable",
+                (*OBJECTS, 1, 1),
+                lambda: [((INSTANCE,), None)],
+                columns(
+                    (2, "iscsiInstDescr", OCTETS, constant(DESCRIPTION.encode())),
+                    (3, "iscsiInstVersionMin", GAUGE, constant(0)),
+                    (4, "iscsiInstVersionMax", GAUGE, constant(0)),
+                    (5, "iscsiInstVendorID", OCTETS, constant(VENDOR.encode())),
+                    (6, "iscsiInstVendorVersion", OCTETS, lambda _: version().encode()),
+                    (7, "iscsiInstPortalNumber", GAUGE, lambda _: len(self.registry.bindings)),
+                    (8, "iscsiInstNodeNumber", GAUGE, lambda _: len(self.registry.targets)),
+                    (9, "iscsiInstSessionNumber", GAUGE, lambda _: len(dict(self._sessions()))),
+                    (10, "iscsiInstSsnFailures", COUNTER, lambda _: self._all_failures()),
+                    (11, "iscsiInstLastSsnFailureType", IDENTIFIER, self._last_failure_type),
+                    (12, "iscsiInstLastSsnRmtNodeName", OCTETS, self._last_failure_name),
+                    (13, "iscsiInstDiscontinuityTime", TICKS, constant(NEVER)),
+                    (14, "iscsiInstXNodeArchitecture", OCTETS, lambda _: f"tcm {version()}".encode()),
+                ),
+            ),
+            Table(
+                "iscsiInstanceSsnErrorStatsTable",
+                (*OBJECTS, 1, 2),
+                lambda: [((INSTANCE,), None)],
+                columns(
+                    (1, "iscsiInstSsnDigestErrors", COUNTER, lambda _: self._failures(Failure.DIGEST)),
+                    (2, "iscsiInstSsnCxnTimeoutErrors", COUNTER, lambda _: self._failures(Failure.TIMEOUT)),
+                    (3, "iscsiInstSsnFormatErrors", COUNTER, lambda _: self._failures(Failure.FORMAT)),
+                    (4, "iscsiInstSsnTgtUnmappedErrors", COUNTER, lambda _: self._failures(Failure.UNMAPPED)),
+                ),
+            ),
+        )
+
+    def _portal_tables(self) -> tuple[Table, ...]:
+        return (
+            Table(
+                "iscsiPortalAttributesTable",
+                (*OBJECTS, 2, 1),
+                self._portals,
+                columns(
+                    (2, "iscsiPortalRowStatus", INTEGER, constant(ACTIVE)),
+                    (3, "iscsiPortalRoles", OCTETS, constant(TARGET_ROLE)),
+                    (4, "iscsiPortalAddrType", INTEGER, lambda binding: address_type(binding.address)),
+                    (5, "iscsiPortalAddr", OCTETS, lambda binding: address_octets(binding.address)),
+                    (6, "iscsiPortalProtocol", GAUGE, constant(TCP)),
+                    (
+                        7,
+                        "iscsiPortalMaxRecvDataSegLength",
+                        GAUGE,
+                        lambda binding: portal_parameters(binding).MaxRecvDataSegmentLength,
+                    ),
+                    (8, "iscsiPortalPrimaryHdrDigest", INTEGER, digest_choice("HeaderDigest", 0)),
+                    (9, "iscsiPortalPrimaryDataDigest", INTEGER, digest_choice("DataDigest", 0)),
+                    (10, "iscsiPortalSecondaryHdrDigest", INTEGER, digest_choice("HeaderDigest", 1)),
+                    (11, "iscsiPortalSecondaryDataDigest", INTEGER, digest_choice("DataDigest", 1)),
+                    (12, "iscsiPortalRecvMarker", INTEGER, constant(FALSE)),
+                    (13, "iscsiPortalStorageType", INTEGER, constant(READ_ONLY)),
+                    (14, "iscsiPortalDescr", OCTETS, lambda binding: b"TLS" if binding.tls else b""),
+                ),
+            ),
+            Table(
+                "iscsiTgtPortalAttributesTable",
+                (*OBJECTS, 3, 1),
+                self._target_portals,
+                columns(
+                    (2, "iscsiTgtPortalPort", GAUGE, lambda row: row[0].port),
+                    (3, "iscsiTgtPortalTag", GAUGE, lambda row: row[1]),
+                ),
+            ),
+        )
+
+    def _targets(self) -> tuple[Table, ...]:
+        return (
+            Table(
+                "iscsiNodeAttributesTable",
+                (*OBJECTS, 5, 1),
+                self._nodes,
+                columns(
+                    (2, "iscsiNodeName", OCTETS, lambda node: node.target.name.encode()),
+                    (3, "iscsiNodeAlias", OCTETS, lambda node: parameters(node.target).TargetAlias.encode()),
+                    (4, "iscsiNodeRoles", OCTETS, constant(TARGET_ROLE)),
+                    (5, "iscsiNodeTransportType", IDENTIFIER, lambda node: transport_instance(node.target)),
+                    (6, "iscsiNodeInitialR2T", INTEGER, truth_of(node_parameter("InitialR2T"))),
+                    (7, "iscsiNodeImmediateData", INTEGER, truth_of(node_parameter("ImmediateData"))),
+                    (8, "iscsiNodeMaxOutstandingR2T", GAUGE, node_parameter("MaxOutstandingR2T")),
+                    (9, "iscsiNodeFirstBurstLength", GAUGE, node_parameter("FirstBurstLength")),
+                    (10, "iscsiNodeMaxBurstLength", GAUGE, node_parameter("MaxBurstLength")),
+                    (11, "iscsiNodeMaxConnections", GAUGE, node_parameter("MaxConnections")),
+                    (12, "iscsiNodeDataSequenceInOrder", INTEGER, truth_of(node_parameter("DataSequenceInOrder"))),
+                    (13, "iscsiNodeDataPDUInOrder", INTEGER, truth_of(node_parameter("DataPDUInOrder"))),
+                    (14, "iscsiNodeDefaultTime2Wait", GAUGE, node_parameter("DefaultTime2Wait")),
+                    (15, "iscsiNodeDefaultTime2Retain", GAUGE, node_parameter("DefaultTime2Retain")),
+                    (16, "iscsiNodeErrorRecoveryLevel", GAUGE, node_parameter("ErrorRecoveryLevel")),
+                    (17, "iscsiNodeDiscontinuityTime", TICKS, lambda node: node.target.created),
+                    (18, "iscsiNodeStorageType", INTEGER, constant(READ_ONLY)),
+                ),
+            ),
+            Table(
+                "iscsiTargetAttributesTable",
+                (*OBJECTS, 6, 1),
+                self._nodes,
+                columns(
+                    (1, "iscsiTgtLoginFailures", COUNTER, lambda node: node.counters.failures),
+                    (2, "iscsiTgtLastFailureTime", TICKS, last_failure(lambda last: last.time, NEVER)),
+                    (
+                        3,
+                        "iscsiTgtLastFailureType",
+                        IDENTIFIER,
+                        last_failure(lambda last: (*OBJECTS, 6, 2, 1, FAILURE_COLUMNS[kind_of(last.status)]), ZERO_DOT_ZERO),
+                    ),
+                    (4, "iscsiTgtLastIntrFailureName", OCTETS, last_failure(lambda last: last.initiator_name.encode(), b"")),
+                    (5, "iscsiTgtLastIntrFailureAddrType", INTEGER, last_failure(lambda last: address_type(last.address), 0)),
+                    (6, "iscsiTgtLastIntrFailureAddr", OCTETS, last_failure(lambda last: address_octets(last.address), b"")),
+                    (7, "iscsiTgtLastIntrFailurePort", GAUGE, last_failure(lambda last: last.port, 0)),
+                ),
+            ),
+            Table(
+                "iscsiTargetLoginStatsTable",
+                (*OBJECTS, 6, 2),
+                self._nodes,
+                columns(
+                    (1, "iscsiTgtLoginAccepts", COUNTER, lambda node: node.counters.accepts),
+                    (2, "iscsiTgtLoginOtherFails", COUNTER, lambda node: node.counters.refusals("other")),
+                    (3, "iscsiTgtLoginRedirects", COUNTER, lambda node: node.counters.refusals("redirect")),
+                    (4, "iscsiTgtLoginAuthorizeFails", COUNTER, lambda node: node.counters.refusals("authorize")),
+                    (5, "iscsiTgtLoginAuthenticateFails", COUNTER, lambda node: node.counters.refusals("authenticate")),
+                    (6, "iscsiTgtLoginNegotiateFails", COUNTER, lambda node: node.counters.refusals("negotiate")),
+                ),
+            ),
+            Table(
+                "iscsiTargetLogoutStatsTable",
+                (*OBJECTS, 6, 3),
+                self._nodes,
+                columns(
+                    (1, "iscsiTgtLogoutNormals", COUNTER, logouts(LogoutReason.CLOSE_SESSION)),
+                    (
+                        2,
+                        "iscsiTgtLogoutOthers",
+                        COUNTER,
+                        lambda node: node.counters.logouts.total() - node.counters.logouts[LogoutReason.CLOSE_SESSION],
+                    ),
+                    (3, "iscsiTgtLogoutCxnClosed", COUNTER, logouts(LogoutReason.CLOSE_CONNECTION)),
+                    (4, "iscsiTgtLogoutCxnRemoved", COUNTER, logouts(LogoutReason.REMOVE_CONNECTION_FOR_RECOVERY)),
+                ),
+            ),
+            Table(
+                "iscsiTgtAuthAttributesTable",
+                (*OBJECTS, 7, 1),
+                self._authorized,
+                columns(
+                    (2, "iscsiTgtAuthRowStatus", INTEGER, constant(ACTIVE)),
+                    (3, "iscsiTgtAuthIdentity", IDENTIFIER, constant(ZERO_DOT_ZERO)),
+                    (4, "iscsiTgtAuthStorageType", INTEGER, constant(READ_ONLY)),
+                ),
+            ),
+        )
+
+    def _session_tables(self) -> tuple[Table, ...]:
+        sessions = (*OBJECTS, 10)
+        return (
+            Table("iscsiSessionAttributesTable", (*sessions, 1), self._sessions, SESSION_ATTRIBUTES),
+            Table("iscsiSessionStatsTable", (*sessions, 2), self._sessions, SESSION_STATS),
+            Table(
+                "iscsiSessionCxnErrorStatsTable",
+                (*sessions, 3),
+                self._sessions,
+                columns(
+                    (1, "iscsiSsnCxnDigestErrors", COUNTER, lambda row: row.session.digest_errors),
+                    (2, "iscsiSsnCxnTimeoutErrors", COUNTER, lambda row: row.session.timeout_errors),
+                ),
+            ),
+            Table("iscsiConnectionAttributesTable", (*OBJECTS, 11, 1), self._connections, CONNECTION_ATTRIBUTES),
+        )

@@ -1,0 +1,244 @@
+"""PDUs of AgentX (RFC 2741 clauses 5 and 6), sans-IO: what a master agent and a sub-agent say to each other."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from tcm.statistics.mib import Oid, Syntax
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEADER_LENGTH = 20
+MAXIMUM_PAYLOAD = 1 << 20
+"""Bytes that a PDU may have; a master agent sends a few hundred."""
+MAXIMUM_SUBIDENTIFIERS = 128
+"""RFC 2578 3.5."""
+VERSION = 1
+NON_DEFAULT_CONTEXT = 0x08
+NETWORK_BYTE_ORDER = 0x10
+_INTERNET: Oid = (1, 3, 6, 1)
+NO_SUCH_OBJECT, NO_SUCH_INSTANCE, END_OF_MIB_VIEW = 128, 129, 130
+_SIGNED = Struct(">i").pack
+_LONG = Struct(">I").pack
+_LONG_LONG = Struct(">Q").pack
+_HEADER = Struct(">BBBxIIII").pack
+
+
+class PduType(enum.IntEnum):
+    """Clause 6.1."""
+
+    OPEN = 1
+    CLOSE = 2
+    REGISTER = 3
+    UNREGISTER = 4
+    GET = 5
+    GET_NEXT = 6
+    GET_BULK = 7
+    TEST_SET = 8
+    COMMIT_SET = 9
+    UNDO_SET = 10
+    CLEANUP_SET = 11
+    NOTIFY = 12
+    PING = 13
+    RESPONSE = 18
+
+
+class Error(enum.IntEnum):
+    """Of a Response (clause 6.2.16), those that are said here."""
+
+    NO_ERROR = 0
+    GEN_ERR = 5
+    NOT_WRITABLE = 17
+    PARSE_ERROR = 266
+
+
+class CloseReason(enum.IntEnum):
+    """Clause 6.2.2."""
+
+    OTHER = 1
+    PARSE_ERROR = 2
+    PROTOCOL_ERROR = 3
+    TIMEOUTS = 4
+    SHUTDOWN = 5
+    BY_MANAGER = 6
+
+
+class AgentXError(Exception):
+    """What came is no AgentX, or not what it may be; the message is for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRange:
+    """Clause 5.2: from ``start``, itself included or not, to before ``end``; an empty ``end`` is no bound."""
+
+    start: Oid
+    end: Oid = ()
+    include: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VarBind:
+    """Clause 5.4. Its value has been made into bytes; see :func:`varbind`."""
+
+    name: Oid
+    type: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pdu:
+    """One that has arrived, as far as anybody here looks into it."""
+
+    type: int
+    session: int
+    transaction: int
+    packet: int
+    ranges: tuple[SearchRange, ...] = ()
+    """Of Get, GetNext and GetBulk."""
+    non_repeaters: int = 0
+    max_repetitions: int = 0
+    uptime: int = 0
+    """Of a Response: the master's sysUpTime, 1/100 s."""
+    error: int = 0
+    index: int = 0
+    reason: int = 0
+    """Of a Close."""
+
+
+# making
+
+
+def pack_oid(oid: Oid, *, include: bool = False) -> bytes:
+    """Clause 5.1. The prefix saves 16 bytes of what begins with 1.3.6.1."""
+    prefix = 0
+    if oid[:4] == _INTERNET and len(oid) > 4 and 0 < oid[4] <= 0xFF:
+        prefix, oid = oid[4], oid[5:]
+    return bytes((len(oid), prefix, include, 0)) + b"".join(map(_LONG, oid))
+
+
+def pack_octets(data: bytes) -> bytes:
+    """Clause 5.3."""
+    return _LONG(len(data)) + data + bytes(-len(data) % 4)
+
+
+def varbind(name: Oid, syntax: Syntax, value: int | bytes | Oid) -> VarBind:
+    """With a value of that syntax; counters wrap, gauges stay at their maximum."""
+    if isinstance(value, tuple):
+        return VarBind(name, syntax, pack_oid(value))
+    if isinstance(value, bytes):
+        return VarBind(name, syntax, pack_octets(value))
+    if syntax is Syntax.INTEGER:
+        return VarBind(name, syntax, _SIGNED(value))
+    if syntax is Syntax.COUNTER_64:
+        return VarBind(name, syntax, _LONG_LONG(value & 0xFFFFFFFFFFFFFFFF))
+    if syntax is Syntax.GAUGE_32:
+        return VarBind(name, syntax, _LONG(min(value, 0xFFFFFFFF)))
+    return VarBind(name, syntax, _LONG(value & 0xFFFFFFFF))
+
+
+def pack_varbinds(binds: Iterable[VarBind]) -> bytes:
+    """Clause 5.4."""
+    return b"".join(bytes((0, bind.type, 0, 0)) + pack_oid(bind.name) + bind.data for bind in binds)
+
+
+def pack(kind: PduType, payload: bytes = b"", *, session: int = 0, transaction: int = 0, packet: int = 0) -> bytes:
+    """A PDU, in network byte order."""
+    return _HEADER(VERSION, kind, NETWORK_BYTE_ORDER, session, transaction, packet, len(payload)) + payload
+
+
+def open_payload(oid: Oid, description: str, timeout: int) -> bytes:
+    """Clause 6.2.1: who we are; ``timeout`` seconds is how long an answer may take."""
+    return bytes((timeout, 0, 0, 0)) + pack_oid(oid) + pack_octets(description.encode())
+
+
+def register_payload(subtree: Oid, priority: int = 127) -> bytes:
+    """Clause 6.2.3: what we answer for."""
+    return bytes((0, priority, 0, 0)) + pack_oid(subtree)
+
+
+def close_payload(reason: CloseReason) -> bytes:
+    """Clause 6.2.2."""
+    return bytes((reason, 0, 0, 0))
+
+
+def response(request: Pdu, binds: Iterable[VarBind] = (), *, error: Error = Error.NO_ERROR, index: int = 0) -> bytes:
+    """Clause 6.2.16, to a request of the master's."""
+    payload = bytes(4) + error.to_bytes(2, "big") + index.to_bytes(2, "big") + pack_varbinds(binds)
+    return pack(PduType.RESPONSE, payload, session=request.session, transaction=request.transaction, packet=request.packet)
+
+
+# reading
+
+
+@dataclass(slots=True)
+class _Reader:
+    data: bytes
+    order: str
+    place: int = 0
+
+    def take(self, count: int) -> bytes:
+        piece = self.data[self.place : self.place + count]
+        if len(piece) != count:
+            raise AgentXError("a PDU ends in the middle of a field")
+        self.place += count
+        return piece
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big" if self.order == ">" else "little")
+
+    def oid(self) -> tuple[Oid, bool]:
+        count, prefix, include, _ = self.take(4)
+        if count > MAXIMUM_SUBIDENTIFIERS:
+            raise AgentXError(f"an object identifier of {count} sub-identifiers")
+        found = Struct(f"{self.order}{count}I").unpack(self.take(4 * count))
+        return ((*_INTERNET, prefix, *found) if prefix else found), bool(include)
+
+    def octets(self) -> bytes:
+        length = self.number(4)
+        data = self.take(length)
+        self.take(-length % 4)
+        return data
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.place
+
+
+def length_of(head: bytes) -> int:
+    """Of the PDU that begins with these :data:`HEADER_LENGTH` bytes, header included. Raises :class:`AgentXError`."""
+    if head[0] != VERSION:
+        raise AgentXError(f"AgentX version {head[0]}")
+    length = int.from_bytes(head[16:20], "big" if head[2] & NETWORK_BYTE_ORDER else "little")
+    if length > MAXIMUM_PAYLOAD or length % 4:
+        raise AgentXError(f"a payload of {length} bytes")
+    return HEADER_LENGTH + length
+
+
+def unpack(data: bytes) -> Pdu:
+    """A whole PDU. Raises :class:`AgentXError`; types that nobody here knows come back without their content."""
+    kind, flags = data[1], data[2]
+    order = ">" if flags & NETWORK_BYTE_ORDER else "<"
+    session, transaction, packet = Struct(f"{order}III").unpack(data[4:16])
+    reader = _Reader(data[HEADER_LENGTH:], order)
+    content: dict[str, object] = {}
+    if kind in {PduType.GET, PduType.GET_NEXT, PduType.GET_BULK}:
+        if flags & NON_DEFAULT_CONTEXT:
+            reader.octets()
+        if kind == PduType.GET_BULK:
+            content["non_repeaters"] = reader.number(2)
+            content["max_repetitions"] = reader.number(2)
+        ranges = []
+        while reader.left:
+            start, include = reader.oid()
+            end, _ = reader.oid()
+            ranges.append(SearchRange(start, end, include))
+        content["ranges"] = tuple(ranges)
+    elif kind == PduType.RESPONSE:
+        content = {"uptime": reader.number(4), "error": reader.number(2), "index": reader.number(2)}
+    elif kind == PduType.CLOSE:
+        content["reason"] = reader.number(1)
+    return Pdu(type=kind, session=session, transaction=transaction, packet=packet, **content)  # type: ignore[arg-type]  # by kind

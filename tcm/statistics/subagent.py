@@ -1,0 +1,184 @@
+"""The sub-agent's end of an AgentX connection (RFC 2741 clause 7), sans-IO: bytes in, bytes out, the time as an argument."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from tcm.statistics import agentx
+from tcm.statistics.agentx import AgentXError, CloseReason, Error, Pdu, PduType, VarBind
+from tcm.statistics.mib import Oid, Syntax
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tcm.statistics.mib import Notification, Value, View
+
+DESCRIPTION = "tcm SCSI target"
+ANSWER_SECONDS = 5
+"""How long the master may wait for an answer of ours, and we for one of its."""
+PING_SECONDS = 15.0
+"""Between two questions whether the master is still there."""
+MAXIMUM_BINDS = 1000
+"""Of one answer to GetBulk."""
+SNMP_TRAP_OID: Oid = (1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0)
+
+
+class State(enum.Enum):
+    """Where a connection is."""
+
+    OPENING = "opening"
+    REGISTERING = "registering"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+class SubAgent:
+    """One connection to a master agent.
+
+    :param view: what it answers from; each module is registered as a whole.
+    :param now: seconds, on the clock that :attr:`~tcm.statistics.mib.Syntax.TIME_TICKS` columns use.
+    """
+
+    def __init__(self, view: View, now: float) -> None:
+        self.view = view
+        self.state = State.OPENING
+        self.session = 0
+        self.origin = now
+        """When the master's sysUpTime was zero."""
+        self._received = bytearray()
+        self._out: list[bytes] = []
+        self._packet = 0
+        self._awaited: dict[int, str] = {}
+        """Packet to what it asked for; the answer is on its way."""
+        self._asked = now
+        """When the last of them was sent."""
+        self._heard = now
+        self._send(PduType.OPEN, agentx.open_payload((), DESCRIPTION, ANSWER_SECONDS), "open")
+
+    # both ways
+
+    def data_to_send(self) -> list[bytes]:
+        """What there is to send, once."""
+        out, self._out = self._out, []
+        return out
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Bytes from the master. Raises :class:`AgentXError`: drop the connection, after sending what there is."""
+        self._received += data
+        try:
+            while len(self._received) >= agentx.HEADER_LENGTH:
+                length = agentx.length_of(bytes(self._received[: agentx.HEADER_LENGTH]))
+                if len(self._received) < length:
+                    return
+                pdu = agentx.unpack(bytes(self._received[:length]))
+                del self._received[:length]
+                self._heard = now
+                self._take(pdu, now)
+        except AgentXError:
+            self.close(CloseReason.PARSE_ERROR)
+            raise
+
+    def handle_timer(self, now: float) -> None:
+        """Ping a master that is silent. Raises :class:`AgentXError` if it does not answer."""
+        if self._awaited:
+            if now - self._asked >= ANSWER_SECONDS:
+                asked = next(iter(self._awaited.values()))
+                raise AgentXError(f"no answer to {asked} for {now - self._asked:.0f} s")
+        elif self.state is State.RUNNING and now - self._heard >= PING_SECONDS:
+            self._asked = now
+            self._send(PduType.PING, b"", "ping")
+
+    def close(self, reason: CloseReason = CloseReason.SHUTDOWN) -> None:
+        """Say that we go."""
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            self._send(PduType.CLOSE, agentx.close_payload(reason))
+
+    def notify(self, notification: Notification, index: Oid, row: object) -> None:
+        """Tell of a row; its objects go with it (clause 6.2.10). Nothing happens before we are registered."""
+        if self.state is not State.RUNNING:
+            return
+        columns = {column.name: column for column in notification.table.columns}
+        binds = [agentx.varbind(SNMP_TRAP_OID, Syntax.OBJECT_IDENTIFIER, notification.oid)]
+        for name in notification.objects:
+            column = columns[name]
+            binds.append(self._bind(notification.table.instance(name, index), column.syntax, column.read(row)))
+        self._send(PduType.NOTIFY, agentx.pack_varbinds(binds), "notify")
+
+    def _send(self, kind: PduType, payload: bytes, asks: str | None = None) -> None:
+        self._packet += 1
+        if asks is not None:
+            self._awaited[self._packet] = asks
+        self._out.append(agentx.pack(kind, payload, session=self.session, packet=self._packet))
+
+    def _bind(self, name: Oid, syntax: Syntax, value: Value) -> VarBind:
+        if syntax is Syntax.TIME_TICKS:
+            assert not isinstance(value, (bytes, tuple))
+            value = int(max(0.0, value - self.origin) * 100)
+        assert not isinstance(value, float)
+        return agentx.varbind(name, syntax, value)
+
+    # what the master says
+
+    def _take(self, pdu: Pdu, now: float) -> None:
+        if pdu.type == PduType.RESPONSE:
+            self._answered(pdu, now)
+        elif pdu.type == PduType.CLOSE:
+            self.state = State.CLOSED
+            raise AgentXError(f"the master agent closed the session, reason {pdu.reason}")
+        elif pdu.type == PduType.GET:
+            self._out.append(agentx.response(pdu, [self._get(each.start, now) for each in pdu.ranges]))
+        elif pdu.type == PduType.GET_NEXT:
+            self._out.append(agentx.response(pdu, [self._next(each, now) for each in pdu.ranges]))
+        elif pdu.type == PduType.GET_BULK:
+            self._out.append(agentx.response(pdu, self._bulk(pdu, now)))
+        elif pdu.type == PduType.TEST_SET:
+            self._out.append(agentx.response(pdu, error=Error.NOT_WRITABLE, index=1))
+        elif pdu.type == PduType.CLEANUP_SET:
+            pass  # has no answer (clause 7.2.4.4)
+        elif pdu.type in {PduType.COMMIT_SET, PduType.UNDO_SET}:
+            self._out.append(agentx.response(pdu))
+        else:
+            self._out.append(agentx.response(pdu, error=Error.PARSE_ERROR))
+
+    def _answered(self, pdu: Pdu, now: float) -> None:
+        asked = self._awaited.pop(pdu.packet, None)
+        if asked is None:
+            return  # to a Close, or to nothing of ours
+        if pdu.error and asked in {"open", "register"}:
+            raise AgentXError(f"the master agent refuses to {asked}: error {pdu.error}")
+        if pdu.error == 257:  # notOpen: it has been restarted, or has given us up
+            raise AgentXError("the master agent does not know this session")
+        if asked == "open":
+            self.session = pdu.session
+            self.origin = now - pdu.uptime / 100
+            self.state = State.REGISTERING
+            self._asked = now
+            for module in self.view.modules:
+                self._send(PduType.REGISTER, agentx.register_payload(module.oid), "register")
+        if self.state is State.REGISTERING and not self._awaited:
+            self.state = State.RUNNING
+
+    def _get(self, oid: Oid, now: float) -> VarBind:
+        found = self.view.get(oid, now)
+        if found is not None:
+            return self._bind(oid, *found)
+        return VarBind(oid, agentx.NO_SUCH_INSTANCE if self.view.has_object(oid) else agentx.NO_SUCH_OBJECT)
+
+    def _next(self, wanted: agentx.SearchRange, now: float) -> VarBind:
+        found = self.view.next(wanted.start, wanted.end, now, include=wanted.include)
+        return VarBind(wanted.start, agentx.END_OF_MIB_VIEW) if found is None else self._bind(*found)
+
+    def _bulk(self, pdu: Pdu, now: float) -> Iterable[VarBind]:
+        """Clause 7.2.3.3: the first few once, the others again and again, fewer times if there are too many."""
+        once = pdu.ranges[: pdu.non_repeaters]
+        binds = [self._next(each, now) for each in once]
+        ranges = list(pdu.ranges[len(once) :])
+        for _ in range(min(pdu.max_repetitions, MAXIMUM_BINDS // len(ranges)) if ranges else 0):
+            found = [self._next(each, now) for each in ranges]
+            binds += found
+            if all(bind.type == agentx.END_OF_MIB_VIEW for bind in found):
+                break
+            ranges = [agentx.SearchRange(bind.name, each.end) for bind, each in zip(found, ranges, strict=True)]
+        return binds
