@@ -14,6 +14,7 @@ import anyio
 
 from tcm.backstore import ConfigError
 from tcm.configuration import TargetPortGroupConfig, access_of, portal_text
+from tcm.failure import RuntimeFailure
 from tcm.options import build
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class LiveChanges:
         before = replace(before, target_port_groups=groups_of(old))
         config = replace(config, target_port_groups=groups_of(old))
         with anyio.CancelScope(shield=True):
-            await old.aclose(leave_open=True)
             try:
+                await old.aclose(leave_open=True)
                 self._release_and_claim(path, before.serial, config.serial)
                 unit = await self._take_over(config, old)
             except Exception:
@@ -98,10 +99,17 @@ class LiveChanges:
         return unit
 
     async def remove_unit(self, path: str) -> None:
-        """Flush, close, forget. Raises :class:`InUse` while it is exported, and what a flush raises."""
+        """Flush, close, forget. Raises :class:`InUse` while it is exported.
+
+        Raises :class:`tcm.failure.RuntimeFailure` if it cannot be flushed; it is gone nevertheless.
+        """
         unit = self._runtime.logical_units[path]
         self.check_unused(unit)
-        await self._forget(path)
+        try:
+            await self._forget(path)
+        except Exception as error:
+            log.exception("flushing and closing %s failed", path)
+            raise RuntimeFailure(f"what was written last to {unit.name} may be lost: flushing failed, see the log") from error
 
     async def _forget(self, path: str) -> None:
         runtime = self._runtime

@@ -149,9 +149,9 @@ class LunGroup(MadeGroup):
 
     async def unlink(self, name: str) -> None:
         """Take the LUN away from everybody; mapped LUNs go with it."""
-        del name
+        with refusals(f"{self.path}/{name}"):
+            self.place.group.remove_lun(self.place.index)
         self._link = None
-        self.place.group.remove_lun(self.place.index)
 
 
 class LunsGroup(ParentGroup):

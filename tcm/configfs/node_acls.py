@@ -91,8 +91,8 @@ class MappedLunGroup(MadeGroup):
 
     async def unlink(self, name: str) -> None:
         """Hide it."""
-        del name
-        self.place.group.unmap_lun(self.place.acl, self.place.index)
+        with refusals(f"{self.path}/{name}"):
+            self.place.group.unmap_lun(self.place.acl, self.place.index)
 
 
 def _attribute_tables(kind: FabricType) -> tuple[Table, Table]:

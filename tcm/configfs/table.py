@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tcm.tree_types import Table, TreeAttribute
+
+log = logging.getLogger(__name__)
 
 G = TypeVar("G", bound=Group)
 
@@ -37,6 +40,9 @@ def refusals(place: str) -> Iterator[None]:
         raise TreeError(errno.EINVAL, f"{place}: {one_line(error)}") from error
     except RuntimeFailure as error:
         raise TreeError(errno.EIO, f"{place}: {one_line(error)}") from error
+    except Exception as error:  # a plug-in's, or a backstore's that fails
+        log.exception("%s: failed", place)
+        raise TreeError(errno.EIO, f"{place}: {one_line(error.__cause__ or error)}; the log says more") from error
 
 
 class TableAttribute(Attribute):

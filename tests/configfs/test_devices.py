@@ -8,6 +8,7 @@ import pytest
 from support.lio_tree import SERIAL, serving
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.backstore import ConfigError
 from tcm.configfs.node import TreeError
 from tcm.scsi.sense import Status
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, INQUIRY_DATA_HAS_CHANGED, MODE_PARAMETERS_CHANGED
@@ -282,3 +283,66 @@ async def test_dbroot(tmp_path):
             await site.write("dbroot", f"{tmp_path}/state")
         assert site.refused(error) == "EINVAL"
         assert os.listdir(tmp_path / "other")
+
+
+async def test_a_change_that_fails_leaves_the_device_as_it_was(tmp_path):
+    """Blocks larger than the disk; a serial that another process serves. The device goes on, and can be changed later."""
+    async with serving(tmp_path, "loopback") as site:
+        await disk(site, tmp_path, fd_dev_size=1024)
+        await site.make_all(f"{DISK}/alua/near")
+        await site.write(f"{DISK}/alua/near/tg_pt_gp_id", "4")
+        before = site.entries()
+        with pytest.raises(TreeError, match="smaller than one block") as error:
+            await site.write(f"{DISK}/attrib/block_size", "4096")
+        assert site.refused(error) == "EINVAL"
+        store = site.runtime.store
+        assert store is not None
+        claimed = store.claim("feedfeed")
+        with pytest.raises(TreeError, match="serves a unit of serial feedfeed") as error:
+            await site.write(f"{DISK}/wwn/vpd_unit_serial", "feedfeed")
+        assert site.refused(error) == "EINVAL"
+        assert site.entries() == before
+        client = await client_of(site, DISK)
+        await client.write(10, 1, b"b" * 512)
+        client.initiator.disconnect()
+        os.close(claimed)
+        await site.unlink("loopback/naa.5001405000000001/tpgt_1/lun/lun_0/link")
+        await site.write(f"{DISK}/wwn/vpd_unit_serial", "feedfeed")
+        assert (tmp_path / "disk.img").read_bytes()[512:] == b"b" * 512
+        with pytest.raises(ConfigError):
+            site.runtime.claim("/backstores/other", "feedfeed")
+
+
+async def test_a_flush_that_fails_is_told(tmp_path):
+    """What was written last may be lost, says the errno; the device is gone all the same, and its directory can be removed."""
+    async with serving(tmp_path, "loopback") as site:
+        await site.make_all(DISK)
+        await site.write(f"{DISK}/control", f"fd_dev_name={tmp_path}/disk.img,fd_dev_size=65536,fd_buffered_io=1")
+        await site.write(f"{DISK}/tcm_filters", "error:operation=flush")
+        await site.write(f"{DISK}/enable", "1")
+        with pytest.raises(TreeError) as error:
+            await site.remove(DISK)
+        assert site.refused(error) == "EIO"
+        assert not site.runtime.logical_units
+        assert site.read(f"{DISK}/enable") == "0\n"
+        await site.remove(DISK)
+
+
+async def test_a_change_for_which_it_cannot_be_flushed(tmp_path):
+    """It is refused, and the device goes on under its old serial; the next try is another one."""
+    async with serving(tmp_path, "loopback") as site:
+        await site.make_all(DISK)
+        await site.write(f"{DISK}/control", f"fd_dev_name={tmp_path}/disk.img,fd_dev_size=65536,fd_buffered_io=1")
+        await site.write(f"{DISK}/tcm_filters", "error:operation=flush,count=1")
+        await site.write(f"{DISK}/wwn/vpd_unit_serial", "feed")
+        await site.write(f"{DISK}/enable", "1")
+        with pytest.raises(TreeError) as error:
+            await site.write(f"{DISK}/wwn/vpd_unit_serial", "beef")
+        assert site.refused(error) == "EIO"
+        assert site.read(f"{DISK}/wwn/vpd_unit_serial").endswith(" feed\n")
+        client = await client_of(site, DISK)
+        await client.write(10, 1, b"b" * 512)
+        client.initiator.disconnect()
+        await site.unlink("loopback/naa.5001405000000001/tpgt_1/lun/lun_0/link")
+        await site.write(f"{DISK}/wwn/vpd_unit_serial", "beef")
+        assert site.read(f"{DISK}/wwn/vpd_unit_serial").endswith(" beef\n")

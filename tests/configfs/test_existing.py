@@ -99,6 +99,11 @@ async def test_nothing_at_first(tmp_path):
         assert list(tree.root.children()) == ["dbroot", "version", "core", "iscsi"]
         assert list(tree.group("core").children()) == ["alua"]
 
+    async def add(tree):
+        assert list(tree.root.children()) == ["dbroot", "version", "core"]
+        await tree.make("loopback")
+
+    await tree_of(Arguments(empty=True, state_dir=str(tmp_path)), add)
     await tree_of(Arguments(fabrics=("iscsi",), empty=True, state_dir=str(tmp_path)), use)
     await tree_of(Arguments(fabrics=("iscsi:isns=127.0.0.1:9",), empty=True, state_dir=str(tmp_path)), use)
 
