@@ -145,7 +145,7 @@ def _check_fuse(control: str | None) -> None:
     if control is None:
         raise ConfigError("--configfs: it wants a control socket; write --control PATH too")
     try:
-        import tcm.control.configfs_mount  # noqa: F401
+        import tcm.control.configfs_mount  # noqa: F401 - whether it can be
     except ImportError:
         raise ConfigError("--configfs: mfusepy is not installed; pip install 'tcm-target[fuse]'") from None
     except OSError:

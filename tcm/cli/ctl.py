@@ -1,6 +1,6 @@
 """``tcm-ctl``: looks at a running tcm-run and changes it, by its control socket. Without a command: a shell.
 
-This file is longer than most: one function a command.
+This file is longer than most because it has a function for each command.
 """
 
 from __future__ import annotations

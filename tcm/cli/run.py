@@ -178,9 +178,9 @@ def command(
     from tcm.cli.serve import run
 
     exporters = Exporters.check(metrics=metrics, agentx=agentx)
-    made = configuration(Arguments(**rest), plugins)
-    ways = Ways(control=control, configfs=configfs, state_directory=made.state_directory, config=rest["config"])
-    run(made, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
+    wanted = configuration(Arguments(**rest), plugins)
+    ways = Ways(control=control, configfs=configfs, state_directory=wanted.state_directory, config=rest["config"])
+    run(wanted, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
 
 
 def main() -> None:

@@ -28,7 +28,6 @@ from tcm.control.saved import write_config
 from tcm.options import options_of, size_text
 from tcm.runtime import Runtime
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.statistics.registry import Statistics
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -103,7 +102,6 @@ async def _serve_runtime(runtime: Runtime, scope: anyio.CancelScope, *, task_sta
 def methods(runtime: Runtime, control: ControlPlane) -> Methods:
     """What people can do to a runtime that serves."""
     tree = LioTree(runtime)
-    counted = Statistics(runtime.logical_units, runtime.targets, runtime.fabrics)
     settings = Settings(
         tree,
         export,
@@ -117,7 +115,7 @@ def methods(runtime: Runtime, control: ControlPlane) -> Methods:
         settings=settings,
         sessions=lambda: snapshot.sessions(runtime.targets),
         units=lambda: snapshot.units(runtime.logical_units),
-        statistics=lambda: snapshot.statistics(counted),
+        statistics=lambda: snapshot.statistics(runtime.statistics),
     )
     return Methods(tree, sources)
 

@@ -84,13 +84,13 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         self._call(method, path=_inside(path), who=_caller(), **params)
         return 0
 
-    def init(self, path: str) -> None:  # noqa: ARG002
+    def init(self, path: str) -> None:
         """The kernel has mounted it."""
         self.mounted = True
 
     # looking
 
-    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         """The size of an attribute is a page, as in ConfigFS."""
         if path == "/":
             mode, size = _KINDS["group"], 0
@@ -102,7 +102,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         times = {"st_ctime": self._time, "st_mtime": self._time, "st_atime": self._time}
         return {"st_mode": mode, "st_nlink": links, "st_size": size, **times, **self._owner}
 
-    def readdir(self, path: str, fh: int) -> Iterable[str]:  # noqa: ARG002
+    def readdir(self, path: str, fh: int) -> Iterable[str]:
         """What is in a directory."""
         if path == "/":
             return [".", "..", "target"]
@@ -126,7 +126,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
             raise mfusepy.FuseOSError(errno.EACCES)
         return 0
 
-    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:  # noqa: ARG002
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         """At most a page."""
         if self._dbroot is not None and path == _DBROOT:
             return self._dbroot[offset : offset + size]
@@ -135,7 +135,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     # changing
 
-    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:  # noqa: ARG002
+    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         """Each write is a whole value, wherever the file position is."""
         if self._dbroot is not None and path == _DBROOT:
             self._dbroot = data[:PAGE]
@@ -143,11 +143,11 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         self._change("write", path, value=data.decode(errors="surrogateescape"))
         return len(data)
 
-    def truncate(self, path: str, length: int, fh: int | None = None) -> int:  # noqa: ARG002
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
         """``>`` truncates before it writes."""
         return 0
 
-    def mkdir(self, path: str, mode: int) -> int:  # noqa: ARG002
+    def mkdir(self, path: str, mode: int) -> int:
         return self._change("make", path)
 
     def rmdir(self, path: str) -> int:
@@ -176,27 +176,27 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
     def unlink(self, path: str) -> int:
         return self._change("unlink", path)
 
-    def chmod(self, path: str, mode: int) -> int:  # noqa: ARG002
+    def chmod(self, path: str, mode: int) -> int:
         """ConfigFS allows it; here modes say what an attribute can do."""
         raise mfusepy.FuseOSError(errno.EPERM)
 
-    def chown(self, path: str, uid: int, gid: int) -> int:  # noqa: ARG002
+    def chown(self, path: str, uid: int, gid: int) -> int:
         raise mfusepy.FuseOSError(errno.EPERM)
 
-    def create(self, path: str, mode: int, fi: Any = None) -> int:  # noqa: ARG002
+    def create(self, path: str, mode: int, fi: Any = None) -> int:
         """Files are made by the kernel, not by people."""
         raise mfusepy.FuseOSError(errno.EACCES)
 
-    def mknod(self, path: str, mode: int, dev: int) -> int:  # noqa: ARG002
+    def mknod(self, path: str, mode: int, dev: int) -> int:
         raise mfusepy.FuseOSError(errno.EACCES)
 
-    def rename(self, old: str, new: str) -> int:  # noqa: ARG002
+    def rename(self, old: str, new: str) -> int:
         raise mfusepy.FuseOSError(errno.EPERM)
 
-    def link(self, target: str, source: str) -> int:  # noqa: ARG002
+    def link(self, target: str, source: str) -> int:
         raise mfusepy.FuseOSError(errno.EPERM)
 
-    def utimens(self, path: str, times: Any = None) -> int:  # noqa: ARG002
+    def utimens(self, path: str, times: Any = None) -> int:
         return 0
 
 
