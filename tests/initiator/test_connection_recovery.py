@@ -104,6 +104,30 @@ async def test_tasks_that_the_target_works_on_are_reassigned(seen: Seen) -> None
         assert all(task.result.retries == 1 for task in tasks)
 
 
+async def test_a_reassignment_whose_response_is_lost(seen: Seen) -> None:
+    """11.6.1: asked again, the target says that the task is still allegiant: to the new connection, as it should be."""
+    memory = GatedMemory(1 << 20)
+    lost: list[int] = []
+
+    def rule(direction: str, bhs: bytes, _: int) -> str:
+        first = direction == "in" and bhs[0] & 0x3F == Opcode.TASK_MANAGEMENT_RESPONSE and len(lost) < 4
+        if first:
+            lost.append(word(bhs, 16))
+        return "drop" if first else "none"
+
+    recovery = Recovery(progress_timeout=1.0, connection_timeout=10.0)
+    async with paired(level=2, observer=seen, backstore=memory, faults=Faults(choose=rule), recovery=recovery) as pair:
+        tasks = await held_up(pair, memory)
+        pair.lines[0].end()
+        await pair.until(lambda: bool(pair.lines))
+        await pair.advance(20)
+        assert len(lost) == 4
+        assert not any(task.finished for task in tasks)
+        memory.release()
+        await pair.until(lambda: all(task.finished for task in tasks))
+        assert all(task.error is None and task.result.good for task in tasks)
+
+
 async def test_time2wait_is_kept(seen: Seen) -> None:
     """13.15: not sooner than DefaultTime2Wait, and not later than Time2Retain after it."""
     async with paired(level=2, observer=seen) as pair:

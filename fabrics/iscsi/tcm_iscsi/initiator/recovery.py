@@ -414,6 +414,8 @@ class ErrorRecovery:
         if tmf.response == _R.FUNCTION_COMPLETE:
             return
         if tmf.response == _R.TASK_STILL_ALLEGIANT:
+            if tmf.retries:  # to this connection: the request had arrived before, and its response was lost
+                return
             if task.retries < self.options.attempts:
                 task.retries += 1
                 self.postponed.append((session.now + STILL_ALLEGIANT_DELAY, task))
