@@ -5,6 +5,7 @@ Each knows how its request looks on the wire, so that it can be sent again as it
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ SIMPLE = 1
 REPEATABLE_TEXT = frozenset({"TargetName", "TargetAddress"})
 
 
-class Request:
+class Request(ABC):
     """One iSCSI task, from submit to response.
 
     ``done(request)`` is called once, when ``finished`` has become true: ``error`` says what went wrong, if anything.
@@ -67,9 +68,9 @@ class Request:
         self.immediate = immediate
         self.done = done
 
+    @abstractmethod
     def send(self, connection: Connection) -> None:
         """Queue the request, as it was or for the first time."""
-        raise NotImplementedError
 
 
 def sam_lun(lun: int) -> bytes:
