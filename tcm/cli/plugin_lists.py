@@ -79,7 +79,7 @@ def dump(plugins: PluginManager, name: str, width: int | None = None) -> str:
         raise ConfigError(
             f"--dump-plugin: there is no plug-in {name!r}{suggestion(name, names)}; installed: {', '.join(names)}"
         )
-    parts = []
+    parts: list[str] = []
     for kind, descriptor, row in found:
         first = f"{name}: {kind} of {row.distribution} {row.version}, API {descriptor.api_version}, {row.state}"
         parts.extend(f"{line}\n" for each in (first, descriptor.description) for line in _wrapped(each, width))
