@@ -35,8 +35,9 @@ class _MappedPlace:
 
     @property
     def found(self) -> MappedLun | None:
-        """``None``: there is no link."""
-        return self.acl.mapped_luns.get(self.index)
+        """``None``: there is no link, although demo mode may have mapped a LUN there (LIO: the same)."""
+        mapped = self.acl.mapped_luns.get(self.index)
+        return None if mapped is None or mapped.dynamic else mapped
 
     @property
     def mapped(self) -> MappedLun:
@@ -135,8 +136,9 @@ class NodeAclGroup(MadeParent):
         self.attach(FixedGroup("param", self, tree.node_acl_parameters, place))
         if ours:
             self.attach(FixedGroup("tcm_attrib", self, ours, place))
-        for number in place.acl.mapped_luns:
-            self.groups[f"lun_{number}"] = self._mapped(f"lun_{number}", number)
+        for number, mapped in place.acl.mapped_luns.items():
+            if not mapped.dynamic:
+                self.groups[f"lun_{number}"] = self._mapped(f"lun_{number}", number)
 
     def _statistics(self) -> tuple[LioGroup, ...]:
         counted = self.place.fabric.statistics()

@@ -145,6 +145,8 @@ class MappedLun:
     write_protect: bool = False
     alias: str = ""
     """The name of LIO's link."""
+    dynamic: bool = False
+    """Made by demo mode, and nobody has asked for it since."""
     created: float = field(default_factory=time.monotonic, repr=False)
     """When that was, on the monotonic clock."""
     attached: int = 0
@@ -215,7 +217,8 @@ class TargetPortalGroup:
             logical_unit.asymmetric_access.join(lun)
         for acl in self.node_acls.values():
             if acl.dynamic:
-                self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)
+                mapped = self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)
+                mapped.dynamic = True
         return lun
 
     def remove_lun(self, number: int) -> None:
@@ -236,15 +239,22 @@ class TargetPortalGroup:
     ) -> MappedLun:
         """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
 
+        What demo mode has mapped for an initiator whose node ACL is explicit since stays as it is, and is explicit too.
+
         :param write_protect: ``None``: as ``prod_mode_write_protect`` says.
 
         Raises :class:`KeyError` if there is no such LUN, :class:`ValueError` if the number is taken.
         """
         lun_codec.encode(number)
-        if number in acl.mapped_luns:
-            raise ValueError(f"LUN {number} of {acl.initiator_name} is taken")
         if write_protect is None:
             write_protect = self.access.prod_mode_write_protect
+        there = acl.mapped_luns.get(number)
+        if there is not None and there.dynamic and not acl.dynamic and there.lun is self.luns[lun_number]:
+            there.dynamic, there.alias = False, alias
+            self.protect_lun(acl, number, write_protect=write_protect)
+            return there
+        if there is not None:
+            raise ValueError(f"LUN {number} of {acl.initiator_name} is taken by LUN {there.lun.number}")
         mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect, alias)
         for nexus in self._nexuses_of(acl):
             nexus.add_lun(number, mapped.lun, write_protect=write_protect)
@@ -346,7 +356,7 @@ class TargetPortalGroup:
     def _demo_acl(self, initiator_name: str) -> NodeAcl:
         acl = self.node_acls[initiator_name] = NodeAcl(initiator_name, attributes=self.dynamic_acl_attributes, dynamic=True)
         protect = self.access.demo_mode_write_protect
-        acl.mapped_luns = {number: MappedLun(number, lun, protect) for number, lun in self.luns.items()}
+        acl.mapped_luns = {number: MappedLun(number, lun, protect, dynamic=True) for number, lun in self.luns.items()}
         return acl
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 
 import pytest
 from support.controlled import Ctl, Load, controlled
@@ -140,6 +141,22 @@ def test_where_it_saves_is_ours_wherever_that_is(ctl, tmp_path):
     assert (saved.parent / "saveconfig.json").exists()
     assert stat.S_IMODE(saved.parent.stat().st_mode) == 0o700
     assert [sorted(os.listdir(each)) if os.path.isdir(each) else None for each in folders] == before
+
+
+def test_an_acl_for_whom_demo_mode_has_let_in(ctl, tmp_path):
+    """Mapped LUNs are made as well, as they are for anybody else: targetcli does so unless it is told not to."""
+    acl = f"/iscsi/{ctl.daemon.url.target}/tpg1/acls"
+    with Load(ctl.daemon.url) as load:
+        targetcli(ctl, "/iscsi", "set", "global", "auto_add_mapped_luns=true")
+        shown = targetcli(ctl, acl, "create", HOST)
+        assert "Created mapped LUN 0" in shown
+        assert "mapped_lun0" in targetcli(ctl, f"{acl}/{HOST}", "ls")
+        assert [each["initiator"] for each in ctl.json("sessions")] == [HOST]
+        count = load.count
+        while load.count < count + 10:
+            time.sleep(0.01)
+    (made,) = ctl.export(tmp_path)["targets"][0]["tpgs"][0]["node_acls"]
+    assert [(each["index"], each["tpg_lun"]) for each in made["mapped_luns"]] == [(0, 0)]
 
 
 def test_sessions(ctl):
