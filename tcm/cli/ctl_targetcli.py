@@ -140,7 +140,9 @@ def _shim(folder: str) -> str:
 def _mount(*arguments: str, program: str = "mount") -> None:
     done = subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeFailure(f"{done.stderr.strip() or f'{program} failed'}; run it as root, where user namespaces are not allowed")
+        raise RuntimeFailure(
+            f"{done.stderr.strip() or f'{program} failed'}; run it as root, where user namespaces are not allowed"
+        )
 
 
 @contextlib.contextmanager

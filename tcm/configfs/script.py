@@ -19,6 +19,8 @@ DEFAULT_TG_PT_GP = "default_tg_pt_gp"
 _PAGE = 4096
 EXTRAS = "tcm_storage_objects"
 """What rtslib does not know of storage objects, by their path: rtslib refuses other keys in the objects themselves."""
+FABRICS = "tcm_fabrics"
+"""Files of the fabrics' own directories."""
 IDENTITY_KEYS = ("vendor_id", "product_id", "revision", "company_id", "pd_text_id_info")
 """``tcm_identity`` of a storage object: ``wwn/`` besides the serial."""
 SOFT = frozenset(
@@ -107,9 +109,11 @@ class Script:
             yield from self._storage_object({**each, **extras.get(f"/backstores/{each['plugin']}/{each['name']}", {})})
         modules = {fabric_directory(each["name"]): each for each in self._config.get("fabric_modules", ())}
         served = [fabric_directory(each["fabric"]) for each in self._config.get("targets", ())]
-        for fabric in dict.fromkeys([*self._fabrics, *modules, *served]):
+        for fabric in dict.fromkeys([*self._fabrics, *modules, *self._config.get(FABRICS, {}), *served]):
             yield Step("make", fabric)
             yield from _discovery(fabric, modules.get(fabric, {}))
+            for name, value in sorted(self._config.get(FABRICS, {}).get(fabric, {}).items()):
+                yield Step("write", f"{fabric}/{name}", text_of(value), fabric, soft=True)
         for each in self._config.get("targets", ()):
             yield from self._target(each, fabric_directory(each["fabric"]))
 
@@ -160,9 +164,12 @@ class Script:
 
     def _portal_group(self, config: Json, path: str, fabric: str) -> Iterator[Step]:
         yield Step("make", path)
+        if config.get("rtpi") is not None:
+            yield Step("write", f"{path}/rtpi", str(config["rtpi"]), path, fixed=True)
         yield from _values(path, "attrib", config.get("attributes", {}))
         yield from _values(path, "tcm_attrib", config.get("tcm_attributes", {}))
         yield from _values(path, "param", config.get("parameters", {}))
+        yield from _values(path, "tcm_acl_attrib", config.get("tcm_acl_attributes", {}))
         for lun in config.get("luns", ()):
             yield from self._lun(lun, path)
         for portal in config.get("portals", ()):
@@ -200,6 +207,7 @@ def _node_acl(config: Json, path: str, fabric: str) -> Iterator[Step]:
     if "cmdsn_depth" in own:
         yield Step("write", f"{acl}/cmdsn_depth", text_of(own.pop("cmdsn_depth")), acl)
     yield from _values(acl, "tcm_attrib", own)
+    yield from _values(acl, "tcm_param", config.get("tcm_parameters", {}))
     if config.get("tag"):
         yield Step("write", f"{acl}/tag", str(config["tag"]), acl)
     if _has_authentication(fabric):

@@ -24,6 +24,8 @@ _TRIES = 20
 _TURN = 16
 """Operations after which initiators get their turn."""
 
+_SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
+"""Folders of values, in no particular order."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -214,7 +216,7 @@ def _folder(move: Move) -> str:
 
 def _is_setting(move: Move) -> bool:
     """One of many values of a folder, in no particular order."""
-    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in {"attrib", "param"}
+    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in _SETTINGS
 
 
 def _is_already(tree: Tree, operation: Operation) -> bool:

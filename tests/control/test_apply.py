@@ -93,6 +93,77 @@ def test_saved_and_started_again_it_is_the_same(ctl, tmp_path):
     ctl.daemon.start()
 
 
+def test_what_lio_does_not_save_is_saved_compared_and_there_after_a_restart(ctl, tmp_path):
+    """``rtpi``, processors, names of links, what holds for demo mode, and the parameters of one initiator."""
+    before = ctl.export(tmp_path)
+    acl = f"{TPG}/acls/iqn.2026-01.org.test:h"
+    ctl.run("apply", put(tmp_path, one_more(before)))
+    first = ctl.json("get", "iscsi", "cpus_allowed_list")["cpus_allowed_list"].partition("-")[0].partition(",")[0]
+    ctl.run("set", "iscsi/cpus_allowed_list", first)
+    ctl.run("delete", f"{acl}/lun_3/{_alias(ctl, f'{acl}/lun_3')}")
+    ctl.run("link", f"{acl}/lun_3/known-as", f"{TPG}/lun/lun_7")
+    ctl.run("set", f"{TPG}/tcm_acl_attrib", "nopin_timeout=7")
+    ctl.run("set", f"{acl}/tcm_param", "FirstBurstLength=8192", "MaxBurstLength=65536", "InitialR2T=Yes")
+    ctl.run("set", f"{TPG}/enable", "0")
+    ctl.run("set", f"{TPG}/rtpi", "4711")
+    ctl.run("set", f"{TPG}/enable", "1")
+    changed = ctl.export(tmp_path)
+    group = changed["targets"][0]["tpgs"][0]
+    assert group["rtpi"] == 4711
+    assert group["tcm_acl_attributes"]["nopin_timeout"] == 7
+    assert group["node_acls"][0]["tcm_parameters"] == {
+        "FirstBurstLength": "8192",
+        "InitialR2T": "Yes",
+        "MaxBurstLength": "65536",
+    }
+    assert group["node_acls"][0]["mapped_luns"][0]["alias"] == "known-as"
+    assert changed["tcm_fabrics"] == {"iscsi": {"cpus_allowed_list": first}}
+    ctl.run("save")
+    path = tmp_path / "state" / "saveconfig.json"
+    ctl.daemon.stop()
+    with TcmProcess(tmp_path, "--config", str(path), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        assert ctl.run("diff", str(path)) == "nothing to change\n"
+        assert ctl.export(tmp_path) == changed
+        assert ctl.json("get", "iscsi", "cpus_allowed_list") == {"cpus_allowed_list": first}
+        # each is a difference, and applied
+        group["tcm_acl_attributes"]["nopin_timeout"] = 8
+        group["node_acls"][0]["tcm_parameters"] = {"MaxBurstLength": "4096", "FirstBurstLength": "2048"}
+        assert {each["path"].removeprefix(TPG): each["value"] for each in ctl.json("apply", put(tmp_path, changed))} == {
+            "/tcm_acl_attrib/nopin_timeout": "8",
+            f"{acl.removeprefix(TPG)}/tcm_param/MaxBurstLength": "4096",
+            f"{acl.removeprefix(TPG)}/tcm_param/FirstBurstLength": "2048",
+        }
+        group["rtpi"] = 4712
+        assert ctl.json("apply", put(tmp_path, changed))
+        assert ctl.json("get", TPG, "rtpi") == {"rtpi": "4712"}
+        assert ctl.run("diff", put(tmp_path, changed)) == "nothing to change\n"
+        # what a node ACL has of its own has to go together with the portal group's
+        ctl.run("set", f"{acl}/tcm_param", "MaxBurstLength=NULL", "FirstBurstLength=65536")
+        assert "iqn.2026-01.org.test:h" in ctl.run(
+            "set", f"{TPG}/param", "FirstBurstLength=512", "MaxBurstLength=32768", code=1
+        )
+        assert tcm.stop() == 0
+    ctl.daemon.start()
+
+
+def _alias(ctl, group):
+    children = ctl.json("ls", group)["children"]
+    return next(name for name, each in children.items() if each["kind"] == "link")
+
+
+def test_processors_that_this_machine_has_not_are_no_reason_not_to_serve(ctl, tmp_path):
+    config = ctl.export(tmp_path)
+    config["tcm_fabrics"] = {"iscsi": {"cpus_allowed_list": "4000"}}
+    ctl.run("apply", put(tmp_path, config))
+    ctl.daemon.stop()
+    with TcmProcess(tmp_path, "--config", put(tmp_path, config), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        tcm.wait_for("cpus_allowed_list=4000: this machine has none of", in_log=True)
+        assert tcm.stop() == 0
+    ctl.daemon.start()
+
+
 def test_applied_under_load_and_taken_away_again(ctl, tmp_path):
     before = ctl.export(tmp_path)
     wanted = put(tmp_path, one_more(before))

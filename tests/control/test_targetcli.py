@@ -120,10 +120,10 @@ def test_what_it_saves_to_stays_as_it_is(ctl, tmp_path):
     targetcli(ctl, "saveconfig", str(folder / "saved.json"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
     assert stat.S_IMODE((folder / "saved.json").stat().st_mode) == 0o600
-    before = stat.S_IMODE(os.stat("/tmp").st_mode)  # noqa: S108 - it is looked at
+    before = stat.S_IMODE(os.stat("/tmp").st_mode)
     script = "import os, sys; [os.chmod(each, 0o600) for each in sys.argv[1:]]"
-    ctl.run("exec", "/usr/bin/python3", "-c", script, "/tmp", str(folder), str(folder / "saved.json"))  # noqa: S108 - the same
-    assert stat.S_IMODE(os.stat("/tmp").st_mode) == before  # noqa: S108 - the same
+    ctl.run("exec", "/usr/bin/python3", "-c", script, "/tmp", str(folder), str(folder / "saved.json"))
+    assert stat.S_IMODE(os.stat("/tmp").st_mode) == before
     ctl.run("exec", "/usr/bin/python3", "-c", "import os, sys; os.chmod(sys.argv[1], 0o640)", str(folder / "saved.json"))
     assert stat.S_IMODE((folder / "saved.json").stat().st_mode) == 0o640
 
