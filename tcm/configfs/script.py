@@ -31,6 +31,13 @@ SOFT = frozenset(
     }
 )
 """Attributes that tell what the backend can do: a value that another backend had may not be to be had."""
+UNEXPORTED = frozenset(
+    {
+        *("block_size", "emulate_tas", "emulate_ua_intlck_ctrl", "force_pr_aptpl", "optimal_sectors", "pi_prot_format"),
+        *("pi_prot_type", "pi_prot_verify", "queue_depth", "unmap_zeroes_data"),
+    }
+)
+"""Attributes that are refused while the device is exported."""
 _DEVICE_KEYS = {
     *("name", "plugin", "attributes", "alua_tpgs", "wwn", "alua_lu_gp", "lba_map", "tcm_filters", "tcm_identity"),
 }
@@ -67,6 +74,8 @@ class Step:
     secret: bool = False
     soft: bool = False
     """If it is refused, it stays as it is."""
+    unexported: bool = False
+    """Another value is taken only while no LUN leads to the group."""
 
     @property
     def key(self) -> str:
@@ -132,7 +141,8 @@ class Script:
             yield Step("write", f"{path}/wwn/vpd_unit_serial", str(config["wwn"]), path, fixed=True)
         yield Step("write", f"{path}/enable", "1", path, fixed=True)
         for name, value in sorted(config.get("attributes", {}).items()):
-            yield Step("write", f"{path}/attrib/{name}", text_of(value), path, soft=name in SOFT)
+            where = f"{path}/attrib/{name}"
+            yield Step("write", where, text_of(value), path, soft=name in SOFT, unexported=name in UNEXPORTED)
         for name, value in sorted(config.get("tcm_identity", {}).items()):
             yield Step("write", f"{path}/wwn/{name}", text_of(value), path)
         yield Step("write", f"{path}/alua_lu_gp", str(config.get("alua_lu_gp") or "NULL"), path)

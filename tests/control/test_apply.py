@@ -15,6 +15,7 @@ import pytest
 from support.controlled import Ctl, Load, controlled
 from support.daemon import TARGET
 from support.large_config import copy_of, large_config
+from support.raw_iscsi import connect
 from support.tcm_process import TcmProcess
 from support.toy_process import CTL
 
@@ -262,12 +263,43 @@ def test_a_file_of_lio_applied_and_saved_again(tmp_path):
     with TcmProcess(tmp_path, "--fabric", "iscsi", "--empty", "--state-dir", str(tmp_path / "state")) as tcm:
         ctl = Ctl(None, tmp_path)
         tcm.wait_for("no targets", in_log=True)
-        ctl.run("apply", put(tmp_path, config))
-        left = ctl.json("diff", put(tmp_path, config), code=1)
-        assert {each["path"].rpartition("/")[2] for each in left} <= SOFT
+        shown = ctl.run("apply", put(tmp_path, config))
+        said = [line for line in shown.splitlines() if line.startswith("  not taken: ")]
+        assert len(said) == 5
+        assert shown.splitlines()[-1].endswith("5 of it not taken, see above")
+        assert ctl.run("diff", put(tmp_path, config)) == "nothing to change\n"
+        assert ctl.run("apply", put(tmp_path, config)) == "nothing to change\n"
         saved = ctl.export(tmp_path)
+        assert ctl.run("diff", put(tmp_path, saved, "saved.json")) == "nothing to change\n"
+        # once the backstore has something to limit, the file's limit is in force
+        ctl.run("set", "core/fileio_0/file0/attrib/emulate_tpu", "1")
+        assert ctl.json("get", "core/fileio_0/file0/attrib", "max_unmap_lba_count") == {"max_unmap_lba_count": "8192"}
+        assert [each["path"].rpartition("/")[2] for each in ctl.json("diff", put(tmp_path, config), code=1)] == ["emulate_tpu"]
+        assert tcm.err.count("max_unmap_lba_count") == 1
         assert tcm.stop() == 0
     assert _differences(config, saved) == []
+    # and it is the same where it is read at the start
+    with TcmProcess(tmp_path, "--config", put(tmp_path, config), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        assert ctl.run("diff", put(tmp_path, config)) == "nothing to change\n"
+        assert tcm.stop() == 0
+
+
+def test_what_is_taken_only_while_nobody_exports_it(ctl, tmp_path):
+    """The LUN goes and comes back, the device and what is on it stay."""
+    config = ctl.export(tmp_path)
+    unit = config["storage_objects"][1]
+    with connect(ctl.daemon.urls[1]) as initiator:
+        assert initiator.write(0, b"x" * 512, 1).status == 0
+    unit["attributes"] |= {"emulate_tas": 1 - unit["attributes"]["emulate_tas"], "queue_depth": 64}
+    with Load(ctl.daemon.url):
+        done = ctl.json("apply", put(tmp_path, config))
+    assert {each["action"] for each in done} == {"unlink", "remove", "make", "link", "write"}
+    assert {each["action"] for each in done if each["path"].startswith("core/")} == {"write"}
+    assert not [each for each in done if "/lun_0" in each["path"]]
+    assert ctl.run("diff", put(tmp_path, config)) == "nothing to change\n"
+    with connect(ctl.daemon.urls[1]) as initiator:
+        assert initiator.read(0, 1, 1).data == b"x" * 512
 
 
 def _differences(before, after, where=""):
