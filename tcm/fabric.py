@@ -141,6 +141,12 @@ class Fabric(ABC):
         If omitted: the core admits nobody to a group that is off, which is enough.
         """
 
+    def parameters_changed(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """``group.parameters`` have changed, or those of one of its node ACLs.
+
+        If omitted: they hold for those who log in from now on.
+        """
+
     def drop(self, nexus: ITNexus) -> None:
         """The administrator takes an initiator's nexus away: end the session, and ``nexus.lose()``.
 

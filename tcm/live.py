@@ -255,11 +255,13 @@ class LiveChanges:
         group.parameters = parameters
         for acl, made in changed:
             acl.parameters = made
+        self.fabric_of(group.target).parameters_changed(group)
 
     def set_own_parameters(self, group: TargetPortalGroup, acl: NodeAcl, own: Mapping[str, Any]) -> None:
         """What is not the portal group's of a node ACL's ``param/``. Raises :class:`ConfigError`."""
         acl.parameters = self._with_own(acl, group.parameters, own) if own else None
         acl.own_parameters = dict(own)
+        self.fabric_of(group.target).parameters_changed(group)
 
     @staticmethod
     def _with_own(acl: NodeAcl, parameters: Any, own: Mapping[str, Any]) -> Any:

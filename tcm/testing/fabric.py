@@ -290,6 +290,7 @@ class FabricContract:
                     await fabric.remove_portal(group, portal)
                 group.enabled = False
                 fabric.portal_group_enabled(group)
+                fabric.parameters_changed(group)
                 group.remove_lun(0)
                 del target.portal_groups[1]
                 fabric.portal_group_removed(group)

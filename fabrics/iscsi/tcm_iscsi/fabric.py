@@ -219,6 +219,10 @@ class IscsiFabric(Fabric):
         """See :class:`tcm.fabric.Fabric`."""
         self.registrations_changed()
 
+    def parameters_changed(self, group: TargetPortalGroup) -> None:
+        """See :class:`tcm.fabric.Fabric`: those logged in are asked to negotiate what can be negotiated there."""
+        self.registry.parameters_changed(group)
+
     def drop(self, nexus: ITNexus) -> None:
         """See :class:`tcm.fabric.Fabric`: the session and its connections end."""
         port = nexus.initiator_port

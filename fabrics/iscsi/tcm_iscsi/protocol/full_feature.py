@@ -126,7 +126,7 @@ class FullFeaturePhase:
         self.header_digest = parameters.header_digest
         self.data_digest = parameters.data_digest
         self.max_segment = parameters.max_recv_data_segment_length
-        self.send_limit = min(parameters.send_limit, session.parameters.max_burst_length)
+        self.limit_sending()
         recovers = session.parameters.error_recovery_level > 0 and session.port is not None
         self.unacknowledged: Unacknowledged | None = Unacknowledged() if recovers else None
         self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
@@ -629,8 +629,17 @@ class FullFeaturePhase:
         self.async_message(AsyncEvent.LOGOUT_REQUESTED, parameter3=seconds)
         self.wake()
 
+    def limit_sending(self) -> None:
+        """:attr:`parameters` have changed."""
+        self.send_limit = min(self.parameters.send_limit, self.session.parameters.max_burst_length)
+
+    def redeclare(self, values: Mapping[str, str], seconds: int) -> None:
+        """What we declare by text keys may have changed: if so, the initiator is asked to negotiate, once until it does."""
+        if not self.closing and self.logout is None and self.text.declare(values):
+            self.request_negotiation(seconds)
+
     def request_negotiation(self, seconds: int) -> None:
-        """Ask the initiator to negotiate parameters on this connection within ``seconds``; otherwise it is to be dropped."""
+        """Ask the initiator to send a Text Request on this connection within ``seconds``, empty if it has nothing to say."""
         self.async_message(AsyncEvent.NEGOTIATION_REQUESTED, parameter3=seconds)
         self.wake()
 
