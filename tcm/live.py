@@ -18,7 +18,7 @@ from tcm.failure import RuntimeFailure
 from tcm.options import build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tcm.configuration import StorageObject
     from tcm.fabric import Fabric
@@ -154,6 +154,18 @@ class LiveChanges:
     def fabric_of(self, target: TargetDevice) -> Fabric:
         """The running fabric of a target device."""
         return self._runtime.fabrics[target.fabric_name]
+
+    def reload(self) -> list[Callable[[], None]]:
+        """What fabrics have in files, read again; each of the results puts it in force. Raises :class:`ConfigError`."""
+        found = []
+        for name, fabric in self._runtime.fabrics.items():
+            try:
+                renewal = fabric.reload()
+            except ConfigError as error:
+                raise ConfigError(f"fabric {name}: {error}") from error
+            if renewal is not None:
+                found.append(renewal)
+        return found
 
     def configured_attributes(self, fabric: str) -> Mapping[str, str]:
         """What the configuration said of the fabric itself."""

@@ -415,9 +415,10 @@ class Session:
             self.end("the target drops all connections of the session")
         elif event == AsyncEvent.TASK_TERMINATION:
             connection.terminated(message.lun)
-        elif event == AsyncEvent.NEGOTIATION_REQUESTED and not connection.leaving:
+        elif event == AsyncEvent.NEGOTIATION_REQUESTED:
             # a Text Request that is on its way is answer enough
-            if not any(isinstance(each, Text) and each.connection is connection for each in self.requests.values()):
+            asking = any(isinstance(each, Text) and each.connection is connection for each in self.requests.values())
+            if not asking and not connection.leaving:
                 self.submit(Text([]), connection)
 
     # conveniences for what recovers on demand

@@ -31,7 +31,7 @@ from tcm_iscsi.protocol.serial import SERIAL_BITS, serial_less
 from tcm_iscsi.protocol.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tcm_iscsi.protocol.discovery import TextPhase
     from tcm_iscsi.protocol.parameters import ConnectionParameters
@@ -443,12 +443,15 @@ class FullFeaturePhase:
 
     def data_out(self, buf: bytearray | bytes, view: memoryview, off: int, data: memoryview, *, intact: bool = True) -> None:
         """SCSI Data-Out (RFC 7143 11.7)."""
-        _, flags, _, _, itt, ttt, exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
+        _, flags, _, lun, itt, ttt, exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
         self.acknowledge(exp_stat_sn)
         command = self.session.commands.get(itt)
         if command is None or command.connection is not self:
             return  # of a command that was aborted: dropped (RFC 7143 11.5.1)
-        wrong = command.receive(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
+        if ttt != RESERVED_TAG and lun != command.lun:  # 11.7.4: consistent with the command, and reserved if unsolicited
+            wrong: str | None = f"Data-Out for LUN field {lun.hex()} of a command for {command.lun.hex()}"
+        else:
+            wrong = command.receive(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
         if wrong:
             self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             raise ConnectionFailed(wrong)
