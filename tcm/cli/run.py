@@ -41,7 +41,8 @@ Environment:
 
 \b
 Signals: SIGINT, SIGTERM or SIGHUP asks initiators to log out, flushes, and
-ends; a second one ends at once. With nohup, SIGHUP does nothing.
+ends; a second one ends at once. With nohup, SIGHUP does nothing; under systemd
+it is the same as tcm-ctl reload.
 Exit codes: 0 ended by a signal, 1 failed at run time, 2 bad usage or
 configuration.
 """
