@@ -357,20 +357,35 @@ class Registry:
     def handle_timer(self, now: float) -> None:
         """Tasks of lost connections that nobody has reassigned, or nobody may any more."""
         for session in list(self.sessions.values()):
-            port: Any = session.port
-            if not session.connections and (port.nexus.lost or not port.group.enabled):
-                log.info("%s: nobody may come back", session.identity)
-                self.counters.session_failed(session, Failure.UNMAPPED)
-                self.dismiss(session)
-            elif session.lost:
-                session.expire(now)
-                self.end_if_left(session)
-                if session.closed:
-                    self.counters.session_failed(session, Failure.TIMEOUT)
-            if not session.lost:
-                self.waiting.pop(session, None)
-            elif session in self.waiting:
-                self.waiting[session] = session.kept
+            try:
+                self._expire(session, now)
+            except Exception as e:  # a bug ends one session
+                log.exception("%s: internal error, session dropped", session.identity)
+                self.unhandled(str(session.identity), e)
+                self._abandon(session)
+
+    def _expire(self, session: Session, now: float) -> None:
+        port: Any = session.port
+        if not session.connections and (port.nexus.lost or not port.group.enabled):
+            log.info("%s: nobody may come back", session.identity)
+            self.counters.session_failed(session, Failure.UNMAPPED)
+            self.dismiss(session)
+        elif session.lost:
+            session.expire(now)
+            self.end_if_left(session)
+            if session.closed:
+                self.counters.session_failed(session, Failure.TIMEOUT)
+        if not session.lost:
+            self.waiting.pop(session, None)
+        elif session in self.waiting:
+            self.waiting[session] = session.kept
+
+    def _abandon(self, session: Session) -> None:
+        """As far as that still can be done."""
+        try:
+            self.dismiss(session)
+        except Exception:
+            log.exception("%s: internal error while it was dropped", session.identity)
 
     def drop(self, session: Session) -> None:
         """End a session and its connections."""
