@@ -13,7 +13,6 @@ from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from tcm_fcoe.protocol import fip
-from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import CLASS_SEQUENTIAL_DELIVERY, CLASS_VALID, ClassParameters, Login
 from tcm_fcoe.protocol.fcoe import EOF_T, MAX_DATA_FIELD, MIN_PDU_LENGTH, SOF_I3, FcoeError
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Pdu
@@ -23,6 +22,31 @@ if TYPE_CHECKING:
     import random
 
     from tcm_fcoe.protocol.els_payload import Payload
+
+COUNTERS = (
+    "fip_malformed",
+    "fip_version",
+    "fip_unsupported",
+    "fip_unknown_descriptor",
+    "fip_unexpected_descriptor",
+    "fip_duplicate_descriptor",
+    "fip_missing_descriptor",
+    "fip_not_for_us",
+    "fip_spoofed",
+    "fip_conflict",
+    "fip_table_full",
+    "fip_rate_limited",
+    "fip_unexpected",
+    "fip_logins_refused",
+    "virtual_link_failures",
+    "missed_keep_alives",
+    "missed_advertisements",
+    "fcoe_not_for_us",
+    "fcoe_spoofed",
+    "fcoe_no_route",
+    "fcoe_unexpected",
+)
+"""What :meth:`ControllerServices.count` is told."""
 
 E_D_TOV = 2.0
 """Seconds; the default of FC-FS-3 clause 18, until a fabric says another."""
@@ -248,16 +272,20 @@ class Controller(ABC):
         self._ox_id = self._ox_id % 0xFFFE + 1
         return self._ox_id
 
-    def login_payload(self, command: int, port_name: bytes, node_name: bytes, **more: int) -> Login:
+    def login_payload(
+        self, command: int, port_name: bytes, node_name: bytes, *, features: int = 0, word_2: int = 0, word_3: int = 0
+    ) -> Login:
         """FLOGI or FDISC of an N_Port, or LS_ACC to one."""
         return Login(
             command=command,
             port_name=port_name,
             node_name=node_name,
             credit=BB_CREDIT,
+            features=features,
             receive_size=self.receive_size,
+            word_2=word_2,
+            word_3=word_3,
             class_3=ClassParameters(options=CLASS_VALID | CLASS_SEQUENTIAL_DELIVERY).pack(),
-            **more,
         )
 
     def log(self, text: str) -> None:
@@ -310,6 +338,26 @@ def encapsulated_els(pdu: FipPdu) -> tuple[fip.Encapsulated, Frame]:
     return descriptor, frame
 
 
-REJECT_BUSY = (Reason.LOGICAL_BUSY, Explanation.NONE)
-LS_ACC, LS_RJT = int(ElsCommand.LS_ACC), int(ElsCommand.LS_RJT)
+class Allowance:
+    """How many answers may go out: so many at once, so many a second after that.
+
+    :param burst: answers at once.
+    :param rate: answers a second.
+    """
+
+    def __init__(self, burst: float, rate: float) -> None:
+        self._burst = self._left = burst
+        self._rate = rate
+        self._last = 0.0
+
+    def take(self, now: float) -> bool:
+        """One more; False if there have been too many."""
+        self._left = min(self._burst, self._left + max(0.0, now - self._last) * self._rate)
+        self._last = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 NEVER = math.inf
