@@ -401,6 +401,7 @@ class Vn2vnController(Controller):
 
     def _give_up_address(self, vn_port: VnPort, now: float) -> None:
         self._down(vn_port, "address conflict", now)
+        vn_port.tries = max(1, vn_port.tries)  # a random one this time
         self._choose_another(vn_port, now)
 
     def _down(self, vn_port: VnPort, reason: str, now: float) -> None:

@@ -67,7 +67,7 @@ ADDRESS: Table[AddressState, AddressEvent] = {
     (_S.START, _E.REFUSED): Step(_S.START, "choose_another"),
     (_S.PROBE_1, _E.REFUSED): Step(_S.START, "choose_another"),
     (_S.PROBE_2, _E.REFUSED): Step(_S.START, "choose_another"),
-    (_S.CLAIM, _E.REFUSED): Step(_S.START, "choose_another"),
+    (_S.CLAIM, _E.REFUSED): Step(_S.START, "give_up_address"),
     (_S.UP, _E.REFUSED): Step(_S.UP, "send_claim"),
     (_S.START, _E.CLAIMED_BY_LESSER): Step(_S.START, "choose_another"),
     (_S.PROBE_1, _E.CLAIMED_BY_LESSER): Step(_S.START, "choose_another"),
