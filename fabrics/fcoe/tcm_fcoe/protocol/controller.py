@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from tcm_fcoe.protocol import fip
+from tcm_fcoe.protocol.ct_names import FEATURE_INITIATOR, FEATURE_TARGET
 from tcm_fcoe.protocol.els_login import CLASS_SEQUENTIAL_DELIVERY, CLASS_VALID, ClassParameters, Login
 from tcm_fcoe.protocol.fcoe import EOF_T, MAX_DATA_FIELD, MIN_PDU_LENGTH, SOF_I3, FcoeError
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Pdu
@@ -53,8 +54,6 @@ E_D_TOV = 2.0
 R_A_TOV = 10.0
 FCP_INITIATOR, FCP_TARGET = 0x20, 0x10
 """Of the FCP service parameter page of PRLI (FCP-4 6.3)."""
-FEATURE_TARGET, FEATURE_INITIATOR = 0x1, 0x2
-"""FC-4 features of FCP, as the name server and VN2VN claims have them (FC-GS)."""
 BB_CREDIT = 10
 HISTORY = 32
 
@@ -238,13 +237,13 @@ class Controller(ABC):
     def fip_addresses(self) -> frozenset[bytes]:
         """Destinations of FIP frames that are for us."""
 
-    @abstractmethod
-    def started(self, now: float) -> None:
+    def started(self, now: float) -> None:  # noqa: ARG002 - modes use it
         """The link has come up; each port is started after this."""
+        self.log("link up")
 
-    @abstractmethod
-    def ended(self, now: float) -> None:
+    def ended(self, now: float) -> None:  # noqa: ARG002 - modes use it
         """The link has gone, or the station stops; each port is down before this."""
+        self.log("link down")
 
     @abstractmethod
     def start_port(self, port: LocalPort, now: float) -> None:

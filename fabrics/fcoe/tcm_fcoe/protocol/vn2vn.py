@@ -30,7 +30,9 @@ from tcm_fcoe.protocol.names import VN2VN_FC_MAP, fabric_provided_mac, format_fc
 from tcm_fcoe.protocol.vn2vn_neighbours import (
     LAST_ADDRESS,
     MAX_NEIGHBOURS,
+    TOO_MANY,
     Neighbour,
+    Neighbours,
     VirtualLink,
     VnPort,
     concern_each_other,
@@ -64,9 +66,7 @@ class Vn2vnController(Controller):
         super().__init__(services, address, rng=rng, mtu=mtu, vlan=vlan)
         self.vn_ports: dict[bytes, VnPort] = {}
         """By port name."""
-        self.neighbours: dict[int, Neighbour] = {}
-        """By address."""
-        self._names: dict[bytes, Neighbour] = {}
+        self.neighbours = Neighbours()
         self._by_mac: dict[bytes, VnPort] = {}
         self._answers = Allowance(2 * MAX_NEIGHBOURS, MAX_NEIGHBOURS)
         self._next = NEVER
@@ -82,7 +82,7 @@ class Vn2vnController(Controller):
         """Probe, claim, send beacons, repeat FLOGIs, forget neighbours that are silent."""
         if now < self._next:
             return
-        for neighbour in [each for each in self.neighbours.values() if each.heard + tables.BEACON_LOST <= now]:
+        for neighbour in [each for each in self.neighbours if each.heard + tables.BEACON_LOST <= now]:
             self.services.count("virtual_link_failures")
             self._forget(neighbour, "no beacons", now)
         for vn_port in list(self.vn_ports.values()):
@@ -98,7 +98,7 @@ class Vn2vnController(Controller):
             yield vn_port.timer
             for link in vn_port.links.values():
                 yield link.timer
-        for neighbour in self.neighbours.values():
+        for neighbour in self.neighbours:
             yield neighbour.heard + tables.BEACON_LOST
 
     def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:  # noqa: ARG002
@@ -127,13 +127,10 @@ class Vn2vnController(Controller):
         """The groups and the ENode itself."""
         return self.ADDRESSES | {self.address}
 
-    def started(self, now: float) -> None:
-        """Nothing before the ports."""
-
-    def ended(self, now: float) -> None:  # noqa: ARG002
+    def ended(self, now: float) -> None:
         """Forget all neighbours."""
+        super().ended(now)
         self.neighbours.clear()
-        self._names.clear()
         self._next = NEVER
 
     def start_port(self, port: LocalPort, now: float) -> None:
@@ -239,36 +236,20 @@ class Vn2vnController(Controller):
 
     def _add(self, new: Neighbour, claimed: list[VnPort], now: float) -> None:
         """A neighbour has claimed its address."""
-        for known in (self.neighbours.get(new.fc_id), self._names.get(new.port_name)):
-            if known is None:
-                continue
-            same = known.port_name == new.port_name and known.enode == new.enode
-            if same and known.fc_id == new.fc_id:
-                known.node_name, known.max_fcoe_size, known.features = new.node_name, new.max_fcoe_size, new.features
-                known.heard = now
-                return
-            if not same and (known.port_name >= new.port_name or known.port_name == new.port_name):
-                raise FipError("fip_conflict", f"{new.enode.hex(':')} claims what {known.enode.hex(':')} has")
-            self._forget(known, "its address has changed", now)
-        if len(self.neighbours) >= MAX_NEIGHBOURS:
-            self._make_room(now)
-        self.neighbours[new.fc_id] = self._names[new.port_name] = new
+        leaving = self.neighbours.admit(new, lambda: {fc_id for each in self.vn_ports.values() for fc_id in each.routes})
+        if leaving is None:
+            return
+        for neighbour, reason in leaving:
+            self._forget(neighbour, reason, now)
+        self.neighbours.add(new)
         for vn_port in claimed:
             vn_port.links[new.fc_id] = VirtualLink(new)
         self._arm(now + tables.BEACON_LOST)
 
-    def _make_room(self, now: float) -> None:
-        """The one that has been silent longest goes, of those that nobody is logged in with."""
-        in_use = {fc_id for vn_port in self.vn_ports.values() for fc_id in vn_port.routes}
-        idle = [each for each in self.neighbours.values() if each.fc_id not in in_use]
-        if not idle:
-            raise FipError("fip_table_full", f"{MAX_NEIGHBOURS} neighbours are logged in")
-        self.services.count("fip_table_full")
-        self._forget(min(idle, key=lambda each: each.heard), "too many neighbours", now)
-
     def _forget(self, neighbour: Neighbour, reason: str, now: float) -> None:
-        self.neighbours.pop(neighbour.fc_id, None)
-        self._names.pop(neighbour.port_name, None)
+        self.neighbours.remove(neighbour)
+        if reason == TOO_MANY:
+            self.services.count("fip_table_full")
         self.log(f"{format_fc_id(neighbour.fc_id)}: {reason}")
         for vn_port in self.vn_ports.values():
             link = vn_port.links.pop(neighbour.fc_id, None)
@@ -422,7 +403,7 @@ class Vn2vnController(Controller):
 
     def _claim(self, vn_port: VnPort, now: float) -> None:
         self._by_mac[vn_port.mac] = vn_port
-        for neighbour in self.neighbours.values():
+        for neighbour in self.neighbours:
             vn_port.links[neighbour.fc_id] = VirtualLink(neighbour)
         self.services.port_up(
             vn_port.port, vn_port.fc_id, fabric=False, e_d_tov=E_D_TOV, r_a_tov=R_A_TOV, receive_size=self.receive_size, now=now

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol import fip
-from tcm_fcoe.protocol.controller import FEATURE_INITIATOR, FEATURE_TARGET, NEVER, LocalPort
+from tcm_fcoe.protocol.controller import NEVER, LocalPort
+from tcm_fcoe.protocol.ct_names import FEATURE_INITIATOR, FEATURE_TARGET, Features, fc4_types
 from tcm_fcoe.protocol.fip import FipError, FipPdu
 from tcm_fcoe.protocol.frame import FcType, Frame
 from tcm_fcoe.protocol.names import NO_NAME, VN2VN_FC_MAP, fabric_provided_mac, format_fc_id, is_multicast
 from tcm_fcoe.protocol.vn2vn_tables import AddressState, LinkState
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 MAX_NEIGHBOURS = 512
 """VN_Ports that are known at once; one that is not logged in gives way to a new one."""
 LAST_ADDRESS = 0xFFFE
-_FC4_TYPE_LENGTH, _FC4_FEATURES_LENGTH = 32, 128
+TOO_MANY = "too many neighbours"
 
 
 def fc4_attributes(features: int) -> fip.Fc4Attributes:
-    """Of a port that does FCP and CT, as name server objects: types by words from the low bit, features four bits a type."""
-    types, feats = bytearray(_FC4_TYPE_LENGTH), bytearray(_FC4_FEATURES_LENGTH)
-    for each in (FcType.FCP, FcType.COMMON_TRANSPORT):
-        types[each // 32 * 4 + 3 - each % 32 // 8] |= 1 << each % 8
-    feats[FcType.FCP // 8 * 4 + 3 - FcType.FCP % 8 // 2] = features << FcType.FCP % 2 * 4
-    return fip.Fc4Attributes(bytes(types), bytes(feats))
+    """Of a port that does FCP, with these features, and CT."""
+    return fip.Fc4Attributes(
+        fc4_types((FcType.FCP, FcType.COMMON_TRANSPORT)), Features.made_of({FcType.FCP: features}).features
+    )
 
 
 def fcp_features(attributes: fip.Fc4Attributes) -> int:
     """FC-4 features of FCP; 0 if it says nothing of them."""
-    return attributes.features[FcType.FCP // 8 * 4 + 3 - FcType.FCP % 8 // 2] >> FcType.FCP % 2 * 4 & 0xF
+    return Features(attributes.features).of(FcType.FCP)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +84,69 @@ class VnPort:
     """By the neighbour's address."""
     routes: dict[int, bytes] = field(default_factory=dict)
     """MAC addresses of neighbours that are logged in, by address."""
+
+
+class Neighbours:
+    """All that are known, by address and by name."""
+
+    def __init__(self) -> None:
+        self._by_fc_id: dict[int, Neighbour] = {}
+        self._by_name: dict[bytes, Neighbour] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_fc_id)
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        return iter(self._by_fc_id.values())
+
+    def __contains__(self, fc_id: int) -> bool:
+        return fc_id in self._by_fc_id
+
+    def get(self, fc_id: int) -> Neighbour | None:
+        """The one that has the address."""
+        return self._by_fc_id.get(fc_id)
+
+    def add(self, neighbour: Neighbour) -> None:
+        """One that :meth:`admit` has no objection to, when those who give way have been removed."""
+        self._by_fc_id[neighbour.fc_id] = self._by_name[neighbour.port_name] = neighbour
+
+    def remove(self, neighbour: Neighbour) -> None:
+        """It may be gone already."""
+        self._by_fc_id.pop(neighbour.fc_id, None)
+        self._by_name.pop(neighbour.port_name, None)
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._by_fc_id.clear()
+        self._by_name.clear()
+
+    def admit(self, new: Neighbour, in_use: Callable[[], set[int]]) -> list[tuple[Neighbour, str]] | None:
+        """Who gives way to a neighbour that has claimed its address, and why; None: it is known, and what it says is noted.
+
+        Of two with one address the greater port name stays; a port name stays where it is as long as its beacons come; beyond
+        the limit the one that has been silent longest goes.
+
+        :param in_use: addresses of those that somebody is logged in with.
+        """
+        leaving: list[tuple[Neighbour, str]] = []
+        for known in (self._by_fc_id.get(new.fc_id), self._by_name.get(new.port_name)):
+            if known is None or any(known is each for each, _ in leaving):
+                continue
+            same = known.port_name == new.port_name and known.enode == new.enode
+            if same and known.fc_id == new.fc_id:
+                known.node_name, known.max_fcoe_size, known.features = new.node_name, new.max_fcoe_size, new.features
+                known.heard = new.heard
+                return None
+            if not same and known.port_name >= new.port_name:
+                raise FipError("fip_conflict", f"{new.enode.hex(':')} claims what {known.enode.hex(':')} has")
+            leaving.append((known, "its address has changed"))
+        if not leaving and len(self) >= MAX_NEIGHBOURS:
+            used = in_use()
+            idle = [each for each in self if each.fc_id not in used]
+            if not idle:
+                raise FipError("fip_table_full", f"{MAX_NEIGHBOURS} neighbours are logged in")
+            leaving.append((min(idle, key=lambda each: each.heard), TOO_MANY))
+        return leaving
 
 
 def neighbour_of(source: bytes, pdu: FipPdu, now: float) -> Neighbour:
