@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,6 +52,10 @@ class Namespace:
         command = [program("ip"), "-n", self.name, *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
+    def tc(self, *words: str) -> None:
+        """``tc`` in the namespace."""
+        subprocess.run([program("tc"), "-n", self.name, *words], check=True)
+
     def command(self, *words: str) -> list[str]:
         """What runs a program there."""
         return [program("ip"), "netns", "exec", self.name, *words]
@@ -63,6 +68,8 @@ class Namespace:
             # what the kernel would say there by itself (IPv6) has no place in a test
             self.ip("link", "set", name, "addrgenmode", "none")
             self.ip("link", "set", name, "up")
+        while any("state UP" not in self.ip("link", "show", name) for name in names):
+            time.sleep(0.01)
 
     def remove(self) -> None:
         subprocess.run([program("ip"), "netns", "del", self.name], check=True)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -59,14 +60,17 @@ class DatagramLink(Link):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self._bind(option)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self.set_addresses(frozenset())
         except BaseException:
             self.sock.close()
             raise
         memory = memoryview(bytearray(BATCH * ROOM))
         self.room = [memory[at : at + ROOM] for at in range(0, BATCH * ROOM, ROOM)]
-        self.connected_to: tuple[int, int] | None = None
+        # another socket sends: two that are connected to each other would turn away whoever takes the other's place
+        self.sender: socket.socket | None = None
+        self.awaited: socket.socket | None = None
+        self.known: tuple[int, int, int] | None = None
+        """Device, inode (numbers are used again) and time of the peer's path when ``sender`` was connected to it."""
         self._look()
         self.told = (self.up, self.downs)
 
@@ -94,32 +98,34 @@ class DatagramLink(Link):
             try:
                 probe.connect(self.local)
             except ConnectionRefusedError:
-                return os.path.exists(self.local)
+                return stat.S_ISSOCK(os.lstat(self.local).st_mode)
             except OSError:
                 pass
             return False
 
     def _look(self) -> None:
         """Whether the peer is there, and whether it is the one we know."""
+        sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             found = os.stat(self.peer)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-                probe.connect(self.peer)  # a path can outlive its socket
-            there = found.st_dev, found.st_ino
+            sender.connect(self.peer)  # a path can outlive its socket
         except OSError:
+            sender.close()
             self._down()
             return
-        if self.up and there != self.connected_to:
-            self._down()
-        if not self.up:
-            try:
-                self.sock.connect(self.peer)
-            except OSError:
-                return
-            self.connected_to, self.up = there, True
+        there = found.st_dev, found.st_ino, found.st_ctime_ns
+        if self.sender is not None and there == self.known:
+            sender.close()
+            return
+        self._down()
+        self.sender, self.known, self.up = sender, there, True
 
     def _down(self) -> None:
-        if self.up:
+        if self.sender is not None:
+            if self.sender is not self.awaited:  # a socket that somebody waits for must not be closed
+                self.sender.close()
+            self.sender = None
             self.up = False
             self.downs += 1
 
@@ -148,21 +154,23 @@ class DatagramLink(Link):
         return frames
 
     def send(self, frames: deque[bytes]) -> bool:
-        send, counters = self.sock.send, self.counters
+        counters = self.counters
         limit = min(self.mtu + HEADER_LENGTH + TAG_LENGTH, MAX_FRAME_LENGTH)
         while frames:
-            if not self.up:
+            if self.sender is None:
                 counters.discarded_frames += len(frames)
                 frames.clear()
-                return True
+                break
             frame = frames[0]
-            if len(frame) > limit:
+            length = len(frame)
+            if length > limit:
                 counters.oversize_frames += 1
                 frames.popleft()
                 continue
+            if length < MIN_FRAME_LENGTH:  # a network card pads; nobody does here
+                frame = frame.ljust(MIN_FRAME_LENGTH, b"\0")
             try:
-                # a network card pads; nobody does here
-                counters.octets_out += send(frame if len(frame) >= MIN_FRAME_LENGTH else frame.ljust(MIN_FRAME_LENGTH, b"\0"))
+                counters.octets_out += self.sender.send(frame)
             except BlockingIOError:
                 counters.congestions += 1
                 return False
@@ -177,8 +185,16 @@ class DatagramLink(Link):
         await anyio.wait_readable(self.sock)
 
     async def wait_writable(self) -> None:
-        with anyio.move_on_after(LOOK):  # a peer that never reads is not worth more
-            await anyio.wait_writable(self.sock)
+        sender = self.awaited = self.sender
+        if sender is None:
+            return
+        try:
+            with anyio.move_on_after(LOOK):  # a peer that never reads is not worth more
+                await anyio.wait_writable(sender)
+        finally:
+            self.awaited = None
+            if sender is not self.sender:
+                sender.close()
 
     async def wait_change(self) -> None:
         while (self.up, self.downs) == self.told:
@@ -193,6 +209,9 @@ class DatagramLink(Link):
         if self.sock.fileno() < 0:
             return
         self.sock.close()
+        if self.sender is not None:
+            self.sender.close()
+            self.sender = None
         with contextlib.suppress(OSError):
             if os.path.samestat(os.stat(self.local), self.bound):
                 os.unlink(self.local)

@@ -196,7 +196,10 @@ class PacketLink(Link):
     async def wait_readable(self) -> None:
         self.rings.release()
         await anyio.wait_readable(self.sock)
-        # an error (the interface went down) would wake us for ever until it is read; what it means comes by the monitor
+        self._clear_error()
+
+    def _clear_error(self) -> None:
+        """That the interface was down wakes us and refuses what we send until it has been read. The monitor tells better."""
         self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     async def wait_writable(self) -> None:
@@ -233,6 +236,7 @@ class PacketLink(Link):
                 attach(self.sock, program(None if self.promiscuous else self.wanted | {found.address}))
                 self._join()
             self.mtu = found.mtu
+        self._clear_error()
 
     def refresh(self) -> None:
         self.rings.refresh()
