@@ -161,9 +161,7 @@ class Command:
             raise ValueError(f"a CDB of {len(self.cdb)} bytes")
         cdb = self.cdb.ljust(max(SHORT_CDB, len(self.cdb) + 3 & ~3), b"\0")
         direction = len(cdb) - SHORT_CDB & 0xFC | (READ_DATA if self.read_data else 0) | (WRITE_DATA if self.write_data else 0)
-        header = _CMND.pack(
-            self.lun, self.reference_number, self.priority << 3 | self.attribute, self.management, direction
-        )
+        header = _CMND.pack(self.lun, self.reference_number, self.priority << 3 | self.attribute, self.management, direction)
         both = self.read_data and self.write_data
         return header + cdb + _DL.pack(self.data_length) + (_DL.pack(self.bidirectional_read_length) if both else b"")
 
