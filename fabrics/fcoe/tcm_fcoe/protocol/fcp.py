@@ -11,17 +11,13 @@ TYPE_FCP = 0x08
 
 
 class InformationUnit(enum.IntEnum):
-    """R_CTL of FCP's information units and link services (FCP-4 9.1, 4.13; FC-FS-3)."""
+    """R_CTL of FCP's information units (FCP-4 9.1). SRR is an FC-4 link service, with R_CTLs of its own."""
 
     FCP_DATA = 0x01
     FCP_CONF = 0x03
     FCP_XFER_RDY = 0x05
     FCP_CMND = 0x06
     FCP_RSP = 0x07
-    SRR = 0x32
-    """FC-4 Link Service request."""
-    SRR_REPLY = 0x33
-    """FC-4 Link Service reply: FCP_ACC or FCP_RJT."""
 
 
 class ServiceParameters(enum.IntFlag):
@@ -95,7 +91,6 @@ _DL = Struct(">I")
 _XFER_RDY = Struct(">II4x")
 _RSP = Struct(">8xHBBIII")
 _RSP_INFO = Struct(">3sB4x")
-_SRR = Struct(">IHHIB3x")
 
 # FCP_CMND of 32 bytes with a READ or WRITE (10) or (16): LUN, CRN left out, attribute, task management flags, direction,
 # operation code, byte 1, LBA, ..., FCP_DL
@@ -236,37 +231,3 @@ class Response:
         return (
             _RSP.pack(self.status_qualifier, flags, self.status, self.residual, len(self.sense), len(info)) + info + self.sense
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SequenceRetransmissionRequest:
-    """SRR (FCP-4 4.13): from where on, and with which information unit, the target is to go on."""
-
-    ox_id: int
-    rx_id: int
-    offset: int
-    """Relative offset, bytes, of FCP_DATA or FCP_XFER_RDY."""
-    r_ctl: int
-    """R_CTL for IU: FCP_DATA, FCP_XFER_RDY or FCP_RSP."""
-
-    @classmethod
-    def unpack(cls, payload: bytes | memoryview) -> SequenceRetransmissionRequest:
-        """Raises :class:`FcpError`."""
-        if len(payload) < _SRR.size or payload[0] != _SRR_COMMAND >> 24:
-            raise FcpError(f"SRR of {len(payload)} bytes")
-        _, ox_id, rx_id, offset, r_ctl = _SRR.unpack_from(payload)
-        return cls(ox_id=ox_id, rx_id=rx_id, offset=offset, r_ctl=r_ctl)
-
-    def pack(self) -> bytes:
-        """The payload, 16 bytes."""
-        return _SRR.pack(_SRR_COMMAND, self.ox_id, self.rx_id, self.offset, self.r_ctl)
-
-
-_SRR_COMMAND = 0x14000000
-FCP_ACC = bytes.fromhex("02000000")
-"""The reply to an SRR that is carried out."""
-
-
-def fcp_rjt(reason: int, explanation: int) -> bytes:
-    """FCP_RJT: the reply to an SRR that is refused; codes as LS_RJT has them (FCP-4 4.13)."""
-    return bytes((1, 0, 0, 0, 0, reason, explanation, 0))

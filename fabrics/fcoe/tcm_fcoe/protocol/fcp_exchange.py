@@ -38,11 +38,13 @@ class Exchange:
     def __init__(
         self,
         nexus: FcpNexus,
-        frame: Frame,
+        ox_id: int,
         rx_id: int,
         *,
-        lun: bytes,
-        cdb: bytes,
+        seq_id: int = 0,
+        command: bytes = b"",
+        lun: bytes = b"",
+        cdb: bytes = b"",
         attribute: int = 0,
         priority: int = 0,
         read_length: int = 0,
@@ -52,10 +54,10 @@ class Exchange:
     ) -> None:
         # command
         self.nexus = nexus
-        self.ox_id = frame.ox_id
+        self.ox_id = ox_id
         self.rx_id = rx_id
-        self.command = bytes(frame.payload)
-        self.seq_id = frame.seq_id
+        self.command = command
+        self.seq_id = seq_id
         """Of FCP_CMND."""
         self.lun = lun
         self.cdb = cdb
@@ -203,14 +205,24 @@ class Exchange:
         elif self.code is not None and self.task is not None:
             self.task.nexus.data_out_failed(self.task, WRONG_DATA[ResponseCode(self.code)])
 
-    def retry_data(self, offset: int) -> bool:
-        """SRR for FCP_XFER_RDY (FCP-4 12.4): ask again, from ``offset`` on. False: that cannot be."""
+    def can_retry_data(self, offset: int) -> bool:
+        """Whether the burst that is on its way can be asked for again from ``offset`` on."""
         data_out = self.data_out
-        if data_out is None or not data_out.active or self.discarding or data_out.unsolicited or offset > data_out.filled:
+        if data_out is None or not data_out.active or self.discarding:
             return False
-        data_out.filled = offset
+        return not data_out.unsolicited and offset <= data_out.filled
+
+    def retry_data(self, offset: int) -> None:
+        """SRR for FCP_XFER_RDY (FCP-4 12.4): ask for it again."""
+        assert self.data_out is not None
+        self.data_out.filled = offset
         self.advance()
-        return True
+
+    def retry_data_in(self, offset: int) -> None:
+        """SRR for FCP_DATA that is being sent: from ``offset`` on in a sequence of its own, as the link takes it."""
+        self.sent = offset
+        self.sequences = self.sequences + 1 & 0xFF
+        self.seq_cnt = 0
 
     # response
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
 from tcm_fcoe.protocol.fcp import CONF_REQ, InformationUnit, ServiceParameters, TransferReady
+from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.frame import HEADER
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
-    from tcm_fcoe.protocol.fcp_exchange import Exchange, Management
+    from tcm_fcoe.protocol.fcp_exchange import Management
     from tcm_fcoe.protocol.fcp_target import FcpTarget
     from tcm_fcoe.protocol.remote_port import RemotePort
 
@@ -260,6 +261,24 @@ class FcpNexus:
         while self.answered_bytes > ANSWERED_BYTES or len(self.answered) > ANSWERED_LIMIT:
             self._forget_oldest()
 
+    def answer_again(self, ox_id: int, offset: int) -> None:
+        """SRR: Data-In from ``offset`` on, and FCP_RSP, once more."""
+        answered = self.answered[ox_id]
+        exchange = Exchange(self, ox_id, answered.rx_id)
+        exchange.submitted = True
+        exchange.data_in, exchange.sent = answered.data, offset
+        exchange.sequences, exchange.response = answered.sequences, answered.response
+        self.release(ox_id)
+        self.exchanges[ox_id] = exchange
+        self.target.sending.append(exchange)
+        self.target.resume(self.target.now)
+
+    def respond_again(self, ox_id: int) -> None:
+        """SRR: FCP_RSP once more."""
+        answered = self.answered[ox_id]
+        self.put_response(ox_id, answered.rx_id, answered.sequences, answered.response)
+        self.answered[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
+
     def release(self, ox_id: int) -> bool:
         """FCP_CONF, or an ABTS. False: there was no such exchange."""
         answered = self.answered.pop(ox_id, None)
@@ -330,6 +349,7 @@ class FcpNexus:
     def send_response(self, exchange: Exchange | Management) -> None:
         """FCP_RSP of an exchange, which is remembered if it may be asked about."""
         seq_id = exchange.sequences
+        self.target.fresh[self.d_id << 16 | exchange.ox_id] = exchange.command
         self.put_response(exchange.ox_id, exchange.rx_id, seq_id, exchange.response)
         if self.retries or exchange.response[10] & CONF_REQ:
             data = exchange.data_in if self.retries else None

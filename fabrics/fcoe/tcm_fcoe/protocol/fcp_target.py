@@ -247,7 +247,7 @@ class FcpTarget:
         rx_id = self.next_rx_id
         self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
         if length > EXPRESS_LIMIT or self.sending or len(self.outbox) > OUTBOX_LIMIT:
-            exchange = Exchange(nexus, frame, rx_id, lun=lun, cdb=b"")
+            exchange = Exchange(nexus, ox_id, rx_id, seq_id=frame.seq_id, command=again, lun=lun)
             exchange.submitted = True
             exchange.data_in = view
             exchange.response = GOOD_RESPONSE
@@ -297,10 +297,20 @@ class FcpTarget:
         if command.write_data and attribute == TaskAttribute.SIMPLE and there is None:
             lba, blocks = self.ordinary_write(nexus, frame.payload, command)
         exchange = Exchange(
-            nexus, frame, rx_id, lun=command.lun, cdb=command.cdb, attribute=attribute, priority=command.priority,
-            read_length=length if command.read_data else 0, write_length=length if command.write_data else 0,
-            lba=lba, blocks=blocks,
-        )  # fmt: skip
+            nexus,
+            ox_id,
+            rx_id,
+            seq_id=frame.seq_id,
+            command=bytes(frame.payload),
+            lun=command.lun,
+            cdb=command.cdb,
+            attribute=attribute,
+            priority=command.priority,
+            read_length=length if command.read_data else 0,
+            write_length=length if command.write_data else 0,
+            lba=lba,
+            blocks=blocks,
+        )
         if there is not None:
             self.overlapped(nexus, there, exchange)
             return
@@ -367,7 +377,6 @@ class FcpTarget:
         length = exchange.read_length or exchange.write_length
         status = Status.TASK_SET_FULL if nexus.exchanges else Status.BUSY
         exchange.response = Response(status=status, residual=length).pack()
-        self.fresh[nexus.d_id << 16 | exchange.ox_id] = exchange.command
         nexus.send_response(exchange)
 
     def overlapped(self, nexus: FcpNexus, there: Exchange | Management, exchange: Exchange) -> None:
