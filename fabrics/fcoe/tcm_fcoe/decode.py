@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ def packets(path: str) -> Iterator[tuple[bytes, float]]:
     from scapy.data import DLT_EN10MB
     from scapy.error import Scapy_Exception
     from scapy.utils import RawPcapNgReader, RawPcapReader
+
+    logging.getLogger("scapy").setLevel(logging.ERROR)  # what it warns of is said below
 
     try:
         with open(path, "rb") as file:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Packet, Raw
 
 from tcm_fcoe.protocol import link_service_layers as link_services
 from tcm_fcoe.protocol.ladder_text import (
@@ -31,6 +30,7 @@ from tcm_fcoe.protocol.layers import (
     FIP_SUBCODES,
     FIP_TYPE,
     INFORMATION_CATEGORIES,
+    MINIMUM,
     SOF,
     FCoE,
     Fip,
@@ -38,6 +38,8 @@ from tcm_fcoe.protocol.layers import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from scapy.packet import Packet
 
 EXCHANGES_KEPT = 1 << 16
 """Exchanges whose request is remembered; the oldest gives way."""
@@ -88,7 +90,11 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what has a value."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, "", False) or name == "to_right"}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name == "to_right" or not (value is None or value is False or value == "")
+        }
 
 
 @dataclass(slots=True)
@@ -161,7 +167,7 @@ class Ladder:
         for each in fip.descriptors:
             number = int(each.descriptor)
             if 7 <= number <= 10 and hasattr(each, "frame"):
-                return self._link_service(each.frame, fip, macs, vlan, time)
+                return self._link_service(each.frame, fip, macs, vlan, time, problem)
             if number == 11 and hasattr(each, "wwn"):
                 self._learn(vlan, int(each.fc_id), int(each.wwn))
                 self._learn(vlan, macs[0], int(each.wwn))
@@ -169,7 +175,9 @@ class Ladder:
             details.append(descriptor_text(each))
         return self._row(time, vlan, **ends, what=what, detail=", ".join(filter(None, details)), problem=problem)
 
-    def _link_service(self, frame: bytes, fip: Packet, macs: tuple[str, str], vlan: int | None, time: float) -> Row:
+    def _link_service(
+        self, frame: bytes, fip: Packet, macs: tuple[str, str], vlan: int | None, time: float, problem: str
+    ) -> Row:
         """An ELS that travels in a FIP descriptor, beside what else is there."""
         beside = [descriptor_text(each) for each in fip.descriptors if not hasattr(each, "frame")]
         if len(frame) < FC.HEADER:
@@ -177,7 +185,15 @@ class Ladder:
                 time, vlan, left=macs[0], right=macs[1], what="FIP Link Service",
                 problem=f"{len(frame)} bytes are no FC frame",
             )  # fmt: skip
-        return self._frame(FC(frame), macs, vlan, time, prefix="FIP ", beside=", ".join(filter(None, beside)))
+        return self._frame(
+            FC(frame),
+            macs,
+            vlan,
+            time,
+            prefix="FIP ",
+            beside=", ".join(filter(None, beside)),
+            problems=filter(None, (problem,)),
+        )
 
     # FCoE
 
@@ -216,18 +232,19 @@ class Ladder:
         if fc.type == 0x08 and fc.r_ctl in INFORMATION_CATEGORIES:
             what = INFORMATION_CATEGORIES[fc.r_ctl]
             key = (vlan, left, right, ox_id)
-            if fc.r_ctl == 6 and not isinstance(body, Raw):
+            short = len(body) < MINIMUM.get(fc.r_ctl, 0)
+            if fc.r_ctl == 6 and not short:
                 name, detail = fcp_text(fc, body, "")
                 self._remember(key, _Exchange(time, text=name, expected=int(body.fcp_dl)))
             else:
                 request = self._exchanges.get(key)
                 detail = f"{len(body)} bytes"
-                if not isinstance(body, Raw):
+                if not short:
                     name, detail = fcp_text(fc, body, request.text if request else "")
                     failed = name == "failed"
                 if fc.r_ctl == 1:
                     more = {"offset": int(fc.parameter), "length": len(body)}
-            if isinstance(body, Raw):
+            if short:
                 problems.append(f"{len(body)} bytes are too few")
         elif fc.r_ctl in (0x22, 0x23, 0x32, 0x33):
             what, detail, failed, request = self._els(body, macs, vlan, time, (s_id, d_id, ox_id), answer)
@@ -246,7 +263,7 @@ class Ladder:
             request = self._exchanges.get(key) if answer else None
             what, detail, failed = ct_text(body, request.command if request else 0)
             if not answer:
-                self._remember(key, _Exchange(time, command=int(body.command)))
+                self._remember(key, _Exchange(time, command=int(body.code)))
         elif fc.r_ctl in CONTROL_NAMES:
             what = CONTROL_NAMES[fc.r_ctl]
         return self._row(
@@ -268,7 +285,7 @@ class Ladder:
         if not answer:
             exchange = _Exchange(time, command=command)
             if command in LOGINS and hasattr(body, "port_name"):
-                exchange.port_name = int(body.port_name)
+                exchange.port_name = body.getfieldval("port_name")
                 self._learn(vlan, s_id, exchange.port_name)
             self._remember((vlan, "ELS", s_id, d_id, ox_id), exchange)
             if not s_id:  # who has no FC_ID yet gets its answer by its MAC address
@@ -284,7 +301,7 @@ class Ladder:
             if request.port_name:
                 self._learn(vlan, d_id, request.port_name)
                 if s_id < 0xFFFC00:
-                    self._learn(vlan, s_id, int(getattr(body, "port_name", 0)))
+                    self._learn(vlan, s_id, getattr(body, "port_name", 0))
         detail = els_text(body)
         return f"{name} ({asked})", detail, command == link_services.LS_RJT, request
 

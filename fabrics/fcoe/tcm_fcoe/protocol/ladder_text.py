@@ -99,7 +99,7 @@ def _pages(els: Any) -> str:
     texts = []
     for page in els.pages:
         text = str(page.parameters).replace("+", " ") if page.type == 8 else f"TYPE {page.type:02x}h"
-        if els.command == 2 and page.response != 1:
+        if els.code == 2 and page.response != 1:
             text += f" ({ACCEPTED.get(page.response, 'no response code')})"
         texts.append(text)
     return ", ".join(texts)
@@ -155,10 +155,10 @@ def els_text(els: Packet) -> str:
 
 def ct_text(ct: Any, request: int) -> tuple[str, str, bool]:
     """Name, detail, and whether it is a refusal, of a CT_IU."""
-    name = CT_COMMANDS.get(int(ct.command), f"CT {ct.command:04x}h")
+    name = CT_COMMANDS.get(int(ct.code), f"CT {ct.code:04x}h")
     if request:
         name = f"{name} ({CT_COMMANDS.get(request, f'{request:04x}h')})"
-    if ct.command == 0x8001:
+    if ct.code == 0x8001:
         reason = CT_REASONS.get(ct.reason) or f"reason {ct.reason:02x}h"
         return name, f"{reason}, explanation {ct.explanation:02x}h", True
     return name, f"{len(ct.payload)} bytes", False

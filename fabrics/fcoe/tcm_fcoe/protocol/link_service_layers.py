@@ -121,7 +121,7 @@ class Els(Packet):
 
     name = "ELS"
     fields_desc: ClassVar[list[Any]] = [
-        ByteEnumField("command", 0, COMMANDS),
+        ByteEnumField("code", 0, COMMANDS),
         StrFixedLenField("zeros", bytes(3), 3),
         StrField("body", b""),
     ]
@@ -129,7 +129,7 @@ class Els(Packet):
 
 def _els(command: int, title: str, *fields: Any) -> type[Packet]:
     """The class of one ELS: four bytes of command word, and its fields."""
-    head = [ByteEnumField("command", command, COMMANDS), StrFixedLenField("zeros", bytes(3), 3)]
+    head = [ByteEnumField("code", command, COMMANDS), StrFixedLenField("zeros", bytes(3), 3)]
     return type(title, (Packet,), {"name": title, "fields_desc": [*head, *fields], "__doc__": title})
 
 
@@ -152,7 +152,7 @@ def _page_field(command: int, title: str) -> type[Packet]:
             "name": title,
             "__doc__": title,
             "fields_desc": [
-                ByteEnumField("command", command, COMMANDS),
+                ByteEnumField("code", command, COMMANDS),
                 ByteField("page_length", 16),
                 ShortField("payload_length", 20),
                 PacketListField("pages", [], ProcessPage, length_from=lambda packet: max(0, packet.payload_length - 4)),
@@ -242,7 +242,7 @@ class Rscn(Packet):
 
     name = "RSCN"
     fields_desc: ClassVar[list[Any]] = [
-        ByteEnumField("command", 0x61, COMMANDS),
+        ByteEnumField("code", 0x61, COMMANDS),
         ByteField("page_length", 4),
         ShortField("payload_length", 8),
         PacketListField("pages", [], AffectedPort, length_from=lambda packet: max(0, packet.payload_length - 4)),
@@ -321,7 +321,7 @@ class CommonTransport(Packet):
         XByteField("subtype", 2),
         XByteField("options", 0),
         ByteField("reserved", 0),
-        ShortEnumField("command", 0, CT_COMMANDS),
+        ShortEnumField("code", 0, CT_COMMANDS),
         ShortField("maximum_size", 0),
         ByteField("fragment", 0),
         ByteEnumField("reason", 0, CT_REASONS),
