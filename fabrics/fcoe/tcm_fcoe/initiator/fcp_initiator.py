@@ -16,7 +16,9 @@ from tcm_fcoe.initiator.options import Options
 from tcm_fcoe.initiator.pieces import Pieces
 from tcm_fcoe.initiator.recovery import Recoveries
 from tcm_fcoe.initiator.results import ProtocolViolation, RequestFailed, TargetLost, TaskAborted
-from tcm_fcoe.protocol.basic import BasicReason, BasicReject
+from tcm_fcoe.protocol.basic import UNKNOWN_EXCHANGE, Abts
+from tcm_fcoe.protocol.els import Reject
+from tcm_fcoe.protocol.els_codes import Reason
 from tcm_fcoe.protocol.exchange import FC4_OX_IDS
 from tcm_fcoe.protocol.fcp import (
     FcpError,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from tcm_fcoe.initiator.tasks import FcpTask
     from tcm_fcoe.protocol.exchange import Exchanges
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
     from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.recovery import Aborts
     from tcm_fcoe.protocol.remote_port import RemotePort
@@ -232,7 +235,7 @@ class FcpInitiator:
             if task in self.sending:
                 self.sending.remove(task)
 
-    def abort(self, task: FcpTask, now: float, reason: str = "aborted") -> None:
+    def abort_task(self, task: FcpTask, now: float, reason: str = "aborted") -> None:
         """ABTS (which is FCP's ABORT TASK): it ends with TaskAborted once the target has answered."""
         self.now = now
         if task.finished:
@@ -403,12 +406,23 @@ class FcpInitiator:
         self.counters.wrong_frames += 1
         self.recoveries.abort(task, ProtocolViolation(f"the target has sent {text}"))
 
-    # link services of the other side
+    # link services of the other side: targets originate no exchange of FCP
 
-    def abort_received(self, remote: RemotePort, frame: Frame, now: float) -> BasicReject:
-        """ABTS: targets do not abort (FCP-4 12.3), so there is nothing that could be."""
-        del remote, frame, now
-        return BasicReject(BasicReason.UNABLE_TO_PERFORM)
+    def abort(
+        self, remote: RemotePort, abts: Abts, reply: Callable[[BasicReply], None], now: float
+    ) -> BasicReply | None:
+        """ABTS: there is nothing that could be aborted (FCP-4 12.3: that is for initiators to do)."""
+        del remote, abts, reply, now
+        return UNKNOWN_EXCHANGE
+
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+        """REC: the exchange is not there."""
+        del remote, ox_id, rx_id
+
+    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
+        """SRR is for targets."""
+        del remote, payload, now
+        return Reject(Reason.COMMAND_NOT_SUPPORTED).pack()
 
     # sending
 
@@ -442,5 +456,3 @@ class FcpInitiator:
     def statistics(self) -> dict[str, Any]:
         """Counters, and what is outstanding."""
         return {**self.counters.as_dict(), "outstanding": len(self.tasks)}
-
-

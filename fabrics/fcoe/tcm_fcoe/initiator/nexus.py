@@ -1,4 +1,4 @@
-"""One target as an initiator has it: the commands that it has been sent, those that wait, and the frames to it (FCP-4 4.2, 9)."""
+"""One target as an initiator has it: commands that it has been sent or that wait, and the frames to it (FCP-4 4.2, 9)."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class TargetNexus:
     """
 
     __slots__ = (
-        "agreed", "commands_sent", "d_id", "initiator", "max_payload", "outstanding", "parameters", "queue", "recovers", "remote",
-        "s_id", "word_command", "word_confirmation", "word_data",
+        "agreed", "commands_sent", "d_id", "initiator", "max_payload", "outstanding", "parameters", "queue", "recovers",
+        "remote", "s_id", "word_command", "word_confirmation", "word_data",
     )  # fmt: skip
 
     def __init__(self, initiator: FcpInitiator, remote: RemotePort, parameters: int) -> None:

@@ -8,9 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm_fcoe.initiator.results import RequestFailed, TargetLost, TaskAborted
-from tcm_fcoe.protocol.els import ElsError, ExchangeQuery, ExchangeStatus, Reject, parse_reply
+from tcm_fcoe.protocol.els import (
+    E_STAT_COMPLETE,
+    E_STAT_SEQUENCE_INITIATIVE,
+    ExchangeQuery,
+    ExchangeStatus,
+    Reject,
+    Srr,
+    parse_reply,
+)
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
-from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit, SequenceRetransmissionRequest
+from tcm_fcoe.protocol.els_payload import ElsError
+from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit
 from tcm_fcoe.protocol.frame import RCtl
 
 if TYPE_CHECKING:
@@ -98,14 +107,15 @@ class Recoveries:
         """FCP-4 12.4: what was lost, by direction, completeness, initiative and the bytes transferred."""
         if task.rx_id == 0xFFFF:
             task.rx_id = status.rx_id
-        if not status.complete and status.has_initiative:
+        complete, transferred = bool(status.status & E_STAT_COMPLETE), status.fc4_value
+        if not complete and status.status & E_STAT_SEQUENCE_INITIATIVE:
             task.progress = now  # the target is at work
             return
         writes = bool(task.write_length)
-        if writes and not status.complete and status.transferred < task.write_length:
+        if writes and not complete and transferred < task.write_length:
             # FCP_XFER_RDY, or some of the data that it had asked for
-            self._request(task, FCP_XFER_RDY, status.transferred, now)
-        elif not writes and task.received < min(status.transferred, task.read_length):
+            self._request(task, FCP_XFER_RDY, transferred, now)
+        elif not writes and task.received < min(transferred, task.read_length):
             self._request(task, FCP_DATA, task.received, now)
         else:
             self._request(task, FCP_RSP, 0, now)
@@ -123,7 +133,7 @@ class Recoveries:
         task.attempts += 1
         task.recoveries += 1
         self._initiator.counters.srrs += 1
-        request = SequenceRetransmissionRequest(ox_id=task.ox_id, rx_id=task.rx_id, offset=offset, r_ctl=what)
+        request = Srr(task.ox_id, task.rx_id, offset, what)
         ox_id = task.ox_id
         self._initiator.port.exchanges.request(
             nexus.d_id, request.pack(), lambda reply, then: self._granted(task, ox_id, reply, then), now,
