@@ -108,9 +108,10 @@ async def test_fcp_cmnd_overlapped() -> None:
     """SAM-5 5.11: another command with an OX_ID that is in use ends both; OVERLAPPED COMMANDS ATTEMPTED."""
     memory = GatedMemory(1 << 20)
     async with fcp_initiator(memory) as i:
+        memory.shut()
         i.command(read10(0, 8), read=4096, ox_id=9)
+        await memory.until_waiting(1)
         i.command(read10(8, 8), read=4096, ox_id=9)
-        await anyio.sleep(0.01)
         memory.release()
         response, _ = await i.response(9)
         assert (response.status, response.sense[2], response.sense[12]) == (2, 0xB, 0x4E)
@@ -139,6 +140,7 @@ async def test_fcp_cmnd_task_set_full() -> None:
     """SAM-5 5.3.1: by the logical unit's own depth, too."""
     memory = GatedMemory(1 << 20)
     async with fcp_initiator(memory) as i:
+        memory.shut()
         for ox_id in range(300):
             i.command(read10(0, 8), read=4096, ox_id=ox_id)
         frames = i.received()

@@ -29,7 +29,7 @@ class DataOut:
 
     __slots__ = (
         "active", "buffer", "burst_end", "burst_start", "ended", "filled", "first_count", "frames", "islands", "last_count",
-        "seq_id", "since", "unsolicited", "view",
+        "seq_id", "since", "unsolicited", "view", "void",
     )  # fmt: skip
 
     def __init__(self, size: int, *, unsolicited: bool = False) -> None:
@@ -54,6 +54,8 @@ class DataOut:
         """SEQ_CNT of its first one; -1: has not come."""
         self.last_count = -1
         """Of its last one."""
+        self.void = -1
+        """SEQ_ID of a sequence that was given up: its frames may still come."""
         self.since = 0.0
         """When a frame of it came last, or it was asked for; monotonic seconds."""
 
@@ -65,6 +67,11 @@ class DataOut:
         self.unsolicited = False
         self.active, self.since = True, now
         self.restart()
+
+    def give_up(self, offset: int) -> None:
+        """The burst is asked for once more, from ``offset`` on."""
+        self.filled = offset
+        self.void = self.seq_id
 
     def restart(self) -> None:
         """Nothing of the sequence has come yet."""
@@ -83,8 +90,11 @@ class DataOut:
         offset = frame.parameter if frame.f_ctl & F_CTL_RELATIVE_OFFSET else self.filled
         if frame.seq_id != self.seq_id:
             # frames of an earlier sequence that were late or came twice
-            if offset < self.burst_start:
+            if offset < self.burst_start or frame.seq_id == self.void:
                 return None
+            if self.seq_id >= 0:
+                self.filled = self.burst_start
+                self.islands.clear()
             self.restart()
             self.seq_id = frame.seq_id
         end = offset + length

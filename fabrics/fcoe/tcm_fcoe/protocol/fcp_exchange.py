@@ -215,7 +215,7 @@ class Exchange:
     def retry_data(self, offset: int) -> None:
         """SRR for FCP_XFER_RDY (FCP-4 12.4): ask for it again."""
         assert self.data_out is not None
-        self.data_out.filled = offset
+        self.data_out.give_up(offset)
         self.advance()
 
     def retry_data_in(self, offset: int) -> None:

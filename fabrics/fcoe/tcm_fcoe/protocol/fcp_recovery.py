@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol.basic import UNKNOWN_EXCHANGE, BasicAccept
 from tcm_fcoe.protocol.els import (
     E_STAT_COMPLETE,
     E_STAT_RESPONDER,
     E_STAT_SEQUENCE_INITIATIVE,
-    Plain,
     Reject,
     Srr,
 )
 from tcm_fcoe.protocol.els_codes import Explanation, Reason
 from tcm_fcoe.protocol.els_payload import ElsError
+from tcm_fcoe.protocol.fc4 import ExchangeState
 from tcm_fcoe.protocol.fcp import InformationUnit
 from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.frame import NO_EXCHANGE
@@ -23,20 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm.target.task_management import TaskManagementRequest
-    from tcm_fcoe.protocol.basic import Abts, BasicReject
+    from tcm_fcoe.protocol.basic import Abts
+    from tcm_fcoe.protocol.fc4 import BasicReply
     from tcm_fcoe.protocol.fcp_exchange import Management
     from tcm_fcoe.protocol.fcp_nexus import Answered, FcpNexus
     from tcm_fcoe.protocol.fcp_target import FcpTarget
-
-
-class ExchangeStatus(NamedTuple):
-    """What REC asks for."""
-
-    ox_id: int
-    rx_id: int
-    transferred: int
-    """FC4VALUE: bytes of data that have been transferred."""
-    e_stat: int
 
 
 class Aborting:
@@ -44,7 +35,7 @@ class Aborting:
 
     __slots__ = ("answer", "reply")
 
-    def __init__(self, answer: BasicAccept, reply: Callable[[BasicAccept], None]) -> None:
+    def __init__(self, answer: BasicAccept, reply: Callable[[BasicReply], None]) -> None:
         self.answer = answer
         self.reply = reply
 
@@ -54,7 +45,7 @@ class Aborting:
         self.reply(self.answer)
 
 
-def abort(target: FcpTarget, fc_id: int, abts: Abts, reply: Callable[[BasicAccept], None]) -> BasicAccept | BasicReject | None:
+def abort(target: FcpTarget, fc_id: int, abts: Abts, reply: Callable[[BasicReply], None]) -> BasicReply | None:
     """ABTS for an exchange that the remote port originated (FCP-4 12.3): the answer, or ``None``: ``reply`` brings it."""
     nexus = target.nexuses.get(fc_id)
     exchange = nexus.exchanges.get(abts.ox_id) if nexus is not None else None
@@ -79,19 +70,18 @@ def abort(target: FcpTarget, fc_id: int, abts: Abts, reply: Callable[[BasicAccep
     return None
 
 
-def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int) -> ExchangeStatus | None:
+def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int) -> ExchangeState | None:
     """REC for an exchange that the remote port originated (FCP-4 12.2); ``None``: there is no such exchange."""
-    target.counters.recs += 1
     nexus = target.nexuses.get(fc_id)
     if nexus is None:
         return None
     exchange = nexus.exchanges.get(ox_id)
     if exchange is not None and rx_id in (exchange.rx_id, NO_EXCHANGE):
         initiative = E_STAT_SEQUENCE_INITIATIVE if exchange.has_initiative else 0
-        return ExchangeStatus(ox_id, exchange.rx_id, _transferred(exchange), E_STAT_RESPONDER | initiative)
+        return ExchangeState(exchange.rx_id, _transferred(exchange), E_STAT_RESPONDER | initiative)
     answered = nexus.answered.get(ox_id)
     if answered is not None and rx_id in (answered.rx_id, NO_EXCHANGE):
-        return ExchangeStatus(ox_id, answered.rx_id, answered.length, E_STAT_RESPONDER | E_STAT_COMPLETE)
+        return ExchangeState(answered.rx_id, answered.length, E_STAT_RESPONDER | E_STAT_COMPLETE)
     return None
 
 
@@ -103,24 +93,11 @@ def _transferred(exchange: Exchange | Management) -> int:
     return 0
 
 
-def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview, now: float, reply: Callable[[bytes], None]) -> None:
-    """SRR (FCP-4 12.4): ``reply`` gets the payload of FCP_ACC or FCP_RJT, before anything is sent again."""
-    counters = target.counters
-    counters.srrs += 1
-    target.now = now
-    again = _srr(target, fc_id, payload)
-    if isinstance(again, Reject):
-        counters.srrs_refused += 1
-        reply(again.pack())
-        return
-    reply(Plain().pack())
-    again()
-
-
 _CANNOT = Reject(Reason.UNABLE_TO_PERFORM, Explanation.UNABLE_TO_SUPPLY_REQUESTED_DATA)
 
 
-def _srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview) -> Callable[[], None] | Reject:
+def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview) -> Callable[[], None] | Reject:
+    """SRR (FCP-4 12.4): what sends it again, to be called after FCP_ACC; or FCP_RJT."""
     nexus = target.nexuses.get(fc_id)
     if nexus is None or not nexus.retries:
         return Reject(Reason.COMMAND_NOT_SUPPORTED)

@@ -11,6 +11,8 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from tcm.scsi.sense import Sense, SenseKey, Status
+from tcm_fcoe.protocol import fcp_recovery
+from tcm_fcoe.protocol.els import Plain, Reject
 from tcm_fcoe.protocol.fcp import (
     COMMAND_10,
     COMMAND_16,
@@ -30,6 +32,10 @@ from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT, READ_LIMIT, Answered, F
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcm_fcoe.protocol.basic import Abts
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
     from tcm_fcoe.protocol.fcp_nexus import ScsiPort
     from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.remote_port import RemotePort
@@ -116,6 +122,8 @@ class FcpTarget:
         """Exchanges with FCP_DATA to be made as the link takes it."""
         self.fresh: dict[int, bytes] = {}
         """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice."""
+        self.again: deque[Callable[[], None]] = deque()
+        """What SRR has asked for."""
         self.now = 0.0
         self.receiving = False
         self.e_d_tov = 2.0
@@ -416,6 +424,30 @@ class FcpTarget:
             nexus.give_up(command.lun if of_logical_unit else None)
         nexus.port.manage(flag, command.lun, management)
 
+    # recovery
+
+    def abort(self, remote: RemotePort, abts: Abts, reply: Callable[[BasicReply], None], now: float) -> BasicReply | None:
+        """ABTS (FCP-4 12.3): the answer, or ``None``: ``reply`` will be called with it."""
+        self.now = now
+        return fcp_recovery.abort(self, remote.fc_id, abts, reply)
+
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+        """REC (FCP-4 12.2); ``None``: there is no such exchange."""
+        self.counters.recs += 1
+        return fcp_recovery.rec(self, remote.fc_id, ox_id, rx_id)
+
+    def srr(self, remote: RemotePort, payload: bytes | memoryview, now: float) -> bytes:
+        """SRR (FCP-4 12.4): the payload of FCP_ACC or FCP_RJT. What is sent again follows, at the next :meth:`resume`."""
+        self.now = now
+        self.counters.srrs += 1
+        again = fcp_recovery.srr(self, remote.fc_id, payload)
+        if isinstance(again, Reject):
+            self.counters.srrs_refused += 1
+            return again.pack()
+        self.again.append(again)
+        self.next_timer = now
+        return Plain().pack()
+
     # sending
 
     def send_data(self, exchange: Exchange) -> None:
@@ -432,6 +464,8 @@ class FcpTarget:
     def resume(self, now: float) -> None:
         """The link has taken frames: make the next ones, a turn for each exchange."""
         self.now = now
+        while self.again:
+            self.again.popleft()()
         sending, outbox = self.sending, self.outbox
         while sending and len(outbox) < OUTBOX_LIMIT:
             exchange = sending.popleft()
@@ -461,6 +495,8 @@ class FcpTarget:
     def handle_timer(self, now: float) -> None:
         """Data that does not come; exchanges that need not be remembered any more."""
         self.now = now
+        if self.again:
+            self.resume(now)
         if now < self.next_timer:
             return
         for nexus in list(self.nexuses.values()):
