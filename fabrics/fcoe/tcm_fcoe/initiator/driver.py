@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
-
 from tcm_fcoe.initiator.commands import Commands
 from tcm_fcoe.initiator.faults import FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
-from tcm_fcoe.initiator.options import Options
 from tcm_fcoe.initiator.results import InitiatorError, LoginFailed
 from tcm_fcoe.initiator.tasks import FcpTask
 from tcm_fcoe.link import open_link
@@ -27,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from anyio.abc import TaskGroup
-
     from tcm_fcoe.capture import CaptureFile
     from tcm_fcoe.initiator.faults import Chance, Faults
     from tcm_fcoe.initiator.nexus import TargetNexus
+    from tcm_fcoe.initiator.options import Options
     from tcm_fcoe.initiator.results import Result
     from tcm_fcoe.link import Link
     from tcm_fcoe.protocol.fcoe import Buffer
@@ -320,7 +318,7 @@ class InitiatorPort:
             self._woken = anyio.Event()
             while self._blocked:
                 await self.link.wait_writable()
-                self._blocked = not self.link.send(self._sending if self._sending else self.station.outbox)
+                self._blocked = not self.link.send(self._sending or self.station.outbox)
             self._flush()
 
     async def _watch(self) -> None:

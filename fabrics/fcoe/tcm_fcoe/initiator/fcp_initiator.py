@@ -135,6 +135,7 @@ class FcpInitiator:
     def process_login(self, remote: RemotePort, parameters: int, now: float) -> bool:
         """PRLI has come or was accepted. False: it is no target."""
         self.now = now
+        self.outbox = self.port.outbox  # a station's, once the port is one of its ports
         if not parameters & ServiceParameters.TARGET_FUNCTION:
             return False
         known = self.nexuses.get(remote.fc_id)
@@ -408,9 +409,7 @@ class FcpInitiator:
 
     # link services of the other side: targets originate no exchange of FCP
 
-    def abort(
-        self, remote: RemotePort, abts: Abts, reply: Callable[[BasicReply], None], now: float
-    ) -> BasicReply | None:
+    def abort(self, remote: RemotePort, abts: Abts, reply: Callable[[BasicReply], None], now: float) -> BasicReply | None:
         """ABTS: there is nothing that could be aborted (FCP-4 12.3: that is for initiators to do)."""
         del remote, abts, reply, now
         return UNKNOWN_EXCHANGE
@@ -418,6 +417,7 @@ class FcpInitiator:
     def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
         """REC: the exchange is not there."""
         del remote, ox_id, rx_id
+        return None
 
     def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
         """SRR is for targets."""
