@@ -111,8 +111,8 @@ class Exchanges:
     def _send(self, request: Request, now: float) -> None:
         request.attempts -= 1
         ox_id = self._allocate()
+        request.timer = self._timers.set(now + request.timeout, lambda moment: self._time_out(request, moment))
         if ox_id is None:  # thousands of requests at once: as if it had been lost
-            request.timer = self._timers.set(now + request.timeout, lambda moment: self._time_out(request, moment))
             return
         request.ox_id = ox_id
         self._open[ox_id] = request
@@ -121,7 +121,6 @@ class Exchanges:
         else:
             self._counters.els_out += 1
         self._send_sequence(request.d_id, request.r_ctl, request.type, F_CTL_REQUEST, ox_id, NO_EXCHANGE, request.payload, now)
-        request.timer = self._timers.set(now + request.timeout, lambda moment: self._time_out(request, moment))
 
     def _allocate(self) -> int | None:
         """The next OX_ID that is free, so that each rests as long as it can."""
@@ -134,7 +133,8 @@ class Exchanges:
 
     def _time_out(self, request: Request, now: float) -> None:
         self._counters.els_timed_out += 1
-        if self._open.pop(request.ox_id, None) is not None:
+        if self._open.get(request.ox_id) is request:
+            del self._open[request.ox_id]
             if request.recover:
                 self._aborts.abort(request.d_id, request.ox_id, NO_EXCHANGE, now)
             else:
@@ -164,7 +164,8 @@ class Exchanges:
             request.done(data, now)
 
     def _close(self, request: Request) -> None:
-        del self._open[request.ox_id]
+        if self._open.get(request.ox_id) is request:
+            del self._open[request.ox_id]
         if request.timer is not None:
             request.timer.cancel()
 

@@ -60,5 +60,8 @@ class Fc4(Protocol):
     def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
         """SRR: the payload of LS_ACC or LS_RJT to it."""
 
+    def resume(self, now: float) -> None:
+        """The link has taken frames: go on with the data that was held back while the outbox was long."""
+
     def handle_timer(self, now: float) -> None:
         """Do what is due."""

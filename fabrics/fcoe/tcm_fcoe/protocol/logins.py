@@ -427,10 +427,11 @@ class Logins:
 
     def _send_logo(self, remote: RemotePort, now: float) -> None:
         port = self._port
-        self._reset(remote, "we log out", now)
-        self._tell(remote.fc_id, Logo(port.fc_id, port.port_name), now)
-        if not remote.on_link:
+        if remote.on_link:
+            self._reset(remote, "we log out", now)
+        else:
             self._remove(remote, "we log out", now)
+        self._tell(remote.fc_id, Logo(port.fc_id, port.port_name), now)
 
     def uninvited(self, s_id: int, now: float) -> None:
         """FCP without login: LOGO, or PRLO to who has not done PRLI (FCP-4); once in E_D_TOV, whatever comes."""

@@ -44,6 +44,8 @@ FCP = int(FcType.FCP)
 DEFAULT_E_D_TOV = 2.0
 """Seconds (FC-FS-3 clause 22)."""
 DEFAULT_R_A_TOV = 10.0
+OUTBOX_LIMIT = 8192
+"""Frames in the outbox beyond which link services are not answered any more: nobody takes them anyway."""
 _END_BITS = F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE | F_CTL_LAST_SEQUENCE
 """F_CTL bits that only the last frame of a sequence has."""
 
@@ -400,6 +402,9 @@ class NPort:
         prefix = (remote.prefix if remote is not None else None) or self.prefix(d_id)
         if prefix is None:
             self.counters.fcoe_no_route += 1
+            return
+        if len(self.outbox) > OUTBOX_LIMIT:
+            self.counters.congested += 1
             return
         f_ctl |= -len(payload) & 3
         header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, seq_cnt, ox_id, rx_id, 0)
