@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from tcm.fabric_statistics import FabricStatistics
-    from tcm.target.device import NetworkPortal, TargetDevice, TargetPortalGroup
+    from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -139,6 +139,12 @@ class Fabric(ABC):
         """``group.enabled`` has changed. When it was switched off, its nexuses are dropped next.
 
         If omitted: the core admits nobody to a group that is off, which is enough.
+        """
+
+    def node_acl_added(self, group: TargetPortalGroup, acl: NodeAcl) -> None:  # noqa: B027  optional
+        """There is one more node ACL, without LUNs: its initiator may log in from now on.
+
+        If omitted: an initiator that was refused finds out when it tries again.
         """
 
     def drop(self, nexus: ITNexus) -> None:
