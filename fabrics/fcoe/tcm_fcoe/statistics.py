@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from tcm.fabric_statistics import CountsRow, FabricStatistics, LioGroup, LoginRow, PortalRow, SessionRow
+from tcm_fcoe.protocol.fcoe import COUNTERS
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.names import colon_form, format_fc_id
 
@@ -44,10 +45,10 @@ class FcPort(LioGroup):
 
 
 DROPPED = (
-    "bad_length", "bad_version", "bad_sof", "unsupported_class", "bad_eof", "aborted_frames", "unsupported_headers",
-    "unknown_type", "not_ours", "spoofed", "not_logged_in", "no_image_pair", "unknown_exchange", "unknown_sequence",
-    "recovery_qualifier",
-)  # fmt: skip
+    *COUNTERS,
+    *("unsupported_headers", "unknown_type", "fcoe_not_for_us", "fcoe_spoofed", "fcoe_unexpected", "not_logged_in"),
+    *("no_image_pair", "unknown_exchange", "unknown_sequence", "recovery_qualifier"),
+)
 """Of a station's counters, those that count frames that were dropped."""
 
 
