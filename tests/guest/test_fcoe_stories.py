@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.fcoe_segment import BridgedSegment, Hub, Segment, follow
+from support.guest_segment import BridgedSegment, Hub, Segment, follow
 from support.guest import Guest
 
 pytestmark = [pytest.mark.interop, pytest.mark.guest]
