@@ -118,7 +118,7 @@ def test_a_lost_frame_of_each_kind_does_not_keep_them_apart():
     segment = Segment(target, initiator)
     segment.drop = drop
     segment.up(120.0)
-    assert len(lost) == 4
+    assert len(lost) == 3  # the initiator is the greater here
     assert target_fc4.events[-1] == ("login", 0x200, INITIATOR)
     assert initiator_fc4.events == [("login", 0x100, TARGET)]
     assert initiator.counters.els_timed_out >= 2
