@@ -31,6 +31,7 @@ CHAPTERS = (
     "reboot",
 )
 SIZE = 64 << 20
+HARNESS = os.environ.get("TCM_FCOE_HARNESS")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Target:
         arguments += ["--state-dir", str(folder / "state"), "--lun", f"fileio:file={folder / 'disk.img'},size=64M"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                segment.command(script, *arguments),
+                segment.command(*HARNESS.split(), segment.interface, mode.name) if HARNESS else segment.command(script, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -33,7 +33,7 @@ def discovery(ports: list[Port], target: str) -> None:
         quiet(disk)
         run("sg_luns", disk).has("Lun list length = 8 ")
         run("sg_inq", disk).has("Vendor identification: LIO-ORG", "Peripheral device type: disk")
-        run("sg_vpd", "--page=di", disk).has(f"0x{number(target):016x}")
+        run("sg_vpd", "--page=di", disk).has("Fibre Channel Protocol for SCSI", f"naa.{number(target):016x}")
         run("lsscsi", "-t").has(f"fc:0x{number(target):016x}")
 
 
@@ -110,7 +110,7 @@ def persistence(ports: list[Port], _target: str) -> None:
     out(disk, "reserve", key=KEY_A, kind=WRITE_EXCLUSIVE)
     same(reservation(disk), (KEY_A, "Write Exclusive"), "reservation")
     status = run("sg_persist", "--no-inquiry", "--in", "--read-full-status", disk)
-    status.has("Reservation holder", f"{number(ports[0].port_name):016x}"[:4])
+    status.has("Reservation holder", "FCP-2 World Wide Name", number(ports[0].port_name).to_bytes(8, "big").hex(" "))
     if len(ports) > 1:
         _conflict(disk, ports[1].disk())
     out(disk, "clear", key=KEY_B if len(ports) > 1 else KEY_A, code=RESERVATION_CONFLICT if len(ports) > 1 else 0)
@@ -169,7 +169,7 @@ def outage(ports: list[Port], _target: str) -> None:
         same(fio.running, True, "fio goes on")
         done = fio.stop()
     same(done["error"], 0, "how fio ended")
-    log(f"outage: {Fio.counts(done)} blocks written and verified")
+    log(f"outage: {Fio.counts(done, least=32)} blocks written and verified")
 
 
 def _still(disk: Disk) -> bool:
