@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol import enode_tables as tables
-from tcm_fcoe.protocol import fip
+from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol.controller import E_D_TOV, NEVER, R_A_TOV, Controller, LocalPort, els_request, encapsulated_els
 from tcm_fcoe.protocol.els import Logo, Reject, parse_reply
 from tcm_fcoe.protocol.els_codes import ElsCommand
@@ -41,7 +41,7 @@ class ENodeController(Controller):
     """
 
     mode = "fabric"
-    ADDRESSES = frozenset((fip.ALL_ENODE_MACS,))
+    ADDRESSES = frozenset((ethernet.ALL_ENODE_MACS,))
 
     def __init__(
         self,
@@ -295,12 +295,12 @@ class ENodeController(Controller):
         self._tries += 1
         self._timer = now + tables.VLAN_TIMEOUT
         pdu = FipPdu(Pdu.VLAN_REQUEST, (fip.MacAddress(self.address),), Flag.FPMA)
-        self.services.transmit_untagged(self.fip_frame(fip.ALL_FCF_MACS, pdu))
+        self.services.transmit_untagged(self.fip_frame(ethernet.ALL_FCF_MACS, pdu))
 
     def _solicit(self, now: float) -> None:
         self._timer = now + tables.SOLICIT_PERIOD
         self._solicited = now
-        self._send_solicitation(fip.ALL_FCF_MACS)
+        self._send_solicitation(ethernet.ALL_FCF_MACS)
 
     def _send_solicitation(self, destination: bytes) -> None:
         first = self._first

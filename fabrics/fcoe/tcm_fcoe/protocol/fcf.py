@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import fcf_tables as tables
-from tcm_fcoe.protocol import fip
 from tcm_fcoe.protocol.controller import (
     BB_CREDIT,
     E_D_TOV,
@@ -102,7 +102,7 @@ class FcfController(Controller):
     """
 
     mode = "fcf"
-    ADDRESSES = frozenset((fip.ALL_FCF_MACS,))
+    ADDRESSES = frozenset((ethernet.ALL_FCF_MACS,))
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class FcfController(Controller):
     def handle_timer(self, now: float) -> None:
         """Advertise, clear virtual links that are not kept alive, notify of changes."""
         if self._advertise_at <= now:
-            self._advertise(fip.ALL_ENODE_MACS)
+            self._advertise(ethernet.ALL_ENODE_MACS)
             self._advertise_at = now + tables.FKA_ADV_PERIOD + self.rng.random() * tables.ADVERTISEMENT_FUZZ
         if self._sweep_at <= now:
             self._sweep(now)
@@ -196,7 +196,7 @@ class FcfController(Controller):
         if self.link_is_up:
             for enode in list(self.enodes.values()):
                 self._clear_enode(enode, VirtualLinkEvent.STOPPED, "the FCF stops", now)
-            self._advertise(fip.ALL_ENODE_MACS, available=False)
+            self._advertise(ethernet.ALL_ENODE_MACS, available=False)
         super().stop(now)
 
     def start_port(self, port: LocalPort, now: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm_fcoe.protocol import fip
+from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import vn2vn_tables as tables
 from tcm_fcoe.protocol.controller import (
     E_D_TOV,
@@ -56,7 +56,7 @@ class Vn2vnController(Controller):
     """VN_Ports on one segment; several of them may be here."""
 
     mode = "vn2vn"
-    ADDRESSES = frozenset((fip.ALL_VN2VN_ENODE_MACS, fip.ALL_PT2PT_ENODE_MACS))
+    ADDRESSES = frozenset((ethernet.ALL_VN2VN_ENODE_MACS, ethernet.ALL_P2P_ENODE_MACS))
 
     def __init__(
         self, services: ControllerServices, address: bytes, *, rng: random.Random, mtu: int = 2500, vlan: int = 0
@@ -425,7 +425,7 @@ class Vn2vnController(Controller):
         self._arm(vn_port.timer)
 
     def _send_address_pdu(
-        self, vn_port: VnPort, pdu: Pdu, destination: bytes = fip.ALL_VN2VN_ENODE_MACS, size: int = fip.MIN_PAYLOAD
+        self, vn_port: VnPort, pdu: Pdu, destination: bytes = ethernet.ALL_VN2VN_ENODE_MACS, size: int = fip.MIN_PAYLOAD
     ) -> None:
         descriptors: list[fip.Descriptor] = [
             fip.MacAddress(self.address),
