@@ -373,6 +373,20 @@ async def test_writes_wait_when_much_has_been_asked_for() -> None:
         assert (i.nexus.granted, len(i.nexus.grant_queue)) == (0, 0)
 
 
+@pytest.mark.parametrize("first_burst", [False, True])
+async def test_fcp_dl_that_nobody_has_memory_for(first_burst: bool) -> None:
+    """FCP_DL of 4 GiB costs nothing: by the command's own limit, or TASK SET FULL and BUSY for data that comes unasked."""
+    async with fcp_initiator(parameters=INITIATOR | first_burst, first_burst=first_burst) as i:
+        for bits in (0, DPO):
+            cdb = struct.pack(">BBQIBB", 0x8A, bits, 0, (1 << 23) - 1, 0, 0)
+            response, _ = i.outcome(i.command(cdb, write=(1 << 32) - 512))
+            assert (response.status, response.sense[12:14]) == ((8, b"") if first_burst else (2, b"\x21\0"))
+            cdb = struct.pack(">BBQIBB", 0x88, bits, 0, (1 << 23) - 1, 0, 0)
+            response, _ = i.outcome(i.command(cdb, read=(1 << 32) - 512))
+            assert response.status == 2
+        assert i.nexus.granted == 0
+
+
 async def test_max_frame_size_of_the_initiator() -> None:
     """FC-FS-3: frames are no longer than the receiver has said; a field that is no multiple of four gets fill bytes."""
     async with fcp_site() as site:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.basic import BasicAccept, BasicReject
 
 LS_ACC = 0x02
+ABTS_ROUNDS = 3
+"""How often an exchange is aborted, ABTS being sent twice each time, before a target is held to be gone."""
 FCP_DATA, FCP_XFER_RDY, FCP_RSP = InformationUnit.FCP_DATA, InformationUnit.FCP_XFER_RDY, InformationUnit.FCP_RSP
 
 
@@ -172,7 +174,13 @@ class Recoveries:
             return
         initiator._forget(task)
         task.error = error
+        task.attempts = 0
+        self._send_abts(task, ox_id, nexus)
+
+    def _send_abts(self, task: FcpTask, ox_id: int, nexus: TargetNexus) -> None:
+        initiator = self._initiator
         self.aborting[ox_id] = task
+        task.attempts += 1
         initiator.counters.aborts += 1
         initiator.port.aborts.abort(
             nexus.d_id, ox_id, task.rx_id, initiator.now, seq_id=task.seq_id, seq_cnt=task.seq_cnt & 0xFFFF,
@@ -187,6 +195,9 @@ class Recoveries:
             return
         initiator.now = now
         nexus = task.nexus
+        if reply is None and task.attempts < ABTS_ROUNDS:
+            self._send_abts(task, ox_id, nexus)
+            return
         if reply is None and task.error is None:
             task.error = TargetLost("the target does not answer, not even to ABTS")
         if task.error is not None:

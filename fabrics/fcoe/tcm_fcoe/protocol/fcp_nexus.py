@@ -262,8 +262,10 @@ class FcpNexus:
             self._forget_oldest()
 
     def answer_again(self, ox_id: int, offset: int) -> None:
-        """SRR: Data-In from ``offset`` on, and FCP_RSP, once more."""
-        answered = self.answered[ox_id]
+        """SRR: Data-In from ``offset`` on, and FCP_RSP, once more; nothing if that is under way, or FCP_CONF has come."""
+        answered = self.answered.get(ox_id)
+        if answered is None:
+            return
         exchange = Exchange(self, ox_id, answered.rx_id)
         exchange.submitted = True
         exchange.data_in, exchange.sent = answered.data, offset
@@ -274,8 +276,10 @@ class FcpNexus:
         self.target.resume(self.target.now)
 
     def respond_again(self, ox_id: int) -> None:
-        """SRR: FCP_RSP once more."""
-        answered = self.answered[ox_id]
+        """SRR: FCP_RSP once more, likewise."""
+        answered = self.answered.get(ox_id)
+        if answered is None:
+            return
         self.put_response(ox_id, answered.rx_id, answered.sequences, answered.response)
         self.answered[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
 

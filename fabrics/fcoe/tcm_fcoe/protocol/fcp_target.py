@@ -10,25 +10,18 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from tcm.scsi.sense import Sense, SenseKey, Status
-from tcm_fcoe.protocol import fcp_recovery
+from tcm_fcoe.protocol import fcp_command, fcp_recovery
 from tcm_fcoe.protocol.els import Plain, Reject
 from tcm_fcoe.protocol.fcp import (
     COMMAND_10,
     COMMAND_16,
     GOOD_RESPONSE,
-    Command,
-    FcpError,
     InformationUnit,
-    Response,
-    ResponseCode,
     ServiceParameters,
-    TaskAttribute,
-    TaskManagementFlag,
 )
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
-from tcm_fcoe.protocol.fcp_exchange import Exchange, Management
-from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT, READ_LIMIT, Answered, FcpNexus
+from tcm_fcoe.protocol.fcp_exchange import Exchange
+from tcm_fcoe.protocol.fcp_nexus import READ_LIMIT, Answered, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -44,8 +37,6 @@ OUTBOX_LIMIT = 512
 """Frames that wait for the link, beyond which no FCP_DATA is made."""
 TURN = 64
 """Frames of one exchange before another gets its turn."""
-PORT_EXCHANGES_LIMIT = 8192
-"""Exchanges of all initiators of the port that may be open; more commands end in BUSY."""
 EXPRESS_LIMIT = 65536
 """Bytes of Data-In that are put into frames at once."""
 TICK = 0.5
@@ -53,17 +44,7 @@ TICK = 0.5
 RETAIN_SECONDS = 10.0
 """How long an answered exchange is remembered: RR_TOV, which is long enough for REC and SRR to be tried more than once."""
 DEFAULT_BURST = 256 << 10
-OVERLAPPED = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x4E, ascq=0x00)
-_ATTRIBUTES = frozenset((TaskAttribute.SIMPLE, TaskAttribute.HEAD_OF_QUEUE, TaskAttribute.ORDERED, TaskAttribute.ACA, 5))
-_FLAGS = frozenset(int(flag) for flag in TaskManagementFlag)
-_ABORTING = {
-    TaskManagementFlag.ABORT_TASK_SET: True,
-    TaskManagementFlag.CLEAR_TASK_SET: True,
-    TaskManagementFlag.LOGICAL_UNIT_RESET: True,
-    TaskManagementFlag.TARGET_RESET: False,
-}
-"""Functions that abort this initiator's tasks: whether those of one logical unit only."""
-READ_10, READ_16, WRITE_10, WRITE_16 = 0x28, 0x88, 0x2A, 0x8A
+READ_10, READ_16 = 0x28, 0x88
 FCP_CMND, FCP_DATA, FCP_CONF = int(InformationUnit.FCP_CMND), int(InformationUnit.FCP_DATA), int(InformationUnit.FCP_CONF)
 
 
@@ -285,144 +266,7 @@ class FcpTarget:
         rx_id = self.next_rx_id
         self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
         nexus.release(ox_id)
-        try:
-            command = Command.unpack(frame.payload)
-        except FcpError:
-            self.invalid(nexus, frame, rx_id)
-            return
-        if command.management:
-            self.manage(nexus, frame, rx_id, command)
-            return
-        nexus.cmd_ius += 1
-        counters.commands += 1
-        both = command.read_data and command.write_data
-        if both or command.attribute not in _ATTRIBUTES:
-            self.invalid(nexus, frame, rx_id)
-            return
-        blocks = lba = 0
-        length = command.data_length
-        attribute = TaskAttribute.SIMPLE if command.attribute == TaskAttribute.UNTAGGED else command.attribute
-        if command.write_data and attribute == TaskAttribute.SIMPLE and there is None:
-            lba, blocks = self.ordinary_write(nexus, frame.payload, command)
-        exchange = Exchange(
-            nexus,
-            ox_id,
-            rx_id,
-            seq_id=frame.seq_id,
-            command=bytes(frame.payload),
-            lun=command.lun,
-            cdb=command.cdb,
-            attribute=attribute,
-            priority=command.priority,
-            read_length=length if command.read_data else 0,
-            write_length=length if command.write_data else 0,
-            lba=lba,
-            blocks=blocks,
-        )
-        if there is not None:
-            self.overlapped(nexus, there, exchange)
-            return
-        if len(nexus.exchanges) >= EXCHANGES_LIMIT or self.exchanges >= PORT_EXCHANGES_LIMIT:
-            self.refuse(nexus, exchange)
-            return
-        nexus.exchanges[ox_id] = exchange
-        self.start(nexus, exchange)
-
-    def start(self, nexus: FcpNexus, exchange: Exchange) -> None:
-        """Where a new command goes first: data before the core, in line, or to the core."""
-        length = exchange.write_length
-        if exchange.attribute != TaskAttribute.SIMPLE and nexus.collecting:
-            nexus.submit_collecting()
-        if length and nexus in self.unsolicited and exchange.data_out is None:
-            exchange.granted = length
-            nexus.granted += length
-            exchange.granted_memory(length, unsolicited=True)
-            if exchange.attribute == TaskAttribute.SIMPLE:
-                nexus.collecting[exchange.ox_id] = exchange
-                return
-        elif exchange.blocks:
-            nexus.collecting[exchange.ox_id] = exchange
-            exchange.want(length)
-            return
-        if nexus.backlog or (nexus.reading and nexus.reading + exchange.read_length > READ_LIMIT):
-            nexus.backlog.append(exchange)
-            return
-        exchange.submit()
-
-    def ordinary_write(self, nexus: FcpNexus, payload: memoryview, command: Command) -> tuple[int, int]:
-        """LBA and blocks of a WRITE (10) or (16) that may take the express lane; (0, 0) of others."""
-        if len(payload) != 32 or nexus.backlog:
-            return 0, 0
-        op = payload[12]
-        if op == WRITE_10:
-            lun, _, _, _, _, bits, lba, group, blocks, control, length = COMMAND_10(payload)
-        elif op == WRITE_16:
-            lun, _, _, _, _, bits, lba, blocks, group, control, length = COMMAND_16(payload)
-        else:
-            return 0, 0
-        itl = nexus.luns.get(lun)
-        if bits or group or control or command.priority or itl is None or itl.express_write is None:
-            return 0, 0
-        return (lba, blocks) if blocks << itl.block_shift == length else (0, 0)
-
-    @property
-    def exchanges(self) -> int:
-        """How many are open."""
-        return sum(len(nexus.exchanges) for nexus in self.nexuses.values())
-
-    # what is refused
-
-    def invalid(self, nexus: FcpNexus, frame: Frame, rx_id: int) -> None:
-        """FCP_CMND that cannot be, or asks for data both ways, which no command here wants (9.5.13)."""
-        self.counters.invalid_commands += 1
-        response = Response(code=ResponseCode.FCP_CMND_FIELDS_INVALID).pack()
-        self.fresh[nexus.d_id << 16 | frame.ox_id] = bytes(frame.payload)
-        nexus.put_response(frame.ox_id, rx_id, 1, response)
-
-    def refuse(self, nexus: FcpNexus, exchange: Exchange) -> None:
-        """Too many exchanges: TASK SET FULL, or BUSY for who has none whose end could be waited for (SAM-5 5.3.1)."""
-        self.counters.refused_commands += 1
-        length = exchange.read_length or exchange.write_length
-        status = Status.TASK_SET_FULL if nexus.exchanges else Status.BUSY
-        exchange.response = Response(status=status, residual=length).pack()
-        nexus.send_response(exchange)
-
-    def overlapped(self, nexus: FcpNexus, there: Exchange | Management, exchange: Exchange) -> None:
-        """An OX_ID that is in use: tasks of the I_T_L nexus are aborted, and this one is told so (SAM-5 5.11)."""
-        nexus.submit_collecting()
-        if there.done or there.abort():
-            # nothing of it is left that the core could find
-            nexus.exchanges[exchange.ox_id] = exchange
-            task = nexus.make_task(exchange, b"")
-            exchange.task, exchange.submitted = task, True
-            nexus.port.nexus.refuse(task, OVERLAPPED)
-            return
-        nexus.exchanges[exchange.ox_id] = exchange
-        exchange.submit()
-
-    # task management
-
-    def manage(self, nexus: FcpNexus, frame: Frame, rx_id: int, command: Command) -> None:
-        """FCP_CMND with task management flags: one function, or none that is known (9.2.2.6)."""
-        self.counters.task_management_functions += 1
-        flag = command.management
-        if flag not in _FLAGS:
-            self.invalid(nexus, frame, rx_id)
-            return
-        if len(nexus.exchanges) >= EXCHANGES_LIMIT + 64:
-            self.invalid(nexus, frame, rx_id)
-            return
-        management = Management(nexus, frame, rx_id, command.lun, flag)
-        there = nexus.exchanges.get(frame.ox_id)
-        if there is not None:
-            there.abort()
-        nexus.exchanges[frame.ox_id] = management
-        of_logical_unit = _ABORTING.get(TaskManagementFlag(flag))
-        if of_logical_unit is None:
-            nexus.submit_collecting()
-        else:
-            nexus.give_up(command.lun if of_logical_unit else None)
-        nexus.port.manage(flag, command.lun, management)
+        fcp_command.begin(self, nexus, frame, rx_id)
 
     # recovery
 
