@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from tcm.fabric_statistics import FabricStatistics
-    from tcm.target.device import NetworkPortal, TargetDevice, TargetPortalGroup
+    from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -154,6 +154,12 @@ class Fabric(ABC):
         """``group.parameters`` have changed, or those of one of its node ACLs.
 
         If omitted: they hold for those who log in from now on.
+        """
+
+    def node_acl_added(self, group: TargetPortalGroup, acl: NodeAcl) -> None:  # noqa: B027  optional
+        """There is one more node ACL, without LUNs: its initiator may log in from now on.
+
+        If omitted: an initiator that was refused finds out when it tries again.
         """
 
     def drop(self, nexus: ITNexus) -> None:

@@ -313,6 +313,7 @@ class LiveChanges:
         acl = group.add_node_acl(name)
         acl.attributes = kind.acl_attributes()
         acl.cmdsn_depth = getattr(group.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
+        self.fabric_of(group.target).node_acl_added(group, acl)
         return acl
 
     def remove_node_acl(self, group: TargetPortalGroup, acl: NodeAcl) -> None:

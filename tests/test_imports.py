@@ -151,6 +151,12 @@ def test_fabrics_know_no_other_fabric_and_no_backstore(name):
     assert not private, f"{name} imports {sorted(private)}: a fabric gets what it needs as arguments"
 
 
+def test_only_links_of_fcoe_touch_the_network():
+    users = {name for name in MODULES if within(name, ("tcm_fcoe",)) and {"socket", "fcntl", "mmap"} & imports(name)}
+    assert users
+    assert all(within(name, ("tcm_fcoe.link",)) for name in users)
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("tcm_backstores")])
 def test_backstores_know_no_fabric_and_no_target(name):
     assert not {
