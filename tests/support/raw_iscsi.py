@@ -1,6 +1,7 @@
 """A small blocking iSCSI initiator for tests (RFC 7143), written apart from the target's code so that the two can disagree.
 
 It does one thing at a time and hides nothing: any PDU can be sent, any PDU that arrives can be looked at.
+Longer than most files because every PDU's fields have their names here.
 """
 
 from __future__ import annotations

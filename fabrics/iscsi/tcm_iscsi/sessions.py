@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tcm.iscsi")
 
 DISCOVERY_WINDOW = 16
+NEGOTIATION_SECONDS = 10
+"""How long an initiator has to negotiate parameters anew; if it does not, the old ones hold."""
 CONNECTION_LIMIT = 64
 """Connections of one session, whatever MaxConnections allows."""
 LOST_SESSIONS = 4096
@@ -273,9 +275,6 @@ class Registry:
             session = Session(name, event.session_parameters, port, exp_cmd_sn=event.cmd_sn, depth=depth)
             if port is not None:
                 port.level = event.session_parameters.iscsi_protocol_level
-                event.connection_parameters.max_xmit_data_segment_length = parameters_of(
-                    group, identity.initiator_name
-                ).MaxXmitDataSegmentLength
                 initiator = InitiatorPort(
                     identity.initiator_name,
                     identity.isid,
@@ -296,7 +295,21 @@ class Registry:
             target_name=group.target.name if group is not None else None,
             local_address=policy.local[0],
         )
+        if group is not None:
+            parameters = parameters_of(group, identity.initiator_name)
+            event.connection_parameters.max_xmit_data_segment_length = parameters.MaxXmitDataSegmentLength
+            text.told = parameters.declarations()
         return session, text
+
+    def parameters_changed(self, group: TargetPortalGroup) -> None:
+        """``param/`` of a group or of its node ACLs: who is logged in is asked to negotiate what can be (use ALL)."""
+        for session in self.sessions.values():
+            if session.port is not None and getattr(session.port, "group", None) is group:
+                parameters = parameters_of(group, session.identity.initiator_name)
+                for connection in session.connections.values():
+                    connection.parameters.max_xmit_data_segment_length = parameters.MaxXmitDataSegmentLength
+                    connection.limit_sending()
+                    connection.redeclare(parameters.declarations(), NEGOTIATION_SECONDS)
 
     def reinstate(self, session: Session, cid: int) -> None:
         """A login takes a connection's place (RFC 7143 6.3.4): the old one is logged out, for recovery if that can be."""

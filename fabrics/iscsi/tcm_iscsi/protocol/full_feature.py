@@ -21,7 +21,7 @@ from tcm_iscsi.protocol.scsi_command import UNEXPECTED_UNSOLICITED_DATA, ScsiCom
 from tcm_iscsi.protocol.serial import SERIAL_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tcm_iscsi.protocol.arena import DataInArena
     from tcm_iscsi.protocol.discovery import TextPhase
@@ -78,7 +78,7 @@ class FullFeaturePhase(Outbound):
         self.text = text
         self.peer = peer
         self.max_segment = parameters.max_recv_data_segment_length
-        self.send_limit = min(parameters.send_limit, session.parameters.max_burst_length)
+        self.limit_sending()
         recovers = self.unacknowledged is not None
         self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
         self.express = self.expressible and not (session.fences or session.barriers)
@@ -387,12 +387,15 @@ class FullFeaturePhase(Outbound):
 
     def data_out(self, buf: bytearray | bytes, view: memoryview, off: int, data: memoryview, *, intact: bool = True) -> None:
         """SCSI Data-Out (RFC 7143 11.7)."""
-        _, flags, _, _, itt, ttt, exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
+        _, flags, _, lun, itt, ttt, exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
         self.acknowledge(exp_stat_sn)
         command = self.session.commands.get(itt)
         if command is None or command.connection is not self:
             return  # of a command that was aborted: dropped (RFC 7143 11.5.1)
-        wrong = command.receive(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
+        if ttt != RESERVED_TAG and lun != command.lun:  # 11.7.4: consistent with the command, and reserved if unsolicited
+            wrong: str | None = f"Data-Out for LUN field {lun.hex()} of a command for {command.lun.hex()}"
+        else:
+            wrong = command.receive(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
         if wrong:
             self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             raise ConnectionFailed(wrong)
@@ -479,6 +482,15 @@ class FullFeaturePhase(Outbound):
         """A command's response is in ``out``."""
         self.wake()
         self.resume()
+
+    def limit_sending(self) -> None:
+        """:attr:`parameters` have changed."""
+        self.send_limit = min(self.parameters.send_limit, self.session.parameters.max_burst_length)
+
+    def redeclare(self, values: Mapping[str, str], seconds: int) -> None:
+        """What we declare by text keys may have changed: if so, the initiator is asked to negotiate, once until it does."""
+        if not self.closing and self.logout is None and self.text.declare(values):
+            self.request_negotiation(seconds)
 
     # time
 
