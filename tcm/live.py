@@ -42,6 +42,8 @@ class LiveChanges:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._serials: dict[str, str] | None = None
+        """Who had each unit serial last: a path."""
 
     # logical units
 
@@ -123,7 +125,9 @@ class LiveChanges:
                 group = unit.asymmetric_access.logical_unit_group
                 if group is not None and unit in group.members:
                     group.members.remove(unit)
-                del runtime.storage_objects[path]
+                serial = runtime.storage_objects.pop(path).serial
+                if self._serials is not None and self._serials.get(serial) == path:
+                    del self._serials[serial]
                 runtime.release(path)
 
     @staticmethod
@@ -134,9 +138,13 @@ class LiveChanges:
             raise InUse(f"{unit.name} is exported as {where}")
 
     def _check_serial(self, path: str, serial: str) -> None:
-        for other, config in self._runtime.storage_objects.items():
-            if other != path and config.serial == serial:
-                raise ConfigError(f"{other} has the unit serial {serial} already; write another one")
+        objects = self._runtime.storage_objects
+        if self._serials is None:
+            self._serials = {config.serial: other for other, config in objects.items()}
+        other = self._serials.get(serial, path)
+        if other != path and other in objects and objects[other].serial == serial:
+            raise ConfigError(f"{other} has the unit serial {serial} already; write another one")
+        self._serials[serial] = path
 
     def _claim(self, path: str, serial: str) -> None:
         try:

@@ -131,11 +131,18 @@ class Tree:
         self.changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         # whoever makes many changes gives way now and then: a turn of the loop costs more than most changes
         self._lock = anyio.Lock(fast_acquire=True)
+        self._place_found: tuple[str, Group] = ("", root)
+        """Where something was found last: whoever looks at one thing in a directory looks at others."""
 
     # looking
 
     def find(self, path: str) -> Node:
         """What is at a path, links not followed. Raises :class:`TreeError`: ENOENT, ENOTDIR."""
+        where, _, last = path.rpartition("/")
+        if where and where == self._place_found[0]:
+            found = self._place_found[1].child(last)
+            if found is not None:
+                return found
         node: Node = self.root
         for name in split(path):
             if not isinstance(node, Group):
@@ -144,6 +151,8 @@ class Tree:
             if found is None:
                 raise TreeError(errno.ENOENT, f"{path.strip('/')}: {name!r} is not in /{node.path}")
             node = found
+        if last == node.name and node.parent is not None:
+            self._place_found = where, node.parent
         return node
 
     def group(self, path: str) -> Group:
@@ -205,6 +214,7 @@ class Tree:
             if node.parent is None:
                 raise TreeError(errno.EBUSY, "/: the root cannot be removed")
             await node.parent.remove(node.name)
+            self._place_found = "", self.root
             self._changed(who, f"removed {path.strip('/')}")
 
     async def link(self, path: str, target_path: str, *, revision: int | None = None, who: str = "") -> None:

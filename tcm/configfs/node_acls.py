@@ -141,6 +141,14 @@ def _inherited(name: str) -> Any:
     return show
 
 
+class NodeAclTables:
+    """The tables that all node ACLs of a fabric have."""
+
+    def __init__(self, kind: FabricType, live: LiveChanges) -> None:
+        self.attributes = _attribute_tables(kind)
+        self.parameters = _parameter_table(kind, live)
+
+
 class NodeAclGroup(MadeParent):
     """``acls/<initiator>``."""
 
@@ -184,14 +192,22 @@ class NodeAclGroup(MadeParent):
 class NodeAclsGroup(ParentGroup):
     """``acls``: explicit ones; those that demo mode makes are not shown, as in LIO."""
 
-    def __init__(self, parent: Group, kind: FabricType, live: LiveChanges, luns: LunsGroup, group: TargetPortalGroup) -> None:
+    def __init__(
+        self,
+        parent: Group,
+        kind: FabricType,
+        tables: NodeAclTables,
+        live: LiveChanges,
+        luns: LunsGroup,
+        group: TargetPortalGroup,
+    ) -> None:
         super().__init__("acls", parent)
         self.kind = kind
         self.live = live
         self.luns = luns
         self._group = group
-        self.attribute_tables = _attribute_tables(kind)
-        self.parameter_table = _parameter_table(kind, live)
+        self.attribute_tables = tables.attributes
+        self.parameter_table = tables.parameters
         for acl in group.node_acls.values():
             if not acl.dynamic:
                 self.groups[acl.initiator_name] = self._node(acl.initiator_name, acl)

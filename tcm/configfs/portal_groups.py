@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from tcm.configfs.luns import LunsGroup
-from tcm.configfs.node_acls import NodeAclsGroup
+from tcm.configfs.node_acls import NodeAclsGroup, NodeAclTables
 from tcm.configfs.settings_table import AUTHENTICATION, table_of
 from tcm.configfs.table import FixedGroup, MadeGroup, ParentGroup, flag, number
 from tcm.configuration import parse_portal, portal_text
@@ -137,6 +137,7 @@ class PortalGroupTables:
         self.attributes, self.own_attributes = _attribute_tables(kind, live)
         self.parameters = _parameter_table(kind, live)
         self.dynamic_acl_attributes = _dynamic_acl_table(kind, live)
+        self.node_acls = NodeAclTables(kind, live)
 
 
 class TargetPortalGroupGroup(MadeGroup):
@@ -156,7 +157,7 @@ class TargetPortalGroupGroup(MadeGroup):
         self.group = group
         self._live = live
         luns = LunsGroup(self, group, core)
-        self.attach(NodeAclsGroup(self, kind, live, luns, group))
+        self.attach(NodeAclsGroup(self, kind, tables.node_acls, live, luns, group))
         self.attach(FixedGroup("attrib", self, tables.attributes, group))
         self.attach(FixedGroup("auth", self, AUTHENTICATION if kind.tree.authentication else None, group))
         self.attach(luns)
