@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -193,7 +192,7 @@ class Tree:
             if "\0" in text:
                 raise TreeError(errno.EINVAL, f"{attribute.path}: write text without NUL characters")
             await attribute.write(text)
-            self._changed(who, f"wrote {attribute.path}")
+            self._changed(who, f"wrote {path.strip('/')}")
 
     async def make(self, path: str, *, revision: int | None = None, who: str = "") -> Group:
         """Makes a directory. Raises :class:`TreeError`: EEXIST besides what :meth:`Group.make` raises."""
@@ -201,7 +200,7 @@ class Tree:
             self._check(revision)
             group, name = self._place(path)
             made = await group.make(name)
-            self._changed(who, f"made {made.path}")
+            self._changed(who, f"made {path.strip('/')}")
             return made
 
     async def remove(self, path: str, *, revision: int | None = None, who: str = "") -> None:
@@ -266,8 +265,7 @@ class Tree:
         self.changes.append(Change(self.revision, who, what))
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What somebody did to the tree."""
 
     revision: int

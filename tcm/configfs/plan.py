@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm.configfs.comparable import comparable
 from tcm.configfs.script import Json, Script, Step
@@ -15,8 +14,7 @@ HIDDEN = "***"
 """Shown instead of a secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One call of the tree: ``make``, ``remove``, ``write``, ``link``, ``unlink``."""
 
     action: str
@@ -38,8 +36,7 @@ class Operation:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One operation and what takes it back; either may be nothing."""
 
     do: Operation | None
