@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 PAGE = 4096
 """Bytes that an attribute holds when it is written (ConfigFS: one page)."""
 NAME_LIMIT = 255
 """Bytes of a name (NAME_MAX)."""
+MAXIMUM_DRAIN = 3600
+"""Seconds that removing something may wait for what runs there."""
 KEPT_CHANGES = 256
 """Changes that the tree remembers."""
 
@@ -110,6 +113,9 @@ class Group(Node):
     async def remove(self, name: str) -> None:
         """``rmdir``. Raises :class:`TreeError`: EPERM for what cannot be removed, EBUSY for what is in use."""
         raise TreeError(errno.EPERM, f"{self.path}/{name}: cannot be removed")
+
+    def check_removable(self) -> None:
+        """Raises :class:`TreeError` if :meth:`remove` of what it is in would, whatever runs there."""
 
     async def link(self, name: str, target: Group) -> None:
         """``symlink``. Raises :class:`TreeError`: EPERM where none can be made, EINVAL for the wrong kind of target."""
@@ -203,18 +209,78 @@ class Tree:
             self._changed(who, f"made {path.strip('/')}")
             return made
 
-    async def remove(self, path: str, *, revision: int | None = None, who: str = "") -> None:
-        """Removes a directory. Raises :class:`TreeError`: ENOTEMPTY if links or directories that were made are in it."""
-        async with self._lock:
-            self._check(revision)
+    async def remove(
+        self, path: str, *, recursive: bool = False, drain: float | None = None, revision: int | None = None, who: str = ""
+    ) -> list[str]:
+        """Removes a directory; returns the paths of what is gone, in order.
+
+        :param recursive: with what is in it; what is removed stays so, even if the rest is refused.
+        :param drain: seconds that what runs there has to end, and in which nothing else is let in; ``None``: it is broken off.
+
+        Raises :class:`TreeError`: ENOTEMPTY if links or directories that were made are in it, EBUSY if it is not drained in
+        time.
+        """
+        async with self._draining(path, drain, revision, recursive=recursive), self._lock:
+            if drain is None:
+                self._check(revision)
             node = self.find(path)
             if not isinstance(node, Group):
                 raise TreeError(errno.ENOTDIR, f"{node.path}: not a directory")
             if node.parent is None:
                 raise TreeError(errno.EBUSY, "/: the root cannot be removed")
-            await node.parent.remove(node.name)
-            self._place_found = "", self.root
+            gone: list[str] = []
+            try:
+                if recursive:
+                    await self._empty(node, gone, who)
+                await node.parent.remove(node.name)
+            finally:
+                self._place_found = "", self.root
             self._changed(who, f"removed {path.strip('/')}")
+            return [*gone, node.path]
+
+    async def _empty(self, group: Group, gone: list[str], who: str) -> None:
+        """Removes what somebody made in it."""
+        for node in list(group.children().values()):
+            try:
+                if isinstance(node, Link):
+                    await group.unlink(node.name)
+                    self._changed(who, f"unlinked {node.path}")
+                elif isinstance(node, Group):
+                    await self._empty(node, gone, who)
+                    await group.remove(node.name)
+                    self._changed(who, f"removed {node.path}")
+                else:
+                    continue
+            except TreeError as error:
+                # what is always there goes with what is above it
+                if error.number != errno.EPERM:
+                    raise
+            else:
+                gone.append(node.path)
+
+    @asynccontextmanager
+    async def _draining(
+        self, path: str, seconds: float | None, revision: int | None, *, recursive: bool = True
+    ) -> AsyncIterator[None]:
+        """Others may change the tree meanwhile: they would have to wait for initiators otherwise."""
+        if seconds is None:
+            yield
+            return
+        if not 0 <= seconds <= MAXIMUM_DRAIN:
+            raise TreeError(errno.EINVAL, f"{seconds:g} s to drain: write 0 to {MAXIMUM_DRAIN}")
+        async with self._lock:
+            self._check(revision)
+            node = self.find(path)
+            if isinstance(node, Group) and not recursive:
+                # initiators are not asked to leave for nothing
+                node.check_removable()
+        async with self.drained(node, seconds):
+            yield
+
+    @asynccontextmanager
+    async def drained(self, node: Node, seconds: float) -> AsyncIterator[None]:  # noqa: ARG002  for those that are in use
+        """Inside, nothing runs there and nothing begins. Raises :class:`TreeError` (EBUSY) if that cannot be had in time."""
+        yield
 
     async def link(self, path: str, target_path: str, *, revision: int | None = None, who: str = "") -> None:
         """Makes a link at ``path`` to the directory at ``target_path``, both from the root of the tree."""
@@ -225,10 +291,14 @@ class Tree:
             await group.link(name, target)
             self._changed(who, f"linked {path.strip('/')} to {target.path}")
 
-    async def unlink(self, path: str, *, revision: int | None = None, who: str = "") -> None:
-        """Removes a link. Raises :class:`TreeError`: EPERM for what is none."""
-        async with self._lock:
-            self._check(revision)
+    async def unlink(self, path: str, *, drain: float | None = None, revision: int | None = None, who: str = "") -> None:
+        """Removes a link. Raises :class:`TreeError`: EPERM for what is none.
+
+        :param drain: as of :meth:`remove`.
+        """
+        async with self._draining(path, drain, revision), self._lock:
+            if drain is None:
+                self._check(revision)
             node = self.find(path)
             if not isinstance(node, Link) or node.parent is None:
                 raise TreeError(errno.EPERM, f"{node.path}: not a link; only links are removed like this")

@@ -14,16 +14,18 @@ from tcm.configfs.table import FixedGroup, MadeGroup, MadeParent, ParentGroup, f
 from tcm.options import convert, options_of, parse_bool
 from tcm.saveconfig_names import NODE_ACL
 from tcm.statistics.lio import mapped_lun_groups
+from tcm.target.draining import LunsDraining, NexusesDraining
 from tcm.tree_types import NodeAclPlace, Table, TreeAttribute
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tcm.configfs.luns import LunsGroup
     from tcm.fabric_statistics import LioGroup
     from tcm.live import LiveChanges
     from tcm.plugin_types import FabricType
     from tcm.target.device import MappedLun, NodeAcl, TargetPortalGroup
+    from tcm.target.draining import Draining
 
 
 class _MappedPlace:
@@ -64,6 +66,10 @@ class MappedLunGroup(MadeGroup):
         self.place = place
         self._luns = luns
         self.attach(statistics.StatisticsGroup("statistics", self, statistics.MAPPED_LUN, self._statistics))
+
+    def draining(self) -> Iterable[Draining]:
+        place = self.place
+        return () if place.found is None else (LunsDraining.of_mapped_lun(place.group, place.acl, place.index),)
 
     def _statistics(self) -> tuple[LioGroup, ...]:
         return mapped_lun_groups(self.place.group, self.place.acl, self.place.mapped)
@@ -183,6 +189,9 @@ class NodeAclGroup(MadeParent):
         if any(isinstance(each, MappedLunGroup) and each.place.index == index for each in self.groups.values()):
             raise OSError(errno.EEXIST, "the mapped LUN is there already")
         return self._mapped(name, index)
+
+    def draining(self) -> Iterable[Draining]:
+        return (NexusesDraining(self.place.group, self.place.fabric.request_logout, self.place.acl),)
 
     async def destroy(self) -> None:
         """With the initiator's sessions."""

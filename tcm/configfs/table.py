@@ -13,8 +13,9 @@ from tcm.failure import RuntimeFailure
 from tcm.options import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from tcm.target.draining import Draining
     from tcm.tree_types import Table, TreeAttribute
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,10 @@ class TableGroup(Group):
     def made(self) -> Mapping[str, Node]:
         """Directories and links that somebody made."""
         return {}
+
+    def draining(self) -> Iterable[Draining]:
+        """What has to be drained of itself, and not of what is in it, before it is removed."""
+        return ()
 
 
 class FixedGroup(TableGroup):
