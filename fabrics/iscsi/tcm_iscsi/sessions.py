@@ -18,9 +18,8 @@ from tcm_iscsi.counters import Counters
 from tcm_iscsi.isns_records import real_addresses
 from tcm_iscsi.port import Port
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
-from tcm_iscsi.protocol.failure import Failure
+from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
 from tcm_iscsi.protocol.faults import Faults
-from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
     Credentials,
     Disposition,
