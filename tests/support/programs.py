@@ -38,6 +38,7 @@ PACKAGES = {
     "snmpget": "snmp",
     "snmpset": "snmp",
     "openssl": "openssl",
+    "tshark": "tshark",
 }
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
