@@ -44,6 +44,9 @@ class Services:
         self.untagged: list[bytes] = []
         self.counters: Counter[str] = Counter()
         self.moved: list[Port] = []
+        self.vlan: int | None = None
+        self.strict = True
+        """Remote ports go down that have come up, and no others. An FCF does not know which of them a port has met."""
 
     def transmit(self, frame: bytes) -> None:
         assert len(frame) >= 60
@@ -84,11 +87,15 @@ class Services:
 
     def remote_down(self, port: Any, fc_id: int, reason: str, now: float) -> None:
         assert reason
-        del port.remotes[fc_id]
+        if self.strict:
+            del port.remotes[fc_id]
         port.events.append(("remote down", fc_id, reason))
 
     def routes_changed(self, port: Any) -> None:
         self.moved.append(port)
+
+    def vlan_found(self, vlan: int) -> None:
+        self.vlan = vlan
 
     def received(self, port: Any, frame: Frame, now: float) -> None:
         port.frames.append(frame)
@@ -179,6 +186,7 @@ class Segment:
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
         end = self.now + seconds
+        self.deliver()
         for _ in range(100000):
             following = min(each.controller.next_timer for each in self.stations)
             if following > end:
