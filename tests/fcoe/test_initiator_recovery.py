@@ -277,7 +277,7 @@ def test_a_target_that_does_not_answer_abts(hand):
     hand = ByHand(Options(recovery=Recovery(rec_timeout=1.0, command_timeout=0)), parameters=0x12)
     task = hand.start()
     hand.take_one()
-    hand.wait(60)
+    hand.wait(150)
     assert isinstance(task.error, TargetLost)
 
 

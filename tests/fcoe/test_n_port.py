@@ -6,7 +6,24 @@ import dataclasses
 import itertools
 
 import pytest
-from support.fcoe_stations import INITIATOR, TARGET, NotingFc4, Wire
+from support.fcoe_port import (
+    GREATER,
+    LESSER,
+    NAME,
+    NODE,
+    OTHER,
+    OWN,
+    THEIR_NODE,
+    Wire,
+    a_port,
+    accept,
+    log_in,
+    pair,
+    plogi,
+    prli,
+    rejection,
+)
+from support.fcoe_stations import INITIATOR, TARGET, NotingFc4
 from tcm_fcoe.protocol.els import (
     E_STAT_RESPONDER,
     RNID_TOPOLOGY,
@@ -37,56 +54,11 @@ from tcm_fcoe.protocol.els_login import (
     ServicePage,
 )
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, SOF_I3, SOF_N3
-from tcm_fcoe.protocol.frame import F_CTL_REPLY, F_CTL_REQUEST, FcType, RCtl
+from tcm_fcoe.protocol.frame import F_CTL_REQUEST, FcType, RCtl
 from tcm_fcoe.protocol.limits import Limits
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import WellKnownAddress
 from tcm_fcoe.protocol.remote_port import LOGGED_IN, TABLE, Event, RemotePort, State
-
-OWN, OTHER = 0x010001, 0x010002
-NAME, NODE = bytes.fromhex("2000525400000101"), bytes.fromhex("1000525400000101")
-LESSER, GREATER = bytes.fromhex("2000525400000001"), bytes.fromhex("2000525400000f01")
-THEIR_NODE = bytes.fromhex("1000525400000001")
-CLASS_3 = ClassParameters(options=CLASS_VALID, receive_size=2048).pack()
-
-
-def a_port(parameters: int = TARGET, *, fabric: bool = False, limits: Limits | None = None) -> tuple[Wire, NPort, NotingFc4]:
-    fc4 = NotingFc4(parameters)
-    port = NPort(NAME, NODE, fc4, limits=limits or Limits())
-    wire = Wire(port)
-    port.up(OWN, fabric=fabric, now=wire.now, e_d_tov=2.0, r_a_tov=10.0)
-    return wire, port, fc4
-
-
-def plogi(name: bytes = LESSER, **changes: object) -> Login:
-    values = {"node_name": THEIR_NODE, "receive_size": 2112, "word_3": 2000, "class_3": CLASS_3, **changes}
-    return Login(ElsCommand.PLOGI, name, **values)  # type: ignore[arg-type]
-
-
-def prli(parameters: int = INITIATOR) -> ProcessLogin:
-    return ProcessLogin(ElsCommand.PRLI, (ServicePage(parameters=parameters),))
-
-
-def log_in(wire: Wire, s_id: int = OTHER, name: bytes = LESSER) -> None:
-    assert Login.parse(wire.ask(s_id, plogi(name).pack())).command == ElsCommand.LS_ACC
-
-
-def pair(wire: Wire, s_id: int = OTHER, name: bytes = LESSER) -> None:
-    log_in(wire, s_id, name)
-    (page,) = ProcessLogin.parse(wire.ask(s_id, prli().pack())).pages
-    assert page.response == PrliResponse.EXECUTED
-
-
-def accept(wire: Wire, request, payload: bytes) -> None:
-    """Answer a request that the port has sent."""
-    wire.give(request.d_id, payload, r_ctl=request.r_ctl + 1, fc_type=request.type, f_ctl=F_CTL_REPLY, ox_id=request.ox_id)
-
-
-def rejection(payload: bytes) -> tuple[int, int]:
-    found = Reject.parse(payload)
-    assert found.command == ElsCommand.LS_RJT
-    return found.reason, found.explanation
-
 
 # The table
 
@@ -222,7 +194,7 @@ def test_too_many_remote_ports():
 
 
 def test_a_storm_of_plogi_leaves_others_alone():
-    """From 10,000 addresses: the table is bounded, most are told to come later, and a port with an image pair notices nothing."""
+    """From 10,000 addresses: the table is bounded, most are told to come later, and image pairs stay."""
     wire, port, fc4 = a_port(limits=Limits(remote_ports=64))
     pair(wire)
     payload = plogi().pack()

@@ -104,7 +104,8 @@ class FcpSite:
             frames.append(unpack(self.outbox.popleft()))
             if not self.outbox:
                 self.target.resume(self.now)
-        self.target.batch_ended()
+        self.target.resume(self.now)
+        assert not self.outbox
         return frames
 
 

@@ -77,7 +77,9 @@ def check_config(options: FcoeOptions) -> None:
         if not name.strip() or (name.startswith(_UNIX) and not (local and peer)):
             raise ConfigError(f"interface: {name!r} is none; write a network interface such as eth1, or unix:LOCAL,PEER")
         if options.interface.count(name) > 1:
-            raise ConfigError(f"interface: {name} stands there twice; write it once, all targets beyond the others are on the last")
+            raise ConfigError(
+                f"interface: {name} stands there twice; write it once, all targets beyond the others are on the last"
+            )
     for each in fields(options):
         value = getattr(options, each.name)
         lowest, highest = _RANGES.get(each.name, (0, 0))
@@ -96,6 +98,9 @@ def check_config(options: FcoeOptions) -> None:
             raise ConfigError("mac: of which interface? with several, each has the one made of its path; leave it out")
 
 
+def default_targets(options: FcoeOptions) -> int:
+    """One target for each interface."""
+    return len(options.interface)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

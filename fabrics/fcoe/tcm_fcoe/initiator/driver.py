@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
+
 from tcm_fcoe.initiator.commands import Commands
 from tcm_fcoe.initiator.faults import FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from anyio.abc import TaskGroup
+
     from tcm_fcoe.capture import CaptureFile
     from tcm_fcoe.initiator.faults import Chance, Faults
     from tcm_fcoe.initiator.nexus import TargetNexus
@@ -133,7 +135,7 @@ class InitiatorPort:
         self.link = link
         self.mode = mode
         rng = random.Random()
-        self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan or 0)
+        self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan)
         port_name = port_name or name_from_mac(link.address)
         self.port = NPort(port_name, node_name or name_from_mac(link.address, naa=1), symbolic_name="tcm initiator")
         self.fcp = FcpInitiator(self.port, options)
@@ -153,7 +155,6 @@ class InitiatorPort:
         self._blocked = False
         self._woken = anyio.Event()
         self._changed = anyio.Event()
-        self._addresses: frozenset[bytes] = frozenset()
         self._now = 0.0
 
     def now(self) -> float:
@@ -207,9 +208,12 @@ class InitiatorPort:
         return f"no target {colon_form(port_name)} on {where} within {seconds:g} s; there are: {there or 'none'}"
 
     async def settle(self, quiet: float = 1.0, *, timeout: float = 15.0) -> list[Target]:  # noqa: ASYNC109 - told in words
-        """The targets, once no more have come for ``quiet`` seconds, or after ``timeout``."""
+        """The targets, once no more have come for ``quiet`` seconds, or after ``timeout``.
+
+        :raises LoginFailed: there is none.
+        """
+        await self.target(timeout=timeout)
         with anyio.move_on_after(timeout):
-            await self.target(timeout=timeout)
             while True:
                 changed = self._changed
                 with anyio.move_on_after(quiet):
@@ -293,9 +297,8 @@ class InitiatorPort:
         finally:
             self._processing = False
         self._flush()
-        addresses = self.station.addresses()
-        if addresses != self._addresses:
-            self._addresses = addresses
+        addresses = self.station.take_addresses()
+        if addresses is not None:
             self.link.set_addresses(addresses)
 
     async def _tick(self) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from tcm.scsi.lun import encode
 from tcm_fcoe.initiator.results import RequestFailed, Result
 from tcm_fcoe.protocol.fcp import READ_DATA, SHORT_CDB, WRITE_DATA, Command, TaskAttribute
 from tcm_fcoe.protocol.frame import NO_EXCHANGE
-
-from tcm.scsi.lun import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -273,7 +273,7 @@ class FcpNexus:
         self.release(ox_id)
         self.exchanges[ox_id] = exchange
         self.target.sending.append(exchange)
-        self.target.resume(self.target.now)
+        self.target.pump()
 
     def respond_again(self, ox_id: int) -> None:
         """SRR: FCP_RSP once more, likewise."""

@@ -125,6 +125,7 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
+        self.outbox = self.n_port.outbox
         self.end(remote.fc_id)
         agreed = parameters & self.service_parameters
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
@@ -244,7 +245,7 @@ class FcpTarget:
             nexus.reading += length
             nexus.exchanges[ox_id] = exchange
             self.sending.append(exchange)
-            self.resume(self.now)
+            self.pump()
             return True
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
         nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
@@ -303,11 +304,17 @@ class FcpTarget:
         nexus = exchange.nexus
         nexus.tx_bytes += length
         self.sending.append(exchange)
-        self.resume(self.now)
+        self.pump()
 
     def resume(self, now: float) -> None:
-        """The link has taken frames: make the next ones, a turn for each exchange."""
+        """The link has taken frames: make the next ones. What has been answered until now is no duplicate any more."""
         self.now = now
+        if self.fresh:
+            self.fresh.clear()
+        self.pump()
+
+    def pump(self) -> None:
+        """Make the next frames, as long as not too many wait for the link: a turn for each exchange."""
         while self.again:
             self.again.popleft()()
         sending, outbox = self.sending, self.outbox
@@ -331,16 +338,11 @@ class FcpTarget:
             exchange.finish()
             nexus.send_response(exchange)
 
-    def batch_ended(self) -> None:
-        """The link has what this batch has produced: an FCP_CMND that comes now is a new one."""
-        if self.fresh:
-            self.fresh.clear()
-
     def handle_timer(self, now: float) -> None:
         """Data that does not come; exchanges that need not be remembered any more."""
         self.now = now
         if self.again:
-            self.resume(now)
+            self.pump()
         if now < self.next_timer:
             return
         for nexus in list(self.nexuses.values()):
