@@ -67,7 +67,9 @@ class Target:
         arguments += ["--state-dir", str(folder / "state"), "--lun", f"fileio:file={folder / 'disk.img'},size=64M"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                segment.command(*HARNESS.split(), segment.interface, mode.name) if HARNESS else segment.command(script, *arguments),
+                segment.command(*HARNESS.split(), segment.interface, mode.name)
+                if HARNESS
+                else segment.command(script, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
