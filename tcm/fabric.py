@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from tcm.backstore import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskStatus
 
@@ -139,6 +139,21 @@ class Fabric(ABC):
         """``group.enabled`` has changed. When it was switched off, its nexuses are dropped next.
 
         If omitted: the core admits nobody to a group that is off, which is enough.
+        """
+
+    def reload(self) -> Callable[[], None] | None:
+        """Read again what is in files that the options name, such as certificates; the result puts it in force.
+
+        Raises :class:`tcm.backstore.ConfigError`; then all is as it was.
+
+        If omitted: the options name no such files.
+        """
+        return None
+
+    def parameters_changed(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """``group.parameters`` have changed, or those of one of its node ACLs.
+
+        If omitted: they hold for those who log in from now on.
         """
 
     def node_acl_added(self, group: TargetPortalGroup, acl: NodeAcl) -> None:  # noqa: B027  optional

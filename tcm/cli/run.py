@@ -20,7 +20,7 @@ Examples:
   tcm-run --fabric iscsi --lun ramdisk:size=64M \\
       --lun 1=fileio:path=disk.img,size=1G,removable=yes
   tcm-run --fabric iscsi --lun ramdisk:size=64M \\
-      --filter 0=log --filter 0=delay:read=0.01
+      --filter 0=log --filter 0=delay:read=10
   tcm-run --fabric fcoe --interface eth1 --lun ramdisk:size=64M
   tcm-run --config /etc/target/saveconfig.json
   tcm-run --empty --configfs /run/tcm; tcm-ctl targetcli
@@ -43,7 +43,8 @@ Environment:
 
 \b
 Signals: SIGINT, SIGTERM or SIGHUP asks initiators to log out, flushes, and
-ends; a second one ends at once. With nohup, SIGHUP does nothing.
+ends; a second one ends at once. With nohup, SIGHUP does nothing; under systemd
+it is the same as tcm-ctl reload.
 Exit codes: 0 ended by a signal, 1 failed at run time, 2 bad usage or
 configuration.
 """
@@ -179,7 +180,10 @@ def command(
     if list_plugins or dump_plugin is not None:
         from tcm.cli import plugin_lists
 
-        click.echo(plugin_lists.listing(plugins) if list_plugins else plugin_lists.dump(plugins, dump_plugin or ""), nl=False)
+        if list_plugins:
+            click.echo(plugin_lists.listing(plugins), nl=False)
+        else:
+            click.echo(plugin_lists.dump(plugins, dump_plugin or "", plugin_lists.terminal_width()), nl=False)
         return
     plugins.check()
     from tcm.cli import fabric_options
@@ -243,6 +247,8 @@ def run_command(arguments: list[str]) -> int:
         return errors.USAGE
     except KeyboardInterrupt:
         return errors.OK
+    except BrokenPipeError:  # head(1) has seen enough
+        return errors.FAILED
     except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
         return errors.report(PROGRAM, error)
     return errors.OK

@@ -290,6 +290,9 @@ class FabricContract:
                     await fabric.remove_portal(group, portal)
                 group.enabled = False
                 fabric.portal_group_enabled(group)
+                fabric.parameters_changed(group)
+                renewal = fabric.reload()
+                assert renewal is None or callable(renewal)
                 group.remove_lun(0)
                 del target.portal_groups[1]
                 fabric.portal_group_removed(group)

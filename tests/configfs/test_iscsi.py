@@ -174,6 +174,41 @@ async def test_mapped_luns_stay_in_their_portal_group(tmp_path):
         assert "link" not in site.tree.group(f"{two}/acls/{NAME}/lun_0").children()
 
 
+async def test_an_acl_for_whom_demo_mode_has_let_in(tmp_path):
+    """LIO: it takes the session over with the LUNs that demo mode has mapped, and shows none; each can be linked as it is."""
+    async with serving(tmp_path) as site:
+        port = await target(site, acl=False)
+        for name, value in (("generate_node_acls", "1"), ("demo_mode_write_protect", "0")):
+            await site.write(f"{GROUP}/attrib/{name}", value)
+        await site.make(f"{GROUP}/lun/lun_1")
+        await site.link(f"{GROUP}/lun/lun_1/link", "core/rd_mcp_0/ram0")
+        async with connect(f"iscsi://127.0.0.1:{port}/{IQN}/0", options()) as session:
+            await session.test_unit_ready(0)
+            await site.make(ACL)
+            assert [name for name in site.tree.group(ACL).children() if name.startswith("lun_")] == []
+            assert len(await session.report_luns()) == 2
+            await site.make(f"{ACL}/lun_0")
+            assert "link" not in site.tree.group(f"{ACL}/lun_0").children()
+            with pytest.raises(TreeError, match="taken by LUN 0") as error:
+                await site.link(f"{ACL}/lun_0/link", f"{GROUP}/lun/lun_1")
+            assert site.refused(error) == "EINVAL"
+            await site.link(f"{ACL}/lun_0/link", f"{GROUP}/lun/lun_0")
+            with pytest.raises(TreeError) as error:
+                await site.remove(f"{GROUP}/lun/lun_0")
+            assert site.refused(error) == "EBUSY"
+            await session.test_unit_ready(0)
+            assert len(await session.report_luns()) == 2
+            await site.write(f"{ACL}/lun_0/write_protect", "1")
+            with pytest.raises(ScsiError):
+                await session.checked(bytes((0x2A, *bytes(7), 1, 0)), 0, data_out=bytes(512))
+            await session.checked(bytes((0x2A, *bytes(7), 1, 0)), 1, data_out=bytes(512))
+            await site.unlink(f"{ACL}/lun_0/link")
+            assert len(await session.report_luns()) == 1
+            # what demo mode has mapped goes with its LUN
+            await site.unlink(f"{GROUP}/lun/lun_1/link")
+            assert len(await session.report_luns()) == 0
+
+
 async def test_chap_of_groups_acls_and_discovery(tmp_path):
     async with serving(tmp_path) as site:
         port = await target(site)
@@ -255,6 +290,42 @@ async def test_what_an_acl_tells_of_its_session(tmp_path):
         await site.write(f"{GROUP}/attrib/generate_node_acls", "1")
         async with connect(url, Options(initiator_name="iqn.2005-03.org.open-iscsi:demo")):
             assert site.read(f"{GROUP}/dynamic_sessions") == "iqn.2005-03.org.open-iscsi:demo\n"
+
+
+async def test_changed_parameters_are_negotiated_with_those_who_are_logged_in(tmp_path):
+    """RFC 7143 11.9.1, event 4, and 13.12: what may be declared at any time is, and only to those whom it concerns."""
+    async with serving(tmp_path) as site:
+        port = await target(site)
+        other = "iqn.2005-03.org.open-iscsi:other"
+        await site.write(f"{GROUP}/param/MaxConnections", "2")
+        await site.make_all(f"{GROUP}/acls/{other}/lun_0")
+        await site.link(f"{GROUP}/acls/{other}/lun_0/link", f"{GROUP}/lun/lun_0")
+        url = f"iscsi://127.0.0.1:{port}/{IQN}/0"
+        async with (
+            connect(url, options(keys={"MaxConnections": "2"}), connections=2) as session,
+            connect(url, Options(initiator_name=other, recovery=ONCE)) as second,
+        ):
+            both = [*session.core.connections.values(), *second.core.connections.values()]
+            assert [each.max_send for each in both] == [262144] * 3
+            await site.write(f"{GROUP}/param/MaxRecvDataSegmentLength", "65536")
+            await until(lambda: [each.max_send for each in both] == [65536] * 3)
+            await session.write(0, bytes(512 << 8))
+            # of one initiator alone
+            await site.write(f"{ACL}/tcm_param/MaxRecvDataSegmentLength", "1048576")
+            await until(lambda: [each.max_send for each in both] == [1048576, 1048576, 65536])
+            await session.write(0, bytes(512 << 11))
+            await site.write(f"{ACL}/tcm_param/MaxRecvDataSegmentLength", "NULL")
+            await until(lambda: [each.max_send for each in both] == [65536] * 3)
+            # the target's own business, at once
+            await site.write(f"{GROUP}/param/MaxXmitDataSegmentLength", "4096")
+            (group,) = site.runtime.targets[0].portal_groups.values()
+            assert {c.send_limit for nexus in group.nexuses for c in nexus.services.connections.values()} == {4096}
+            assert await session.read(0, 64) == bytes(512 * 64)
+            # what only a login can change asks nobody
+            numbers = [c.stat_sn for nexus in group.nexuses for c in nexus.services.connections.values()]
+            await site.write(f"{GROUP}/param/MaxBurstLength", "524288")
+            await site.write(f"{GROUP}/attrib/authentication", "1")
+            assert [c.stat_sn for nexus in group.nexuses for c in nexus.services.connections.values()] == numbers
 
 
 async def test_what_parameters_and_attributes_cannot_be(tmp_path):

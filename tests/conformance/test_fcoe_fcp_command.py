@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 
-import anyio
 import pytest
 from support.fcp_session import (
     DPO,
@@ -246,7 +245,7 @@ async def test_task_management_response_code(flag: int, code: int) -> None:
         assert (response.code, response.status) == (code, 0)
 
 
-async def test_task_management_incorrect_lun() -> None:
+async def test_fcp_task_management_incorrect_lun() -> None:
     """FCP-4 9.5.13: RSP_CODE 09h."""
     async with fcp_initiator() as i:
         response, _ = i.outcome(manage(i, TaskManagementFlag.LOGICAL_UNIT_RESET, b"\0\x07" + bytes(6)))

@@ -8,7 +8,7 @@ import random
 import pytest
 from support.fcoe_capture import FIP, captured
 from support.fcoe_segment import Port, Segment, Station, decoded, mac_of, port_of
-from tcm_fcoe.protocol import fip
+from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import vn2vn_tables as tables
 from tcm_fcoe.protocol.controller import FCP_INITIATOR, FCP_TARGET, els_reply, els_request
 from tcm_fcoe.protocol.els import Logo, Plain, Reject
@@ -60,7 +60,7 @@ def message(
     fc_id: int,
     *,
     port: Port | None = None,
-    destination: bytes = fip.ALL_VN2VN_ENODE_MACS,
+    destination: bytes = ethernet.ALL_VN2VN_ENODE_MACS,
     flags: Flag = fip.NO_FLAGS,
 ) -> bytes:
     port = port or port_of(mac)
@@ -482,7 +482,9 @@ def test_spoofed_mac():
     for frame in (
         els(foe, one, logo, fip.Logo),
         els(foe, one, flogi(port_of(friend), 0x6000, port.fc_id), fip.Flogi),
-        message(Pdu.BEACON, friend, 0x6000).replace(fip.ALL_VN2VN_ENODE_MACS + friend, fip.ALL_VN2VN_ENODE_MACS + foe, 1),
+        message(Pdu.BEACON, friend, 0x6000).replace(
+            ethernet.ALL_VN2VN_ENODE_MACS + friend, ethernet.ALL_VN2VN_ENODE_MACS + foe, 1
+        ),
         message(Pdu.CLAIM_NOTIFICATION, one.mac, 0x6001),
     ):
         segment.inject(frame)
@@ -657,11 +659,11 @@ def test_vlan_request():
     segment = Segment(one)
     segment.up()
     request = FipPdu(Pdu.VLAN_REQUEST, (fip.MacAddress(mac_of(1)),))
-    segment.inject(fip.ALL_VN2VN_ENODE_MACS + mac_of(1) + fip.ETHERTYPE + fip.encode(request))
+    segment.inject(ethernet.ALL_VN2VN_ENODE_MACS + mac_of(1) + fip.ETHERTYPE + fip.encode(request))
     (answer,) = one.services.untagged
     assert answer[:6] == mac_of(1)
     assert decoded(answer) == FipPdu(Pdu.VN2VN_VLAN_NOTIFICATION, (fip.MacAddress(one.mac), fip.Vlan(100)))
-    segment.inject(fip.ALL_VN2VN_ENODE_MACS + mac_of(2) + fip.ETHERTYPE + fip.encode(request))
+    segment.inject(ethernet.ALL_VN2VN_ENODE_MACS + mac_of(2) + fip.ETHERTYPE + fip.encode(request))
     assert one.services.counters["fip_spoofed"] == 1
 
 

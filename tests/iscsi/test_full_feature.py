@@ -214,6 +214,33 @@ async def test_data_out_outside_its_sequence_drops_the_connection(offset: int, l
         assert i.answers()[0].opcode == 0x3F
 
 
+@pytest.mark.parametrize("level", [0, 2])
+async def test_data_out_with_another_lun_than_the_command_is_a_protocol_error(level: int) -> None:
+    """RFC 7143 11.7.4: solicited Data-Out has the command's LUN; nothing of it reaches either logical unit."""
+    async with connected(session={"initial_r2t": True, "immediate_data": False, "error_recovery_level": level}) as i:
+        (r2t,) = i.feed(i.command(write10(0, 1), itt=4, write=512))
+        pdu = i.data_out(4, r2t.word(20), 0, b"x" * 512, lun=b"\0\1" + bytes(6))
+        with pytest.raises(ConnectionFailed, match="Data-Out for LUN field 0001000000000000 of a command for 0000000000000000"):
+            i.feed(pdu)
+        (reject,) = i.answers()
+        assert (reject.opcode, reject.bhs[2], reject.data) == (0x3F, 0x04, pdu[:48])
+        i.fail()
+        j = i.join(1)
+        j.cmd_sn = i.phase.session.exp_cmd_sn
+        j.feed(j.command(TEST_UNIT_READY, itt=9))  # which tells what became of the write
+        answers = j.feed(j.command(read10(0, 1), itt=2, read=512))
+        assert b"".join(answer.data for answer in answers if answer.opcode == 0x25) == bytes(512)
+
+
+async def test_the_lun_of_unsolicited_data_out_is_reserved() -> None:
+    """RFC 7143 11.7.4: whatever is in it, it is the command's data."""
+    async with connected(session={"initial_r2t": False}) as i:
+        assert not i.feed(i.command(write10(0, 1), itt=4, write=512, final=False))
+        (answer,) = i.feed(i.data_out(4, RESERVED_TAG, 0, b"x" * 512, lun=b"\0\1" + bytes(6)))
+        assert answer.status == 0
+        assert read(i, 0, 1) == b"x" * 512
+
+
 async def test_data_out_of_an_unknown_command_is_dropped() -> None:
     """RFC 7143 11.5.1: data of a command that was aborted may still be on its way."""
     async with connected() as i:

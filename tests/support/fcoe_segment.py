@@ -44,6 +44,8 @@ class Services:
         self.untagged: list[bytes] = []
         self.counters: Counter[str] = Counter()
         self.moved: list[Port] = []
+        self.strict = True
+        """Remote ports go down that have come up, and no others. An FCF does not know which of them a port has met."""
 
     def transmit(self, frame: bytes) -> None:
         assert len(frame) >= 60
@@ -84,7 +86,8 @@ class Services:
 
     def remote_down(self, port: Any, fc_id: int, reason: str, now: float) -> None:
         assert reason
-        del port.remotes[fc_id]
+        if self.strict:
+            del port.remotes[fc_id]
         port.events.append(("remote down", fc_id, reason))
 
     def routes_changed(self, port: Any) -> None:

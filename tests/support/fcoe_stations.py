@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 from math import inf
 
 from tcm_fcoe.protocol.basic import UNKNOWN_EXCHANGE, Abts, BasicAccept, BasicReject
 from tcm_fcoe.protocol.els import E_STAT_RESPONDER, Plain
 from tcm_fcoe.protocol.fc4 import ExchangeState
-from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, decapsulate, encapsulate
-from tcm_fcoe.protocol.frame import F_CTL_REQUEST, NO_EXCHANGE, FcType, Frame, RCtl, pack_header
+from tcm_fcoe.protocol.fcoe import decapsulate
+from tcm_fcoe.protocol.frame import Frame
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import name_from_mac
 from tcm_fcoe.protocol.remote_port import RemotePort
@@ -146,76 +145,3 @@ def station_of(number: int, parameters: int, *, mode: str = "vn2vn", **options: 
     port = NPort(name_from_mac(mac), name_from_mac(mac, naa=1), fc4)
     station.add_port(port, 0.0)
     return station, port, fc4
-
-
-class Wire:
-    """A line for one N_Port alone: everything goes to one MAC address, and what comes out is taken apart."""
-
-    def __init__(self, port: NPort) -> None:
-        from tcm_fcoe.protocol.counters import Counters
-
-        self.outbox: deque[bytes] = deque()
-        self.counters = Counters()
-        self.port = port
-        self.reachable = True
-        self.now = 100.0
-        port.attach(self)
-
-    def prefix(self, port: NPort, d_id: int) -> bytes | None:
-        return (
-            b"\x0e\xfd\0" + d_id.to_bytes(3, "big") + b"\x0e\xfd\0" + port.fc_id.to_bytes(3, "big") + b"\x89\x06"
-            if self.reachable
-            else None
-        )
-
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
-        return False
-
-    def take(self) -> list[Frame]:
-        """What the port has sent."""
-        found = []
-        while self.outbox:
-            sof, fc, eof = decapsulate(memoryview(self.outbox.popleft())[14:])
-            found.append(Frame.unpack(fc, sof, eof))
-        return found
-
-    def give(
-        self,
-        s_id: int,
-        payload: bytes,
-        *,
-        r_ctl: int = RCtl.EXTENDED_LINK_REQUEST,
-        fc_type: int = FcType.EXTENDED_LINK_SERVICE,
-        f_ctl: int = F_CTL_REQUEST,
-        ox_id: int = 1,
-        rx_id: int = NO_EXCHANGE,
-        seq_id: int = 0,
-        seq_cnt: int = 0,
-        parameter: int = 0,
-        df_ctl: int = 0,
-        sof: int = SOF_I3,
-        eof: int = EOF_T,
-    ) -> None:
-        """A frame for the port, by way of its bytes."""
-        f_ctl |= -len(payload) & 3
-        header = pack_header(r_ctl, self.port.fc_id, s_id, fc_type, f_ctl, seq_id, df_ctl, seq_cnt, ox_id, rx_id, parameter)
-        ethernet = encapsulate(bytes(14), sof, header, payload, eof)
-        got_sof, fc, got_eof = decapsulate(memoryview(ethernet)[14:])
-        self.port.receive(Frame.unpack(fc, got_sof, got_eof), self.now)
-
-    def ask(self, s_id: int, payload: bytes, **options: int) -> bytes:
-        """Give a request; the payload of the one frame that answers it."""
-        self.give(s_id, payload, **options)
-        (reply,) = self.take()
-        assert reply.d_id == s_id
-        assert reply.s_id == self.port.fc_id
-        assert reply.ox_id == options.get("ox_id", 1)
-        return bytes(reply.payload)
-
-    def pass_time(self, seconds: float) -> None:
-        """Let timers run."""
-        end = self.now + seconds
-        while (when := self.port.next_timer) <= end:
-            self.now = max(self.now, when)
-            self.port.handle_timer(self.now)
-        self.now = end

@@ -252,6 +252,13 @@ class Connection:
                 log.info("%s: before that: %s", self, "; ".join(self.phase.history))
         self._closing = True
 
+    def crashed(self, error: Exception) -> None:
+        """The same, because of a bug: a traceback, and whoever wants to hear of it does."""
+        if not self.reason:
+            log.error("%s: internal error, connection dropped", self, exc_info=error)
+            self.registry.unhandled(str(self), error)
+        self.failed(f"internal error: {error!r}")
+
     def close(self) -> None:
         """The socket is gone."""
         if self.closed:

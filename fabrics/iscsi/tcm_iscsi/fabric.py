@@ -25,7 +25,7 @@ from tcm_iscsi.statistics import IscsiStatistics
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskStatus
 
@@ -218,6 +218,22 @@ class IscsiFabric(Fabric):
     def portal_group_enabled(self, group: TargetPortalGroup) -> None:  # noqa: ARG002  all are looked at
         """See :class:`tcm.fabric.Fabric`."""
         self.registrations_changed()
+
+    def reload(self) -> Callable[[], None] | None:
+        """See :class:`tcm.fabric.Fabric`: certificates and keys, for handshakes from now on."""
+        front, context = self.server.tls, _tls_context(self._options)
+        if front is None or context is None:
+            return None
+
+        def put_in_force() -> None:
+            front.context = context
+            log.info("TLS: certificate, key and authorities are those that the files have now")
+
+        return put_in_force
+
+    def parameters_changed(self, group: TargetPortalGroup) -> None:
+        """See :class:`tcm.fabric.Fabric`: those logged in are asked to negotiate what can be negotiated there."""
+        self.registry.parameters_changed(group)
 
     def drop(self, nexus: ITNexus) -> None:
         """See :class:`tcm.fabric.Fabric`: the session and its connections end."""

@@ -110,6 +110,9 @@ class ControllerServices(Protocol):
     def routes_changed(self, port: LocalPort) -> None:
         """What :meth:`Controller.route` said of any address may have changed."""
 
+    def vlan_found(self, vlan: int) -> None:
+        """FIP VLAN discovery has found the VLAN that frames go to from now on; 0: none."""
+
     def received(self, port: LocalPort, frame: Frame, now: float) -> None:
         """A reply to what the port had sent by :meth:`Controller.send_els`."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tcm_fcoe.protocol import ct
+from tcm_fcoe.protocol.controller import Allowance
 from tcm_fcoe.protocol.els import (
     RNID_COMMON,
     RNID_TOPOLOGY,
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 ACCEPT = Plain()
+PLOGI_BURST = 256
+PLOGI_RATE = 256
+"""PLOGIs at once, and a second, that are looked at: each ends a login, and costs as much as many commands."""
+_PLOGI = bytes((ElsCommand.PLOGI,))
 _Answer = Callable[["Responder", "Frame", "Payload", float], "Payload | None"]
 
 
@@ -75,6 +80,7 @@ class Responder:
 
     def __init__(self, port: NPort) -> None:
         self._port = port
+        self._plogi_allowance = Allowance(PLOGI_BURST, PLOGI_RATE)
 
     def answer(self, frame: Frame, data: bytes, now: float) -> bytes | None:
         """The payload that answers a request; ``None``: none does, or it has gone out already."""
@@ -82,6 +88,10 @@ class Responder:
         if frame.r_ctl == RCtl.FC4_LINK_REQUEST:
             return self._answer_fc4(frame, data, now)
         try:
+            if data[:1] == _PLOGI and not self._plogi_allowance.take(now):
+                port.counters.plogi_in += 1
+                port.counters.plogi_refused += 1
+                raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "more PLOGI than there is time for")
             request = parse_request(data)
             row = ROWS.get(request.command)
             if row is None:

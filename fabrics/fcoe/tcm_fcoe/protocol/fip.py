@@ -24,12 +24,6 @@ MIN_PAYLOAD = 46
 """Bytes that an Ethernet frame carries at least."""
 ETHERTYPE = b"\x89\x14"
 
-ALL_FCOE_MACS = bytes.fromhex("011018010000")
-ALL_ENODE_MACS = bytes.fromhex("011018010001")
-ALL_FCF_MACS = bytes.fromhex("011018010002")
-ALL_VN2VN_ENODE_MACS = bytes.fromhex("011018010004")
-ALL_PT2PT_ENODE_MACS = bytes.fromhex("011018010005")
-
 
 class Pdu(enum.Enum):
     """Operation code and subcode (7.10.5)."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm_fcoe.protocol.counters import Counters
+from tcm_fcoe.protocol.enode import ENodeController
 from tcm_fcoe.protocol.ethernet import (
     ETHERTYPE_FCOE,
     ETHERTYPE_FIP,
@@ -24,8 +25,10 @@ from tcm_fcoe.protocol.ethernet import (
     split,
     vlan_tag,
 )
+from tcm_fcoe.protocol.fcf import FcfController
 from tcm_fcoe.protocol.fcoe import FcoeError, decapsulate
 from tcm_fcoe.protocol.frame import Frame
+from tcm_fcoe.protocol.point_to_point import PointToPointController
 from tcm_fcoe.protocol.vn2vn import Vn2vnController
 
 if TYPE_CHECKING:
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.controller import Controller, LocalPort
     from tcm_fcoe.protocol.n_port import NPort
 
-CONTROLLERS: dict[str, type[Controller]] = {Vn2vnController.mode: Vn2vnController}
+CONTROLLERS: dict[str, type[Controller]] = {
+    kind.mode: kind for kind in (Vn2vnController, ENodeController, FcfController, PointToPointController)
+}
 """By mode."""
 
 _ETHERNET = Struct(">6s6sH")
@@ -62,6 +67,7 @@ class Station:
     :param mtu: bytes that a frame of the interface carries after its EtherType.
     :param rng: chance, for back-off and temporary addresses.
     :param vlan: 1 to 4094: all frames but those of VLAN discovery are tagged with it.
+    :param options: what a controller of the mode takes besides.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Station:
         rng: random.Random,
         vlan: int | None = None,
         listener: Listener | None = None,
+        **options: Any,
     ) -> None:
         self.mode = mode
         self.address = address
@@ -85,7 +92,7 @@ class Station:
         self.vlan = vlan or None
         self._tag = vlan_tag(vlan) if vlan else b""
         self._addresses: frozenset[bytes] | None = None
-        self.controller = CONTROLLERS[mode](self, address, rng=rng, mtu=mtu, vlan=vlan or 0)
+        self.controller = CONTROLLERS[mode](self, address, rng=rng, mtu=mtu, vlan=vlan or 0, **options)
 
     # Ports and the link
 
@@ -228,6 +235,11 @@ class Station:
     def transmit_untagged(self, frame: bytes) -> None:
         """One that stays without."""
         self.outbox.append(frame)
+
+    def vlan_found(self, vlan: int) -> None:
+        """All frames but those of VLAN discovery go to this VLAN from now on; 0: to none."""
+        self.vlan = vlan or None
+        self._tag = vlan_tag(vlan) if vlan else b""
 
     def count(self, counter: str) -> None:
         """Add one to a counter."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm_fcoe.protocol import fip
+from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import vn2vn_tables as tables
 from tcm_fcoe.protocol.controller import (
     E_D_TOV,
@@ -49,16 +49,14 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.frame import Frame
 
 _CLAIMED = (AddressState.CLAIM, AddressState.UP)
-_ADDRESS_PDUS = frozenset(
-    (Pdu.PROBE_REQUEST, Pdu.PROBE_REPLY, Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE, Pdu.BEACON),
-)
+_ADDRESS_PDUS = frozenset((Pdu.PROBE_REQUEST, Pdu.PROBE_REPLY, Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE, Pdu.BEACON))
 
 
 class Vn2vnController(Controller):
     """VN_Ports on one segment; several of them may be here."""
 
     mode = "vn2vn"
-    ADDRESSES = frozenset((fip.ALL_VN2VN_ENODE_MACS, fip.ALL_PT2PT_ENODE_MACS))
+    ADDRESSES = frozenset((ethernet.ALL_VN2VN_ENODE_MACS, ethernet.ALL_P2P_ENODE_MACS))
 
     def __init__(
         self, services: ControllerServices, address: bytes, *, rng: random.Random, mtu: int = 2500, vlan: int = 0
@@ -301,17 +299,16 @@ class Vn2vnController(Controller):
         elif isinstance(descriptor, fip.Logo) and frame.payload[0] == ElsCommand.LOGO:
             self._link(vn_port, link, LinkEvent.LOGO, now)
         else:
-            self._reject(link, descriptor, Reason.COMMAND_NOT_SUPPORTED, Explanation.REQUEST_NOT_SUPPORTED)
+            self._reject(link, type(descriptor), Reason.COMMAND_NOT_SUPPORTED, Explanation.REQUEST_NOT_SUPPORTED)
 
     def _flogi(self, vn_port: VnPort, link: VirtualLink, frame: Frame, now: float) -> None:
-        descriptor = fip.Flogi(b"")
         try:
             login = Login.parse(frame.payload)
         except ElsError as e:
-            self._reject(link, descriptor, e.reason, e.explanation)
+            self._reject(link, fip.Flogi, e.reason, e.explanation)
             return
         if login.port_name != link.neighbour.port_name:
-            self._reject(link, descriptor, Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
+            self._reject(link, fip.Flogi, Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
             return
         self._link(vn_port, link, LinkEvent.FLOGI, now)
 
@@ -428,7 +425,7 @@ class Vn2vnController(Controller):
         self._arm(vn_port.timer)
 
     def _send_address_pdu(
-        self, vn_port: VnPort, pdu: Pdu, destination: bytes = fip.ALL_VN2VN_ENODE_MACS, size: int = fip.MIN_PAYLOAD
+        self, vn_port: VnPort, pdu: Pdu, destination: bytes = ethernet.ALL_VN2VN_ENODE_MACS, size: int = fip.MIN_PAYLOAD
     ) -> None:
         descriptors: list[fip.Descriptor] = [
             fip.MacAddress(self.address),
@@ -494,10 +491,10 @@ class Vn2vnController(Controller):
         link.reason = "LOGO"
         self._bring_down(vn_port, link, now)
 
-    def _reject(self, link: VirtualLink, descriptor: fip.Encapsulated, reason: int, explanation: int) -> None:
+    def _reject(self, link: VirtualLink, kind: type[fip.Encapsulated], reason: int, explanation: int) -> None:
         assert link.request is not None
         self.services.count("fip_logins_refused")
         reply = els_reply(link.request, Reject(reason=reason, explanation=explanation))
-        pdu = FipPdu(Pdu.VIRTUAL_LINK_REPLY, (type(descriptor)(reply),))
+        pdu = FipPdu(Pdu.VIRTUAL_LINK_REPLY, (kind(reply),))
         self.services.transmit(self.fip_frame(link.neighbour.enode, pdu))
         link.request = None

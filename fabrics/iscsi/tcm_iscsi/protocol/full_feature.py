@@ -31,7 +31,7 @@ from tcm_iscsi.protocol.serial import SERIAL_BITS, serial_less
 from tcm_iscsi.protocol.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tcm_iscsi.protocol.discovery import TextPhase
     from tcm_iscsi.protocol.parameters import ConnectionParameters
@@ -126,7 +126,7 @@ class FullFeaturePhase:
         self.header_digest = parameters.header_digest
         self.data_digest = parameters.data_digest
         self.max_segment = parameters.max_recv_data_segment_length
-        self.send_limit = min(parameters.send_limit, session.parameters.max_burst_length)
+        self.limit_sending()
         recovers = session.parameters.error_recovery_level > 0 and session.port is not None
         self.unacknowledged: Unacknowledged | None = Unacknowledged() if recovers else None
         self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
@@ -443,12 +443,15 @@ class FullFeaturePhase:
 
     def data_out(self, buf: bytearray | bytes, view: memoryview, off: int, data: memoryview, *, intact: bool = True) -> None:
         """SCSI Data-Out (RFC 7143 11.7)."""
-        _, flags, _, _, itt, ttt, exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
+        _, flags, _, lun, itt, ttt, exp_stat_sn, data_sn, offset = DATA_OUT.unpack_from(buf, off)
         self.acknowledge(exp_stat_sn)
         command = self.session.commands.get(itt)
         if command is None or command.connection is not self:
             return  # of a command that was aborted: dropped (RFC 7143 11.5.1)
-        wrong = command.receive(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
+        if ttt != RESERVED_TAG and lun != command.lun:  # 11.7.4: consistent with the command, and reserved if unsolicited
+            wrong: str | None = f"Data-Out for LUN field {lun.hex()} of a command for {command.lun.hex()}"
+        else:
+            wrong = command.receive(ttt, data_sn, offset, data, final=bool(flags & FINAL), intact=intact)
         if wrong:
             self.reject(RejectReason.PROTOCOL_ERROR, bytes(view[off : off + 48]))
             raise ConnectionFailed(wrong)
@@ -629,8 +632,17 @@ class FullFeaturePhase:
         self.async_message(AsyncEvent.LOGOUT_REQUESTED, parameter3=seconds)
         self.wake()
 
+    def limit_sending(self) -> None:
+        """:attr:`parameters` have changed."""
+        self.send_limit = min(self.parameters.send_limit, self.session.parameters.max_burst_length)
+
+    def redeclare(self, values: Mapping[str, str], seconds: int) -> None:
+        """What we declare by text keys may have changed: if so, the initiator is asked to negotiate, once until it does."""
+        if not self.closing and self.logout is None and self.text.declare(values):
+            self.request_negotiation(seconds)
+
     def request_negotiation(self, seconds: int) -> None:
-        """Ask the initiator to negotiate parameters on this connection within ``seconds``; otherwise it is to be dropped."""
+        """Ask the initiator to send a Text Request on this connection within ``seconds``, empty if it has nothing to say."""
         self.async_message(AsyncEvent.NEGOTIATION_REQUESTED, parameter3=seconds)
         self.wake()
 
