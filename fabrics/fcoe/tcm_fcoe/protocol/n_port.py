@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 FCP = int(FcType.FCP)
+LINK_DATA = 0x08
+"""R_CTL from here on is no device data."""
 DEFAULT_E_D_TOV = 2.0
 """Seconds (FC-FS-3 clause 22)."""
 DEFAULT_R_A_TOV = 10.0
@@ -220,7 +222,7 @@ class NPort:
 
     def receive(self, frame: Frame, now: float) -> None:
         """A frame for this port's address."""
-        if frame.type == FCP and frame.r_ctl < RCtl_LINK and not frame.df_ctl:
+        if frame.type == FCP and frame.r_ctl < LINK_DATA and not frame.df_ctl:
             remote = self._image_pairs.get(frame.s_id)
             if remote is not None and not (self.qualifiers._held and self._is_qualified(frame)):
                 self._fc4_receive(remote, frame, now)  # type: ignore[misc]  # there is one as soon as there is an image pair
@@ -237,7 +239,7 @@ class NPort:
         receive = self._others.get((frame.r_ctl, frame.type))
         if receive is not None:
             receive(frame, now)
-        elif frame.type == FCP and frame.r_ctl < RCtl_LINK:
+        elif frame.type == FCP and frame.r_ctl < LINK_DATA:
             self._receive_uninvited(frame, now)
         elif RCtl.VFT_HEADER <= frame.r_ctl <= RCtl.ENCAPSULATION_HEADER:
             self.counters.unsupported_headers += 1
@@ -440,7 +442,3 @@ class NPort:
 
     def __repr__(self) -> str:
         return f"<NPort {colon_form(self.port_name)} {format_fc_id(self.fc_id)}>"
-
-
-RCtl_LINK = 0x08
-"""Device data has R_CTL 00h to 07h."""
