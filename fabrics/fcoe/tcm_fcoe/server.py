@@ -91,7 +91,7 @@ class InterfaceServer:
                 if self.link.up:
                     self.station.link_up(self.clock())
                 else:
-                    log.warning("%s is down; it is served as soon as it is up", self)
+                    log.info("%s is down; it is served as soon as it is up", self)
                 self.flush()
                 self.group.start_soon(self._watch)
                 self.group.start_soon(self._tick)
@@ -252,7 +252,7 @@ class InterfaceServer:
             if link.up:
                 self.station.link_up(now)
         elif downs != link.downs or not link.up:
-            log.warning("%s is down", self)
+            log.info("%s is down", self)
             station.link_down(now)
             if link.up:
                 station.link_up(now)

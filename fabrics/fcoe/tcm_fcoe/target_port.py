@@ -94,6 +94,10 @@ class TargetPort:
         log.info("%s: %s logged in to %s (FC_ID %s)", self.server, name, self.target.name, format_fc_id(remote.fc_id))
         return port
 
+    def ended(self, nexus: FcpNexus, reason: str) -> None:
+        """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
+        log.info("%s: %s is logged out of %s: %s", self.server, colon_form(nexus.remote.port_name), self.target.name, reason)
+
     def wake(self) -> None:
         """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
         self.server.wake()
@@ -105,7 +109,7 @@ class TargetPort:
         for each in list(self.fcp.nexuses.values()):
             if each.port.nexus is nexus:
                 self.n_port.logout(each.remote, self.server.clock())
-                self.fcp.end(each.remote.fc_id)
+                self.fcp.end(each.remote.fc_id, "the administrator's wish")
         nexus.lose()
         self.server.wake()
 

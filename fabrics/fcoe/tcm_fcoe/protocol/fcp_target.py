@@ -54,6 +54,9 @@ class TargetServices(Protocol):
     def establish(self, remote: RemotePort, nexus: FcpNexus) -> ScsiPort | None:
         """An initiator logs in: its way to the core, or ``None`` if it may not."""
 
+    def ended(self, nexus: FcpNexus, reason: str) -> None:
+        """An initiator's I_T nexus is lost."""
+
     def wake(self) -> None:
         """There is something to send that :meth:`FcpTarget.receive` did not cause."""
 
@@ -144,11 +147,10 @@ class FcpTarget:
 
     def process_logout(self, remote: RemotePort, reason: str, now: float) -> None:
         """PRLO, LOGO, a link that is down: the I_T nexus is lost."""
-        del reason
         self.now = now
-        self.end(remote.fc_id)
+        self.end(remote.fc_id, reason)
 
-    def end(self, fc_id: int) -> None:
+    def end(self, fc_id: int, reason: str = "another login") -> None:
         """I_T nexus loss; nothing if there is none."""
         nexus = self.nexuses.pop(fc_id, None)
         if nexus is None:
@@ -162,6 +164,7 @@ class FcpTarget:
             exchange.abort()
         nexus.port.nexus.lose()
         nexus.answered.clear()
+        self.services.ended(nexus, reason)
 
     # frames
 
