@@ -226,8 +226,9 @@ class Logins:
                     Explanation.COMMAND_ALREADY_IN_PROGRESS,
                     "our PLOGI is under way, and our port name is the greater one",
                 )
-        for other in [each for each in self.remotes.values() if each.port_name == login.port_name and each.fc_id != s_id]:
-            self._remove(other, "logged in with another address", now)
+        if port.prefix(s_id) is None:
+            raise ElsError(Reason.UNABLE_TO_PERFORM, Explanation.INVALID_N_PORT_ID, "PLOGI of whom there is no way to")
+        self._move(s_id, login.port_name, now)
         if remote is None:
             remote = self._add(s_id, now, login.port_name, login.node_name)
         if remote is None:
@@ -238,6 +239,16 @@ class Logins:
                 f"there are {len(self.remotes)} remote ports already",
             )
         return remote
+
+    def _move(self, s_id: int, port_name: bytes, now: float) -> None:
+        """A port name has one address: the port that had it before is logged out.
+
+        :raises ElsError: the FCoE controller says that the port is still where it was.
+        """
+        for other in [each for each in self.remotes.values() if each.port_name == port_name and each.fc_id != s_id]:
+            if other.on_link:
+                raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "a port name that another port has")
+            self._remove(other, "logged in with another address", now)
 
     def _send_plogi(self, remote: RemotePort, now: float) -> None:
         port = self._port
@@ -262,6 +273,9 @@ class Logins:
             login = parse_reply(ElsCommand.PLOGI, reply)
             if isinstance(login, Login):
                 check_service_parameters(login)
+                if login.port_name == port.port_name or (remote.on_link and login.port_name != remote.port_name):
+                    raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "another port than in discovery")
+                self._move(remote.fc_id, login.port_name, now)
         except ElsError:
             self._run(remote, Event.PLOGI_FAILED, now)
             return
@@ -291,6 +305,10 @@ class Logins:
 
     def _retry_now(self, remote: RemotePort, now: float) -> None:
         self._run(remote, Event.RETRY, now)
+
+    def _rest(self, remote: RemotePort, now: float) -> None:
+        """It is not logged in, and is not to be."""
+        self._reset(remote, "we log out", now)
 
     def _forget_idle(self, remote: RemotePort, now: float) -> None:
         """Whom nobody speaks for is forgotten."""
