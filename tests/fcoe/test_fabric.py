@@ -10,6 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 from support.fcoe_site import INITIATOR, STRANGER, WWPN, fcoe_site
+from tcm_fcoe.attributes import FcoeOptions
+from tcm_fcoe.fabric import FcoeFabric
 from tcm_fcoe.initiator.driver import Target
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
@@ -17,6 +19,7 @@ from tcm_fcoe.initiator.results import LoginFailed, ScsiError
 
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
+from tcm.target.device import TargetDevice
 
 pytestmark = pytest.mark.anyio
 
@@ -143,6 +146,40 @@ async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
             await read_and_write(await one.target())
             for name in targets[1:]:
                 await read_and_write(await other.target(bytes.fromhex(name.replace(":", ""))))
+
+
+@pytest.mark.parametrize(
+    ("mode", "theirs", "vlan"), [("fcf", "fabric", None), ("fcf", "fabric", 100), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)]
+)
+async def test_modes(tmp_path: Path, mode: str, theirs: str, vlan: int | None) -> None:
+    """FC-BB-5, FC-BB-6: as a switch, at the end of a cable, and in a VLAN."""
+    async with fcoe_site(tmp_path, mode=mode, **({"vlan": str(vlan)} if vlan else {})) as site:
+        async with site.initiator(mode=theirs, vlan=vlan) as port:
+            target = await port.target()
+            await read_and_write(target)
+            if mode == "fcf":
+                assert site.fabric.ports[WWPN].n_port.fc_id >> 16 == 1
+        await until(lambda: not site.fabric.sessions())
+
+
+async def test_behind_an_fcf(tmp_path: Path) -> None:
+    """Mode fabric: the VLAN is discovered, the port logs in to the FCF and gets its address there."""
+    (tmp_path / "other").mkdir()
+    async with fcoe_site(tmp_path, mode="fcf", vlan="200", domain="9") as site:
+        link = site.fabric.interfaces[0].link
+        assert link.name == f"unix:{tmp_path}/t0,{tmp_path}/i0"
+        options = FcoeOptions(interface=(f"unix:{tmp_path}/i0,{tmp_path}/t0",), mode="fabric")
+        target = TargetDevice(SECOND, "fcoe")
+        target.add_portal_group(1)
+        behind = FcoeFabric([target], options)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(lambda *, task_status: behind.run(task_status=task_status))
+            port = behind.ports[SECOND].n_port
+            await until(lambda: port.is_up)
+            assert port.fc_id >> 16 == 9
+            assert behind.interfaces[0].station.vlan == 200
+            await behind.drain()
+            tasks.cancel_scope.cancel()
 
 
 async def test_default_names(tmp_path: Path) -> None:

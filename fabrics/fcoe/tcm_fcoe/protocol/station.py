@@ -16,6 +16,7 @@ from zlib import crc32
 from tcm_fcoe.protocol.counters import Counters
 from tcm_fcoe.protocol.enode import ENodeController
 from tcm_fcoe.protocol.ethernet import (
+    DEFAULT_PRIORITY,
     ETHERTYPE_FCOE,
     ETHERTYPE_FIP,
     ETHERTYPE_VLAN,
@@ -84,6 +85,7 @@ class Station:
     :param mtu: bytes that a frame of the interface carries after its EtherType.
     :param rng: chance, for back-off and temporary addresses.
     :param vlan: 1 to 4094: all frames but those of VLAN discovery are tagged with it.
+    :param tag_priority: priority code point of the tags.
     :param options: what a controller of the mode takes besides.
     """
 
@@ -95,6 +97,7 @@ class Station:
         *,
         rng: random.Random,
         vlan: int | None = None,
+        tag_priority: int = DEFAULT_PRIORITY,
         listener: Listener | None = None,
         **options: Any,
     ) -> None:
@@ -106,12 +109,9 @@ class Station:
         self.ports: dict[bytes, NPort] = {}
         """By port name."""
         self.listener = listener
-        self.vlan = vlan or None
-        self._tag = vlan_tag(vlan) if vlan else b""
+        self._tag_priority = tag_priority
         self._addresses: frozenset[bytes] | None = None
-        self._unpack = (_TAGGED if vlan else _UNTAGGED).unpack_from
-        self._types = self._tag + _FCOE
-        """Tag and EtherType of the frames that :meth:`receive` takes apart itself; others may set another priority than we."""
+        self._set_vlan(vlan)
         self.controller = CONTROLLERS[mode](self, address, rng=rng, mtu=mtu, vlan=vlan or 0, **options)
 
     # Ports and the link
@@ -316,8 +316,14 @@ class Station:
 
     def vlan_found(self, vlan: int) -> None:
         """All frames but those of VLAN discovery go to this VLAN from now on; 0: to none."""
+        self._set_vlan(vlan)
+
+    def _set_vlan(self, vlan: int | None) -> None:
         self.vlan = vlan or None
-        self._tag = vlan_tag(vlan) if vlan else b""
+        self._tag = vlan_tag(vlan, self._tag_priority) if vlan else b""
+        self._unpack = (_TAGGED if vlan else _UNTAGGED).unpack_from
+        self._types = self._tag + _FCOE
+        """Tag and EtherType of the frames that :meth:`receive` takes apart itself; others may set another priority than we."""
 
     def count(self, counter: str) -> None:
         """Add one to a counter."""
