@@ -1,4 +1,4 @@
-"""``python -m tcm_fcoe.initiator`` against a tcm-run of its own, over Unix sockets: every command, and one line for every error."""
+"""``python -m tcm_fcoe.initiator`` against a tcm-run of its own, over Unix sockets: every command; errors are one line."""
 
 from __future__ import annotations
 

@@ -17,7 +17,16 @@ from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, decapsulate, encapsulate
 from tcm_fcoe.protocol.fip import FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.frame import Frame, pack_header
 from tcm_fcoe.protocol.names import fabric_provided_mac
-from tcm_fcoe.protocol.point_to_point import CROSSED, F_PORT_MAC, FLOGI_OX_ID, GREATER, LESSER, LINK, PointToPointController
+from tcm_fcoe.protocol.point_to_point import (
+    CROSSED,
+    F_PORT_MAC,
+    FLOGI_OX_ID,
+    GREATER,
+    LESSER,
+    LINK,
+    SILENT,
+    PointToPointController,
+)
 
 F_PORT = 0xFFFFFE
 LINUX, OURS = mac_of(0x100), mac_of(0x200)
@@ -181,6 +190,19 @@ def test_restart():
     segment.run(CROSSED)
     segment.inject(flogi(LINUX, Port(b"\x30" + bytes(7), bytes(8))))  # another name, the same interface
     assert port.events[-2:] == [("up", LESSER), ("remote up", GREATER)]
+
+
+def test_another_comes():
+    """It has to wait until nothing has been heard of the peer for a while; so has one with the peer's name."""
+    segment, _one, port = alone()
+    segment.inject(flogi(LINUX))
+    segment.run(SILENT - 1)
+    segment.inject(fcp(OURS, LINUX, GREATER, LESSER))
+    for impostor in (flogi(mac_of(0x300)), flogi(mac_of(0x300), port_of(LINUX))):
+        assert refused(segment, impostor) == (Reason.LOGICAL_BUSY, 0)
+    segment.run(SILENT)
+    segment.inject(flogi(mac_of(0x300)))
+    assert port.remotes == {GREATER: (port_of(mac_of(0x300)).port_name, port_of(mac_of(0x300)).node_name)}
 
 
 def test_reply_of_the_port_is_not_ours():

@@ -21,7 +21,7 @@ from tcm_fcoe.protocol.fcp import (
 )
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_nexus import READ_LIMIT, Answered, FcpNexus
+from tcm_fcoe.protocol.fcp_nexus import CRN_AT, READ_LIMIT, Answered, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ class FcpTarget:
             exchange.abort()
         nexus.port.nexus.lose()
         nexus.answered.clear()
+        nexus.answered_data.clear()
         self.services.ended(nexus, reason)
 
     # frames
@@ -224,7 +225,7 @@ class FcpTarget:
         if itl is None or itl.express_read is None or blocks << itl.block_shift != length:
             return False
         key, again = nexus.d_id << 16 | ox_id, bytes(payload)
-        if self.fresh.get(key) == again:
+        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.repeats(ox_id, again)):
             self.counters.duplicate_frames += 1
             return True
         view = memoryview(bytearray(length))
@@ -253,7 +254,7 @@ class FcpTarget:
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
         nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         if nexus.retries:
-            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now))
+            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now, again))
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
@@ -264,7 +265,11 @@ class FcpTarget:
             counters.unexpected_frames += 1
             return
         there = nexus.exchanges.get(ox_id)
-        if (there is not None and there.is_like(frame)) or self.fresh.get(nexus.d_id << 16 | ox_id) == bytes(frame.payload):
+        if there is not None and there.is_like(frame):
+            counters.duplicate_frames += 1
+            return
+        again = bytes(frame.payload)
+        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.repeats(ox_id, again)):
             counters.duplicate_frames += 1
             return
         rx_id = self.next_rx_id

@@ -35,6 +35,8 @@ FLOGI_OX_ID = 0
 """The one that exchanges of N_Ports do not have."""
 CROSSED = 2 * E_D_TOV
 """Seconds after a login in which another FLOGI is one that was under way."""
+SILENT = 30.0
+"""Seconds without a frame of the peer after which another N_Port may have its place."""
 F_PORT = WellKnownAddress.FABRIC_LOGIN_SERVER
 F_PORT_MAC = fabric_provided_mac(F_PORT)
 _ETHERTYPE = b"\x89\x06"
@@ -78,6 +80,8 @@ class Peer:
     receive_size: int
     own_fc_id: int
     """What we are for it."""
+    heard: float
+    """When its last frame came."""
     request: Frame | None = None
     """Its FLOGI."""
 
@@ -125,6 +129,7 @@ class PointToPointController(Controller):
         peer = self.peer
         if peer is not None and frame.d_id == peer.own_fc_id and frame.s_id == peer.fc_id:
             if source in self._peer_macs and (destination == self.address or destination in self.addresses()):
+                peer.heard = now
                 if frame.r_ctl != RCtl.EXTENDED_LINK_REPLY or frame.ox_id != FLOGI_OX_ID:
                     return self.port
                 self._receive_reply(source, frame, now)
@@ -199,7 +204,7 @@ class PointToPointController(Controller):
                 raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "FLOGI with our own port name")
             if not is_valid_name(login.port_name) or is_multicast(source) or (login.receive_size & 0xFFF) < MIN_DATA_FIELD:
                 raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_COMMON_SERVICE_PARAMETERS, "a login nobody could use")
-            if peer is not None and login.port_name != peer.port_name and source not in self._peer_macs:
+            if peer is not None and source not in self._peer_macs and now < peer.heard + SILENT:
                 raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "another N_Port is there already")
         except ElsError as e:
             self.services.count("fip_logins_refused")
@@ -208,7 +213,7 @@ class PointToPointController(Controller):
             return
         ours, theirs = (LESSER, GREATER) if login.port_name > self.port.port_name else (GREATER, LESSER)
         size = login.receive_size & 0xFFF
-        self._run(Event.FLOGI, Peer(theirs, login.port_name, login.node_name, source, size, ours, frame), now)
+        self._run(Event.FLOGI, Peer(theirs, login.port_name, login.node_name, source, size, ours, now, frame), now)
 
     def _receive_reply(self, source: bytes, frame: Frame, now: float) -> None:
         assert self.port is not None
@@ -226,7 +231,7 @@ class PointToPointController(Controller):
             self.services.count("fcoe_unexpected")
             return
         size = max(login.receive_size & 0xFFF, MIN_DATA_FIELD)
-        peer = Peer(frame.s_id, login.port_name, login.node_name, source, size, frame.d_id)
+        peer = Peer(frame.s_id, login.port_name, login.node_name, source, size, frame.d_id, now)
         self._run(Event.ACCEPTED, peer, now)
 
     def _run(self, event: Event, peer: Peer | None, now: float) -> None:

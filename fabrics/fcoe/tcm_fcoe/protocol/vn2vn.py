@@ -69,8 +69,6 @@ class Vn2vnController(Controller):
         self._answers = Allowance(2 * MAX_NEIGHBOURS, MAX_NEIGHBOURS)
         self._next = NEVER
 
-    # Controller
-
     @property
     def next_timer(self) -> float:
         """No later than the first of all timers."""
@@ -194,6 +192,7 @@ class Vn2vnController(Controller):
             raise FipError("fip_spoofed", f"{source.hex(':')} speaks for us")
         if other.port_name in self.ports:
             raise FipError("fip_conflict", f"{other.enode.hex(':')} has port name {other.port_name.hex(':')}, which is ours")
+        self.neighbours.check(other)
         if pdu.flags & Flag.REC_P2P and pdu.pdu in (Pdu.CLAIM_NOTIFICATION, Pdu.BEACON):
             # it thinks that it is alone with one other; a probe tells it that it is not
             for vn_port in self.vn_ports.values():
