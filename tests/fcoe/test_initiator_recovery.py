@@ -148,7 +148,8 @@ def test_a_lost_command_is_sent_again_in_a_new_exchange(hand):
     hand.send(body, r_ctl=0x85, type=0, f_ctl=0x990000, ox_id=abts.ox_id, rx_id=0xFFFF)
     again = hand.take_one()
     assert again.ox_id != command.ox_id
-    assert again.payload == command.payload
+    assert again.payload[9:] == command.payload[9:]
+    assert (command.payload[8], again.payload[8]) == (2, 3)
     hand.ready(again, 0, 512)
     hand.take_one()
     hand.respond(again)
@@ -290,3 +291,21 @@ def test_an_initiator_with_nothing_to_do_has_no_timer(hand):
     hand.respond(hand.take_one())
     hand.wait(1)
     assert hand.fcp.next_timer == inf
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_a_write_that_was_begun_is_done_twice_only_if_it_may(repeat):
+    """PRLI without RETRY, and nothing comes after FCP_XFER_RDY."""
+    recovery = Recovery(rec_timeout=1.0, command_timeout=0, repeat=repeat)
+    hand = ByHand(Options(recovery=recovery), parameters=0x12)
+    task = hand.start(write_16(0, 1), data_out=DATA[:512])
+    command = hand.take_one()
+    hand.ready(command, 0, 512)
+    hand.take_one()
+    hand.wait(1.2)
+    accept(hand, hand.take_one())
+    if repeat:
+        assert hand.take_one().r_ctl == 6
+        assert task.repeats == 1
+    else:
+        assert isinstance(task.error, TaskAborted)

@@ -20,7 +20,7 @@ from tcm_fcoe.protocol.els import (
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_payload import ElsError
 from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit
-from tcm_fcoe.protocol.frame import RCtl
+from tcm_fcoe.protocol.frame import NO_EXCHANGE, RCtl
 
 if TYPE_CHECKING:
     from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
@@ -107,7 +107,7 @@ class Recoveries:
 
     def _decide(self, task: FcpTask, status: ExchangeStatus, now: float) -> None:
         """FCP-4 12.4: what was lost, by direction, completeness, initiative and the bytes transferred."""
-        if task.rx_id == 0xFFFF:
+        if task.rx_id == NO_EXCHANGE:
             task.rx_id = status.rx_id
         complete, transferred = bool(status.status & E_STAT_COMPLETE), status.fc4_value
         if not complete and status.status & E_STAT_SEQUENCE_INITIATIVE:
@@ -161,7 +161,9 @@ class Recoveries:
     def _give_up(self, task: FcpTask, now: float) -> None:
         """The exchange cannot be saved: the command again, in a new one, or the end of it."""
         del now
-        if task.retries < self._patience.retries and not task.management:
+        patience = self._patience
+        harmless = task.rx_id == NO_EXCHANGE or (task.read_length and not task.write_length) or patience.repeat
+        if task.retries < patience.retries and harmless and not task.management:
             self.abort(task, None)
         else:
             self.abort(task, TaskAborted("its exchange could not be recovered, and was aborted"))
@@ -204,6 +206,7 @@ class Recoveries:
             initiator.finish(task)
         else:
             task.retries += 1
+            task.repeats += task.rx_id != NO_EXCHANGE
             initiator.counters.retries += 1
             task.reset()
             task.progress = now

@@ -25,10 +25,12 @@ READ_LIMIT = 8 << 20
 """Bytes of Data-In of one initiator that are being read, or wait to be sent, beyond which its further commands wait."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that one initiator may have been asked for, of commands that have not ended."""
-ANSWERED_LIMIT = 256
+CRN_AT = 8
+"""Byte of FCP_CMND with COMMAND REFERENCE NUMBER (FCP-4 9.2.2.2); 0: none."""
+ANSWERED_LIMIT = 2048
 """Exchanges of one initiator that are remembered after FCP_RSP, for REC and SRR."""
 ANSWERED_BYTES = 8 << 20
-"""Bytes of their Data-In."""
+"""Bytes of Data-In of the last of them; if older data is asked for, the initiator has to read again."""
 STALL_SECONDS = 120.0
 """Without a frame of the data that was asked for: the command is given up."""
 
@@ -76,13 +78,15 @@ class Answered(NamedTuple):
 
     rx_id: int
     data: Any
-    """All Data-In, or ``None``."""
+    """All Data-In; ``None``: there was none, or it is not kept any more."""
     length: int
     """Bytes transferred, either way (FC4VALUE of REC)."""
     response: bytes
     sequences: int
     """SEQ_ID of our next sequence."""
     at: float
+    command: bytes = b""
+    """The payload of its FCP_CMND."""
 
 
 class FcpNexus:
@@ -92,9 +96,9 @@ class FcpNexus:
     """
 
     __slots__ = (
-        "answered", "answered_bytes", "backlog", "cmd_ius", "collecting", "confirms", "d_id", "draining", "exchanges",
-        "grant_queue", "granted", "luns", "max_payload", "port", "reading", "remote", "retries", "rsp_ius", "rx_bytes", "s_id",
-        "since", "target", "tx_bytes", "word_data",
+        "answered", "answered_bytes", "answered_data", "backlog", "cmd_ius", "collecting", "confirms", "d_id", "draining",
+        "exchanges", "grant_queue", "granted", "luns", "max_payload", "port", "reading", "remote", "retries", "rsp_ius",
+        "rx_bytes", "s_id", "since", "target", "tx_bytes", "word_data",
     )  # fmt: skip
 
     port: ScsiPort
@@ -122,6 +126,8 @@ class FcpNexus:
         self.draining = False
         self.answered: dict[int, Answered] = {}
         """By OX_ID, the oldest first."""
+        self.answered_data: dict[int, None] = {}
+        """Those whose Data-In is kept, the oldest first."""
         self.answered_bytes = 0
         self.since = target.now
         """Monotonic seconds of the login."""
@@ -252,14 +258,22 @@ class FcpNexus:
 
     def remember(self, ox_id: int, answered: Answered) -> None:
         """For REC and SRR, within limits."""
-        old = self.answered.pop(ox_id, None)
-        if old is not None and old.data is not None:
-            self.answered_bytes -= len(old.data)
+        self.release(ox_id)
         self.answered[ox_id] = answered
         if answered.data is not None:
+            self.answered_data[ox_id] = None
             self.answered_bytes += len(answered.data)
-        while self.answered_bytes > ANSWERED_BYTES or len(self.answered) > ANSWERED_LIMIT:
+            while self.answered_bytes > ANSWERED_BYTES:
+                oldest = next(iter(self.answered_data))
+                self.answered[oldest] = self._without_data(oldest, self.answered[oldest])
+        if len(self.answered) > ANSWERED_LIMIT:
             self._forget_oldest()
+
+    def _without_data(self, ox_id: int, answered: Answered) -> Answered:
+        if answered.data is not None:
+            del self.answered_data[ox_id]
+            self.answered_bytes -= len(answered.data)
+        return answered._replace(data=None)
 
     def answer_again(self, ox_id: int, offset: int) -> None:
         """SRR: Data-In from ``offset`` on, and FCP_RSP, once more; nothing if that is under way, or FCP_CONF has come."""
@@ -283,11 +297,19 @@ class FcpNexus:
         self.put_response(ox_id, answered.rx_id, answered.sequences, answered.response)
         self.answered[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
 
+    def repeats(self, ox_id: int, command: bytes) -> bool:
+        """An FCP_CMND with a command reference number that is that of an exchange which has been answered: it came twice.
+
+        Without a number nobody can tell: initiators take an OX_ID again once they have FCP_RSP, also for the same command.
+        """
+        answered = self.answered.get(ox_id)
+        return answered is not None and bool(command[CRN_AT]) and answered.command == command
+
     def release(self, ox_id: int) -> bool:
         """FCP_CONF, or an ABTS. False: there was no such exchange."""
         answered = self.answered.pop(ox_id, None)
         if answered is not None and answered.data is not None:
-            self.answered_bytes -= len(answered.data)
+            self._without_data(ox_id, answered)
         return answered is not None
 
     def _forget_oldest(self) -> None:
@@ -360,7 +382,7 @@ class FcpNexus:
             length = len(data) if data is not None else exchange.data_out.filled if exchange.data_out is not None else 0
             self.remember(
                 exchange.ox_id,
-                Answered(exchange.rx_id, data, length, exchange.response, seq_id + 1 & 0xFF, self.target.now),
+                Answered(exchange.rx_id, data, length, exchange.response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
             )
 
 

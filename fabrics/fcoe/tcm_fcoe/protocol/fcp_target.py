@@ -21,7 +21,7 @@ from tcm_fcoe.protocol.fcp import (
 )
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_nexus import READ_LIMIT, Answered, FcpNexus
+from tcm_fcoe.protocol.fcp_nexus import CRN_AT, READ_LIMIT, Answered, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class TargetServices(Protocol):
 
     def establish(self, remote: RemotePort, nexus: FcpNexus) -> ScsiPort | None:
         """An initiator logs in: its way to the core, or ``None`` if it may not."""
+
+    def ended(self, nexus: FcpNexus, reason: str) -> None:
+        """An initiator's I_T nexus is lost."""
 
     def wake(self) -> None:
         """There is something to send that :meth:`FcpTarget.receive` did not cause."""
@@ -144,11 +147,10 @@ class FcpTarget:
 
     def process_logout(self, remote: RemotePort, reason: str, now: float) -> None:
         """PRLO, LOGO, a link that is down: the I_T nexus is lost."""
-        del reason
         self.now = now
-        self.end(remote.fc_id)
+        self.end(remote.fc_id, reason)
 
-    def end(self, fc_id: int) -> None:
+    def end(self, fc_id: int, reason: str = "another login") -> None:
         """I_T nexus loss; nothing if there is none."""
         nexus = self.nexuses.pop(fc_id, None)
         if nexus is None:
@@ -162,6 +164,8 @@ class FcpTarget:
             exchange.abort()
         nexus.port.nexus.lose()
         nexus.answered.clear()
+        nexus.answered_data.clear()
+        self.services.ended(nexus, reason)
 
     # frames
 
@@ -221,7 +225,7 @@ class FcpTarget:
         if itl is None or itl.express_read is None or blocks << itl.block_shift != length:
             return False
         key, again = nexus.d_id << 16 | ox_id, bytes(payload)
-        if self.fresh.get(key) == again:
+        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.repeats(ox_id, again)):
             self.counters.duplicate_frames += 1
             return True
         view = memoryview(bytearray(length))
@@ -250,7 +254,7 @@ class FcpTarget:
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
         nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         if nexus.retries:
-            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now))
+            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now, again))
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
@@ -261,7 +265,11 @@ class FcpTarget:
             counters.unexpected_frames += 1
             return
         there = nexus.exchanges.get(ox_id)
-        if (there is not None and there.is_like(frame)) or self.fresh.get(nexus.d_id << 16 | ox_id) == bytes(frame.payload):
+        if there is not None and there.is_like(frame):
+            counters.duplicate_frames += 1
+            return
+        again = bytes(frame.payload)
+        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.repeats(ox_id, again)):
             counters.duplicate_frames += 1
             return
         rx_id = self.next_rx_id
