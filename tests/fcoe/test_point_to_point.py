@@ -9,7 +9,7 @@ from support.fcoe_segment import Port, Segment, Station, mac_of, port_of
 from support.fcoe_stations import INITIATOR, TARGET, station_of
 from support.fcoe_stations import Segment as Stations
 from tcm_fcoe.protocol import ethernet, fip
-from tcm_fcoe.protocol.controller import els_reply, els_request
+from tcm_fcoe.protocol.controller import FCP_TARGET, els_reply, els_request
 from tcm_fcoe.protocol.els import Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
@@ -319,3 +319,19 @@ def test_link_down():
 
 def test_table_names_methods():
     assert all(hasattr(PointToPointController, f"_{step.action}") for step in LINK.values())
+
+
+def test_a_target_asks_nobody():
+    """No FLOGI of its own; the other gets the address that its MAC address ends in, as Linux's receive check wants it."""
+    one = station(OURS)
+    one.ports = [port_of(OURS, parameters=FCP_TARGET)]
+    segment = Segment(one)
+    segment.up()
+    segment.run(20)
+    assert not segment.frames
+    segment.inject(flogi(LINUX))
+    answer = els(segment.frames[-1])
+    assert segment.frames[-1][:6] == LINUX
+    assert answer.d_id == int.from_bytes(LINUX[3:])
+    assert one.ports[0].remotes.keys() == {answer.d_id}
+    assert one.controller.route(one.ports[0], answer.d_id) == LINUX + OURS
