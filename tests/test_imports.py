@@ -126,21 +126,53 @@ def test_pure_modules_have_no_io_clock_or_chance(name):
     assert not {each for each in ours if not within(each, allowed)}
 
 
-INITIATOR = "tcm_iscsi.initiator"
-INITIATOR_WITH_IO = tuple(f"{INITIATOR}.{name}" for name in ("wire", "transport", "driver", "__main__", "cli"))
+INITIATORS = {
+    "tcm_iscsi.initiator": ("wire", "transport", "driver", "__main__", "cli"),
+    "tcm_fcoe.initiator": ("driver", "__main__", "cli"),
+}
+"""The modules of each that do I/O."""
+SHARED_WITH_TARGETS = {"tcm_iscsi.initiator": (), "tcm_fcoe.initiator": ("tcm_fcoe.link", "tcm_fcoe.capture", "tcm.backstore")}
+"""What those modules may use of the fabric besides its protocol: it opens interfaces, and has their errors."""
+INITIATOR_MODULES = [(own, name) for own in INITIATORS for name in MODULES if within(name, (own,)) and name != own]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if within(name, (INITIATOR,)) and name != INITIATOR])
-def test_the_initiator_has_io_at_its_edge_only(name):
+@pytest.mark.parametrize("own, name", INITIATOR_MODULES)
+def test_the_initiator_has_io_at_its_edge_only(own, name):
     """It knows nothing of the target's side but the protocol that both speak."""
     found = imports(name)
+    protocol = (own, own.replace(".initiator", ".protocol"), "tcm.scsi")
+    with_io = tuple(f"{own}.{each}" for each in INITIATORS[own])
     ours = {each for each in found if each.partition(".")[0] in PACKAGES}
-    if within(name, INITIATOR_WITH_IO):
-        assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
+    if within(name, with_io):
+        assert not {each for each in ours if not within(each, (*protocol, *SHARED_WITH_TARGETS[own]))}
         return
     assert not {each for each in found if within(each, IMPURE)}
-    assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
-    assert not {each for each in ours if within(each, INITIATOR_WITH_IO)}
+    assert not {each for each in ours if not within(each, protocol)}
+    assert not {each for each in ours if within(each, with_io)}
+
+
+PACKET_CLASSES = ("scapy.packet", "scapy.fields", "scapy.layers.l2")
+"""All of scapy that a protocol may import: the rest opens sockets, or takes long to load."""
+CAPTURE_FILES = ("scapy.data", "scapy.utils", "scapy.error")
+SCAPY_IS_FOR = (
+    "tcm_fcoe.capture",
+    "tcm_fcoe.decode",
+    "tcm_fcoe.protocol.ladder",
+    "tcm_fcoe.protocol.ladder_text",
+    "tcm_fcoe.protocol.layers",
+    "tcm_fcoe.protocol.link_service_layers",
+)
+"""People who look at frames; no frame that is sent or received passes them."""
+
+
+def test_scapy_is_for_looking_at_frames():
+    for name in MODULES:
+        found = {each for each in imports(name) if within(each, ("scapy",))}
+        allowed = PACKET_CLASSES if ".protocol" in name else (*PACKET_CLASSES, *CAPTURE_FILES)
+        assert not {each for each in found if not within(each, allowed)}, name
+        assert not found or name in SCAPY_IS_FOR
+        if name not in SCAPY_IS_FOR:  # it takes a fifth of a second to load: only who needs it waits for it
+            assert not imports(name, deferred=False) & set(SCAPY_IS_FOR), name
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] in FABRICS])

@@ -295,6 +295,19 @@ def test_abts_answered_later():
     assert len(port.qualifiers) == 1
 
 
+def test_abts_answered_after_a_logout():
+    """Nothing is sent any more, and nothing is kept."""
+    wire, port, fc4 = a_port()
+    pair(wire)
+    fc4.known.add(0x1234)
+    fc4.answers_late = True
+    wire.give(OTHER, b"", r_ctl=RCtl.BASIC_ABTS, fc_type=0, f_ctl=ABTS_F_CTL, ox_id=0x1234)
+    port.remote_down(OTHER, "gone", wire.now)
+    fc4.late[0](BasicAccept(0x1234, 0x77))
+    assert wire.take() == []
+    assert len(port.qualifiers) == 0
+
+
 @pytest.mark.parametrize("logged_in", [True, False])
 def test_abts_of_an_exchange_that_is_not_there(logged_in):
     wire, port, _fc4 = a_port()

@@ -148,7 +148,8 @@ def test_a_lost_command_is_sent_again_in_a_new_exchange(hand):
     hand.send(body, r_ctl=0x85, type=0, f_ctl=0x990000, ox_id=abts.ox_id, rx_id=0xFFFF)
     again = hand.take_one()
     assert again.ox_id != command.ox_id
-    assert again.payload == command.payload
+    assert again.payload[9:] == command.payload[9:]
+    assert (command.payload[8], again.payload[8]) == (2, 3)
     hand.ready(again, 0, 512)
     hand.take_one()
     hand.respond(again)
@@ -178,20 +179,33 @@ def test_a_response_that_crosses_the_question(hand):
 def test_a_lost_rec_or_srr_is_sent_again(hand):
     task = hand.start(read_16(0, 1), read_length=512)
     command = hand.take_one()
-    asked(hand)
-    hand.wait(1.3)
-    frames = hand.take()
-    rec = next(frame for frame in frames if frame.r_ctl == 0x22)
     hand.data(command, 0, DATA[:512], last=True)
-    rec_answer(hand, rec, command, COMPLETE, 512)
-    first = [frame for frame in hand.take() if frame.r_ctl == 0x32]
-    assert len(first) == 1
-    hand.wait(3)
-    frames = hand.take()
-    rec = [frame for frame in frames if frame.r_ctl == 0x22][-1]
-    rec_answer(hand, rec, command, COMPLETE, 512)
-    (srr,) = [frame for frame in hand.take() if frame.r_ctl == 0x32]
+    asked(hand)
+    for _ in range(2):
+        hand.wait(2.2)
+        rec = [frame for frame in hand.take() if frame.r_ctl == 0x22][-1]
+        rec_answer(hand, rec, command, COMPLETE, 512)
+        (srr,) = [frame for frame in hand.take() if frame.r_ctl == 0x32]
     hand.answer(srr, services.Els(code=2))
+    hand.respond(command)
+    assert task.result.good
+
+
+def test_an_answer_that_was_overtaken_says_nothing(hand):
+    """REC told what was, and then FCP_XFER_RDY came: nothing is lost. Nor does a refusal of SRR mean that."""
+    task = hand.start(write_16(0, 2), data_out=DATA[:1024])
+    command = hand.take_one()
+    rec = asked(hand)
+    hand.wait(0.1)
+    hand.ready(command, 0, 1024)
+    hand.take_one()
+    rec_answer(hand, rec, command, OUR_INITIATIVE, 0)
+    assert hand.take() == []
+    rec_answer(hand, asked(hand), command, OUR_INITIATIVE, 512)
+    hand.answer(hand.take_one(), services.LsRjt(reason=9, explanation=0x2A))
+    assert hand.take() == []
+    rec_answer(hand, asked(hand), command, COMPLETE, 1024)
+    assert requested(hand) == (7, 0)
     hand.respond(command)
     assert task.result.good
 
@@ -290,3 +304,21 @@ def test_an_initiator_with_nothing_to_do_has_no_timer(hand):
     hand.respond(hand.take_one())
     hand.wait(1)
     assert hand.fcp.next_timer == inf
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_a_write_that_was_begun_is_done_twice_only_if_it_may(repeat):
+    """PRLI without RETRY, and nothing comes after FCP_XFER_RDY."""
+    recovery = Recovery(rec_timeout=1.0, command_timeout=0, repeat=repeat)
+    hand = ByHand(Options(recovery=recovery), parameters=0x12)
+    task = hand.start(write_16(0, 1), data_out=DATA[:512])
+    command = hand.take_one()
+    hand.ready(command, 0, 512)
+    hand.take_one()
+    hand.wait(1.2)
+    accept(hand, hand.take_one())
+    if repeat:
+        assert hand.take_one().r_ctl == 6
+        assert task.repeats == 1
+    else:
+        assert isinstance(task.error, TaskAborted)

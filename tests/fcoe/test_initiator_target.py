@@ -9,6 +9,7 @@ from support.fcoe_pair import fcoe_pair
 from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
+from tcm_fcoe.initiator.results import TargetLost
 from tcm_fcoe.initiator.tasks import FcpTask
 from tcm_fcoe.protocol.fcp import TaskManagementFlag
 
@@ -17,10 +18,39 @@ QUICK = Recovery(rec_timeout=0.3, gap_timeout=0.02, command_timeout=0)
 BLOCK = 512
 
 
-async def test_inquiry():
-    async with fcoe_pair() as pair:
+MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]
+
+
+@pytest.mark.parametrize("modes", MODES, ids="-".join)
+async def test_every_mode(modes):
+    """From a link that comes up to data both ways, and a logout."""
+    data = random.Random(1).randbytes(64 * BLOCK)
+    async with fcoe_pair(modes=modes) as pair:
         task = await pair.execute(bytes((0x12, 0, 0, 0, 96, 0)), read_length=96)
         assert bytes(task.result.data[8:16]) == b"LIO-ORG "
+        assert (await pair.execute(write_16(7, 64), data_out=data)).result.good
+        assert bytes((await pair.execute(read_16(7, 64), read_length=len(data))).result.data) == data
+        assert pair.target.fc4.nexuses
+        pair.initiator.station.stop(pair.now)
+        await pair.run(lambda: not pair.target.fc4.nexuses)
+
+
+@pytest.mark.parametrize("modes", MODES, ids="-".join)
+async def test_the_link_goes_down_and_up(modes):
+    """What was outstanding fails with TargetLost; the login comes back by itself."""
+    async with fcoe_pair(modes=modes) as pair:
+        task = FcpTask(write_16(0, 8), data_out=bytes(4096))
+        pair.fcp.submit(pair.nexus, task, pair.now)
+        for end in (pair.initiator, pair.target):
+            end.station.link_down(pair.now)
+        assert isinstance(task.error, TargetLost)
+        assert not pair.fcp.nexuses
+        for end in (pair.initiator, pair.target):
+            end.station.link_up(pair.now)
+        await pair.run(lambda: bool(pair.fcp.nexuses))
+        while not (await pair.execute(bytes(6))).result.good:
+            pass
+        assert (await pair.execute(write_16(0, 8), data_out=bytes(4096))).result.good
 
 
 @pytest.mark.parametrize("blocks", [1, 4, 5, 33, 256, 1024])
@@ -126,10 +156,12 @@ async def test_any_one_frame_may_be_lost(fault, sender, kind, numbers):
             assert pair.fcp.counters.recs + pair.fcp.counters.srrs > 0
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_everything_at_once(seed):
+@pytest.mark.parametrize("modes", MODES, ids="-".join)
+@pytest.mark.parametrize("seed", range(2))
+async def test_everything_at_once(seed, modes):
     """5% of each fault, many commands in flight: each is done once, and every byte is right."""
-    async with fcoe_pair(options=Options(recovery=QUICK), target={"burst_length": 16384}, seed=seed) as pair:
+    options = Options(recovery=QUICK)
+    async with fcoe_pair(modes=modes, options=options, target={"burst_length": 16384}, seed=seed) as pair:
         pair.misbehave(Faults.all(0.05))
         workers = [Worker(pair, number, random.Random(f"{seed}/{number}"), commands=12) for number in range(24)]
         for worker in workers:

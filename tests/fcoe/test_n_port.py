@@ -235,17 +235,22 @@ def test_the_lesser_name_waits():
     assert request.payload[0] == ElsCommand.PRLI  # an initiator does not wait for that
 
 
-def test_plogi_is_repeated_in_new_exchanges_and_given_up():
+def test_plogi_is_repeated_in_new_exchanges():
+    """Three times, E_D_TOV after each failed; then after R_A_TOV again, as long as discovery says that the port is there."""
     wire, port, _fc4 = a_port()
     port.remote_up(OTHER, LESSER, THEIR_NODE, wire.now)
-    wire.pass_time(200.0)
+    wire.pass_time(65.0)
     sent = wire.take()
     plogis = [frame for frame in sent if frame.r_ctl == RCtl.EXTENDED_LINK_REQUEST]
     aborts = [frame for frame in sent if frame.r_ctl == RCtl.BASIC_ABTS]
     assert len(plogis) == 3
     assert len({frame.ox_id for frame in plogis}) == 3
-    assert {frame.ox_id for frame in aborts} == {frame.ox_id for frame in plogis}
-    assert port.remotes[OTHER].state is State.IDLE  # the controller speaks for it, so it is not forgotten
+    assert {frame.ox_id for frame in aborts} <= {frame.ox_id for frame in plogis}
+    wire.pass_time(8.0)
+    assert port.remotes[OTHER].state is State.WAIT
+    wire.pass_time(2.0)
+    assert [frame.payload[0] for frame in wire.take() if frame.r_ctl == RCtl.EXTENDED_LINK_REQUEST] == [ElsCommand.PLOGI]
+    port.remote_down(OTHER, "gone", wire.now)
     assert len(port.exchanges) == len(port.aborts) == len(port.timers) == 0
 
 
@@ -267,8 +272,10 @@ def test_plogi_that_is_refused(reason, attempts):
         accept(wire, request, Reject(reason).pack())
         wire.pass_time(3.0)
     assert wire.take() == []
-    assert port.remotes[OTHER].state is State.IDLE
+    assert port.remotes[OTHER].state is (State.IDLE if attempts == 1 else State.WAIT)
     assert wire.counters.els_refused == attempts
+    wire.pass_time(10.0)
+    assert len(wire.take()) == (attempts > 1)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x02", b"\x02\0\0\0", bytes(116), b"\x02" + bytes(115)])
@@ -318,6 +325,35 @@ def test_plogis_that_cross_theirs_counts(theirs_to_ours):
     assert port.remotes[OTHER].state is State.READY
     wire.pass_time(60.0)
     assert port.remotes[OTHER].state is State.READY
+
+
+@pytest.mark.parametrize("name", [GREATER, NAME])
+def test_ls_acc_of_another_port_than_in_discovery(name):
+    wire, port, _fc4 = a_port()
+    port.remote_up(OTHER, LESSER, THEIR_NODE, wire.now)
+    (request,) = wire.take()
+    accept(wire, request, dataclasses.replace(plogi(name), command=ElsCommand.LS_ACC).pack())
+    assert port.remotes[OTHER].state is State.WAIT
+    assert port.remotes[OTHER].port_name == LESSER
+
+
+def test_a_name_that_discovery_has_at_another_address():
+    wire, port, fc4 = a_port()
+    port.remote_up(OTHER, GREATER, THEIR_NODE, wire.now)
+    pair(wire, OTHER, GREATER)
+    reply = wire.ask(OTHER + 1, plogi(GREATER).pack())
+    assert rejection(reply) == (Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
+    assert port.remotes[OTHER].ready
+    assert len(fc4.events) == 1
+
+
+@pytest.mark.parametrize("r_ctl, fc_type", [(0x22, 0x01), (0x32, 0x08), (0x02, 0x20)])
+def test_requests_of_the_responder_of_an_exchange(r_ctl, fc_type):
+    wire, port, _fc4 = a_port()
+    wire.give(OTHER, plogi().pack(), r_ctl=r_ctl, fc_type=fc_type, f_ctl=F_CTL_REQUEST | 0x800000)
+    assert wire.take() == []
+    assert port.remotes == {}
+    assert wire.counters.unknown_exchange == 1
 
 
 def test_discovery_and_plogi_have_to_agree():
@@ -549,6 +585,24 @@ def test_stop_logs_out_of_everybody():
     port.stop(wire.now)
     assert [(frame.d_id, frame.payload[0]) for frame in wire.take()] == [(OTHER, 5), (OTHER + 1, 5)]
     assert fc4.events[-1] == ("logout", OTHER, "we log out")
+
+
+@pytest.mark.parametrize("state", [State.WAIT, State.IDLE])
+def test_stop_tries_nothing_more(state):
+    """Not the PLOGI that was to be repeated either."""
+    wire, port, _fc4, request = prli_sent()
+    if state is State.IDLE:
+        wire.ask(OTHER, Logo(OTHER, LESSER).pack())
+    else:
+        port.remote_up(OTHER + 1, LESSER[:-1] + b"\x77", THEIR_NODE, wire.now)
+        accept(wire, wire.take()[0], Reject(Reason.LOGICAL_BUSY).pack())
+        accept(wire, request, Reject(Reason.LOGICAL_BUSY).pack())
+    assert state in {remote.state for remote in port.remotes.values()}
+    port.stop(wire.now)
+    wire.take()
+    wire.pass_time(100.0)
+    assert wire.take() == []
+    assert len(port.timers) == 0
 
 
 def test_down_tells_nobody_and_leaves_nothing():
@@ -798,11 +852,12 @@ def test_rscn_without_a_fabric():
 
 
 def test_nothing_is_sent_where_there_is_no_way():
-    wire, _port, _fc4 = a_port()
+    wire, port, _fc4 = a_port()
     wire.reachable = False
     wire.give(OTHER, plogi().pack())
     assert not wire.outbox
     assert wire.counters.fcoe_no_route == 1
+    assert port.remotes == {}
 
 
 def test_a_full_outbox_takes_no_more_answers():

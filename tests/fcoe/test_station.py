@@ -12,7 +12,7 @@ from support.fcoe_stations import INITIATOR, TARGET, NotingFc4, Segment, mac_of,
 from tcm_fcoe.protocol.els_codes import ElsCommand
 from tcm_fcoe.protocol.ethernet import insert_tag, vlan_tag
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
-from tcm_fcoe.protocol.frame import pack_header
+from tcm_fcoe.protocol.frame import Frame, pack_header
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import name_from_mac
 from tcm_fcoe.protocol.remote_port import State
@@ -302,3 +302,34 @@ def test_addresses_are_told_once_for_each_change():
     second = target.take_addresses()
     assert second is not None
     assert bytes.fromhex("0efd00000100") in second - first
+
+
+FIELDS = [name for name in Frame.__slots__ if name != "payload"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.binary(min_size=24, max_size=24),
+    st.binary(max_size=300),
+    st.sampled_from([0x2E, 0x36]),
+    st.sampled_from([0x41, 0x42]),
+    st.booleans(),
+)
+def test_the_two_ways_to_read_a_frame_agree(header, payload, sof, eof, tagged):
+    """The one that takes frames apart at once, and the one by :mod:`tcm_fcoe.protocol.fcoe` and ``frame``."""
+    station, _port, _fc4 = station_of(0x100, TARGET, **({"vlan": 7} if tagged else {}))
+    header = header[:11] + bytes((header[11] & 0xFC | -len(payload) & 3,)) + header[12:]
+    tag = b"\x81\x00\x80\x07" if tagged else b""
+    frame = memoryview(encapsulate(mac_of(1) + mac_of(2) + tag + b"\x89\x06", sof, header, payload, eof))
+    seen = []
+    station.controller.receive_fcoe = lambda *arguments: seen.append(arguments)  # type: ignore[method-assign]
+    station._receive(frame, 1.0)  # which also learns the priority that the others set
+    slow = []
+    station._receive = lambda *arguments: slow.append(arguments)  # type: ignore[method-assign]
+    station.receive([frame], 1.0)
+    assert slow == []
+    (one, other) = seen
+    assert one[:2] == other[:2] == (mac_of(1), mac_of(2))
+    assert [getattr(one[2], name) for name in FIELDS] == [getattr(other[2], name) for name in FIELDS]
+    assert one[2].payload == other[2].payload == payload
+    assert station.counters.frames_in == 2

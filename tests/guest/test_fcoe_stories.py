@@ -64,7 +64,7 @@ class Target:
         self.log = folder / "tcm-run.log"
         script = str(Path(sys.executable).with_name("tcm-run"))
         arguments = ["--fabric", "fcoe", "--interface", segment.interface, "--mode", mode.name, "--wwpn", WWPN]
-        arguments += ["--state-dir", str(folder / "state"), "--lun", f"fileio:file={folder / 'disk.img'},size=64M"]
+        arguments += ["--state-dir", str(folder / "state"), "--lun", f"fileio:path={folder / 'disk.img'},size=64M"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 segment.command(*HARNESS.split(), segment.interface, mode.name)

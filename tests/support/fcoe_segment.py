@@ -44,6 +44,7 @@ class Services:
         self.untagged: list[bytes] = []
         self.counters: Counter[str] = Counter()
         self.moved: list[Port] = []
+        self.vlan: int | None = None
         self.strict = True
         """Remote ports go down that have come up, and no others. An FCF does not know which of them a port has met."""
 
@@ -92,6 +93,9 @@ class Services:
 
     def routes_changed(self, port: Any) -> None:
         self.moved.append(port)
+
+    def vlan_found(self, vlan: int) -> None:
+        self.vlan = vlan
 
     def received(self, port: Any, frame: Frame, now: float) -> None:
         port.frames.append(frame)
@@ -182,6 +186,7 @@ class Segment:
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
         end = self.now + seconds
+        self.deliver()
         for _ in range(100000):
             following = min(each.controller.next_timer for each in self.stations)
             if following > end:

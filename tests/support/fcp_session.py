@@ -73,6 +73,7 @@ class FcpSite:
         self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox)
         self.target = FcpTarget(self.n_port, self, **options)
         self.woken = 0
+        self.endings: list[str] = []
         self.now = 100.0
 
     def establish(self, remote: Any, nexus: FcpNexus) -> Port | None:
@@ -84,6 +85,9 @@ class FcpSite:
         except NexusRefused:
             return None
         return port
+
+    def ended(self, nexus: FcpNexus, reason: str) -> None:
+        self.endings.append(reason)
 
     def wake(self) -> None:
         self.woken += 1

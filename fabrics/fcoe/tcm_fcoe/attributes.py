@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from tcm.backstore import ConfigError
 from tcm.plugin_types import option
-from tcm_fcoe.protocol.ethernet import MAX_VLAN_ID, MIN_VLAN_ID
+from tcm_fcoe.protocol.ethernet import DEFAULT_PRIORITY, MAX_VLAN_ID, MIN_VLAN_ID
 from tcm_fcoe.protocol.fcoe import MIN_DATA_FIELD
 from tcm_fcoe.protocol.names import InvalidName, colon_form, name_from_mac, parse_mac, parse_name
 
@@ -16,7 +17,17 @@ Mode = Literal["vn2vn", "fabric", "fcf", "p2p"]
 _UNIX = "unix:"
 _LOCAL, _GROUP = 0x02, 0x01
 """Bits of a MAC address's first byte: locally administered, group."""
-_RANGES = {"vlan": (MIN_VLAN_ID, MAX_VLAN_ID), "priority": (0, 7), "poll": (0, 1_000_000), "burst": (MIN_DATA_FIELD, 1 << 24)}
+_RANGES = {
+    "vlan": (MIN_VLAN_ID, MAX_VLAN_ID),
+    "priority": (0, 7),
+    "domain": (1, 239),
+    "fcf_priority": (0, 255),
+    "poll": (0, 1_000_000),
+    "burst": (MIN_DATA_FIELD, 1 << 24),
+}
+_OF_MODE = {"spma": "fabric", "domain": "fcf", "fcf_priority": "fcf", "fc_map": "fcf"}
+"""Options that only one mode has a use for."""
+_FC_MAP = re.compile(r"(?:0x)?0efc[0-9a-f]{2}", re.IGNORECASE)
 
 
 def check_name(name: str) -> str:
@@ -57,7 +68,11 @@ class FcoeOptions:
     vlan: int | None = option(
         "802.1Q VLAN, 1 to 4094; default: none, and in mode fabric the one that FIP VLAN discovery finds", None
     )
-    priority: int = option("802.1Q priority of frames with a tag, 0 to 7", 3)
+    priority: int = option("802.1Q priority of frames with a tag, 0 to 7", DEFAULT_PRIORITY)
+    spma: bool = option("mode fabric: offer to use the interface's own MAC address (SPMA) where the FCF asks for that", False)
+    domain: int = option("mode fcf: Domain_ID, the first byte of all FC_IDs, 1 to 239", 1)
+    fcf_priority: int = option("mode fcf: ENodes take the FCF with the least of these, 0 to 255", 128)
+    fc_map: str = option("mode fcf: first three bytes of all fabric-provided MAC addresses, 0efc00 to 0efcff", "0efc00")
     mac: str | None = option("MAC address of a unix: interface; default: made of its path", None)
     promiscuous: bool = option("take frames to any MAC address from the interface, for cards that filter wrongly", False)
     burst: int = option("bytes that one FCP_XFER_RDY asks for", 256 << 10, kind="size")
@@ -85,6 +100,11 @@ def check_config(options: FcoeOptions) -> None:
         lowest, highest = _RANGES.get(each.name, (0, 0))
         if highest and value is not None and not lowest <= value <= highest:
             raise ConfigError(f"{each.name}: {value} is out of range; write {lowest} to {highest}")
+        mode = _OF_MODE.get(each.name)
+        if mode not in {None, options.mode} and value != each.default:
+            raise ConfigError(f"{each.name}: mode {options.mode} has no use for it; write mode={mode}, or leave it out")
+    if not _FC_MAP.fullmatch(options.fc_map):
+        raise ConfigError(f"fc_map: {options.fc_map!r} is none; write six hex digits from 0efc00 to 0efcff")
     if options.mac is not None:
         try:
             mac = parse_mac(options.mac)
@@ -96,6 +116,13 @@ def check_config(options: FcoeOptions) -> None:
             raise ConfigError("mac: a network interface has an address of its own; leave it out")
         if len(options.interface) > 1:
             raise ConfigError("mac: of which interface? with several, each has the one made of its path; leave it out")
+
+
+def controller_options(options: FcoeOptions) -> dict[str, Any]:
+    """What the FCoE controller of the mode takes besides, by its names."""
+    if options.mode == "fcf":
+        return {"fc_map": int(options.fc_map, 16), "priority": options.fcf_priority, "domain": options.domain}
+    return {"discover_vlan": options.vlan is None, "spma": options.spma} if options.mode == "fabric" else {}
 
 
 def default_targets(options: FcoeOptions) -> int:

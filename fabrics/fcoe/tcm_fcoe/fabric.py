@@ -9,7 +9,7 @@ import anyio
 
 from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
-from tcm_fcoe.attributes import FcoeOptions, check_config
+from tcm_fcoe.attributes import FcoeOptions, check_config, controller_options
 from tcm_fcoe.link import open_link
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_mac
 from tcm_fcoe.server import InterfaceServer
@@ -52,6 +52,11 @@ class FcoeFabric(Fabric):
         """Open every interface, then serve."""
         options = self._options
         check_config(options)
+        if options.mode == "p2p" and len(self._targets) > len(options.interface):
+            raise ConfigError(
+                f"--fabric fcoe: {len(self._targets)} targets, and in mode p2p an interface has one port; write fewer, or more"
+                " interfaces"
+            )
         try:
             for name in options.interface:
                 self._open(name)
@@ -64,9 +69,12 @@ class FcoeFabric(Fabric):
                 task_status.started()
                 await anyio.sleep_forever()
         finally:
+            for port in self.ports.values():
+                port.end("the fabric has ended")
             for server in self.interfaces:
                 server.link.close()
             self.interfaces.clear()
+            self.ports.clear()
 
     def _open(self, name: str) -> None:
         options = self._options
@@ -79,9 +87,11 @@ class FcoeFabric(Fabric):
                 link,
                 options.mode,
                 vlan=options.vlan,
+                tag_priority=options.priority,
                 poll=options.poll / 1e6,
                 listener=self,
                 on_error=self._on_error,
+                **controller_options(options),
             )
         )
 
@@ -104,7 +114,7 @@ class FcoeFabric(Fabric):
             colon_form(port.node_name),
             self._options.mode,
             colon_form(server.link.address) if server is not None else "",
-            f", VLAN {self._options.vlan}" if self._options.vlan else "",
+            f", VLAN {server.station.vlan}" if server is not None and server.station.vlan else "",
             format_fc_id(port.fc_id),
         )
         self._changed.set()
@@ -125,6 +135,9 @@ class FcoeFabric(Fabric):
             return
         taken = {port.server for port in self.ports.values()}
         server = next((each for each in self.interfaces if each not in taken), self.interfaces[-1])
+        if self._options.mode == "p2p" and server in taken:
+            log.error("%s is not served: in mode p2p an interface has one port, and all are taken", target.name)
+            return
         port = self.ports[target.name] = TargetPort(target, server, self._options)
         port.update()
 

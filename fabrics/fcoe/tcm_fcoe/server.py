@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -41,6 +41,7 @@ class InterfaceServer:
         sleeping thread's wake-up costs more than a command. 0 to sleep at once.
     :param on_error: is told of what nobody expected: where, and what.
     :param clock: monotonic seconds.
+    :param controller_options: what the FCoE controller of the mode takes besides.
     """
 
     def __init__(
@@ -49,14 +50,18 @@ class InterfaceServer:
         mode: str,
         *,
         vlan: int | None,
+        tag_priority: int,
         poll: float,
         listener: Listener,
         on_error: Callable[[str, BaseException], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        **controller_options: Any,
     ) -> None:
         self.link = link
         self.mode = mode
         self.vlan = vlan
+        self.tag_priority = tag_priority
+        self.controller_options = controller_options
         self.poll = poll if len(os.sched_getaffinity(0)) > 1 else 0.0
         self.clock = clock
         self.on_error = on_error
@@ -78,8 +83,15 @@ class InterfaceServer:
     def _make_station(self) -> Station:
         link = self.link
         return Station(
-            self.mode, link.address, link.mtu, rng=random.Random(), vlan=self.vlan, listener=self.listener
-        )  # not for secrets: back-off and addresses
+            self.mode,
+            link.address,
+            link.mtu,
+            rng=random.Random(),  # not for secrets: back-off and addresses
+            vlan=self.vlan,
+            tag_priority=self.tag_priority,
+            listener=self.listener,
+            **self.controller_options,
+        )
 
     def __str__(self) -> str:
         return self.link.name
@@ -91,13 +103,15 @@ class InterfaceServer:
                 if self.link.up:
                     self.station.link_up(self.clock())
                 else:
-                    log.warning("%s is down; it is served as soon as it is up", self)
+                    log.info("%s is down; it is served as soon as it is up", self)
                 self.flush()
                 self.group.start_soon(self._watch)
                 self.group.start_soon(self._tick)
                 await self._receive()
         finally:
             self.group = None
+            self.station.stop(self.clock())  # whoever has not been asked to leave is told now, as far as the link takes it
+            self.flush()
             self.link.close()
 
     # ports
@@ -252,7 +266,7 @@ class InterfaceServer:
             if link.up:
                 self.station.link_up(now)
         elif downs != link.downs or not link.up:
-            log.warning("%s is down", self)
+            log.info("%s is down", self)
             station.link_down(now)
             if link.up:
                 station.link_up(now)

@@ -64,6 +64,11 @@ class TargetPort:
             self.serving = False
             self.server.remove_port(self.n_port)
 
+    def end(self, reason: str) -> None:
+        """All I_T nexuses are lost."""
+        for fc_id in list(self.fcp.nexuses):
+            self.fcp.end(fc_id, reason)
+
     # called by the FCP target
 
     def establish(self, remote: RemotePort, nexus: FcpNexus) -> Port | None:
@@ -94,6 +99,10 @@ class TargetPort:
         log.info("%s: %s logged in to %s (FC_ID %s)", self.server, name, self.target.name, format_fc_id(remote.fc_id))
         return port
 
+    def ended(self, nexus: FcpNexus, reason: str) -> None:
+        """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
+        log.info("%s: %s is logged out of %s: %s", self.server, colon_form(nexus.remote.port_name), self.target.name, reason)
+
     def wake(self) -> None:
         """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
         self.server.wake()
@@ -105,7 +114,7 @@ class TargetPort:
         for each in list(self.fcp.nexuses.values()):
             if each.port.nexus is nexus:
                 self.n_port.logout(each.remote, self.server.clock())
-                self.fcp.end(each.remote.fc_id)
+                self.fcp.end(each.remote.fc_id, "the administrator's wish")
         nexus.lose()
         self.server.wake()
 

@@ -65,10 +65,11 @@ class TargetNexus:
 
     def send_command(self, task: FcpTask) -> None:
         """FCP_CMND, and the first burst if it may come unasked."""
-        initiator, payload = self.initiator, task.payload()
-        self.commands_sent += 1
+        initiator = self.initiator
+        self.commands_sent = number = self.commands_sent + 1
+        payload = task.payload(number % 255 + 1 if initiator.options.command_reference_numbers else 0)
         # so that an OX_ID that is used again does not look like the same command once more
-        task.seq_id = seq_id = self.commands_sent & 0xFF
+        task.seq_id = seq_id = number & 0xFF
         burst = 0
         if task.write_length and self.agreed & ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED:
             burst = min(task.write_length, initiator.options.first_burst)

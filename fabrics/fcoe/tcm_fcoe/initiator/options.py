@@ -24,6 +24,9 @@ class Recovery:
     """REC and SRR in a row that bring nothing new; then the exchange is aborted."""
     retries: int = 4
     """How often a command is sent again in a new exchange after its old one was aborted or never arrived."""
+    repeat: bool = False
+    """That too if the target had begun it, and it does more than read. No: it fails, because only its sender knows whether it
+    may be done twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Options:
     first_burst: int = 0
     """Bytes of a write that are sent without waiting for FCP_XFER_RDY, where the target allows that; 0: none, and it is not
     offered. No more than the FIRST BURST SIZE of the target's disconnect-reconnect mode page."""
+    command_reference_numbers: bool = True
+    """Number the commands from 1 to 255 (CRN, FCP-4 9.2.2.2), so that a target can tell one that comes twice from a new one."""
     queue_depth: int = QUEUE_DEPTH
     """Commands that one target has at a time; more wait."""
     recovery: Recovery = Recovery()

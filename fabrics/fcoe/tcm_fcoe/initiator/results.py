@@ -57,6 +57,8 @@ class Result:
     """``residual`` bytes fewer than expected were transferred."""
     retries: int = 0
     """How often the command had to be sent again in a new exchange."""
+    repeats: int = 0
+    """How often of these the target had begun it already."""
     recoveries: int = 0
     """How often a part of it was asked for again (SRR)."""
 

@@ -77,6 +77,8 @@ class FcpTask:
     """A REC or SRR is under way."""
     attempts = 0
     retries = 0
+    repeats = 0
+    """How often of these the target had begun it."""
     recoveries = 0
 
     def __init__(
@@ -108,17 +110,18 @@ class FcpTask:
         if self.write_length > len(self.data_out):
             self.data_out = memoryview(bytes(data_out).ljust(self.write_length, b"\0"))
 
-    def payload(self) -> bytes:
-        """FCP_CMND."""
+    def payload(self, reference_number: int = 0) -> bytes:
+        """FCP_CMND; ``reference_number``: CRN."""
         read, write = self.read_length, self.write_length
         if len(self.cdb) > SHORT_CDB or (read and write):
             return Command(
-                lun=self.lun, cdb=self.cdb, attribute=self.attribute, priority=self.priority, read_data=bool(read),
-                write_data=bool(write), data_length=write or read, bidirectional_read_length=read if write else 0,
+                lun=self.lun, cdb=self.cdb, attribute=self.attribute, priority=self.priority,
+                reference_number=reference_number, read_data=bool(read), write_data=bool(write), data_length=write or read,
+                bidirectional_read_length=read if write else 0,
             ).pack()  # fmt: skip
         direction = READ_DATA if read else WRITE_DATA if write else 0
         return _COMMAND.pack(
-            self.lun, 0, self.priority << 3 | self.attribute, self.management, direction, self.cdb, read or write
+            self.lun, reference_number, self.priority << 3 | self.attribute, self.management, direction, self.cdb, read or write
         )
 
     def reset(self) -> None:
@@ -135,7 +138,7 @@ class FcpTask:
         expected = self.read_length
         result = Result(
             status=self.status, code=self.code, sense=self.sense, residual=self.residual, overflow=self.overflow,
-            underflow=self.underflow, retries=self.retries, recoveries=self.recoveries,
+            underflow=self.underflow, retries=self.retries, repeats=self.repeats, recoveries=self.recoveries,
         )  # fmt: skip
         result.data = self.buffer[: max(0, expected - self.residual) if self.underflow else expected]
         return result

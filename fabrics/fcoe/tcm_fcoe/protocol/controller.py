@@ -17,7 +17,7 @@ from tcm_fcoe.protocol.ct_names import FEATURE_INITIATOR, FEATURE_TARGET
 from tcm_fcoe.protocol.els_login import CLASS_SEQUENTIAL_DELIVERY, CLASS_VALID, ClassParameters, Login
 from tcm_fcoe.protocol.fcoe import EOF_T, MAX_DATA_FIELD, MIN_PDU_LENGTH, SOF_I3, FcoeError
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Pdu
-from tcm_fcoe.protocol.frame import F_CTL_REPLY, F_CTL_REQUEST, NO_EXCHANGE, FcType, Frame, RCtl, pack_header
+from tcm_fcoe.protocol.frame import F_CTL_REPLY, F_CTL_REQUEST, NO_EXCHANGE, FcType, Frame, RCtl, fill, pack_header
 
 if TYPE_CHECKING:
     import random
@@ -181,7 +181,7 @@ class Controller(ABC):
     def stop(self, now: float) -> None:
         """End all virtual links, politely."""
         if self.link_is_up:
-            for port in self.ports.values():
+            for port in reversed(list(self.ports.values())):  # others may depend on the first
                 self.stop_port(port, "stopped", now)
             self.ended(now)
             self.link_is_up = False
@@ -302,29 +302,21 @@ def features_of(port: LocalPort) -> int:
 
 
 def els_request(d_id: int, s_id: int, ox_id: int, payload: Payload) -> bytes:
-    """An FC frame with an ELS request, as FIP encapsulates it."""
-    header = pack_header(
-        RCtl.EXTENDED_LINK_REQUEST, d_id, s_id, FcType.EXTENDED_LINK_SERVICE, F_CTL_REQUEST, 0, 0, 0, ox_id, NO_EXCHANGE, 0
-    )
-    return header + payload.pack()
+    """An FC frame with an ELS request, fill bytes included, as FIP encapsulates it."""
+    return _els_frame(RCtl.EXTENDED_LINK_REQUEST, d_id, s_id, F_CTL_REQUEST, ox_id, payload)
 
 
 def els_reply(request: Frame, payload: Payload, *, s_id: int | None = None, d_id: int | None = None) -> bytes:
-    """An FC frame with LS_ACC or LS_RJT to a request."""
-    header = pack_header(
-        RCtl.EXTENDED_LINK_REPLY,
-        request.s_id if d_id is None else d_id,
-        request.d_id if s_id is None else s_id,
-        FcType.EXTENDED_LINK_SERVICE,
-        F_CTL_REPLY,
-        0,
-        0,
-        0,
-        request.ox_id,
-        NO_EXCHANGE,
-        0,
-    )
-    return header + payload.pack()
+    """An FC frame with LS_ACC or LS_RJT to a request, likewise."""
+    to, by = request.s_id if d_id is None else d_id, request.d_id if s_id is None else s_id
+    return _els_frame(RCtl.EXTENDED_LINK_REPLY, to, by, F_CTL_REPLY, request.ox_id, payload)
+
+
+def _els_frame(r_ctl: int, d_id: int, s_id: int, f_ctl: int, ox_id: int, payload: Payload) -> bytes:
+    data = payload.pack()
+    fills = fill(data)
+    els = FcType.EXTENDED_LINK_SERVICE
+    return pack_header(r_ctl, d_id, s_id, els, f_ctl | fills, 0, 0, 0, ox_id, NO_EXCHANGE, 0) + data + bytes(fills)
 
 
 def encapsulated_els(pdu: FipPdu) -> tuple[fip.Encapsulated, Frame]:

@@ -208,8 +208,8 @@ class ENodeController(Controller):
         if not known.full_size and self._solicited + tables.SELECT_DELAY <= now:
             self._solicited = now
             self._send_solicitation(known.mac)
-        if known is self.fcf and not known.no_keep_alives:
-            self._keep_alive = min(self._keep_alive, now + known.period)
+        if known is self.fcf:
+            self._schedule_keep_alives(known, now)
         if known.usable:
             self._fabric(FabricEvent.ADVERTISED, now)
 
@@ -324,7 +324,7 @@ class ENodeController(Controller):
                 each.tried = False
         self.fcf = min((each for each in usable if not each.tried), key=lambda each: (each.priority, each.mac))
         self.fcf.fcoe_mac = self.fcf.mac
-        self._keep_alive = NEVER if self.fcf.no_keep_alives else now + self.fcf.period
+        self._schedule_keep_alives(self.fcf, now)
         for vn_port in list(self.vn_ports.values()):
             self._log_in(vn_port, now)
 
@@ -355,10 +355,16 @@ class ENodeController(Controller):
                 fcf.late = True
                 self.services.count("missed_advertisements")
 
+    def _schedule_keep_alives(self, fcf: Fcf, now: float) -> None:
+        """No later than they are due; none if the FCF wants none."""
+        none = fcf.no_keep_alives
+        self._keep_alive = NEVER if none else min(self._keep_alive, now + fcf.period)
+        for vn_port in self._by_mac.values():
+            vn_port.keep_alive = NEVER if none else min(vn_port.keep_alive, now + tables.VN_KEEP_ALIVE_PERIOD)
+
     def _send_keep_alives(self, now: float) -> None:
         fcf = self.fcf
-        if fcf is None or fcf.no_keep_alives:
-            self._keep_alive = NEVER
+        if fcf is None:
             return
         if self._keep_alive <= now:
             self._keep_alive = now + fcf.period
@@ -417,8 +423,9 @@ class ENodeController(Controller):
     def _bring_up(self, vn_port: VnPort, now: float) -> None:
         login = vn_port.login
         assert login is not None
+        assert self.fcf is not None
         self._by_mac[vn_port.mac] = vn_port
-        vn_port.keep_alive = now + tables.VN_KEEP_ALIVE_PERIOD
+        self._schedule_keep_alives(self.fcf, now)
         self.services.port_up(
             vn_port.port,
             vn_port.fc_id,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
 from tcm_fcoe.protocol.fcp import CONF_REQ, InformationUnit, ServiceParameters, TransferReady
 from tcm_fcoe.protocol.fcp_exchange import Exchange
+from tcm_fcoe.protocol.fcp_memory import RESERVE, Memory
 from tcm_fcoe.protocol.frame import HEADER
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ READ_LIMIT = 8 << 20
 """Bytes of Data-In of one initiator that are being read, or wait to be sent, beyond which its further commands wait."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that one initiator may have been asked for, of commands that have not ended."""
-ANSWERED_LIMIT = 256
+CRN_AT = 8
+"""Byte of FCP_CMND with COMMAND REFERENCE NUMBER (FCP-4 9.2.2.2); 0: none."""
+ANSWERED_LIMIT = 2048
 """Exchanges of one initiator that are remembered after FCP_RSP, for REC and SRR."""
 ANSWERED_BYTES = 8 << 20
-"""Bytes of their Data-In."""
+"""Bytes of Data-In of the last of them; if older data is asked for, the initiator has to read again."""
 STALL_SECONDS = 120.0
 """Without a frame of the data that was asked for: the command is given up."""
 
@@ -76,13 +79,15 @@ class Answered(NamedTuple):
 
     rx_id: int
     data: Any
-    """All Data-In, or ``None``."""
+    """All Data-In; ``None``: there was none, or it is not kept any more."""
     length: int
     """Bytes transferred, either way (FC4VALUE of REC)."""
     response: bytes
     sequences: int
     """SEQ_ID of our next sequence."""
     at: float
+    command: bytes = b""
+    """The payload of its FCP_CMND."""
 
 
 class FcpNexus:
@@ -92,9 +97,31 @@ class FcpNexus:
     """
 
     __slots__ = (
-        "answered", "answered_bytes", "backlog", "cmd_ius", "collecting", "confirms", "d_id", "draining", "exchanges",
-        "grant_queue", "granted", "luns", "max_payload", "port", "reading", "remote", "retries", "rsp_ius", "rx_bytes", "s_id",
-        "since", "target", "tx_bytes", "word_data",
+        "answered",
+        "answered_data",
+        "backlog",
+        "cmd_ius",
+        "collecting",
+        "confirms",
+        "d_id",
+        "data_in",
+        "data_out",
+        "draining",
+        "exchanges",
+        "grant_queue",
+        "kept",
+        "luns",
+        "max_payload",
+        "port",
+        "remote",
+        "retries",
+        "rsp_ius",
+        "rx_bytes",
+        "s_id",
+        "since",
+        "target",
+        "tx_bytes",
+        "word_data",
     )  # fmt: skip
 
     port: ScsiPort
@@ -117,12 +144,15 @@ class FcpNexus:
         """Commands that wait until less Data-In is on its way."""
         self.grant_queue: deque[Exchange] = deque()
         """Commands that wait for memory for their Data-Out."""
-        self.granted = 0
-        self.reading = 0
+        self.data_out = Memory(target.data_out, GRANT_LIMIT)
+        self.data_in = Memory(target.data_in, READ_LIMIT)
         self.draining = False
         self.answered: dict[int, Answered] = {}
         """By OX_ID, the oldest first."""
-        self.answered_bytes = 0
+        self.answered_data: dict[int, None] = {}
+        """Those whose Data-In is kept, the oldest first."""
+        self.kept = Memory(target.kept, ANSWERED_BYTES)
+        """Data-In of those."""
         self.since = target.now
         """Monotonic seconds of the login."""
         self.cmd_ius = 0
@@ -178,26 +208,40 @@ class FcpNexus:
         """Memory for Data-Out, now or in its turn."""
         if exchange in self.grant_queue:
             return
-        if self.grant_queue or (self.granted and self.granted + size > GRANT_LIMIT):
+        if self.grant_queue or not self.data_out.has_room(size):
             self.grant_queue.append(exchange)
+            self.target.waiting[self] = None
             return
+        self.give(exchange, size)
+
+    def give(self, exchange: Exchange, size: int, *, unsolicited: bool = False) -> None:
+        """Memory for Data-Out, now."""
         exchange.granted = size
-        self.granted += size
-        exchange.granted_memory(size)
+        self.data_out.take(size)
+        exchange.granted_memory(size, unsolicited=unsolicited)
+
+    def hold_back(self, exchange: Exchange) -> bool:
+        """Whether a command has to wait until less Data-In is on its way."""
+        if not self.backlog and self.data_in.has_room(exchange.read_length):
+            return False
+        self.backlog.append(exchange)
+        self.target.waiting[self] = None
+        return True
 
     def finished(self, exchange: Exchange) -> None:
         """An exchange has ended: what waits for its memory goes on."""
         self.forget(exchange)
         self.collecting.pop(exchange.ox_id, None)
-        self.reading -= exchange.reading
-        exchange.reading = 0
+        if exchange.reading:
+            self.data_in.give_back(exchange.reading)
+            exchange.reading = 0
         if exchange.granted:
-            self.granted -= exchange.granted
+            self.data_out.give_back(exchange.granted)
             exchange.granted = 0
         elif self.grant_queue and exchange in self.grant_queue:
             self.grant_queue.remove(exchange)
-        if self.grant_queue or self.backlog:
-            self.go_on()
+        if self.target.waiting:
+            self.target.go_on()
 
     def forget(self, exchange: Exchange | Management) -> None:
         """Its OX_ID is free."""
@@ -210,15 +254,15 @@ class FcpNexus:
             return
         self.draining = True
         queue, backlog = self.grant_queue, self.backlog
-        while queue and (not self.granted or self.granted + max(0, queue[0].wanted) <= GRANT_LIMIT):
+        while queue and self.data_out.has_room(queue[0].wanted):
             exchange = queue.popleft()
-            exchange.granted = exchange.wanted
-            self.granted += exchange.wanted
-            exchange.granted_memory(exchange.wanted)
-        while backlog and (not self.reading or self.reading + backlog[0].read_length <= READ_LIMIT):
+            self.give(exchange, exchange.wanted)
+        while backlog and self.data_in.has_room(backlog[0].read_length):
             exchange = backlog.popleft()
             if not exchange.done:
                 exchange.submit()
+        if not (queue or backlog):
+            self.target.waiting.pop(self, None)
         self.draining = False
 
     def submit_collecting(self) -> None:
@@ -252,14 +296,23 @@ class FcpNexus:
 
     def remember(self, ox_id: int, answered: Answered) -> None:
         """For REC and SRR, within limits."""
-        old = self.answered.pop(ox_id, None)
-        if old is not None and old.data is not None:
-            self.answered_bytes -= len(old.data)
+        self.release(ox_id)
         self.answered[ox_id] = answered
         if answered.data is not None:
-            self.answered_bytes += len(answered.data)
-        while self.answered_bytes > ANSWERED_BYTES or len(self.answered) > ANSWERED_LIMIT:
+            self.answered_data[ox_id] = None
+            self.kept.take(len(answered.data))
+            kept = self.kept
+            while kept.used > ANSWERED_BYTES or (kept.used > RESERVE and kept.pool.used > kept.pool.limit):
+                oldest = next(iter(self.answered_data))
+                self.answered[oldest] = self._without_data(oldest, self.answered[oldest])
+        if len(self.answered) > ANSWERED_LIMIT:
             self._forget_oldest()
+
+    def _without_data(self, ox_id: int, answered: Answered) -> Answered:
+        if answered.data is not None:
+            del self.answered_data[ox_id]
+            self.kept.give_back(len(answered.data))
+        return answered._replace(data=None)
 
     def answer_again(self, ox_id: int, offset: int) -> None:
         """SRR: Data-In from ``offset`` on, and FCP_RSP, once more; nothing if that is under way, or FCP_CONF has come."""
@@ -283,11 +336,19 @@ class FcpNexus:
         self.put_response(ox_id, answered.rx_id, answered.sequences, answered.response)
         self.answered[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
 
+    def repeats(self, ox_id: int, command: bytes) -> bool:
+        """An FCP_CMND with a command reference number that is that of an exchange which has been answered: it came twice.
+
+        Without a number nobody can tell: initiators take an OX_ID again once they have FCP_RSP, also for the same command.
+        """
+        answered = self.answered.get(ox_id)
+        return answered is not None and bool(command[CRN_AT]) and answered.command == command
+
     def release(self, ox_id: int) -> bool:
         """FCP_CONF, or an ABTS. False: there was no such exchange."""
         answered = self.answered.pop(ox_id, None)
         if answered is not None and answered.data is not None:
-            self.answered_bytes -= len(answered.data)
+            self._without_data(ox_id, answered)
         return answered is not None
 
     def _forget_oldest(self) -> None:
@@ -360,7 +421,7 @@ class FcpNexus:
             length = len(data) if data is not None else exchange.data_out.filled if exchange.data_out is not None else 0
             self.remember(
                 exchange.ox_id,
-                Answered(exchange.rx_id, data, length, exchange.response, seq_id + 1 & 0xFF, self.target.now),
+                Answered(exchange.rx_id, data, length, exchange.response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
             )
 
 

@@ -21,7 +21,8 @@ from tcm_fcoe.protocol.fcp import (
 )
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_nexus import READ_LIMIT, Answered, FcpNexus
+from tcm_fcoe.protocol.fcp_memory import Pool
+from tcm_fcoe.protocol.fcp_nexus import CRN_AT, READ_LIMIT, Answered, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class TargetServices(Protocol):
 
     def establish(self, remote: RemotePort, nexus: FcpNexus) -> ScsiPort | None:
         """An initiator logs in: its way to the core, or ``None`` if it may not."""
+
+    def ended(self, nexus: FcpNexus, reason: str) -> None:
+        """An initiator's I_T nexus is lost."""
 
     def wake(self) -> None:
         """There is something to send that :meth:`FcpTarget.receive` did not cause."""
@@ -101,6 +105,10 @@ class FcpTarget:
         """Those that send first bursts unasked."""
         self.sending: deque[Exchange] = deque()
         """Exchanges with FCP_DATA to be made as the link takes it."""
+        self.data_out, self.data_in, self.kept = Pool(), Pool(), Pool()
+        """Memory: for data that is to come, for data to be sent, and for what may have to be sent again."""
+        self.waiting: dict[FcpNexus, None] = {}
+        """Initiators with commands that wait for memory, in turn."""
         self.fresh: dict[int, bytes] = {}
         """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice."""
         self.again: deque[Callable[[], None]] = deque()
@@ -144,11 +152,10 @@ class FcpTarget:
 
     def process_logout(self, remote: RemotePort, reason: str, now: float) -> None:
         """PRLO, LOGO, a link that is down: the I_T nexus is lost."""
-        del reason
         self.now = now
-        self.end(remote.fc_id)
+        self.end(remote.fc_id, reason)
 
-    def end(self, fc_id: int) -> None:
+    def end(self, fc_id: int, reason: str = "another login") -> None:
         """I_T nexus loss; nothing if there is none."""
         nexus = self.nexuses.pop(fc_id, None)
         if nexus is None:
@@ -158,10 +165,16 @@ class FcpTarget:
         nexus.backlog.clear()
         nexus.grant_queue.clear()
         nexus.draining = True
+        self.waiting.pop(nexus, None)
         for exchange in list(nexus.exchanges.values()):
             exchange.abort()
         nexus.port.nexus.lose()
-        nexus.answered.clear()
+        for ox_id in list(nexus.answered):
+            nexus.release(ox_id)
+        if self.waiting:
+            self.go_on()
+        nexus.answered_data.clear()
+        self.services.ended(nexus, reason)
 
     # frames
 
@@ -214,14 +227,14 @@ class FcpTarget:
             or length > READ_LIMIT
             or ox_id in nexus.exchanges
             or nexus.backlog
-            or nexus.reading > READ_LIMIT
+            or nexus.data_in.used > READ_LIMIT
         ):
             return False
         itl = nexus.luns.get(lun)
         if itl is None or itl.express_read is None or blocks << itl.block_shift != length:
             return False
         key, again = nexus.d_id << 16 | ox_id, bytes(payload)
-        if self.fresh.get(key) == again:
+        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.repeats(ox_id, again)):
             self.counters.duplicate_frames += 1
             return True
         view = memoryview(bytearray(length))
@@ -242,7 +255,7 @@ class FcpTarget:
             exchange.data_in = view
             exchange.response = GOOD_RESPONSE
             exchange.reading = length
-            nexus.reading += length
+            nexus.data_in.take(length)
             nexus.exchanges[ox_id] = exchange
             self.sending.append(exchange)
             self.pump()
@@ -250,7 +263,7 @@ class FcpTarget:
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
         nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         if nexus.retries:
-            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now))
+            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now, again))
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
@@ -261,13 +274,22 @@ class FcpTarget:
             counters.unexpected_frames += 1
             return
         there = nexus.exchanges.get(ox_id)
-        if (there is not None and there.is_like(frame)) or self.fresh.get(nexus.d_id << 16 | ox_id) == bytes(frame.payload):
+        if there is not None and there.is_like(frame):
+            counters.duplicate_frames += 1
+            return
+        again = bytes(frame.payload)
+        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.repeats(ox_id, again)):
             counters.duplicate_frames += 1
             return
         rx_id = self.next_rx_id
         self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
         nexus.release(ox_id)
         fcp_command.begin(self, nexus, frame, rx_id)
+
+    def go_on(self) -> None:
+        """Memory has become free: commands that wait for it go on, each initiator's in order."""
+        for nexus in list(self.waiting):
+            nexus.go_on()
 
     # recovery
 

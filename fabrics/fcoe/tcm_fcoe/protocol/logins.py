@@ -226,8 +226,9 @@ class Logins:
                     Explanation.COMMAND_ALREADY_IN_PROGRESS,
                     "our PLOGI is under way, and our port name is the greater one",
                 )
-        for other in [each for each in self.remotes.values() if each.port_name == login.port_name and each.fc_id != s_id]:
-            self._remove(other, "logged in with another address", now)
+        if port.prefix(s_id) is None:
+            raise ElsError(Reason.UNABLE_TO_PERFORM, Explanation.INVALID_N_PORT_ID, "PLOGI of whom there is no way to")
+        self._move(s_id, login.port_name, now)
         if remote is None:
             remote = self._add(s_id, now, login.port_name, login.node_name)
         if remote is None:
@@ -238,6 +239,16 @@ class Logins:
                 f"there are {len(self.remotes)} remote ports already",
             )
         return remote
+
+    def _move(self, s_id: int, port_name: bytes, now: float) -> None:
+        """A port name has one address: the port that had it before is logged out.
+
+        :raises ElsError: the FCoE controller says that the port is still where it was.
+        """
+        for other in [each for each in self.remotes.values() if each.port_name == port_name and each.fc_id != s_id]:
+            if other.on_link:
+                raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "a port name that another port has")
+            self._remove(other, "logged in with another address", now)
 
     def _send_plogi(self, remote: RemotePort, now: float) -> None:
         port = self._port
@@ -262,35 +273,44 @@ class Logins:
             login = parse_reply(ElsCommand.PLOGI, reply)
             if isinstance(login, Login):
                 check_service_parameters(login)
+                if login.port_name == port.port_name or (remote.on_link and login.port_name != remote.port_name):
+                    raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "another port than in discovery")
+                self._move(remote.fc_id, login.port_name, now)
         except ElsError:
             self._run(remote, Event.PLOGI_FAILED, now)
             return
         if not isinstance(login, Login):
             port.counters.els_refused += 1
-            if isinstance(login, Reject) and login.reason not in _RETRIED_REASONS:
-                remote.attempts = port.limits.attempts
+            remote.refused = isinstance(login, Reject) and login.reason not in _RETRIED_REASONS
             self._run(remote, Event.PLOGI_FAILED, now)
             return
         self._take(remote, login)
         self._run(remote, Event.PLOGI_ACCEPTED, now)
 
     def _wait(self, remote: RemotePort, now: float) -> None:
-        """Something failed: once more after E_D_TOV, or not if it has been tried often enough."""
+        """Something failed: once more after E_D_TOV; after some attempts not before R_A_TOV; not at all if it was refused."""
         port = self._port
-        if remote.attempts >= port.limits.attempts:
+        if remote.refused or (remote.attempts >= port.limits.attempts and not (remote.on_link or port.fabric)):
             remote.attempts = 0
+            remote.refused = False
             self._run(remote, Event.GIVE_UP, now)
+        elif remote.attempts >= port.limits.attempts:
+            remote.attempts = 0
+            self._retry(remote, now, port.r_a_tov)
         else:
-            self._retry(remote, now)
+            self._retry(remote, now, port.e_d_tov)
 
-    def _retry(self, remote: RemotePort, now: float) -> None:
+    def _retry(self, remote: RemotePort, now: float, delay: float) -> None:
         if remote.timer is not None:
             remote.timer.cancel()
-        port = self._port
-        remote.timer = port.timers.set(now + port.e_d_tov, lambda moment: self._retry_now(remote, moment))
+        remote.timer = self._port.timers.set(now + delay, lambda moment: self._retry_now(remote, moment))
 
     def _retry_now(self, remote: RemotePort, now: float) -> None:
         self._run(remote, Event.RETRY, now)
+
+    def _rest(self, remote: RemotePort, now: float) -> None:
+        """It is not logged in, and is not to be."""
+        self._reset(remote, "we log out", now)
 
     def _forget_idle(self, remote: RemotePort, now: float) -> None:
         """Whom nobody speaks for is forgotten."""
@@ -333,16 +353,15 @@ class Logins:
             if answer.explanation == Explanation.N_PORT_LOGIN_REQUIRED:  # they have forgotten us
                 self._run(remote, Event.LOGO_RECEIVED, now)
                 return
-            if answer.reason not in _RETRIED_REASONS:
-                remote.attempts = port.limits.attempts
+            remote.refused = answer.reason not in _RETRIED_REASONS
         elif isinstance(answer, ProcessLogin):
             page = next((each for each in answer.pages if each.type == FcType.FCP), None)
             if page is not None and page.response == PrliResponse.EXECUTED and page.flags & PRLI_ESTABLISH_IMAGE_PAIR:
                 remote.parameters = page.parameters
                 if self._run(remote, Event.PRLI_ACCEPTED, now):
                     return
-            elif page is None or page.response != PrliResponse.INITIALIZATION_NOT_COMPLETE:
-                remote.attempts = port.limits.attempts
+            else:
+                remote.refused = page is None or page.response != PrliResponse.INITIALIZATION_NOT_COMPLETE
         self._run(remote, Event.PRLI_FAILED, now)
 
     def _pair(self, remote: RemotePort, now: float) -> None:
@@ -400,7 +419,7 @@ class Logins:
     def _unpair(self, remote: RemotePort, now: float) -> None:
         self._end_image_pair(remote, "process logout", now)
         if self._port.fc4.service_parameters & INITIATOR_FUNCTION:
-            self._retry(remote, now)
+            self._retry(remote, now, self._port.e_d_tov)
 
     def _send_prlo(self, remote: RemotePort, now: float) -> None:
         self._end_image_pair(remote, "process logout", now)
@@ -421,7 +440,7 @@ class Logins:
         port = self._port
         self._reset(remote, "logged out", now)
         if port.fc4.service_parameters & INITIATOR_FUNCTION or (remote.on_link and port.port_name > remote.port_name):
-            self._retry(remote, now)
+            self._retry(remote, now, self._port.e_d_tov)
         elif not remote.on_link:
             self._remove(remote, "logged out", now)
 

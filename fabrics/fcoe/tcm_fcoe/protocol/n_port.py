@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 FCP = int(FcType.FCP)
+LINK_DATA = 0x08
+"""R_CTL from here on is no device data."""
 DEFAULT_E_D_TOV = 2.0
 """Seconds (FC-FS-3 clause 22)."""
 DEFAULT_R_A_TOV = 10.0
@@ -106,6 +108,8 @@ class NPort:
         self._fc4 = fc4
         self._fc4_receive = fc4.receive if fc4 is not None else None
         self._seq_id = 0
+        self.now = 0.0
+        """When anything but FCP last happened."""
         self.timers = Timers()
         self.sequences = Sequences(self.timers, self.counters, limits)
         self.aborts = Aborts(self._send_abts, self._send_rrq, lambda: self.fc_id, self.timers, self.counters)
@@ -220,7 +224,7 @@ class NPort:
 
     def receive(self, frame: Frame, now: float) -> None:
         """A frame for this port's address."""
-        if frame.type == FCP and frame.r_ctl < RCtl_LINK and not frame.df_ctl:
+        if frame.type == FCP and frame.r_ctl < LINK_DATA and not frame.df_ctl:
             remote = self._image_pairs.get(frame.s_id)
             if remote is not None and not (self.qualifiers._held and self._is_qualified(frame)):
                 self._fc4_receive(remote, frame, now)  # type: ignore[misc]  # there is one as soon as there is an image pair
@@ -231,13 +235,14 @@ class NPort:
         return self.qualifiers.covers(frame)
 
     def _receive_other(self, frame: Frame, now: float) -> None:
+        self.now = now
         if frame.df_ctl:
             self.counters.unsupported_headers += 1
             return
         receive = self._others.get((frame.r_ctl, frame.type))
         if receive is not None:
             receive(frame, now)
-        elif frame.type == FCP and frame.r_ctl < RCtl_LINK:
+        elif frame.type == FCP and frame.r_ctl < LINK_DATA:
             self._receive_uninvited(frame, now)
         elif RCtl.VFT_HEADER <= frame.r_ctl <= RCtl.ENCAPSULATION_HEADER:
             self.counters.unsupported_headers += 1
@@ -255,6 +260,9 @@ class NPort:
         pass
 
     def _receive_els(self, frame: Frame, now: float) -> None:
+        if frame.f_ctl & F_CTL_EXCHANGE_RESPONDER:  # only the originator of an exchange asks
+            self.counters.unknown_exchange += 1
+            return
         data = self.sequences.receive(frame, now)
         if data is None:
             return
@@ -264,6 +272,9 @@ class NPort:
             self.reply(frame, reply, now)
 
     def _receive_ct(self, frame: Frame, now: float) -> None:
+        if frame.f_ctl & F_CTL_EXCHANGE_RESPONDER:
+            self.counters.unknown_exchange += 1
+            return
         data = self.sequences.receive(frame, now)
         if data is not None:
             self.reply(frame, self._responder.answer_ct(), now)
@@ -289,11 +300,16 @@ class NPort:
         if not abts.from_responder and self.sequences.abort(abts.s_id, abts.ox_id):
             answer: BasicReply | None = BasicAccept(abts.ox_id, abts.rx_id, 0, frame.seq_cnt)
         elif (remote := self._image_pairs.get(frame.s_id)) is not None:
-            answer = self.fc4.abort(remote, abts, lambda late: self.answer_abts(abts, late, now), now)
+            answer = self.fc4.abort(remote, abts, lambda late: self._answer_late(remote, abts, late), now)
         else:
             answer = UNKNOWN_EXCHANGE
         if answer is not None:
             self.answer_abts(abts, answer, now)
+
+    def _answer_late(self, remote: RemotePort, abts: Abts, answer: BasicReply) -> None:
+        """The FC-4 has made an end of it, some time after it was asked."""
+        if self._image_pairs.get(abts.s_id) is remote:
+            self.answer_abts(abts, answer, self.now)
 
     def answer_abts(self, abts: Abts, answer: BasicReply, now: float) -> None:
         """BA_ACC or BA_RJT. What was aborted is not listened to until RRQ comes."""
@@ -434,13 +450,10 @@ class NPort:
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
+        self.now = now
         self.timers.run(now)
         if self._fc4 is not None and self._fc4.next_timer <= now:
             self._fc4.handle_timer(now)
 
     def __repr__(self) -> str:
         return f"<NPort {colon_form(self.port_name)} {format_fc_id(self.fc_id)}>"
-
-
-RCtl_LINK = 0x08
-"""Device data has R_CTL 00h to 07h."""

@@ -1,7 +1,12 @@
 """Mode ``p2p``: two N_Ports on one segment and nobody else (FC-FS-3 clause 19), without FIP, as Linux's libfc does it.
 
 Both send FLOGI to the address of an F_Port, and each accepts the other's. Addresses are those that libfc gives: the greater
-port name has 01.01.02. FIP frames are never answered: an ENode that sees one gives up on point-to-point.
+port name has 01.01.02.
+
+Linux takes frames only at a MAC address that ends in their D_ID, and only at those that it had before it accepted a FLOGI.
+So it must not get one: a port that is no initiator sends none, and gives whoever asks the address that its MAC address ends in.
+
+FIP frames are never answered: an ENode that sees one gives up on point-to-point.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcm_fcoe.protocol.controller import E_D_TOV, NEVER, Allowance, Controller, LocalPort, els_reply, els_request
+from tcm_fcoe.protocol.controller import E_D_TOV, FCP_INITIATOR, NEVER, Allowance, Controller, LocalPort, els_reply, els_request
 from tcm_fcoe.protocol.els import Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import FEATURE_F_PORT, Login
@@ -18,7 +23,7 @@ from tcm_fcoe.protocol.els_payload import ElsError
 from tcm_fcoe.protocol.fcoe import EOF_T, MIN_DATA_FIELD, SOF_I3, encapsulate
 from tcm_fcoe.protocol.fip import FipError, FipPdu
 from tcm_fcoe.protocol.frame import FcType, Frame, RCtl
-from tcm_fcoe.protocol.names import NO_FC_ID, WellKnownAddress, fabric_provided_mac, is_multicast, is_valid_name
+from tcm_fcoe.protocol.names import NO_FC_ID, WellKnownAddress, fabric_provided_mac, fc_id_of_mac, is_multicast, is_valid_name
 from tcm_fcoe.protocol.state_table import Step, Table
 
 if TYPE_CHECKING:
@@ -29,12 +34,16 @@ if TYPE_CHECKING:
 
 LESSER, GREATER = 0x010101, 0x010102
 """Addresses, by port name."""
+MAX_N_PORT_ID = 0xEFFFFF
+"""Above are services (FC-FS-3 clause 11.2)."""
 FLOGI_PERIOD = E_D_TOV
 """Seconds between FLOGIs that nobody answers."""
 FLOGI_OX_ID = 0
 """The one that exchanges of N_Ports do not have."""
 CROSSED = 2 * E_D_TOV
 """Seconds after a login in which another FLOGI is one that was under way."""
+SILENT = 30.0
+"""Seconds without a frame of the peer after which another N_Port may have its place."""
 F_PORT = WellKnownAddress.FABRIC_LOGIN_SERVER
 F_PORT_MAC = fabric_provided_mac(F_PORT)
 _ETHERTYPE = b"\x89\x06"
@@ -78,6 +87,8 @@ class Peer:
     receive_size: int
     own_fc_id: int
     """What we are for it."""
+    heard: float
+    """When its last frame came."""
     request: Frame | None = None
     """Its FLOGI."""
 
@@ -94,6 +105,8 @@ class PointToPointController(Controller):
         self.state = State.LOGIN
         self.port: LocalPort | None = None
         self.peer: Peer | None = None
+        self.listens = False
+        """The port sends no FLOGI."""
         self._since = 0.0
         self._timer = NEVER
         self._answers = Allowance(64, 16)
@@ -125,6 +138,7 @@ class PointToPointController(Controller):
         peer = self.peer
         if peer is not None and frame.d_id == peer.own_fc_id and frame.s_id == peer.fc_id:
             if source in self._peer_macs and (destination == self.address or destination in self.addresses()):
+                peer.heard = now
                 if frame.r_ctl != RCtl.EXTENDED_LINK_REPLY or frame.ox_id != FLOGI_OX_ID:
                     return self.port
                 self._receive_reply(source, frame, now)
@@ -165,10 +179,11 @@ class PointToPointController(Controller):
         self._timer = NEVER
 
     def start_port(self, port: LocalPort, now: float) -> None:
-        """FLOGI, at once."""
+        """FLOGI, at once, unless it is a target only: then an initiator asks."""
         self.port = port
         self.state = State.LOGIN
-        self._timer = now
+        self.listens = not port.fc4.service_parameters & FCP_INITIATOR
+        self._timer = NEVER if self.listens else now
 
     def stop_port(self, port: LocalPort, reason: str, now: float) -> None:
         """The port has sent LOGO to its peer itself: there is no fabric to log out of."""
@@ -199,7 +214,7 @@ class PointToPointController(Controller):
                 raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "FLOGI with our own port name")
             if not is_valid_name(login.port_name) or is_multicast(source) or (login.receive_size & 0xFFF) < MIN_DATA_FIELD:
                 raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_COMMON_SERVICE_PARAMETERS, "a login nobody could use")
-            if peer is not None and login.port_name != peer.port_name and source not in self._peer_macs:
+            if peer is not None and source not in self._peer_macs and now < peer.heard + SILENT:
                 raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "another N_Port is there already")
         except ElsError as e:
             self.services.count("fip_logins_refused")
@@ -207,8 +222,10 @@ class PointToPointController(Controller):
             self._send(source, els_reply(frame, Reject(reason=e.reason, explanation=e.explanation), s_id=F_PORT))
             return
         ours, theirs = (LESSER, GREATER) if login.port_name > self.port.port_name else (GREATER, LESSER)
+        if self.listens and 0 < (suffix := fc_id_of_mac(source)) <= MAX_N_PORT_ID and suffix != ours:
+            theirs = suffix
         size = login.receive_size & 0xFFF
-        self._run(Event.FLOGI, Peer(theirs, login.port_name, login.node_name, source, size, ours, frame), now)
+        self._run(Event.FLOGI, Peer(theirs, login.port_name, login.node_name, source, size, ours, now, frame), now)
 
     def _receive_reply(self, source: bytes, frame: Frame, now: float) -> None:
         assert self.port is not None
@@ -226,7 +243,7 @@ class PointToPointController(Controller):
             self.services.count("fcoe_unexpected")
             return
         size = max(login.receive_size & 0xFFF, MIN_DATA_FIELD)
-        peer = Peer(frame.s_id, login.port_name, login.node_name, source, size, frame.d_id)
+        peer = Peer(frame.s_id, login.port_name, login.node_name, source, size, frame.d_id, now)
         self._run(Event.ACCEPTED, peer, now)
 
     def _run(self, event: Event, peer: Peer | None, now: float) -> None:

@@ -63,6 +63,7 @@ TABLE: dict[tuple[State, Event], Step[State]] = {
     (State.IDLE, Event.LOGIN): Step(State.PLOGI, "send_plogi"),
     (State.IDLE, Event.PLOGI_RECEIVED): Step(State.LOGGED_IN, "logged_in"),
     (State.IDLE, Event.RETRY): Step(State.PLOGI, "send_plogi"),
+    (State.IDLE, Event.LOGOUT): Step(State.IDLE, "rest"),
     (State.PLOGI, Event.PLOGI_ACCEPTED): Step(State.LOGGED_IN, "logged_in"),
     (State.PLOGI, Event.PLOGI_RECEIVED): Step(State.LOGGED_IN, "logged_in"),  # the one that counts: ours is void
     (State.PLOGI, Event.PLOGI_FAILED): Step(State.WAIT, "wait"),
@@ -71,7 +72,7 @@ TABLE: dict[tuple[State, Event], Step[State]] = {
     (State.WAIT, Event.LOGIN): Step(State.PLOGI, "send_plogi"),
     (State.WAIT, Event.GIVE_UP): Step(State.IDLE, "forget_idle"),
     (State.WAIT, Event.PLOGI_RECEIVED): Step(State.LOGGED_IN, "logged_in"),
-    (State.WAIT, Event.LOGOUT): Step(State.IDLE, ""),
+    (State.WAIT, Event.LOGOUT): Step(State.IDLE, "rest"),
     (State.LOGGED_IN, Event.PLOGI_RECEIVED): Step(State.LOGGED_IN, "logged_in"),
     (State.LOGGED_IN, Event.PROCESS_LOGIN): Step(State.PRLI, "send_prli"),
     (State.LOGGED_IN, Event.RETRY): Step(State.PRLI, "send_prli"),
@@ -114,6 +115,7 @@ class RemotePort:
         "port_name",
         "prefix",
         "prli_received",
+        "refused",
         "requests",
         "response",
         "since",
@@ -141,6 +143,9 @@ class RemotePort:
         """The FCoE controller speaks for it, and says when it is gone."""
         self.prli_received = False
         self.attempts = 0
+        """Since there was last an answer, or a long wait."""
+        self.refused = False
+        """What was sent last has been refused for good."""
         self.timer: Timer | None = None
         self.requests: list[Request] = []
         """PLOGI or PRLI that waits for its reply."""

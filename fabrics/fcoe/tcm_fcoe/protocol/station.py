@@ -11,10 +11,12 @@ from collections import deque
 from math import inf
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Protocol
+from zlib import crc32
 
 from tcm_fcoe.protocol.counters import Counters
 from tcm_fcoe.protocol.enode import ENodeController
 from tcm_fcoe.protocol.ethernet import (
+    DEFAULT_PRIORITY,
     ETHERTYPE_FCOE,
     ETHERTYPE_FIP,
     ETHERTYPE_VLAN,
@@ -26,8 +28,20 @@ from tcm_fcoe.protocol.ethernet import (
     vlan_tag,
 )
 from tcm_fcoe.protocol.fcf import FcfController
-from tcm_fcoe.protocol.fcoe import FcoeError, decapsulate
-from tcm_fcoe.protocol.frame import Frame
+from tcm_fcoe.protocol.fcoe import (
+    EOF_N,
+    EOF_T,
+    FC_HEADER_LENGTH,
+    MAX_DATA_FIELD,
+    SOF_I3,
+    SOF_N3,
+    TRAILER_LENGTH,
+    FcoeError,
+    decapsulate,
+)
+from tcm_fcoe.protocol.fcoe import HEADER_LENGTH as FCOE_HEADER_LENGTH
+from tcm_fcoe.protocol.frame import F_CTL_FILL_MASK, Frame
+from tcm_fcoe.protocol.names import MAC_LENGTH
 from tcm_fcoe.protocol.point_to_point import PointToPointController
 from tcm_fcoe.protocol.vn2vn import Vn2vnController
 
@@ -44,6 +58,10 @@ CONTROLLERS: dict[str, type[Controller]] = {
 """By mode."""
 
 _ETHERNET = Struct(">6s6sH")
+_UNTAGGED = Struct(">6s6s2sB12xBIIIBBHHHI")
+"""Ethernet, FCoE and FC header, as :mod:`tcm_fcoe.protocol.fcoe` and ``frame`` have them; a test says so."""
+_TAGGED = Struct(">6s6s6sB12xBIIIBBHHHI")
+_UNPACK_TRAILER = Struct("<IB").unpack_from
 _FCOE = ETHERTYPE_FCOE.to_bytes(2, "big")
 _FIP_VLAN = b"\0\x04"
 """FIP operation of VLAN discovery, which is never tagged."""
@@ -67,6 +85,7 @@ class Station:
     :param mtu: bytes that a frame of the interface carries after its EtherType.
     :param rng: chance, for back-off and temporary addresses.
     :param vlan: 1 to 4094: all frames but those of VLAN discovery are tagged with it.
+    :param tag_priority: priority code point of the tags.
     :param options: what a controller of the mode takes besides.
     """
 
@@ -78,6 +97,7 @@ class Station:
         *,
         rng: random.Random,
         vlan: int | None = None,
+        tag_priority: int = DEFAULT_PRIORITY,
         listener: Listener | None = None,
         **options: Any,
     ) -> None:
@@ -89,9 +109,9 @@ class Station:
         self.ports: dict[bytes, NPort] = {}
         """By port name."""
         self.listener = listener
-        self.vlan = vlan or None
-        self._tag = vlan_tag(vlan) if vlan else b""
+        self._tag_priority = tag_priority
         self._addresses: frozenset[bytes] | None = None
+        self._set_vlan(vlan)
         self.controller = CONTROLLERS[mode](self, address, rng=rng, mtu=mtu, vlan=vlan or 0, **options)
 
     # Ports and the link
@@ -143,32 +163,88 @@ class Station:
 
     def receive(self, frames: Iterable[memoryview], now: float) -> None:
         """What the link has received: whole Ethernet frames with their tags."""
-        unpack, unpack_frame, receive_fcoe = _ETHERNET.unpack_from, Frame.unpack, self.controller.receive_fcoe
-        untagged = self.vlan is None
-        count = 0
+        receive_fcoe, counters, unpack, types = self.controller.receive_fcoe, self.counters, self._unpack, self._types
+        data_offset = 2 * MAC_LENGTH + len(types) + FCOE_HEADER_LENGTH + FC_HEADER_LENGTH
+        fc_offset = data_offset - FC_HEADER_LENGTH
+        shortest = data_offset + TRAILER_LENGTH
+        longest = shortest + MAX_DATA_FIELD
         for ethernet in frames:
-            if len(ethernet) < HEADER_LENGTH:
-                self.counters.short_frames += 1
+            length = len(ethernet)
+            if length < shortest or length > longest or length & 3:
+                self._receive(ethernet, now)
                 continue
-            destination, source, ether_type = unpack(ethernet)
-            try:
-                if ether_type == ETHERTYPE_FCOE and untagged:
-                    pdu = ethernet[HEADER_LENGTH:]
-                elif ether_type == ETHERTYPE_VLAN and (tagged := self._untag(destination, source, ethernet, now)) is not None:
-                    pdu = tagged
-                else:
-                    if ether_type != ETHERTYPE_VLAN:
-                        self._receive_untagged(destination, source, ether_type, ethernet[HEADER_LENGTH:], now)
-                    continue
-                count += 1
-                sof, fc, eof = decapsulate(pdu)
-                frame = unpack_frame(fc, sof, eof)
-                port = receive_fcoe(destination, source, frame, now)
-                if port is not None:
-                    port.receive(frame, now)  # type: ignore[attr-defined]  # a controller has no ports but ours
-            except FcoeError as error:
-                self.count(error.counter)
-        self.counters.frames_in += count
+            (
+                destination,
+                source,
+                ether_type,
+                version,
+                sof,
+                word_0,
+                word_1,
+                word_2,
+                seq_id,
+                df_ctl,
+                seq_cnt,
+                ox_id,
+                rx_id,
+                parameter,
+            ) = unpack(ethernet)
+            crc, eof = _UNPACK_TRAILER(ethernet, length - TRAILER_LENGTH)
+            if (
+                ether_type != types
+                or version > 0x0F
+                or (sof != SOF_I3 and sof != SOF_N3)  # noqa: PLR1714 - half the time
+                or (eof != EOF_T and eof != EOF_N)  # noqa: PLR1714
+                or word_2 & F_CTL_FILL_MASK > length - shortest
+                or crc32(ethernet[fc_offset : length - TRAILER_LENGTH]) != crc
+            ):
+                self._receive(ethernet, now)
+                continue
+            counters.frames_in += 1
+            frame = Frame()
+            frame.r_ctl = word_0 >> 24
+            frame.d_id = word_0 & 0xFFFFFF
+            frame.cs_ctl = word_1 >> 24
+            frame.s_id = word_1 & 0xFFFFFF
+            frame.type = word_2 >> 24
+            frame.f_ctl = word_2 & 0xFFFFFF
+            frame.seq_id = seq_id
+            frame.df_ctl = df_ctl
+            frame.seq_cnt = seq_cnt
+            frame.ox_id = ox_id
+            frame.rx_id = rx_id
+            frame.parameter = parameter
+            frame.payload = ethernet[data_offset : length - TRAILER_LENGTH - (word_2 & F_CTL_FILL_MASK)]
+            frame.sof = sof
+            frame.eof = eof
+            port = receive_fcoe(destination, source, frame, now)
+            if port is not None:
+                port.receive(frame, now)  # type: ignore[attr-defined]  # a controller has no ports but ours
+
+    def _receive(self, ethernet: memoryview, now: float) -> None:
+        """Any frame: the way of those that :meth:`receive` does not take apart itself, and of errors."""
+        if len(ethernet) < HEADER_LENGTH:
+            self.counters.short_frames += 1
+            return
+        destination, source, ether_type = _ETHERNET.unpack_from(ethernet)
+        try:
+            if ether_type == ETHERTYPE_VLAN:
+                pdu = self._untag(destination, source, ethernet, now)
+            elif ether_type == ETHERTYPE_FCOE and self.vlan is None:
+                pdu = ethernet[HEADER_LENGTH:]
+            else:
+                pdu = None
+                self._receive_untagged(destination, source, ether_type, ethernet[HEADER_LENGTH:], now)
+            if pdu is None:
+                return
+            self.counters.frames_in += 1
+            sof, fc, eof = decapsulate(pdu)
+            frame = Frame.unpack(fc, sof, eof)
+            port = self.controller.receive_fcoe(destination, source, frame, now)
+            if port is not None:
+                port.receive(frame, now)  # type: ignore[attr-defined]
+        except FcoeError as error:
+            self.count(error.counter)
 
     def _untag(self, destination: bytes, source: bytes, ethernet: memoryview, now: float) -> memoryview | None:
         """The FCoE PDU of a tagged frame; whatever else has one is dealt with here."""
@@ -178,6 +254,8 @@ class Station:
             return None
         payload = ethernet[HEADER_LENGTH + TAG_LENGTH :]
         if ether_type == ETHERTYPE_FCOE:
+            if self.vlan is not None:
+                self._types = bytes(ethernet[2 * MAC_LENGTH : HEADER_LENGTH + TAG_LENGTH])
             return payload
         if ether_type == ETHERTYPE_FIP:
             self.counters.fip_frames_in += 1
@@ -238,8 +316,14 @@ class Station:
 
     def vlan_found(self, vlan: int) -> None:
         """All frames but those of VLAN discovery go to this VLAN from now on; 0: to none."""
+        self._set_vlan(vlan)
+
+    def _set_vlan(self, vlan: int | None) -> None:
         self.vlan = vlan or None
-        self._tag = vlan_tag(vlan) if vlan else b""
+        self._tag = vlan_tag(vlan, self._tag_priority) if vlan else b""
+        self._unpack = (_TAGGED if vlan else _UNTAGGED).unpack_from
+        self._types = self._tag + _FCOE
+        """Tag and EtherType of the frames that :meth:`receive` takes apart itself; others may set another priority than we."""
 
     def count(self, counter: str) -> None:
         """Add one to a counter."""

@@ -13,7 +13,6 @@ from tcm_fcoe.protocol import vn2vn_tables as tables
 from tcm_fcoe.protocol.controller import (
     E_D_TOV,
     NEVER,
-    R_A_TOV,
     Allowance,
     Controller,
     els_reply,
@@ -68,8 +67,6 @@ class Vn2vnController(Controller):
         self._by_mac: dict[bytes, VnPort] = {}
         self._answers = Allowance(2 * MAX_NEIGHBOURS, MAX_NEIGHBOURS)
         self._next = NEVER
-
-    # Controller
 
     @property
     def next_timer(self) -> float:
@@ -194,6 +191,7 @@ class Vn2vnController(Controller):
             raise FipError("fip_spoofed", f"{source.hex(':')} speaks for us")
         if other.port_name in self.ports:
             raise FipError("fip_conflict", f"{other.enode.hex(':')} has port name {other.port_name.hex(':')}, which is ours")
+        self.neighbours.check(other)
         if pdu.flags & Flag.REC_P2P and pdu.pdu in (Pdu.CLAIM_NOTIFICATION, Pdu.BEACON):
             # it thinks that it is alone with one other; a probe tells it that it is not
             for vn_port in self.vn_ports.values():
@@ -403,7 +401,13 @@ class Vn2vnController(Controller):
         for neighbour in self.neighbours:
             vn_port.links[neighbour.fc_id] = VirtualLink(neighbour)
         self.services.port_up(
-            vn_port.port, vn_port.fc_id, fabric=False, e_d_tov=E_D_TOV, r_a_tov=R_A_TOV, receive_size=self.receive_size, now=now
+            vn_port.port,
+            vn_port.fc_id,
+            fabric=False,
+            e_d_tov=E_D_TOV,
+            r_a_tov=2 * E_D_TOV,
+            receive_size=self.receive_size,
+            now=now,
         )
         self._send_claim(vn_port, now)
         vn_port.timer = now + tables.ANNOUNCE_WAIT

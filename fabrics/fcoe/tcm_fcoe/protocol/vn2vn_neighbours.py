@@ -120,11 +120,16 @@ class Neighbours:
         self._by_fc_id.clear()
         self._by_name.clear()
 
+    def check(self, other: Neighbour) -> None:
+        """Raises :class:`FipError` for one that has the name of another, whose beacons come."""
+        known = self._by_name.get(other.port_name)
+        if known is not None and known.enode != other.enode:
+            raise FipError("fip_conflict", f"{other.enode.hex(':')} has the port name of {known.enode.hex(':')}")
+
     def admit(self, new: Neighbour, in_use: Callable[[], set[int]]) -> list[tuple[Neighbour, str]] | None:
         """Who gives way to a neighbour that has claimed its address, and why; None: it is known, and what it says is noted.
 
-        Of two with one address the greater port name stays; a port name stays where it is as long as its beacons come; beyond
-        the limit the one that has been silent longest goes.
+        Of two with one address the greater port name stays; beyond the limit the one that has been silent longest goes.
 
         :param in_use: addresses of those that somebody is logged in with.
         """
