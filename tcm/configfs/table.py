@@ -127,7 +127,7 @@ class TableGroup(Group):
         return {}
 
     def draining(self) -> Iterable[Draining]:
-        """What has to be drained of itself, and not of what is in it, before it is removed."""
+        """What has to be drained before it is removed; if there is anything, that does for what is in it as well."""
         return ()
 
 
