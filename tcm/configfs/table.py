@@ -74,7 +74,7 @@ class TableAttribute(Attribute):
         if self._rule.store is None:
             return await super().write(text)
         try:
-            done = self._rule.store(self._subject, text.strip())
+            done = self._rule.store(self._subject, text.removesuffix("\n") if self._rule.exact else text.strip())
             if done is not None:
                 await done
         except Exception as error:
