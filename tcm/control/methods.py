@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
-from tcm.configfs.node import Attribute, Group, Link, Node, Tree, TreeError
+from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
 
 if typing.TYPE_CHECKING:
@@ -78,10 +78,10 @@ class Methods:
         except TreeError as error:
             raise RpcError(REFUSED, str(error), {"errno": error.number, "name": error.name}) from None
         except ConfigError as error:
-            raise RpcError(REFUSED, str(error), {"errno": 22, "name": "EINVAL"}) from None
+            raise RpcError(REFUSED, _shortened(str(error)), {"errno": 22, "name": "EINVAL"}) from None
         except OSError as error:
             text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
-            raise RpcError(REFUSED, text, {"errno": error.errno, "name": "OSError"}) from None
+            raise RpcError(REFUSED, _shortened(text), {"errno": error.errno, "name": "OSError"}) from None
 
     # looking
 
@@ -191,6 +191,10 @@ class Methods:
         if self._sources.settings is None:
             raise RpcError(METHOD_NOT_FOUND, "this process cannot save or apply configurations")
         return self._sources.settings
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LINE_LIMIT else f"{text[: LINE_LIMIT - 3]}..."
 
 
 class _Listing:
