@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import subprocess
 
 import pytest
 from support.controlled import Ctl, Load, controlled
+from support.namespaced import needs_namespace
 from support.raw_iscsi import LoginFailed, connect
 from support.tcm_process import TcmProcess
 
 pytestmark = pytest.mark.interop
 
-for program, package in (
-    ("targetcli", "targetcli-fb"),
-    ("fusermount3", "fuse3"),
-    ("dbus-daemon", "dbus"),
-    ("unshare", "util-linux"),
-):
-    if shutil.which(program) is None:
-        pytest.skip(f"not installed: {package}", allow_module_level=True)
-if not os.path.exists("/dev/fuse") or importlib.util.find_spec("mfusepy") is None:
-    pytest.skip("no /dev/fuse, or not installed: pip install 'tcm-target[fuse]'", allow_module_level=True)
-if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
-    pytest.skip("mount namespaces are not allowed here", allow_module_level=True)
+needs_namespace()
 
 TARGET = "iqn.2003-01.org.linux-iscsi.test:targetcli"
 HOST = "iqn.2025-01.test.raw:initiator"
