@@ -10,6 +10,7 @@ import dataclasses
 import ipaddress
 import logging
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ from tcm.target.device import AccessControl, Authentication, NetworkPortal
 from tcm.target.target_port_group import GroupAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from tcm.plugin_types import FabricType
     from tcm.plugins import PluginManager
@@ -127,6 +128,8 @@ class NodeAclConfig:
     """The fabric's ``acl_attributes``."""
     parameters: Any = None
     """The fabric's ``tpg_parameters`` for this initiator; ``None``: those of the portal group."""
+    own_parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Those of them that are not the portal group's, by name."""
     authentication: Authentication = field(default_factory=Authentication)
     tag: str = ""
 
@@ -136,6 +139,8 @@ class PortalGroupConfig:
     """A target portal group."""
 
     tag: int
+    relative_target_port_identifier: int | None = None
+    """Unique among all targets, 1 to 65535; ``None``: one that is free."""
     enabled: bool = True
     attributes: Any = None
     """The fabric's ``tpg_attributes``."""
@@ -183,6 +188,8 @@ class FabricConfig:
 
     name: str
     options: Any
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Set once it is made: files of its directory in LIO's tree (:attr:`tcm.tree_types.FabricTree.attributes`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

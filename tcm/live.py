@@ -18,6 +18,8 @@ from tcm.failure import RuntimeFailure
 from tcm.options import build
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tcm.configuration import StorageObject
     from tcm.fabric import Fabric
     from tcm.plugin_types import FabricType
@@ -153,6 +155,10 @@ class LiveChanges:
         """The running fabric of a target device."""
         return self._runtime.fabrics[target.fabric_name]
 
+    def configured_attributes(self, fabric: str) -> Mapping[str, str]:
+        """What the configuration said of the fabric itself."""
+        return next((each.attributes for each in self._runtime.configuration.fabrics if each.name == fabric), {})
+
     async def add_fabric(self, kind: FabricType) -> Fabric:
         """Run one more, with the options' defaults. Raises :class:`ConfigError`."""
         options = build(kind.options, {}, f"{kind.name}: ")
@@ -206,7 +212,7 @@ class LiveChanges:
                 raise InUse(f"portal group {group.tag} of {group.target.name} has {what}", errno.ENOTEMPTY)
         group.enabled = False
         self.drop_nexuses(group)
-        del group.target.portal_groups[group.tag]
+        group.target.remove_portal_group(group.tag)
         self.fabric_of(group.target).portal_group_removed(group)
 
     def enable_portal_group(self, group: TargetPortalGroup, *, enabled: bool) -> None:
@@ -239,7 +245,35 @@ class LiveChanges:
             for other in target.portal_groups.values():
                 if other is not group and other.relative_target_port_identifier == identifier:
                     raise ConfigError(f"{identifier} is {target.name}, portal group {other.tag}; write another number")
-        group.relative_target_port_identifier = identifier
+        group.identify(identifier)
+
+    def set_parameters(self, group: TargetPortalGroup, parameters: Any) -> None:
+        """Other ``param/`` of a portal group, and of node ACLs but for their own. Raises :class:`ConfigError`."""
+        changed = [
+            (acl, self._with_own(acl, parameters, acl.own_parameters)) for acl in group.node_acls.values() if acl.own_parameters
+        ]
+        group.parameters = parameters
+        for acl, made in changed:
+            acl.parameters = made
+
+    def set_own_parameters(self, group: TargetPortalGroup, acl: NodeAcl, own: Mapping[str, Any]) -> None:
+        """What is not the portal group's of a node ACL's ``param/``. Raises :class:`ConfigError`."""
+        acl.parameters = self._with_own(acl, group.parameters, own) if own else None
+        acl.own_parameters = dict(own)
+
+    @staticmethod
+    def _with_own(acl: NodeAcl, parameters: Any, own: Mapping[str, Any]) -> Any:
+        try:
+            return replace(parameters, **own)
+        except ConfigError as error:
+            raise ConfigError(f"node ACL {acl.initiator_name}, with its own {', '.join(own)}: {error}") from error
+
+    def set_dynamic_acl_attributes(self, group: TargetPortalGroup, attributes: Any) -> None:
+        """Other ``attrib/`` of node ACLs that demo mode makes, and has made."""
+        group.dynamic_acl_attributes = attributes
+        for acl in group.node_acls.values():
+            if acl.dynamic:
+                acl.attributes = attributes
 
     # network portals
 

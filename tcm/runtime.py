@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
     from tcm.backstore import Backstore
-    from tcm.configuration import Configuration, PortalGroupConfig, StorageObject, TargetConfig
+    from tcm.configuration import Configuration, FabricConfig, PortalGroupConfig, StorageObject, TargetConfig
     from tcm.fabric import Fabric
     from tcm.plugins import PluginManager
 
@@ -140,8 +140,9 @@ class Runtime:
             self.logical_units[each.path] = self.make_unit(each)
         for config in self.configuration.targets:
             self._target(config)
+        self._identify_ports()
         for fabric in self.configuration.fabrics:
-            self.make_fabric(fabric.name, fabric.options)
+            self._set_attributes(fabric, self.make_fabric(fabric.name, fabric.options))
 
     def make_unit(self, config: StorageObject, backstore: Backstore | None = None) -> LogicalUnit:
         """A logical unit that is not open and that nothing leads to yet.
@@ -166,6 +167,40 @@ class Runtime:
         """A fabric that does not run yet."""
         fabric = self.fabrics[name] = self.plugins.fabric(name).factory(self.served(name), options)
         return fabric
+
+    def _identify_ports(self) -> None:
+        """Those that have an identifier of their own get it; who has it already, another one."""
+        wanted = {
+            (target.name, target.fabric, group.tag): group.relative_target_port_identifier
+            for target in self.configuration.targets
+            for group in target.portal_groups
+            if group.relative_target_port_identifier is not None
+        }
+        if not wanted:
+            return
+        groups = [group for target in self.targets for group in target.portal_groups.values()]
+        others = []
+        for group in groups:
+            group.identify(None)
+        for group in groups:
+            identifier = wanted.get((group.target.name, group.target.fabric_name, group.tag))
+            if identifier is None:
+                others.append(group)
+            else:
+                group.identify(identifier)
+        for group in others:
+            group.take_identifier()
+
+    def _set_attributes(self, config: FabricConfig, fabric: Fabric) -> None:
+        """What a file says of the fabric itself. What this machine cannot do is left as it is."""
+        table = self.plugins.fabric(config.name).tree.attributes
+        for name, text in config.attributes.items():
+            store = table[name].store
+            assert store is not None
+            try:
+                store(fabric, text)
+            except (ConfigError, OSError, ValueError) as error:
+                log.warning("fabric %s: %s=%s: %s; it stays as it is", config.name, name, text, one_line(error))
 
     def served(self, fabric: str) -> list[TargetDevice]:
         """The target devices of a fabric."""
@@ -232,7 +267,7 @@ class Runtime:
         for each in config.node_acls:
             acl = group.add_node_acl(each.initiator_name)
             acl.attributes = each.attributes
-            acl.parameters = each.parameters
+            acl.parameters, acl.own_parameters = each.parameters, each.own_parameters
             acl.authentication = each.authentication
             acl.tag = each.tag
             depth = getattr(config.attributes, "default_cmdsn_depth", acl.cmdsn_depth)

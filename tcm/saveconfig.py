@@ -7,14 +7,16 @@ storage object's path (``/backstores/fileio/disk0``).
 
 What rtslib leaves out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``,
 ``alua_tg_pt_offline`` and ``alua_tg_pt_write_md``. ``tcm_attributes`` on portal groups and node ACLs are attributes of the
-fabric that LIO lacks, ``tcm_acl_attributes`` on portal groups are for node ACLs that demo mode makes, and ``tcm_parameters``
-on node ACLs are the portal group's, with these instead.
+fabric that LIO lacks, ``rtpi`` on portal groups is the file of that name, ``tcm_fabrics`` are files of the fabrics' own
+directories, ``tcm_acl_attributes`` on portal groups are for node ACLs that demo mode makes, and ``tcm_parameters`` on node ACLs
+are the portal group's, with these instead.
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import ConfigError
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXTRAS = "tcm_storage_objects"
+FABRICS = "tcm_fabrics"
+"""Files of the fabrics' own directories, by the fabric's directory in LIO's tree."""
 _CHAP = ("chap_userid", "chap_password", "chap_mutual_userid", "chap_mutual_password")
 _DISCOVERY = ("discovery_userid", "discovery_password", "discovery_mutual_userid", "discovery_mutual_password")
 
@@ -113,7 +117,7 @@ class _Loader:
         self._logical_unit_groups: tuple[LogicalUnitGroupConfig, ...] = ()
 
     def configuration(self, root: Node) -> Configuration:
-        root.keys({"storage_objects", "targets", "fabric_modules", "alua_lu_gps", EXTRAS})
+        root.keys({"storage_objects", "targets", "fabric_modules", "alua_lu_gps", EXTRAS, FABRICS})
         self._logical_unit_groups = logical_unit_groups(root)
         extras = root.child(EXTRAS)
         for node in root.items("storage_objects"):
@@ -128,6 +132,13 @@ class _Loader:
         check_unique(
             ((f"targets[{index}].wwn", (target.fabric, target.name)) for index, target in enumerate(targets)), "target"
         )
+        identifiers = (
+            (f"targets[{index}]", group.relative_target_port_identifier)
+            for index, target in enumerate(targets)
+            for group in target.portal_groups
+            if group.relative_target_port_identifier is not None
+        )
+        check_unique(identifiers, "rtpi")
         fabrics = self._fabric_configs(root, targets)
         unknown = extras.object().keys() - self._storage_objects.keys()
         if unknown:
@@ -260,10 +271,10 @@ class _Loader:
 
     def _portal_group(self, node: Node, fabric: FabricType) -> PortalGroupConfig:
         known = {"tag", "enable", "attributes", "parameters", "luns", "portals", "node_acls", *_CHAP}
-        node.keys(known | {"tcm_attributes", "tcm_acl_attributes"})
+        node.keys(known | {"rtpi", "tcm_attributes", "tcm_acl_attributes"})
         attributes = self._own_attributes(node, fabric.tpg_attributes, TARGET_PORTAL_GROUP)
         parameters, _ = self._attributes(node.child("parameters"), fabric.tpg_parameters, PARAMETERS)
-        dynamic, _ = self._attributes(node.child("tcm_acl_attributes"), fabric.acl_attributes, NODE_ACL)
+        dynamic = _dynamic(node.child("tcm_acl_attributes"), fabric)
         luns = tuple(self._lun(each) for each in node.items("luns"))
         check_one_group(node, luns)
         check_unique(((f"{node.path}.luns[{index}].index", lun.index) for index, lun in enumerate(luns)), "LUN")
@@ -278,6 +289,9 @@ class _Loader:
             raise ConfigError(f"{node.path}.portals: fabric {fabric.name} has no portals; write []")
         return PortalGroupConfig(
             tag=node.integer("tag", minimum=0, maximum=MAXIMUM_TAG, default=1),
+            relative_target_port_identifier=(
+                node.integer("rtpi", minimum=1, maximum=0xFFFF) if node.value.get("rtpi") is not None else None
+            ),
             enabled=node.boolean("enable", default=True),
             attributes=attributes,
             parameters=parameters,
@@ -330,11 +344,13 @@ class _Loader:
         )
         attributes = self._own_attributes(node, fabric.acl_attributes, NODE_ACL)
         own = node.child("tcm_parameters")
+        made = build(type(parameters), own.object(), f"{own.path}.", parameters) if own.object() else None
         return NodeAclConfig(
             initiator_name=named(f"{node.path}.node_wwn", fabric.check_name, node.text("node_wwn", required=True)),
             mapped_luns=tuple(mapped),
             attributes=attributes,
-            parameters=build(type(parameters), own.object(), f"{own.path}.", parameters) if own.object() else None,
+            parameters=made,
+            own_parameters={name: getattr(made, name) for name in (key.replace("-", "_") for key in own.object())},
             authentication=_authentication(node, _CHAP),
             tag=node.text("tag"),
         )
@@ -349,10 +365,37 @@ class _Loader:
             if node.boolean("discovery_enable_auth"):
                 discovery[self._fabric_name(node.text("name", required=True))] = authentication
         names = dict.fromkeys([*self._fabrics, *(target.fabric for target in targets)])
+        attributes = self._fabric_attributes(root.child(FABRICS))
         return tuple(
-            make_fabric(self._plugins.fabric(name), self._fabrics.get(name, {}), f"--fabric {name}: ", discovery.get(name))
+            replace(
+                make_fabric(self._plugins.fabric(name), self._fabrics.get(name, {}), f"--fabric {name}: ", discovery.get(name)),
+                attributes=attributes.get(name, {}),
+            )
             for name in names
         )
+
+    def _fabric_attributes(self, node: Node) -> dict[str, dict[str, str]]:
+        """By the fabric's name."""
+        kinds = {kind.tree.name or kind.name: kind for kind in map(self._plugins.fabric, self._plugins.names("fabric"))}
+        node.keys(set(kinds))
+        found = {}
+        for directory, kind in kinds.items():
+            own = node.child(directory)
+            own.keys({name for name, attribute in kind.tree.attributes.items() if attribute.store is not None})
+            found[kind.name] = {name: own.text(name) for name in own.object()}
+        return found
+
+
+def _dynamic(node: Node, fabric: FabricType) -> Any:
+    """Attributes of node ACLs that demo mode makes: the others of a node ACL are the portal group's business."""
+    made = build(fabric.acl_attributes, node.object(), f"{node.path}.")
+    for name in node.object():
+        if name not in fabric.tree.dynamic_acl_attributes:
+            there = ", ".join(fabric.tree.dynamic_acl_attributes) or "none"
+            raise ConfigError(
+                f"{node.path}.{name}: for those that demo mode lets in the portal group says it; there are {there}"
+            )
+    return made
 
 
 def _identity(node: Node, product: str) -> Identity:

@@ -86,6 +86,8 @@ class FabricTree:
     """``acls/<initiator>/fabric_statistics``: what :meth:`tcm.fabric_statistics.FabricStatistics.node_acl_groups` returns."""
     node_acl_inherits: tuple[str, ...] = ()
     """Attributes of a node ACL that are shown as the portal group's of the same name while they are -1."""
+    dynamic_acl_attributes: tuple[str, ...] = ()
+    """Attributes of node ACLs that hold for those that demo mode makes, too."""
     attribute_stored: Callable[[Any, str], None] | None = None
     """Told of a portal group of which an attribute was set, and which, for what follows from it."""
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _NOT_FABRICS = {"core"}
 _SIZE = re.compile(r"\bSize: (?P<bytes>\d+)|PAGES/PAGE_SIZE: (?P<pages>\d+)\*(?P<page>\d+)")
@@ -206,7 +206,7 @@ _SIGNS = {
 }
 
 
-def plan(operations: Iterable[Mapping[str, Any]], *, done: bool = False) -> Text:
+def plan(operations: Sequence[Mapping[str, Any]], *, done: bool = False) -> Text:
     """The operations of a plan, a line each, and how many."""
     text = Text()
     counts = {"+": 0, "~": 0, "-": 0}
@@ -218,6 +218,8 @@ def plan(operations: Iterable[Mapping[str, Any]], *, done: bool = False) -> Text
         )
         before = f"  (was {each['before']})" if each.get("before") is not None else ""
         text.append(f"{sign} {each['path']}", style=style).append(value.replace("\n", " ")).append(f"{before}\n", style="dim")
+        if "not_taken" in each:
+            text.append(f"  not taken: {each['not_taken']}\n", style="yellow")
     if not any(counts.values()):
         return Text("nothing to change")
     made, changed, removed = counts["+"], counts["~"], counts["-"]
@@ -226,4 +228,5 @@ def plan(operations: Iterable[Mapping[str, Any]], *, done: bool = False) -> Text
         if done
         else f"to do: {made} to make, {changed} to set, {removed} to remove"
     )
-    return text.append(summary, style="bold")
+    missed = sum("not_taken" in each for each in operations)
+    return text.append(f"{summary}, {missed} of it not taken, see above" if missed else summary, style="bold")

@@ -29,6 +29,28 @@ SAVED = ("/etc/target", "/etc/rtslib-fb-target")
 _READY = 15.0
 """Seconds that the mount may take."""
 _INSIDE = "tcm.cli.ctl_targetcli"
+_PROGRAM_SEES = """import os
+import stat
+import sys
+
+_chmod = os.chmod
+
+
+def chmod(path, mode, **how):
+    '''Nobody takes the right to search from a folder: targetcli does, from whichever it saves to.'''
+    searched = isinstance(path, int) or mode & 0o100
+    if searched or not stat.S_ISDIR(os.stat(path, dir_fd=how.get("dir_fd")).st_mode):
+        _chmod(path, mode, **how)
+
+
+os.chmod = chmod
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["sitecustomize"]
+try:
+    import sitecustomize
+except ImportError:
+    pass
+"""
 _BUS = """<busconfig>
   <type>system</type><auth>EXTERNAL</auth><listen>unix:path={}/bus</listen>
   <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/></policy>
@@ -54,8 +76,6 @@ def run(control: str, program: str, arguments: Sequence[str]) -> int:
         done = subprocess.run(["unshare", "--mount", "--propagation", "private", *as_root, "--", *inside], check=False)
     finally:
         signal.signal(signal.SIGINT, ignored)
-        # rtslib takes the right to search from the folder that it saves to
-        os.chmod(saved, 0o700)
     return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
@@ -65,10 +85,11 @@ def main(arguments: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
         _prepare_folders(saved)
         stack.enter_context(_mounted(control))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tcm-ctl"))
         environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_shim(folder), environment.get("PYTHONPATH"))))
         # any program may be one that runs targetcli, as Pacemaker's agents do
         if shutil.which("dbus-daemon") is not None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tcm-bus"))
             stack.enter_context(_bus(folder))
             environment["DBUS_SYSTEM_BUS_ADDRESS"] = f"unix:path={folder}/bus"
             # its history and preferences are made below HOME
@@ -90,18 +111,41 @@ def _prepare_folders(saved: str) -> None:
         # a kernel without ConfigFS has no such folder, and nobody can make one in sysfs
         _mount("-t", "tmpfs", "-o", "mode=755", "tcm", os.path.dirname(CONFIGFS))
         os.mkdir(CONFIGFS)
+    missing = [folder for folder in SAVED if not os.path.isdir(folder)]
+    if missing:
+        _show(missing)
     for folder in SAVED:
         # what LIO on this machine has there stays as it is
-        if os.path.isdir(folder):
-            _mount("--bind", saved, folder)
+        _mount("--bind", saved, folder)
     if not os.access("/run", os.W_OK):
         _mount("-t", "tmpfs", "-o", "mode=755", "tcm", "/run")
 
 
-def _mount(*arguments: str) -> None:
-    done = subprocess.run(["mount", *arguments], check=False, capture_output=True, text=True)
+def _show(missing: Sequence[str]) -> None:
+    """Folders that are not there are seen inside: made in /etc itself, they would stay."""
+    with tempfile.TemporaryDirectory(prefix="tcm-ctl") as above:
+        _mount("-t", "tmpfs", "-o", "mode=755", "tcm", above)
+        for folder in missing:
+            os.mkdir(os.path.join(above, os.path.basename(folder)))
+        _mount("-t", "overlay", "-o", f"lowerdir={above}:/etc", "tcm", "/etc")
+        _mount("-l", above, program="umount")
+
+
+def _shim(folder: str) -> str:
+    """The folder that Python programs look into first."""
+    path = os.path.join(folder, "python")
+    os.mkdir(path)
+    with open(os.path.join(path, "sitecustomize.py"), "w", encoding="utf-8") as file:
+        file.write(_PROGRAM_SEES)
+    return path
+
+
+def _mount(*arguments: str, program: str = "mount") -> None:
+    done = subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeFailure(f"{done.stderr.strip() or 'mount failed'}; run it as root, where user namespaces are not allowed")
+        raise RuntimeFailure(
+            f"{done.stderr.strip() or f'{program} failed'}; run it as root, where user namespaces are not allowed"
+        )
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import Support
+from tcm.configfs.script import UNEXPORTED
 from tcm.configfs.table import flag, number
 from tcm.options import options_of, parse_bool
 from tcm.target.attributes import DeviceAttributes
@@ -44,20 +45,22 @@ _BEGINNING = frozenset(
     {"block_size", "emulate_tas", "emulate_ua_intlck_ctrl", "pi_prot_format", "pi_prot_type", "pi_prot_verify"}
 )
 """The unit takes these up at its beginning only."""
-_UNEXPORTED = _BEGINNING | {"force_pr_aptpl", "optimal_sectors", "queue_depth", "unmap_zeroes_data"}
-"""These are refused while the device is exported: LIO does so too, but for ``pi_prot_verify``."""
-
-
+_OPTIONS = options_of(DeviceAttributes)
 RAM_DISK_SECTORS = 0xFFFFFFF8
 """What LIO's RAM disk has for a limit, and so in every file that targetcli saves of one: as much as there is."""
 
 
-def _store(name: str, *, boolean: bool) -> Callable[[Device, str], Any]:
+def option_value(name: str, text: str) -> Any:
+    """Of a field of :class:`DeviceAttributes`. Raises ``ValueError``."""
+    return parse_bool(text) if _OPTIONS[name].type is bool else number(text, 0, 0xFFFFFFFF)
+
+
+def _store(name: str) -> Callable[[Device, str], Any]:
     async def store(device: Device, text: str) -> None:
-        value: Any = parse_bool(text) if boolean else number(text, 0, 0xFFFFFFFF)
-        if name in _UNEXPORTED:
+        value = option_value(name, text)
+        if name in UNEXPORTED:
             device.check_not_exported(name)
-        _check(device, name, value)
+        check(device, name, value)
         attributes = replace(device.config.attributes, **{name: value})
         if name in _BEGINNING:
             if int(_show(name)(device)) == int(value):
@@ -81,8 +84,8 @@ def _store(name: str, *, boolean: bool) -> Callable[[Device, str], Any]:
     return store
 
 
-def _check(device: Device, name: str, value: Any) -> None:
-    """Refuses what would not take effect. Raises ``ValueError``, ``OSError``."""
+def check(device: Device, name: str, value: Any) -> None:
+    """Refuses what could not take effect. Raises ``ValueError``, ``OSError``."""
     unit = device.unit
     if name in {"emulate_tpu", "emulate_tpws", "unmap_zeroes_data"} and value and device.enabled:
         native = unit.capabilities.unmap is Support.NATIVE
@@ -181,14 +184,10 @@ OTHERS: Table = {
 }
 """``hw_pi_prot_type`` is 0, as it is for every backend of LIO whose protection information the core deals with."""
 
-_OPTIONS = options_of(DeviceAttributes)
 ATTRIBUTES: Table = dict(
     sorted(
         {
-            **{
-                field.name: TreeAttribute(_show(field.name), _store(field.name, boolean=_OPTIONS[field.name].type is bool))
-                for field in fields(DeviceAttributes)
-            },
+            **{field.name: TreeAttribute(_show(field.name), _store(field.name)) for field in fields(DeviceAttributes)},
             **OTHERS,
         }.items()
     )

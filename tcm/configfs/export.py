@@ -17,7 +17,7 @@ from tcm.configfs.identity import SERIAL
 from tcm.configfs.node import Attribute, Group, Link, TreeError
 from tcm.configfs.node_acls import NodeAclGroup
 from tcm.configfs.portal_groups import TargetPortalGroupGroup
-from tcm.configfs.script import DISCOVERY_KEYS, EXTRAS, FABRIC_DIRECTORIES, IDENTITY_KEYS, Json
+from tcm.configfs.script import DISCOVERY_KEYS, EXTRAS, FABRIC_DIRECTORIES, FABRICS, IDENTITY_KEYS, Json
 from tcm.options import options_of
 from tcm.saveconfig_names import PLUGINS
 from tcm.target.attributes import Identity
@@ -55,6 +55,8 @@ def export(tree: Tree) -> Generator[None, None, dict[str, Any]]:
         for name, target in [*fabric.groups.items()]:
             found["targets"].append(_target(fabric, name, target))
             yield
+    if own := {each.name: values for each in fabrics if (values := each.changed_attributes())}:
+        found[FABRICS] = own
     found["fabric_modules"] = [module for each in fabrics if (module := _fabric_module(each)) is not None]
     if groups := _logical_unit_groups(tree):
         found["alua_lu_gps"] = groups
@@ -224,6 +226,7 @@ def _target(fabric: FabricGroup, name: str, target: MadeGroup) -> dict[str, Any]
 def _portal_group(group: TargetPortalGroupGroup) -> dict[str, Any]:
     found: dict[str, Any] = {
         "tag": group.group.tag,
+        "rtpi": group.group.relative_target_port_identifier,
         "enable": _text(group, "enable") != "0",
         "attributes": _settings(group, "attrib"),
         "parameters": _settings(group, "param", numbers=False),
@@ -235,7 +238,7 @@ def _portal_group(group: TargetPortalGroupGroup) -> dict[str, Any]:
     if own := _own(group, group.group.attributes):
         found["tcm_attributes"] = own
     if group.group.dynamic_acl_attributes is not None:
-        found["tcm_acl_attributes"] = _options(group.group.dynamic_acl_attributes)
+        found["tcm_acl_attributes"] = _settings(group, "tcm_acl_attrib")
     return found
 
 
@@ -290,8 +293,8 @@ def _node_acl(group: NodeAclGroup) -> dict[str, Any]:
         own["cmdsn_depth"] = int(depth)
     if own:
         found["tcm_attributes"] = own
-    if group.place.acl.parameters is not None:
-        found["tcm_parameters"] = _options(group.place.acl.parameters)
+    if group.place.acl.own_parameters:
+        found["tcm_parameters"] = {name: _text(group, "tcm_param", name) for name in sorted(group.place.acl.own_parameters)}
     return found
 
 

@@ -84,6 +84,19 @@ class FabricGroup(MadeParent):
         self.core = core
         self.tables = PortalGroupTables(kind, live)
         self.attach(FixedGroup("discovery_auth", self, kind.tree.discovery, fabric))
+        self._found = self._attributes()
+
+    def _attributes(self) -> dict[str, str]:
+        return {
+            name: each.show(self.fabric)
+            for name, each in self.table.items()
+            if each.show is not None and each.store is not None
+        }
+
+    def changed_attributes(self) -> dict[str, str]:
+        """Files of the directory that can be written and are not as they were found, or as a configuration has them."""
+        said = self.live.configured_attributes(self.kind.name)
+        return {name: text for name, text in self._attributes().items() if name in said or text != self._found[name]}
 
     def populate(self, targets: list[TargetDevice]) -> None:
         """What the runtime has already."""

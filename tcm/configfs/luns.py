@@ -113,8 +113,10 @@ class LunGroup(MadeGroup):
     def links(self) -> int:
         """Mapped LUNs."""
         lun = self.place.found
+        if lun is None:
+            return 0
         acls = self.place.group.node_acls.values()
-        return sum(mapped.lun is lun for acl in acls if not acl.dynamic for mapped in acl.mapped_luns.values()) if lun else 0
+        return sum(mapped.lun is lun and not mapped.dynamic for acl in acls for mapped in acl.mapped_luns.values())
 
     def _device(self) -> DeviceGroup | None:
         lun = self.place.found

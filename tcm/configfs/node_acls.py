@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tcm.configfs import statistics
 from tcm.configfs.luns import LunGroup, lun_number
 from tcm.configfs.node import Group, Link, Node, TreeError
-from tcm.configfs.settings_table import AUTHENTICATION, table_of
+from tcm.configfs.settings_table import AUTHENTICATION, NULL, table_of
 from tcm.configfs.table import FixedGroup, MadeGroup, MadeParent, ParentGroup, flag, refusals
+from tcm.options import convert, options_of, parse_bool
 from tcm.saveconfig_names import NODE_ACL
 from tcm.statistics.lio import mapped_lun_groups
 from tcm.tree_types import NodeAclPlace, Table, TreeAttribute
@@ -35,8 +36,9 @@ class _MappedPlace:
 
     @property
     def found(self) -> MappedLun | None:
-        """``None``: there is no link."""
-        return self.acl.mapped_luns.get(self.index)
+        """``None``: there is no link, although demo mode may have mapped a LUN there (LIO: the same)."""
+        mapped = self.acl.mapped_luns.get(self.index)
+        return None if mapped is None or mapped.dynamic else mapped
 
     @property
     def mapped(self) -> MappedLun:
@@ -111,6 +113,26 @@ def _attribute_tables(kind: FabricType) -> tuple[Table, Table]:
     return lio, table_of(kind.acl_attributes, names - set(NODE_ACL), get, put)
 
 
+def _parameter_table(kind: FabricType, live: LiveChanges) -> Table:
+    """``param/`` of the portal group as it is for this initiator alone: empty where it is the same."""
+    options = options_of(kind.tpg_parameters)
+
+    def attribute(name: str) -> TreeAttribute:
+        def show(place: NodeAclPlace) -> str:
+            value = place.acl.own_parameters.get(name, "")
+            return ("Yes" if value else "No") if isinstance(value, bool) else str(value)
+
+        def store(place: NodeAclPlace, text: str) -> None:
+            own = {key: value for key, value in place.acl.own_parameters.items() if key != name}
+            if text not in {NULL, ""}:
+                own[name] = parse_bool(text) if options[name].type is bool else convert(options[name], text, name)
+            live.set_own_parameters(place.group, place.acl, own)
+
+        return TreeAttribute(show, store)
+
+    return {name: attribute(name) for name in sorted(options)}
+
+
 def _inherited(name: str) -> Any:
     def show(place: NodeAclPlace) -> str:
         value = getattr(place.acl.attributes, name)
@@ -135,8 +157,11 @@ class NodeAclGroup(MadeParent):
         self.attach(FixedGroup("param", self, tree.node_acl_parameters, place))
         if ours:
             self.attach(FixedGroup("tcm_attrib", self, ours, place))
-        for number in place.acl.mapped_luns:
-            self.groups[f"lun_{number}"] = self._mapped(f"lun_{number}", number)
+        if parent.parameter_table:
+            self.attach(FixedGroup("tcm_param", self, parent.parameter_table, place))
+        for number, mapped in place.acl.mapped_luns.items():
+            if not mapped.dynamic:
+                self.groups[f"lun_{number}"] = self._mapped(f"lun_{number}", number)
 
     def _statistics(self) -> tuple[LioGroup, ...]:
         counted = self.place.fabric.statistics()
@@ -166,6 +191,7 @@ class NodeAclsGroup(ParentGroup):
         self.luns = luns
         self._group = group
         self.attribute_tables = _attribute_tables(kind)
+        self.parameter_table = _parameter_table(kind, live)
         for acl in group.node_acls.values():
             if not acl.dynamic:
                 self.groups[acl.initiator_name] = self._node(acl.initiator_name, acl)

@@ -68,7 +68,8 @@ def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
     """The moves from ``current`` to ``desired``, each a saveconfig.json.
 
     Groups that stay are not touched but for the values that differ; values that ``desired`` does not name stay. What can be
-    given only once and differs has its group made anew, with all that hangs on it.
+    given only once and differs has its group made anew, with all that hangs on it; what is taken only while no LUN leads there
+    has the LUNs made anew.
 
     :param places: where the storage objects of ``current`` are in the tree.
     """
@@ -82,6 +83,11 @@ def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
 def _made_anew(now: _State, then: _State) -> set[str]:
     """Groups that are in both and cannot stay. A group comes after what it hangs on, so one pass finds all."""
     anew: set[str] = set()
+    unexported = {
+        step.group
+        for step in then.steps
+        if step.unexported and step.path in now.values and now.values[step.path].value != step.value
+    }
     for step in now.steps:
         if step.action == "make" and step.path in then.groups:
             parent = step.path.rpartition("/")[0]
@@ -90,7 +96,7 @@ def _made_anew(now: _State, then: _State) -> set[str]:
             elif step.path in now.links:
                 target = now.links[step.path].value
                 link = then.links.get(step.path)
-                if target in anew or link is None or link.value != target:
+                if target in anew or target in unexported or link is None or link.value != target:
                     anew.add(step.path)
             elif parent in anew:
                 anew.add(step.path)

@@ -100,6 +100,7 @@ def _attribute_tables(kind: FabricType, live: LiveChanges) -> tuple[Table, Table
         live.set_attribute(group, attributes)
         if kind.tree.attribute_stored is not None:
             kind.tree.attribute_stored(group, name)
+            live.set_parameters(group, group.parameters)
 
     def get(group: TargetPortalGroup) -> Any:
         return group.attributes
@@ -108,12 +109,24 @@ def _attribute_tables(kind: FabricType, live: LiveChanges) -> tuple[Table, Table
     return lio, table_of(kind.tpg_attributes, names - set(TARGET_PORTAL_GROUP), get, put)
 
 
-def _parameter_table(kind: FabricType) -> Table:
+def _parameter_table(kind: FabricType, live: LiveChanges) -> Table:
     def put(group: TargetPortalGroup, parameters: Any, _name: str) -> None:
-        group.parameters = parameters
+        live.set_parameters(group, parameters)
 
     names = [field.name for field in fields(kind.tpg_parameters)]
     return table_of(kind.tpg_parameters, names, lambda group: group.parameters, put, yes_no=True)
+
+
+def _dynamic_acl_table(kind: FabricType, live: LiveChanges) -> Table:
+    """What holds for those that demo mode lets in; LIO has its defaults for them."""
+
+    def get(group: TargetPortalGroup) -> Any:
+        return kind.acl_attributes() if group.dynamic_acl_attributes is None else group.dynamic_acl_attributes
+
+    def put(group: TargetPortalGroup, attributes: Any, _name: str) -> None:
+        live.set_dynamic_acl_attributes(group, attributes)
+
+    return table_of(kind.acl_attributes, kind.tree.dynamic_acl_attributes, get, put)
 
 
 class PortalGroupTables:
@@ -122,7 +135,8 @@ class PortalGroupTables:
     def __init__(self, kind: FabricType, live: LiveChanges) -> None:
         self.base = _base_table(kind, live)
         self.attributes, self.own_attributes = _attribute_tables(kind, live)
-        self.parameters = _parameter_table(kind)
+        self.parameters = _parameter_table(kind, live)
+        self.dynamic_acl_attributes = _dynamic_acl_table(kind, live)
 
 
 class TargetPortalGroupGroup(MadeGroup):
@@ -148,6 +162,8 @@ class TargetPortalGroupGroup(MadeGroup):
         self.attach(luns)
         self.attach(PortalsGroup(self, kind, live, group))
         self.attach(FixedGroup("param", self, tables.parameters, group))
+        if tables.dynamic_acl_attributes:
+            self.attach(FixedGroup("tcm_acl_attrib", self, tables.dynamic_acl_attributes, group))
         if tables.own_attributes:
             self.attach(FixedGroup("tcm_attrib", self, tables.own_attributes, group))
 

@@ -19,6 +19,8 @@ DEFAULT_TG_PT_GP = "default_tg_pt_gp"
 _PAGE = 4096
 EXTRAS = "tcm_storage_objects"
 """What rtslib does not know of storage objects, by their path: rtslib refuses other keys in the objects themselves."""
+FABRICS = "tcm_fabrics"
+"""Files of the fabrics' own directories."""
 IDENTITY_KEYS = ("vendor_id", "product_id", "revision", "company_id", "pd_text_id_info")
 """``tcm_identity`` of a storage object: ``wwn/`` besides the serial."""
 SOFT = frozenset(
@@ -29,6 +31,13 @@ SOFT = frozenset(
     }
 )
 """Attributes that tell what the backend can do: a value that another backend had may not be to be had."""
+UNEXPORTED = frozenset(
+    {
+        *("block_size", "emulate_tas", "emulate_ua_intlck_ctrl", "force_pr_aptpl", "optimal_sectors", "pi_prot_format"),
+        *("pi_prot_type", "pi_prot_verify", "queue_depth", "unmap_zeroes_data"),
+    }
+)
+"""Attributes that are refused while the device is exported."""
 _DEVICE_KEYS = {
     *("name", "plugin", "attributes", "alua_tpgs", "wwn", "alua_lu_gp", "lba_map", "tcm_filters", "tcm_identity"),
 }
@@ -65,6 +74,8 @@ class Step:
     secret: bool = False
     soft: bool = False
     """If it is refused, it stays as it is."""
+    unexported: bool = False
+    """Another value is taken only while no LUN leads to the group."""
 
     @property
     def key(self) -> str:
@@ -107,9 +118,11 @@ class Script:
             yield from self._storage_object({**each, **extras.get(f"/backstores/{each['plugin']}/{each['name']}", {})})
         modules = {fabric_directory(each["name"]): each for each in self._config.get("fabric_modules", ())}
         served = [fabric_directory(each["fabric"]) for each in self._config.get("targets", ())]
-        for fabric in dict.fromkeys([*self._fabrics, *modules, *served]):
+        for fabric in dict.fromkeys([*self._fabrics, *modules, *self._config.get(FABRICS, {}), *served]):
             yield Step("make", fabric)
             yield from _discovery(fabric, modules.get(fabric, {}))
+            for name, value in sorted(self._config.get(FABRICS, {}).get(fabric, {}).items()):
+                yield Step("write", f"{fabric}/{name}", text_of(value), fabric, soft=True)
         for each in self._config.get("targets", ()):
             yield from self._target(each, fabric_directory(each["fabric"]))
 
@@ -128,7 +141,8 @@ class Script:
             yield Step("write", f"{path}/wwn/vpd_unit_serial", str(config["wwn"]), path, fixed=True)
         yield Step("write", f"{path}/enable", "1", path, fixed=True)
         for name, value in sorted(config.get("attributes", {}).items()):
-            yield Step("write", f"{path}/attrib/{name}", text_of(value), path, soft=name in SOFT)
+            where = f"{path}/attrib/{name}"
+            yield Step("write", where, text_of(value), path, soft=name in SOFT, unexported=name in UNEXPORTED)
         for name, value in sorted(config.get("tcm_identity", {}).items()):
             yield Step("write", f"{path}/wwn/{name}", text_of(value), path)
         yield Step("write", f"{path}/alua_lu_gp", str(config.get("alua_lu_gp") or "NULL"), path)
@@ -160,9 +174,12 @@ class Script:
 
     def _portal_group(self, config: Json, path: str, fabric: str) -> Iterator[Step]:
         yield Step("make", path)
+        if config.get("rtpi") is not None:
+            yield Step("write", f"{path}/rtpi", str(config["rtpi"]), path, fixed=True)
         yield from _values(path, "attrib", config.get("attributes", {}))
         yield from _values(path, "tcm_attrib", config.get("tcm_attributes", {}))
         yield from _values(path, "param", config.get("parameters", {}))
+        yield from _values(path, "tcm_acl_attrib", config.get("tcm_acl_attributes", {}))
         for lun in config.get("luns", ()):
             yield from self._lun(lun, path)
         for portal in config.get("portals", ()):
@@ -200,6 +217,7 @@ def _node_acl(config: Json, path: str, fabric: str) -> Iterator[Step]:
     if "cmdsn_depth" in own:
         yield Step("write", f"{acl}/cmdsn_depth", text_of(own.pop("cmdsn_depth")), acl)
     yield from _values(acl, "tcm_attrib", own)
+    yield from _values(acl, "tcm_param", config.get("tcm_parameters", {}))
     if config.get("tag"):
         yield Step("write", f"{acl}/tag", str(config["tag"]), acl)
     if _has_authentication(fabric):

@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import HBA_PREFIXES
+from tcm.configfs.settled import settle
 from tcm.options import one_line
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _TRIES = 20
 _TURN = 16
 """Operations after which initiators get their turn."""
 
+_SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
+"""Folders of values, in no particular order."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -54,6 +57,8 @@ class Settings:
         self._write = write
         self.path = path
         self._lock = anyio.Lock()
+        self._kept: dict[str, str] = {}
+        """What is applied: paths that have not taken the value, and why."""
 
     async def export(self) -> dict[str, Any]:
         """What runs, at one moment."""
@@ -87,7 +92,9 @@ class Settings:
     async def _plan(self, config: Mapping[str, Any]) -> list[Move]:
         # in a thread: initiators are served meanwhile
         await to_thread.run_sync(self._check, config)
-        return await to_thread.run_sync(plan, config, await self.export(), places(self._tree))
+        current, found = await self.export(), places(self._tree)
+        settle(self._tree, found, current, config)
+        return await to_thread.run_sync(plan, config, current, found)
 
     async def apply(self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "") -> list[dict[str, Any]]:
         """All of them, or none.
@@ -97,10 +104,11 @@ class Settings:
         async with self._lock:
             started = self._tree.revision if revision is None else revision
             moves = await self._plan(config)
+            self._kept = {}
             # whoever asked may go: what has begun is ended, one way or the other
             with anyio.CancelScope(shield=True):
                 await self._perform(moves, started, who)
-            return _shown(moves)
+            return _shown(moves, self._kept)
 
     async def _perform(self, moves: list[Move], revision: int, who: str) -> None:
         done: list[Move] = []
@@ -182,12 +190,19 @@ class Settings:
             await tree.unlink(path, revision=revision, who=who)
 
     async def _write_value(self, operation: Operation, who: str, revision: int | None) -> None:
+        path = operation.path
         try:
-            await self._tree.write(operation.path, operation.value, revision=revision, who=who)
+            await self._tree.write(path, operation.value, revision=revision, who=who)
         except TreeError as error:
             if not operation.soft or error.number == errno.ESTALE:
                 raise
-            log.warning("%s; it stays as it is", error)
+            self._kept[path] = str(error).removeprefix(f"{path}: ")
+        else:
+            there = self._tree.read(path).rstrip("\n") if operation.soft else operation.value
+            if there != operation.value:
+                self._kept[path] = f"it is {there}, as much as the device can do with its other attributes"
+        if path in self._kept:
+            log.warning("%s: %s was not taken: %s", path, operation.value, self._kept[path])
 
     async def save(self, path: str = "") -> str:
         """Writes what runs; returns the path. Raises :class:`OSError`, :class:`TreeError` if nobody has said where."""
@@ -214,7 +229,7 @@ def _folder(move: Move) -> str:
 
 def _is_setting(move: Move) -> bool:
     """One of many values of a folder, in no particular order."""
-    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in {"attrib", "param"}
+    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in _SETTINGS
 
 
 def _is_already(tree: Tree, operation: Operation) -> bool:
@@ -241,5 +256,9 @@ def places(tree: Tree) -> dict[str, str]:
     return found
 
 
-def _shown(moves: list[Move]) -> list[dict[str, Any]]:
-    return [move.do.to_json() for move in moves if move.do is not None]
+def _shown(moves: list[Move], kept: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    found = [move.do.to_json() for move in moves if move.do is not None]
+    for each in found if kept else ():
+        if each["action"] == "write" and each["path"] in (kept or ()):
+            each["not_taken"] = (kept or {})[each["path"]]
+    return found

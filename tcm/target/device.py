@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
@@ -24,10 +26,39 @@ if TYPE_CHECKING:
     from tcm.fabric import TransportServices
     from tcm.target.nexus import ITLNexus
 
-_port_identifiers = itertools.count(1)
 _target_indexes = itertools.count(1)
 _acl_indexes = itertools.count(1)
 _UNRESTRICTED = frozenset({AccessState.ACTIVE_OPTIMIZED, AccessState.ACTIVE_NON_OPTIMIZED})
+
+
+class PortIdentifiers:
+    """RELATIVE TARGET PORT IDENTIFIERs, each of one port at a time (SAM-5 4.6.5.2)."""
+
+    def __init__(self, last: int = 65535) -> None:
+        self.last = last
+        self._ports: WeakValueDictionary[int, TargetPortalGroup] = WeakValueDictionary()
+        self._lowest = 1
+        """None below it is free, unless its port is gone without a word."""
+
+    def take(self, port: TargetPortalGroup, wanted: int | None = None) -> int:
+        """The lowest that is free, or the one that is wanted. Raises :class:`ValueError` if all are taken."""
+        if wanted is None:
+            numbers = itertools.chain(range(self._lowest, self.last + 1), range(1, self._lowest))
+            wanted = next((number for number in numbers if number not in self._ports), None)
+            if wanted is None:
+                raise ValueError(f"all {self.last} relative target port identifiers are taken")
+            self._lowest = wanted + 1
+        self._ports[wanted] = port
+        return wanted
+
+    def release(self, port: TargetPortalGroup, identifier: int) -> None:
+        """The port has it no more."""
+        if self._ports.get(identifier) is port:
+            del self._ports[identifier]
+            self._lowest = min(self._lowest, identifier)
+
+
+_port_identifiers = PortIdentifiers()
 
 
 class NexusRefused(Exception):
@@ -145,6 +176,8 @@ class MappedLun:
     write_protect: bool = False
     alias: str = ""
     """The name of LIO's link."""
+    dynamic: bool = False
+    """Made by demo mode, and nobody has asked for it since."""
     created: float = field(default_factory=time.monotonic, repr=False)
     """When that was, on the monotonic clock."""
     attached: int = 0
@@ -163,6 +196,8 @@ class NodeAcl:
     """The fabric's dataclass (lio-configfs 4.3.6)."""
     parameters: Any = None
     """The fabric's ``tpg_parameters`` for this initiator; ``None``: those of the portal group."""
+    own_parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Those of them that are not the portal group's, by name."""
     authentication: Authentication = field(default_factory=Authentication)
     cmdsn_depth: int = 64
     tag: str = ""
@@ -183,8 +218,8 @@ class TargetPortalGroup:
         # core only
         self.target = target
         self.tag = tag
-        self.relative_target_port_identifier = next(_port_identifiers)
-        """Unique in the process (SAM-5 4.6.5.2)."""
+        self.relative_target_port_identifier = _port_identifiers.take(self)
+        """Unique in the process (SAM-5 4.6.5.2); changed by :meth:`identify`."""
         self.nexuses: set[ITNexus] = set()
         self.busy_statuses = 0
         """Commands that ended in BUSY."""
@@ -202,6 +237,16 @@ class TargetPortalGroup:
         """The fabric's ``acl_attributes`` of node ACLs that demo mode makes; ``None``: the fabric's defaults."""
         self.authentication = Authentication()
 
+    def identify(self, identifier: int | None) -> None:
+        """Another RELATIVE TARGET PORT IDENTIFIER, which no other port of the process has; ``None``: it has none any more."""
+        _port_identifiers.release(self, self.relative_target_port_identifier)
+        if identifier is not None:
+            self.relative_target_port_identifier = _port_identifiers.take(self, identifier)
+
+    def take_identifier(self) -> None:
+        """The lowest one that is free. Raises :class:`ValueError` if all are taken."""
+        self.relative_target_port_identifier = _port_identifiers.take(self)
+
     # LUNs
 
     def add_lun(self, number: int, logical_unit: LogicalUnit, alias: str = "") -> Lun:
@@ -215,7 +260,8 @@ class TargetPortalGroup:
             logical_unit.asymmetric_access.join(lun)
         for acl in self.node_acls.values():
             if acl.dynamic:
-                self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)
+                mapped = self.map_lun(acl, number, number, write_protect=self.access.demo_mode_write_protect)
+                mapped.dynamic = True
         return lun
 
     def remove_lun(self, number: int) -> None:
@@ -236,15 +282,22 @@ class TargetPortalGroup:
     ) -> MappedLun:
         """Show LUN ``lun_number`` of this group to an initiator as ``number``, now if it is logged in.
 
+        What demo mode has mapped for an initiator whose node ACL is explicit since stays as it is, and is explicit too.
+
         :param write_protect: ``None``: as ``prod_mode_write_protect`` says.
 
         Raises :class:`KeyError` if there is no such LUN, :class:`ValueError` if the number is taken.
         """
         lun_codec.encode(number)
-        if number in acl.mapped_luns:
-            raise ValueError(f"LUN {number} of {acl.initiator_name} is taken")
         if write_protect is None:
             write_protect = self.access.prod_mode_write_protect
+        there = acl.mapped_luns.get(number)
+        if there is not None and there.dynamic and not acl.dynamic and there.lun is self.luns[lun_number]:
+            there.dynamic, there.alias = False, alias
+            self.protect_lun(acl, number, write_protect=write_protect)
+            return there
+        if there is not None:
+            raise ValueError(f"LUN {number} of {acl.initiator_name} is taken by LUN {there.lun.number}")
         mapped = acl.mapped_luns[number] = MappedLun(number, self.luns[lun_number], write_protect, alias)
         for nexus in self._nexuses_of(acl):
             nexus.add_lun(number, mapped.lun, write_protect=write_protect)
@@ -346,7 +399,7 @@ class TargetPortalGroup:
     def _demo_acl(self, initiator_name: str) -> NodeAcl:
         acl = self.node_acls[initiator_name] = NodeAcl(initiator_name, attributes=self.dynamic_acl_attributes, dynamic=True)
         protect = self.access.demo_mode_write_protect
-        acl.mapped_luns = {number: MappedLun(number, lun, protect) for number, lun in self.luns.items()}
+        acl.mapped_luns = {number: MappedLun(number, lun, protect, dynamic=True) for number, lun in self.luns.items()}
         return acl
 
 
@@ -378,3 +431,7 @@ class TargetDevice:
             raise ValueError(f"{self.name} has a portal group {tag} already")
         group = self.portal_groups[tag] = TargetPortalGroup(self, tag)
         return group
+
+    def remove_portal_group(self, tag: int) -> None:
+        """One that nobody uses any more. Raises :class:`KeyError`."""
+        self.portal_groups.pop(tag).identify(None)

@@ -329,6 +329,17 @@ BAD = [
         {"redirect_temporarily": "x y"},
         "'y' is no condition, or the second of its kind; write ",
     ),
+    (
+        "targets/0/tpgs/0/tcm_acl_attributes",
+        {"default_erl": 1},
+        "default_erl: for those that demo mode lets in the portal group",
+    ),
+    ("targets/0/tpgs/0/rtpi", 0, "rtpi: "),
+    ("targets/0/tpgs/0/rtpi", 65536, "rtpi: "),
+    ("targets/0/tpgs/0/rtpi", "x", "rtpi: "),
+    ("tcm_fabrics", {"scsi": {}}, "tcm_fabrics.scsi: "),
+    ("tcm_fabrics", {"iscsi": {"lio_version": "1"}}, "tcm_fabrics.iscsi.lio_version: "),
+    ("tcm_fabrics", {"iscsi": {"cpus_allowed_list": []}}, "tcm_fabrics.iscsi.cpus_allowed_list: "),
     ("targets/0/tpgs/0/tcm_acl_attributes", {"nopin_timeout": 1}, "tcm_acl_attributes: nopin_timeout=1: write 0 (never) or a"),
     (
         "targets/0/tpgs/1",

@@ -24,7 +24,7 @@ MORE = (
     r".*/acls/[^/]+/attrib/random_\w+",
     # ours
     r"core/\w+/\w+/tcm_filters",
-    r".*/tcm_attrib(/\w+)?",
+    r".*/tcm_(attrib|acl_attrib|param)(/\w+)?",
 )
 """What we have and the dump has not."""
 

@@ -174,6 +174,41 @@ async def test_mapped_luns_stay_in_their_portal_group(tmp_path):
         assert "link" not in site.tree.group(f"{two}/acls/{NAME}/lun_0").children()
 
 
+async def test_an_acl_for_whom_demo_mode_has_let_in(tmp_path):
+    """LIO: it takes the session over with the LUNs that demo mode has mapped, and shows none; each can be linked as it is."""
+    async with serving(tmp_path) as site:
+        port = await target(site, acl=False)
+        for name, value in (("generate_node_acls", "1"), ("demo_mode_write_protect", "0")):
+            await site.write(f"{GROUP}/attrib/{name}", value)
+        await site.make(f"{GROUP}/lun/lun_1")
+        await site.link(f"{GROUP}/lun/lun_1/link", "core/rd_mcp_0/ram0")
+        async with connect(f"iscsi://127.0.0.1:{port}/{IQN}/0", options()) as session:
+            await session.test_unit_ready(0)
+            await site.make(ACL)
+            assert [name for name in site.tree.group(ACL).children() if name.startswith("lun_")] == []
+            assert len(await session.report_luns()) == 2
+            await site.make(f"{ACL}/lun_0")
+            assert "link" not in site.tree.group(f"{ACL}/lun_0").children()
+            with pytest.raises(TreeError, match="taken by LUN 0") as error:
+                await site.link(f"{ACL}/lun_0/link", f"{GROUP}/lun/lun_1")
+            assert site.refused(error) == "EINVAL"
+            await site.link(f"{ACL}/lun_0/link", f"{GROUP}/lun/lun_0")
+            with pytest.raises(TreeError) as error:
+                await site.remove(f"{GROUP}/lun/lun_0")
+            assert site.refused(error) == "EBUSY"
+            await session.test_unit_ready(0)
+            assert len(await session.report_luns()) == 2
+            await site.write(f"{ACL}/lun_0/write_protect", "1")
+            with pytest.raises(ScsiError):
+                await session.checked(bytes((0x2A, *bytes(7), 1, 0)), 0, data_out=bytes(512))
+            await session.checked(bytes((0x2A, *bytes(7), 1, 0)), 1, data_out=bytes(512))
+            await site.unlink(f"{ACL}/lun_0/link")
+            assert len(await session.report_luns()) == 1
+            # what demo mode has mapped goes with its LUN
+            await site.unlink(f"{GROUP}/lun/lun_1/link")
+            assert len(await session.report_luns()) == 0
+
+
 async def test_chap_of_groups_acls_and_discovery(tmp_path):
     async with serving(tmp_path) as site:
         port = await target(site)

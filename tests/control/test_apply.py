@@ -15,6 +15,7 @@ import pytest
 from support.controlled import Ctl, Load, controlled
 from support.daemon import TARGET
 from support.large_config import copy_of, large_config
+from support.raw_iscsi import connect
 from support.tcm_process import TcmProcess
 from support.toy_process import CTL
 
@@ -89,6 +90,77 @@ def test_saved_and_started_again_it_is_the_same(ctl, tmp_path):
         path.write_text(json.dumps(before))
         assert [each["value"] for each in ctl.json("reload")] == ["9"]
         assert ctl.json("get", f"{TPG}/attrib", "login_timeout") == {"login_timeout": "9"}
+        assert tcm.stop() == 0
+    ctl.daemon.start()
+
+
+def test_what_lio_does_not_save_is_saved_compared_and_there_after_a_restart(ctl, tmp_path):
+    """``rtpi``, processors, names of links, what holds for demo mode, and the parameters of one initiator."""
+    before = ctl.export(tmp_path)
+    acl = f"{TPG}/acls/iqn.2026-01.org.test:h"
+    ctl.run("apply", put(tmp_path, one_more(before)))
+    first = ctl.json("get", "iscsi", "cpus_allowed_list")["cpus_allowed_list"].partition("-")[0].partition(",")[0]
+    ctl.run("set", "iscsi/cpus_allowed_list", first)
+    ctl.run("delete", f"{acl}/lun_3/{_alias(ctl, f'{acl}/lun_3')}")
+    ctl.run("link", f"{acl}/lun_3/known-as", f"{TPG}/lun/lun_7")
+    ctl.run("set", f"{TPG}/tcm_acl_attrib", "nopin_timeout=7")
+    ctl.run("set", f"{acl}/tcm_param", "FirstBurstLength=8192", "MaxBurstLength=65536", "InitialR2T=Yes")
+    ctl.run("set", f"{TPG}/enable", "0")
+    ctl.run("set", f"{TPG}/rtpi", "4711")
+    ctl.run("set", f"{TPG}/enable", "1")
+    changed = ctl.export(tmp_path)
+    group = changed["targets"][0]["tpgs"][0]
+    assert group["rtpi"] == 4711
+    assert group["tcm_acl_attributes"]["nopin_timeout"] == 7
+    assert group["node_acls"][0]["tcm_parameters"] == {
+        "FirstBurstLength": "8192",
+        "InitialR2T": "Yes",
+        "MaxBurstLength": "65536",
+    }
+    assert group["node_acls"][0]["mapped_luns"][0]["alias"] == "known-as"
+    assert changed["tcm_fabrics"] == {"iscsi": {"cpus_allowed_list": first}}
+    ctl.run("save")
+    path = tmp_path / "state" / "saveconfig.json"
+    ctl.daemon.stop()
+    with TcmProcess(tmp_path, "--config", str(path), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        assert ctl.run("diff", str(path)) == "nothing to change\n"
+        assert ctl.export(tmp_path) == changed
+        assert ctl.json("get", "iscsi", "cpus_allowed_list") == {"cpus_allowed_list": first}
+        # each is a difference, and applied
+        group["tcm_acl_attributes"]["nopin_timeout"] = 8
+        group["node_acls"][0]["tcm_parameters"] = {"MaxBurstLength": "4096", "FirstBurstLength": "2048"}
+        assert {each["path"].removeprefix(TPG): each["value"] for each in ctl.json("apply", put(tmp_path, changed))} == {
+            "/tcm_acl_attrib/nopin_timeout": "8",
+            f"{acl.removeprefix(TPG)}/tcm_param/MaxBurstLength": "4096",
+            f"{acl.removeprefix(TPG)}/tcm_param/FirstBurstLength": "2048",
+        }
+        group["rtpi"] = 4712
+        assert ctl.json("apply", put(tmp_path, changed))
+        assert ctl.json("get", TPG, "rtpi") == {"rtpi": "4712"}
+        assert ctl.run("diff", put(tmp_path, changed)) == "nothing to change\n"
+        # what a node ACL has of its own has to go together with the portal group's
+        ctl.run("set", f"{acl}/tcm_param", "MaxBurstLength=NULL", "FirstBurstLength=65536")
+        assert "iqn.2026-01.org.test:h" in ctl.run(
+            "set", f"{TPG}/param", "FirstBurstLength=512", "MaxBurstLength=32768", code=1
+        )
+        assert tcm.stop() == 0
+    ctl.daemon.start()
+
+
+def _alias(ctl, group):
+    children = ctl.json("ls", group)["children"]
+    return next(name for name, each in children.items() if each["kind"] == "link")
+
+
+def test_processors_that_this_machine_has_not_are_no_reason_not_to_serve(ctl, tmp_path):
+    config = ctl.export(tmp_path)
+    config["tcm_fabrics"] = {"iscsi": {"cpus_allowed_list": "4000"}}
+    ctl.run("apply", put(tmp_path, config))
+    ctl.daemon.stop()
+    with TcmProcess(tmp_path, "--config", put(tmp_path, config), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        tcm.wait_for("cpus_allowed_list=4000: this machine has none of", in_log=True)
         assert tcm.stop() == 0
     ctl.daemon.start()
 
@@ -191,12 +263,43 @@ def test_a_file_of_lio_applied_and_saved_again(tmp_path):
     with TcmProcess(tmp_path, "--fabric", "iscsi", "--empty", "--state-dir", str(tmp_path / "state")) as tcm:
         ctl = Ctl(None, tmp_path)
         tcm.wait_for("no targets", in_log=True)
-        ctl.run("apply", put(tmp_path, config))
-        left = ctl.json("diff", put(tmp_path, config), code=1)
-        assert {each["path"].rpartition("/")[2] for each in left} <= SOFT
+        shown = ctl.run("apply", put(tmp_path, config))
+        said = [line for line in shown.splitlines() if line.startswith("  not taken: ")]
+        assert len(said) == 5
+        assert shown.splitlines()[-1].endswith("5 of it not taken, see above")
+        assert ctl.run("diff", put(tmp_path, config)) == "nothing to change\n"
+        assert ctl.run("apply", put(tmp_path, config)) == "nothing to change\n"
         saved = ctl.export(tmp_path)
+        assert ctl.run("diff", put(tmp_path, saved, "saved.json")) == "nothing to change\n"
+        # once the backstore has something to limit, the file's limit is in force
+        ctl.run("set", "core/fileio_0/file0/attrib/emulate_tpu", "1")
+        assert ctl.json("get", "core/fileio_0/file0/attrib", "max_unmap_lba_count") == {"max_unmap_lba_count": "8192"}
+        assert [each["path"].rpartition("/")[2] for each in ctl.json("diff", put(tmp_path, config), code=1)] == ["emulate_tpu"]
+        assert tcm.err.count("max_unmap_lba_count") == 1
         assert tcm.stop() == 0
     assert _differences(config, saved) == []
+    # and it is the same where it is read at the start
+    with TcmProcess(tmp_path, "--config", put(tmp_path, config), "--state-dir", str(tmp_path / "state")) as tcm:
+        tcm.serving()
+        assert ctl.run("diff", put(tmp_path, config)) == "nothing to change\n"
+        assert tcm.stop() == 0
+
+
+def test_what_is_taken_only_while_nobody_exports_it(ctl, tmp_path):
+    """The LUN goes and comes back, the device and what is on it stay."""
+    config = ctl.export(tmp_path)
+    unit = config["storage_objects"][1]
+    with connect(ctl.daemon.urls[1]) as initiator:
+        assert initiator.write(0, b"x" * 512, 1).status == 0
+    unit["attributes"] |= {"emulate_tas": 1 - unit["attributes"]["emulate_tas"], "queue_depth": 64}
+    with Load(ctl.daemon.url):
+        done = ctl.json("apply", put(tmp_path, config))
+    assert {each["action"] for each in done} == {"unlink", "remove", "make", "link", "write"}
+    assert {each["action"] for each in done if each["path"].startswith("core/")} == {"write"}
+    assert not [each for each in done if "/lun_0" in each["path"]]
+    assert ctl.run("diff", put(tmp_path, config)) == "nothing to change\n"
+    with connect(ctl.daemon.urls[1]) as initiator:
+        assert initiator.read(0, 1, 1).data == b"x" * 512
 
 
 def _differences(before, after, where=""):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
+import time
 
 import pytest
 from support.controlled import Ctl, Load, controlled
@@ -96,6 +99,53 @@ def test_saved_cleared_and_restored(ctl, tmp_path):
     ctl.run("save", str(ours))
     assert "skipped" not in targetcli(ctl, "restoreconfig", str(ours), "clear_existing=True")
     assert ctl.run("diff", str(path)) == "nothing to change\n"
+
+
+def test_what_it_saves_to_stays_as_it_is(ctl, tmp_path):
+    """It would have made the folder one that nobody can look into, /tmp as well."""
+    folder = tmp_path / "of-somebody"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    targetcli(ctl, "saveconfig", str(folder / "saved.json"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert stat.S_IMODE((folder / "saved.json").stat().st_mode) == 0o600
+    before = stat.S_IMODE(os.stat("/tmp").st_mode)
+    script = "import os, sys; [os.chmod(each, 0o600) for each in sys.argv[1:]]"
+    ctl.run("exec", "/usr/bin/python3", "-c", script, "/tmp", str(folder), str(folder / "saved.json"))
+    assert stat.S_IMODE(os.stat("/tmp").st_mode) == before
+    ctl.run("exec", "/usr/bin/python3", "-c", "import os, sys; os.chmod(sys.argv[1], 0o640)", str(folder / "saved.json"))
+    assert stat.S_IMODE((folder / "saved.json").stat().st_mode) == 0o640
+
+
+def test_where_it_saves_is_ours_wherever_that_is(ctl, tmp_path):
+    """Debian's rtslib saves elsewhere than others; neither folder is touched, or made if it is not there."""
+    folders = ("/etc/target", "/etc/rtslib-fb-target")
+    before = [sorted(os.listdir(each)) if os.path.isdir(each) else None for each in folders]
+    for folder in folders:
+        ctl.run("exec", "sh", "-c", f"echo {folder} > {folder}/left; test -r /etc/passwd")
+        saved = next(tmp_path.rglob("targetcli/left"))
+        assert saved.read_text() == f"{folder}\n"
+    ctl.run("exec", "sh", "-c", "! echo > /etc/left-by-a-test" if before[0] is None else "true")
+    targetcli(ctl, "saveconfig")
+    assert (saved.parent / "saveconfig.json").exists()
+    assert stat.S_IMODE(saved.parent.stat().st_mode) == 0o700
+    assert [sorted(os.listdir(each)) if os.path.isdir(each) else None for each in folders] == before
+
+
+def test_an_acl_for_whom_demo_mode_has_let_in(ctl, tmp_path):
+    """Mapped LUNs are made as well, as they are for anybody else: targetcli does so unless it is told not to."""
+    acl = f"/iscsi/{ctl.daemon.url.target}/tpg1/acls"
+    with Load(ctl.daemon.url) as load:
+        targetcli(ctl, "/iscsi", "set", "global", "auto_add_mapped_luns=true")
+        shown = targetcli(ctl, acl, "create", HOST)
+        assert "Created mapped LUN 0" in shown
+        assert "mapped_lun0" in targetcli(ctl, f"{acl}/{HOST}", "ls")
+        assert [each["initiator"] for each in ctl.json("sessions")] == [HOST]
+        count = load.count
+        while load.count < count + 10:
+            time.sleep(0.01)
+    (made,) = ctl.export(tmp_path)["targets"][0]["tpgs"][0]["node_acls"]
+    assert [(each["index"], each["tpg_lun"]) for each in made["mapped_luns"]] == [(0, 0)]
 
 
 def test_sessions(ctl):

@@ -49,12 +49,6 @@ class Ctl:
         path = folder / "exported.json"
         self.run("save", str(path))
         found: dict[str, Any] = json.loads(path.read_text())
-        # nobody but rtslib reads the names of links to LUNs, and they do not outlive the process
-        for target in found["targets"]:
-            for group in target["tpgs"]:
-                for acl in group["node_acls"]:
-                    for mapped in acl["mapped_luns"]:
-                        del mapped["alias"]
         return found
 
 

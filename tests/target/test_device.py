@@ -13,7 +13,7 @@ from tcm_loopback.fabric import LoopbackPort
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.sense import LogicalUnitNotSupported, Status, WriteProtected
 from tcm.target import unit_attention
-from tcm.target.device import Authentication, NexusRefused, TargetDevice, TargetPortalGroup
+from tcm.target.device import Authentication, NexusRefused, PortIdentifiers, TargetDevice, TargetPortalGroup
 from tcm.target.nexus import ITNexus
 
 pytestmark = pytest.mark.anyio
@@ -246,3 +246,29 @@ async def test_tasks_of_a_lun_that_is_removed(tas: bool) -> None:
         assert command.done
         assert (command.result.status if command.result else None) is (Status.TASK_ABORTED if tas else None)
         client.initiator.disconnect()
+
+
+async def test_relative_target_port_identifiers_are_the_lowest_that_are_free() -> None:
+    """SAM-5 4.6.5.2: two bytes, unique, not zero; LIO gives the lowest too."""
+    target = TargetDevice("naa.50014050000000cd", "loopback")
+    groups = [target.add_portal_group(tag) for tag in range(4)]
+    numbers = [group.relative_target_port_identifier for group in groups]
+    assert len({*numbers}) == 4
+    target.remove_portal_group(1)
+    target.remove_portal_group(2)
+    again = [target.add_portal_group(tag) for tag in (7, 8)]
+    assert [group.relative_target_port_identifier for group in again] == numbers[1:3]
+    groups[0].identify(60_000)
+    more = target.add_portal_group(9)
+    assert more.relative_target_port_identifier == numbers[0]
+
+
+async def test_when_all_relative_target_port_identifiers_are_taken() -> None:
+    identifiers = PortIdentifiers(3)
+    ports = [portal_group() for _ in range(3)]
+    assert [identifiers.take(port) for port in ports] == [1, 2, 3]
+    with pytest.raises(ValueError, match="all 3"):
+        identifiers.take(portal_group())
+    identifiers.release(ports[1], 2)
+    identifiers.release(ports[1], 3)
+    assert identifiers.take(portal_group()) == 2

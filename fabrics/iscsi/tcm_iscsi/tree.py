@@ -223,5 +223,9 @@ TREE = FabricTree(
     target_statistics=(IscsiInstance, IscsiSessErr, IscsiTgtAttr, IscsiLoginStats, IscsiLogoutStats),
     node_acl_statistics=(IscsiSessStats,),
     node_acl_inherits=("default_erl",),
+    dynamic_acl_attributes=(
+        *("dataout_timeout", "dataout_timeout_retries", "nopin_timeout", "nopin_response_timeout"),
+        *("random_datain_pdu_offsets", "random_datain_seq_offsets", "random_r2t_offsets"),
+    ),
     attribute_stored=attribute_stored,
 )
