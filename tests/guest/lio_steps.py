@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Run targetcli commands one by one and dump the tree after each; for LIO in a guest, and for tcm through ``tcm-ctl exec``.
 
-Usage: lio_steps.py STEPS RESULTS: a JSON list of command lines, and a file for a list of {step, output, tree}. Needs nothing but
-Python. targetcli is one process that gets its commands by a pipe, since to start it takes longer than what it does.
+Usage: lio_steps.py STEPS RESULTS: a JSON list of command lines, and a file for a list of {step, output, tree}. It needs nothing
+but Python. targetcli is one process that gets its commands by a pipe, since to start it takes longer than what it does.
 """
 
 from __future__ import annotations
