@@ -1,5 +1,5 @@
-"""The control plane beside LIO's, in one boot of a guest: the same steps of targetcli, a configuration that goes to us and back, and
-a change of one ACL among a thousand LUNs that an initiator does not notice.
+"""The control plane beside LIO, in one boot of a guest: the same steps of targetcli, a configuration that goes to us and back,
+and a change of one ACL among a thousand LUNs that an initiator does not notice.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             f"10.0.2.2:{port}",
             target,
             "0",
-            timeout=400,
+            timeout=600,
             files=("login.sh", "lio_steps.py"),
         )
         try:
@@ -149,7 +149,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             shutil.copy(commands, guest.share / "steps.json")
             with empty(directory / "steps") as ctl:
                 ctl.run("exec", "/usr/bin/python3", str(HERE / "lio_steps.py"), str(commands), str(results), seconds=300)
-            meet(guest, "stepped", 200)
+            meet(guest, "stepped", 300)
             told = Told(json.loads((guest.share / "results.json").read_text()), json.loads(results.read_text()))
             lio = guest.share / "lio.json"
             told.saved["lio"] = json.loads(lio.read_text())
