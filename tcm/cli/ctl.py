@@ -224,7 +224,9 @@ def get(ctl: Ctl, path: str, names: tuple[str, ...]) -> None:
         if names:
             raise click.UsageError(f"{where} is an attribute itself; write tcm-ctl get {where}")
         _check_readable(found, where)
-        ctl.show({where.rpartition("/")[2]: found["value"].rstrip("\n")}, lambda _: click.echo(found["value"], nl=False))
+        ctl.show(
+            {where.rpartition("/")[2]: found["value"].rstrip("\n")}, lambda _: click.echo(_shown(found["value"]), nl=False)
+        )
         return
     there = {name: each for name, each in found["children"].items() if each["kind"] == "attribute"}
     for name in names:
@@ -236,12 +238,17 @@ def get(ctl: Ctl, path: str, names: tuple[str, ...]) -> None:
         groups = ", ".join(name for name, each in found["children"].items() if each["kind"] == "group")
         raise RuntimeFailure(f"{where or '/'} has no attributes that can be read; its groups are {groups or 'none'}")
     values = {name: each["value"].rstrip("\n") for name, each in shown.items()}
-    ctl.show(values, lambda each: click.echo("\n".join(f"{name}={_indented(text)}" for name, text in each.items())))
+    ctl.show(values, lambda each: click.echo("\n".join(f"{name}={_indented(_shown(text))}" for name, text in each.items())))
 
 
 def _check_readable(node: dict[str, Any], where: str) -> None:
     if "value" not in node:
         raise RuntimeFailure(node["error"]["message"] if "error" in node else f"{where}: can only be written")
+
+
+def _shown(text: str) -> str:
+    """In a pipe it is what it is."""
+    return errors.printable(text) if sys.stdout.isatty() else text
 
 
 def _indented(text: str) -> str:
@@ -280,7 +287,7 @@ def log(ctl: Ctl, since: int) -> None:
 
     def lines(value: dict[str, Any]) -> None:
         for each in value["changes"]:
-            click.echo(f"{each['revision']:>6}  {each['who']}  {each['what']}")
+            click.echo(errors.printable(f"{each['revision']:>6}  {each['who']}  {each['what']}"))
 
     ctl.show(ctl.call("changes", since=since), lines)
 
@@ -309,15 +316,18 @@ def statistics(ctl: Ctl) -> None:
 @click.option("--revision", type=int, help="Refuse if the tree has changed since this revision.")
 @_with_json
 def set_(ctl: Ctl, path: str, values: tuple[str, ...], revision: int | None) -> None:
-    """Set the attribute PATH, or ATTRIBUTEs of the group PATH."""
+    """Set the attribute PATH, or ATTRIBUTEs of the group PATH.
+
+    password=- asks for it, or reads a line: others see the arguments of a command.
+    """
     where = ctl.path(path)
     kind = ctl.call("stat", path=where)["kind"]
     if kind == "attribute":
         if len(values) > 1:
             raise click.UsageError(f"{where} is an attribute; write one value")
-        pairs = [(where, values[0])]
+        pairs = [(where, _asked((where.rpartition("/")[2], values[0]))[1])]
     else:
-        pairs = [(f"{where}/{name}", value) for name, value in map(_pair, values)]
+        pairs = [(f"{where}/{name}", value) for name, value in map(_asked, map(_pair, values))]
     done: dict[str, Any] = {}
     for place, value in pairs:
         done = ctl.call("write", path=place, value=value, revision=revision)
@@ -330,6 +340,21 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise click.UsageError(f"{text!r}: write ATTRIBUTE=VALUE")
     return name, value
+
+
+def _asked(pair: tuple[str, str]) -> tuple[str, str]:
+    """With the secret for which ``-`` stands."""
+    from tcm.cli.ctl_output import hidden
+
+    name, value = pair
+    if value != "-" or not hidden(name):
+        return pair
+    if sys.stdin.isatty():
+        return name, click.prompt(name, hide_input=True, err=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise click.UsageError(f"{name}=-: there is no line to read; write it to standard input")
+    return name, line.rstrip("\n")
 
 
 @command.command()
@@ -345,7 +370,7 @@ def create(ctl: Ctl, path: str, values: tuple[str, ...], parents: bool) -> None:
     from tcm.control.client import Refused
 
     where = ctl.path(path)
-    pairs = [_pair(each) for each in values]
+    pairs = [_asked(_pair(each)) for each in values]
     names = where.split("/")
     made: list[str] = []
     try:

@@ -9,13 +9,21 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from tcm.cli.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_SECRET = "password"  # noqa: S105 - the beginning of a name
 _NOT_FABRICS = {"core"}
 _FILE = re.compile(r"\bFile: (?P<path>.*?)  Size: ")
 _SIZE = re.compile(r"\bSize: (?P<bytes>\d+)|PAGES/PAGE_SIZE: (?P<pages>\d+)\*(?P<page>\d+)")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def hidden(name: str) -> bool:
+    """An attribute that is shown to who asks for it by name only."""
+    return name.startswith(_SECRET)
 
 
 def size_text(count: float) -> str:
@@ -51,7 +59,7 @@ def _fill(branch: Tree, node: Mapping[str, Any]) -> None:
 
 def _attribute(name: str, node: Mapping[str, Any]) -> Text:
     if "value" in node:
-        value = node["value"].rstrip("\n")
+        value = "***" if hidden(name) and node["value"].strip() else printable(node["value"].rstrip("\n"))
         if "\n" in value:
             value = "\n" + "\n".join(f"  {line}" for line in value.splitlines())
         return Text.assemble(name, ("=", "dim"), (value, "green" if node["mode"] & 0o200 else "dim"))
@@ -90,7 +98,7 @@ def _links(node: Mapping[str, Any]) -> list[str]:
 def _value(node: Mapping[str, Any], *names: str) -> str:
     for name in names:
         node = node.get("children", {}).get(name, {})
-    return str(node.get("value", "")).strip()
+    return printable(str(node.get("value", "")).strip())
 
 
 def _exports(children: Mapping[str, Any]) -> dict[str, int]:
@@ -242,7 +250,7 @@ def plan(operations: Sequence[Mapping[str, Any]], *, done: bool = False, heading
         )
         before = f"  (was {each['before']})" if each.get("before") is not None else ""
         indent = "  " if above else ""
-        line = [value.replace("\n", " "), before.replace("\n", " ")]
+        line = [printable(each.replace("\n", " ")) for each in (value, before)]
         text.append(f"{indent}{sign} {path}", style=style).append(line[0]).append(f"{line[1]}\n", style="dim")
         if "not_taken" in each:
             text.append(f"{indent}  not taken: {each['not_taken']}\n", style="yellow")

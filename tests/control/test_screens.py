@@ -199,7 +199,8 @@ def test_another_user(tmp_path):
         for folder in (tmp_path / "state", *(each for each in tmp_path.parents if each.name.startswith("pytest"))):
             folder.chmod(0o755)
         # the interpreter itself may be somewhere that only root sees
-        code = "import os, tcm.cli.run, tcm.cli.ctl_output, tcm.control.client; from tcm.cli.ctl import main; os.setuid(65534); main()"
+        imports = "import os, tcm.cli.run, tcm.cli.ctl_output, tcm.control.client; from tcm.cli.ctl import main"
+        code = f"{imports}; os.setuid(65534); main()"
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code, "ls"],
             env=ctl.environment,

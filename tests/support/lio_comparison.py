@@ -176,8 +176,21 @@ def steps(folder: str, ports: list[int], *, block: bool) -> list[str]:
 
 # saved configurations
 
-SAVED = {}
-"""Values of saveconfig.json that may differ between what LIO saves and what comes back, and why."""
+CAPABLE = {
+    r".*/attributes/(max_unmap_\w+|unmap_granularity|max_write_same_len|optimal_sectors)": "what the other's backstore can do",
+}
+"""Values of saveconfig.json that are others after LIO's configuration has been to us and back, and why."""
+ADDED = {
+    r".*/attributes/(atomic_\w+|complete_type|emulate_rsoc|submit_type)": "Linux 7.2 has it, the guest's does not: skipped",
+    r".*/rtpi": "the same",
+    r".*/tcm_\w+(/.*)?": "what rtslib does not store, in keys that it leaves alone",
+    r"/storage_objects\[block .*\]/(readonly|write_back)": "rtslib writes both as false, whatever the device is",
+}
+"""What else is otherwise in the file in between, which we have saved, and why."""
+SKIPPED = re.compile(
+    r"Storage Object \w+/\w+: Cannot find attribute: (atomic_\w+|complete_type|emulate_rsoc|submit_type), skipped"
+)
+"""What targetcli says when it restores that file."""
 
 
 def flat(saved: Any, where: str = "") -> dict[str, Any]:
@@ -185,23 +198,23 @@ def flat(saved: Any, where: str = "") -> dict[str, Any]:
     if isinstance(saved, dict):
         return {path: value for name, each in saved.items() for path, value in flat(each, f"{where}/{name}").items()}
     if isinstance(saved, list):
-        found = {}
+        found: dict[str, Any] = {}
         for each in saved:
-            called = [
-                str(each[name])
-                for name in ("plugin", "fabric", "name", "wwn", "tag", "index", "node_wwn", "ip_address", "port")
-                if name in each
-            ]
-            found |= {f"{where}[{' '.join(called[:3])}]": True, **flat(each, f"{where}[{' '.join(called[:3])}]")}
+            called = " ".join(str(each[name]) for name in _NAMES if name in each)
+            found |= {f"{where}[{called}]": True, **flat(each, f"{where}[{called}]")}
         return found
     return {where: saved}
 
 
-def changed(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
-    """What is not the same in both."""
+_NAMES = ("plugin", "fabric", "name", "wwn", "tag", "index", "node_wwn", "ip_address", "port")
+
+
+def unexplained(before: Any, after: Any, *explained: dict[str, str]) -> dict[str, tuple[Any, Any]]:
+    """What is not the same in both, without what is listed."""
     one, two = flat(before), flat(after)
+    patterns = [pattern for each in explained for pattern in each]
     return {
         path: (one.get(path, "nothing"), two.get(path, "nothing"))
         for path in sorted(one | two)
-        if one.get(path, "nothing") != two.get(path, "nothing")
+        if one.get(path, "nothing") != two.get(path, "nothing") and not matches(path, patterns)
     }
