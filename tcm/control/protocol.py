@@ -17,6 +17,7 @@ MAXIMUM_DEPTH = 64
 
 MAXIMUM_VALUES = 500_000
 """Arrays and objects in one line; each takes much more room once it is parsed."""
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 PARSE_ERROR = -32700
@@ -122,11 +123,11 @@ def _too_deep(line: bytes) -> bool:
     Pairs are taken away from the inside, a level at a time: others wait for the answer, and so nothing is done byte by byte.
     """
     outside = b"".join(line.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    left = outside.translate(None, _NO_BRACKETS)
+    left = outside.translate(_ONE_KIND, _NO_BRACKETS)
     for _ in range(MAXIMUM_DEPTH):
         if not left:
             return False
-        left = left.replace(b"[]", b"").replace(b"{}", b"")
+        left = left.replace(b"[]", b"")
     return bool(left)
 
 

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Run targetcli commands one by one and dump the tree after each; for LIO in a guest, and for tcm through ``tcm-ctl exec``.
 
-Usage: lio_steps.py STEPS RESULTS: a JSON list of command lines, and a file for a list of {step, output, tree}. It needs nothing
-but Python. targetcli is one process that gets its commands by a pipe, since to start it takes longer than what it does.
+Usage: lio_steps.py STEPS RESULTS [CONTROL]: a JSON list of command lines, and a file for a list of {step, output, tree}. With
+tcm's control socket the tree is asked for there, which takes less time, and in the end read from the file system as well. It
+needs nothing but Python. targetcli is one process that gets its commands by a pipe, since to start it takes longer than what it does.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from typing import Any
 
 TOP = "/sys/kernel/config/target"
 PROMPT = "/> "
@@ -44,6 +47,32 @@ def dump(top: str = TOP) -> dict[str, list[object]]:
     return found
 
 
+def listed(control: str) -> dict[str, list[object]]:
+    """The same from tcm's control socket."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": "list", "params": {"path": "", "depth": -1, "values": True}}
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(control)
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as file:
+            found: dict[str, list[object]] = {}
+            _gather(json.loads(file.readline())["result"], "", found)
+            return found
+
+
+def _gather(node: dict[str, Any], path: str, found: dict[str, list[object]]) -> None:
+    for name, each in node.get("children", {}).items():
+        where = f"{path}{name}"
+        if each["kind"] == "group":
+            found[where] = [None, None]
+            _gather(each, f"{where}/", found)
+        elif each["kind"] == "link":
+            found[where] = [None, each["target"]]
+        else:
+            error = each.get("error")
+            text = f"! {os.strerror(error['errno'])}" if error else each.get("value", "").rstrip("\n")
+            found[where] = [each["mode"], text if each["mode"] & 0o400 else None]
+
+
 class Targetcli:
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -66,14 +95,19 @@ class Targetcli:
         return self.answer()
 
 
-def main(steps: str, results: str) -> None:
+def main(steps: str, results: str, control: str = "") -> None:
     with open(steps, encoding="utf-8") as file:
         lines = json.load(file)
     targetcli = Targetcli()
     found = []
     for line in lines:
         output = targetcli.command(line)
-        found.append({"step": line, "output": output, "tree": dump()})
+        found.append({"step": line, "output": output, "tree": listed(control) if control else dump()})
+    if control:
+        read, told = dump(), found[-1]["tree"]
+        # where this program's own dbroot is written it stays
+        different = {path for path in read.keys() | told.keys() if read.get(path) != told.get(path)} - {"dbroot"}
+        assert not different, {path: (read.get(path), told.get(path)) for path in different}
     targetcli.process.stdin.close()  # type: ignore[union-attr]
     targetcli.process.wait()
     with open(results + ".new", "w", encoding="utf-8") as file:

@@ -151,7 +151,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             results = directory / "ours-after-each.json"
             shutil.copy(commands, guest.share / "steps.json")
             with empty(directory / "steps") as ctl:
-                ctl.run("exec", "/usr/bin/python3", str(HERE / "lio_steps.py"), str(commands), str(results), seconds=300)
+                ctl.run("exec", "python3", str(HERE / "lio_steps.py"), str(commands), str(results), ctl.control, seconds=300)
             meet(guest, "stepped", 300)
             told = Told(json.loads((guest.share / "results.json").read_text()), json.loads(results.read_text()))
             lio = guest.share / "lio.json"

@@ -46,10 +46,10 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._ours, keys)
 
-    def until(self, text: str, seconds: float = 20) -> None:
-        """Until it shows that."""
+    def until(self, text: str, seconds: float = 20, *, times: int = 1) -> None:
+        """Until it shows that, so many times altogether."""
         end = time.monotonic() + seconds
-        while text not in self.shown:
+        while self.shown.count(text) < times:
             assert self._read(max(end - time.monotonic(), 0)), f"no {text!r}: {self.shown}"
 
     def finish(self, seconds: float = 20) -> int:
