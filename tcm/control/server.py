@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAXIMUM_CLIENTS = 32
-MAXIMUM_ANSWERS = 32 << 20
+MAXIMUM_ANSWERS = 4 << 20
 """Bytes of answers after which the rest of a batch is not done."""
 SEND_TIMEOUT = 10.0
 """Seconds in which a client has to take each piece of an answer."""

@@ -22,6 +22,8 @@ from tcm.control.client import Client, ClientError, Refused
 from tcm.control.protocol import MAXIMUM_DEPTH, RpcError, parse_json
 
 SECRET = "a-secret-nobody-sees"
+LONGEST = 2.5
+"""Seconds, on a machine that others use too; an initiator's patience is longer."""
 INITIATOR = "iqn.2026-01.org.test:h"
 
 
@@ -54,7 +56,11 @@ class Watched(Load):
 def connect(ctl, seconds=30):
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(seconds)
-    made.connect(ctl.control)
+    try:
+        made.connect(ctl.control)
+    except OSError:
+        made.close()
+        raise
     return made
 
 
@@ -121,7 +127,7 @@ def test_an_initiator_does_not_notice_garbage(ctl):
                 # and it goes on
                 connection.sendall(b'{"jsonrpc":"2.0","id":7,"method":"version"}\n')
                 assert answer(connection)["id"] == 7
-    assert load.longest < 2
+    assert load.longest < LONGEST
     ctl.daemon.assert_quiet()
 
 
@@ -138,8 +144,8 @@ def test_a_batch_that_asks_for_very_much_is_cut_off(ctl):
     assert done == found[: len(done)]
     assert 0 < len(done) < 1000
     assert "not done" in found[-1]["error"]["message"]
-    assert ctl.daemon.rss() - before < 300 << 20
-    assert load.longest < 2
+    assert ctl.daemon.rss() - before < 100 << 20
+    assert load.longest < LONGEST
 
 
 def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
@@ -149,7 +155,7 @@ def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
         some = []
         for number in range(400):
             try:
-                some.append(connect(ctl, 5))
+                some.append(connect(ctl, 1))
                 some[-1].sendall((b"", b'{"jsonrpc":', b"\n" * 10)[number % 3])
             except (OSError, TimeoutError):
                 pass
@@ -166,7 +172,7 @@ def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
             except (ClientError, Refused):
                 time.sleep(0.1)
         assert ctl.json("version")["pid"] == ctl.daemon.pid
-    assert load.longest < 2
+    assert load.longest < LONGEST
     end = time.monotonic() + 10
     while ctl.daemon.file_descriptors() > descriptors + 2:
         assert time.monotonic() < end, "descriptors were left open"
@@ -204,7 +210,8 @@ def test_paths_that_lead_elsewhere(ctl, path):
         ):
             with pytest.raises(Refused):
                 client.call(method, path=path, **more)
-    if "\0" not in path and "\udcff" not in path:
+    # tcm-ctl takes dots as a shell does, and a process has no argument with the others in it
+    if not any(each in path for each in ("\0", "\udcff", "..")):
         said = ctl.run("get", path, code=1)
         assert "\x1b" not in said
         assert len(said.splitlines()) == 1

@@ -2,8 +2,9 @@
 """Run targetcli commands one by one and dump the tree after each; for LIO in a guest, and for tcm through ``tcm-ctl exec``.
 
 Usage: lio_steps.py STEPS RESULTS [CONTROL]: a JSON list of command lines, and a file for a list of {step, output, tree}. With
-tcm's control socket the tree is asked for there, which takes less time, and in the end read from the file system as well. It
-needs nothing but Python. targetcli is one process that gets its commands by a pipe, since to start it takes longer than what it does.
+tcm's control socket the tree is asked for there, which takes less time, and in the end read from the file system as well.
+
+It needs nothing but Python. targetcli is one process with its commands from a pipe: to start it takes longer than what it does.
 """
 
 from __future__ import annotations
