@@ -214,6 +214,9 @@ def test_mounted_by_tcm_run_itself(tmp_path):
     with TcmProcess(tmp_path, *arguments, "--configfs", str(folder)) as tcm:
         tcm.serving()
         assert sorted(os.listdir(folder / "target")) == ["core", "dbroot", "iscsi", "version"]
+        auth = folder / "target" / "iscsi" / "discovery_auth"
+        modes = {name: stat.S_IMODE((auth / name).stat().st_mode) for name in ("userid", "password", "password_mutual")}
+        assert modes == {"userid": 0o644, "password": 0o600, "password_mutual": 0o600}
         ctl = Ctl(None, tmp_path)
         (folder / "target" / "core" / "fileio_7").mkdir()
         assert "core/fileio_7" in ctl.run("log")

@@ -28,7 +28,7 @@ from support.tcm_process import TcmProcess
 pytestmark = [pytest.mark.interop, pytest.mark.guest]
 needs_namespace()
 
-CHANGES = 6
+CHANGES = 4
 """Applied while fio runs."""
 
 
@@ -43,7 +43,7 @@ class Told:
     """Configurations: ``lio``, ``ours``, ``again``, ``targetcli``."""
     restored: str = ""
     """What targetcli said when LIO restored ours."""
-    fio: dict[str, Any] = field(default_factory=dict)
+    fio: list[dict[str, Any]] = field(default_factory=list)
     applied: list[float] = field(default_factory=list)
     """Seconds that each change took, fio beside it."""
     sessions: list[Any] = field(default_factory=list)
@@ -171,7 +171,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
                 change_beside_fio(told, ctl, guest, large, directory)
                 (guest.share / "applied").touch()
                 print(guest.finish())
-            told.fio = json.loads((guest.share / "fio.json").read_text())
+            told.fio = [json.loads(path.read_text())["jobs"][0] for path in (guest.share / "fio").iterdir()]
             told.kernel = (guest.share / "dmesg.txt").read_text()
             yield told
         finally:
@@ -208,16 +208,15 @@ def test_from_lio_to_us_by_targetcli(told: Told) -> None:
 
 def test_one_acl_of_a_thousand_luns_changes_beside_fio(told: Told) -> None:
     """No error, no I/O that takes remarkably long, and the session is the one that it was."""
-    (job,) = told.fio["jobs"]
-    assert job["error"] == 0
-    assert job["write"]["total_ios"] > 500
-    assert job["read"]["total_ios"] > 0, "verified"
+    assert {job["error"] for job in told.fio} == {0}
+    assert sum(job["write"]["total_ios"] for job in told.fio) > 500
+    assert sum(job["read"]["total_ios"] for job in told.fio) > 500, "verified"
     assert len(told.applied) == CHANGES
     before, after = told.sessions
     assert [each["isid"] for each in before] == [each["isid"] for each in after]
     assert [each["address"] for each in before] == [each["address"] for each in after]
     assert not re.search(r"conn error|I/O error|timed out|recovery", told.kernel), told.kernel
-    slowest = max(job[each]["clat_ns"]["max"] for each in ("read", "write")) / 1e6
+    slowest = max(job[each]["clat_ns"]["max"] for job in told.fio for each in ("read", "write")) / 1e6
     print(f"slowest I/O {slowest:.0f} ms, changes took {', '.join(f'{each:.1f}' for each in told.applied)} s")
     # open-iscsi sends its ping after 5 s of silence; whoever is not answered for so long has noticed
     assert slowest < 2500, slowest
