@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 from tcm.backstore import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskStatus
 
     from tcm.fabric_statistics import FabricStatistics
-    from tcm.target.device import NetworkPortal, TargetDevice, TargetPortalGroup
+    from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.draining import Draining
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -141,12 +142,46 @@ class Fabric(ABC):
         If omitted: the core admits nobody to a group that is off, which is enough.
         """
 
+    def reload(self) -> Callable[[], None] | None:
+        """Read again what is in files that the options name, such as certificates; the result puts it in force.
+
+        Raises :class:`tcm.backstore.ConfigError`; then all is as it was.
+
+        If omitted: the options name no such files.
+        """
+        return None
+
+    def parameters_changed(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """``group.parameters`` have changed, or those of one of its node ACLs.
+
+        If omitted: they hold for those who log in from now on.
+        """
+
+    def node_acl_added(self, group: TargetPortalGroup, acl: NodeAcl) -> None:  # noqa: B027  optional
+        """There is one more node ACL, without LUNs: its initiator may log in from now on.
+
+        If omitted: an initiator that was refused finds out when it tries again.
+        """
+
     def drop(self, nexus: ITNexus) -> None:
         """The administrator takes an initiator's nexus away: end the session, and ``nexus.lose()``.
 
         If omitted: the nexus is lost, and the initiator finds out by itself.
         """
         nexus.lose()
+
+    def request_logout(self, nexus: ITNexus, seconds: float) -> None:  # noqa: B027  optional
+        """The nexus is about to go: ask the initiator to leave within so many seconds, if the protocol has a way to.
+
+        If omitted: nobody is asked; its commands are waited for all the same.
+        """
+
+    def drain_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> Draining | None:  # noqa: ARG002  optional
+        """A network portal of a group, to be taken out of service: no logins, and who came by it is asked to leave.
+
+        If omitted: there is nothing to wait for.
+        """
+        return None
 
     async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:  # noqa: ARG002  optional
         """Listen at one more portal of a group; other groups may be behind it already. Returns it with its real port.

@@ -70,6 +70,16 @@ class LoginRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountsRow:
+    """What a part of the fabric has counted besides all that, since the start."""
+
+    part: str
+    """Which, for people: ``eth1``, a port name."""
+    counts: Mapping[str, int]
+    """By name, ``lower_case_with_underscores``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LioGroup:
     """A directory of LIO's tree with statistics: the fields of a subclass are its files, in LIO's spelling.
 
@@ -101,6 +111,13 @@ class FabricStatistics:
         """One row a target, and maybe one for what belongs to none.
 
         If omitted: logins are not counted.
+        """
+        return ()
+
+    def counts(self) -> Sequence[CountsRow]:
+        """One row for each part of the fabric that counts something of its own.
+
+        If omitted: nothing of the kind is shown.
         """
         return ()
 

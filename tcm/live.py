@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,21 @@ from tcm.failure import RuntimeFailure
 from tcm.options import build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from tcm.configuration import StorageObject
     from tcm.fabric import Fabric
     from tcm.plugin_types import FabricType
     from tcm.runtime import Runtime
     from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.draining import Draining
     from tcm.target.logical_unit import LogicalUnit
 
 log = logging.getLogger(__name__)
+
+
+_DRAIN_INTERVAL = 0.02
+"""Seconds between two looks at what is under way."""
 
 
 class InUse(OSError):
@@ -42,6 +48,38 @@ class LiveChanges:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._serials: dict[str, str] | None = None
+        """Who had each unit serial last: a path."""
+        self._drains = False
+
+    @asynccontextmanager
+    async def drained(self, things: Sequence[Draining], seconds: float) -> AsyncIterator[None]:
+        """Inside, nothing of them is under way, and nothing begins: they can be removed. What is still there then goes on.
+
+        Raises :class:`InUse` if something is under way after ``seconds``; all is as before then.
+        """
+        if self._drains:
+            raise InUse("something is being drained already; try again when that is done")
+        begun: list[Draining] = []
+        end = anyio.current_time() + seconds
+        self._drains = True
+        try:
+            for each in things:
+                begun.append(each)
+                each.begin(anyio.current_time(), seconds)
+            while waits := [text for each in things if (text := each.waits_for(anyio.current_time()))]:
+                if anyio.current_time() >= end:
+                    more = f" and {len(waits) - 3} more" if len(waits) > 3 else ""
+                    raise InUse(
+                        f"after {seconds:g} s there are still {'; '.join(waits[:3])}{more}; nothing was removed, and commands"
+                        " are taken again"
+                    )
+                await anyio.sleep(_DRAIN_INTERVAL)
+            yield
+        finally:
+            for each in reversed(begun):
+                each.end()
+            self._drains = False
 
     # logical units
 
@@ -123,7 +161,9 @@ class LiveChanges:
                 group = unit.asymmetric_access.logical_unit_group
                 if group is not None and unit in group.members:
                     group.members.remove(unit)
-                del runtime.storage_objects[path]
+                serial = runtime.storage_objects.pop(path).serial
+                if self._serials is not None and self._serials.get(serial) == path:
+                    del self._serials[serial]
                 runtime.release(path)
 
     @staticmethod
@@ -134,9 +174,13 @@ class LiveChanges:
             raise InUse(f"{unit.name} is exported as {where}")
 
     def _check_serial(self, path: str, serial: str) -> None:
-        for other, config in self._runtime.storage_objects.items():
-            if other != path and config.serial == serial:
-                raise ConfigError(f"{other} has the unit serial {serial} already; write another one")
+        objects = self._runtime.storage_objects
+        if self._serials is None:
+            self._serials = {config.serial: other for other, config in objects.items()}
+        other = self._serials.get(serial, path)
+        if other != path and other in objects and objects[other].serial == serial:
+            raise ConfigError(f"{other} has the unit serial {serial} already; write another one")
+        self._serials[serial] = path
 
     def _claim(self, path: str, serial: str) -> None:
         try:
@@ -154,6 +198,18 @@ class LiveChanges:
     def fabric_of(self, target: TargetDevice) -> Fabric:
         """The running fabric of a target device."""
         return self._runtime.fabrics[target.fabric_name]
+
+    def reload(self) -> list[Callable[[], None]]:
+        """What fabrics have in files, read again; each of the results puts it in force. Raises :class:`ConfigError`."""
+        found = []
+        for name, fabric in self._runtime.fabrics.items():
+            try:
+                renewal = fabric.reload()
+            except ConfigError as error:
+                raise ConfigError(f"fabric {name}: {error}") from error
+            if renewal is not None:
+                found.append(renewal)
+        return found
 
     def configured_attributes(self, fabric: str) -> Mapping[str, str]:
         """What the configuration said of the fabric itself."""
@@ -255,11 +311,13 @@ class LiveChanges:
         group.parameters = parameters
         for acl, made in changed:
             acl.parameters = made
+        self.fabric_of(group.target).parameters_changed(group)
 
     def set_own_parameters(self, group: TargetPortalGroup, acl: NodeAcl, own: Mapping[str, Any]) -> None:
         """What is not the portal group's of a node ACL's ``param/``. Raises :class:`ConfigError`."""
         acl.parameters = self._with_own(acl, group.parameters, own) if own else None
         acl.own_parameters = dict(own)
+        self.fabric_of(group.target).parameters_changed(group)
 
     @staticmethod
     def _with_own(acl: NodeAcl, parameters: Any, own: Mapping[str, Any]) -> Any:
@@ -299,6 +357,7 @@ class LiveChanges:
         acl = group.add_node_acl(name)
         acl.attributes = kind.acl_attributes()
         acl.cmdsn_depth = getattr(group.attributes, "default_cmdsn_depth", acl.cmdsn_depth)
+        self.fabric_of(group.target).node_acl_added(group, acl)
         return acl
 
     def remove_node_acl(self, group: TargetPortalGroup, acl: NodeAcl) -> None:

@@ -88,7 +88,7 @@ class FabricType:
     api_version: int
     """As for :class:`BackstoreType`."""
     options: type[Any] = NoOptions
-    """Options of the whole fabric (timeouts, polling ...): ``--fabric NAME:key=value``."""
+    """Options of the whole fabric (timeouts, polling ...): ``--fabric NAME:key=value``, or ``--key value`` beside it."""
     factory: Callable[[Sequence[TargetDevice], Any], Fabric]
     """Makes the fabric from its configured target devices and a checked options instance. Must not listen: ``run`` does.
 
@@ -111,5 +111,9 @@ class FabricType:
     """Dataclass of ``param/`` of a target portal group, LIO's names; ``--param`` on the command line."""
     acl_attributes: type[Any] = NoOptions
     """Dataclass of ``attrib/`` of a node ACL; ``--attribute`` sets them for initiators that demo mode lets in."""
+    target_flags: tuple[str, ...] = ()
+    """What else ``--target`` may be called on the command line: ``wwpn``."""
+    default_targets: Callable[[Any], int] | None = None
+    """How many target devices a command line makes that names none, from checked options; ``None``: one."""
     tree: FabricTree = PLAIN_TREE
     """What the ConfigFS tree has of it beside these dataclasses."""

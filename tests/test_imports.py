@@ -21,6 +21,7 @@ PACKAGES = {
     "tcm_loopback": ROOT / "fabrics/loopback/tcm_loopback",
     "tcm_backstores": ROOT / "backstores/tcm_backstores",
 }
+COMMAND_LINES = ("tcm.cli", "tcm_iscsi.initiator.cli", "tcm_fcoe.initiator.cli")
 FABRICS = ("tcm_iscsi", "tcm_fcoe", "tcm_loopback")
 
 IMPURE = ("socket", "ssl", "asyncio", "time", "random", "os", "anyio", "select", "threading", "subprocess", "logging.handlers")
@@ -125,21 +126,53 @@ def test_pure_modules_have_no_io_clock_or_chance(name):
     assert not {each for each in ours if not within(each, allowed)}
 
 
-INITIATOR = "tcm_iscsi.initiator"
-INITIATOR_WITH_IO = tuple(f"{INITIATOR}.{name}" for name in ("wire", "transport", "driver", "__main__", "cli"))
+INITIATORS = {
+    "tcm_iscsi.initiator": ("wire", "transport", "driver", "__main__", "cli"),
+    "tcm_fcoe.initiator": ("driver", "__main__", "cli"),
+}
+"""The modules of each that do I/O."""
+SHARED_WITH_TARGETS = {"tcm_iscsi.initiator": (), "tcm_fcoe.initiator": ("tcm_fcoe.link", "tcm_fcoe.capture", "tcm.backstore")}
+"""What those modules may use of the fabric besides its protocol: it opens interfaces, and has their errors."""
+INITIATOR_MODULES = [(own, name) for own in INITIATORS for name in MODULES if within(name, (own,)) and name != own]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if within(name, (INITIATOR,)) and name != INITIATOR])
-def test_the_initiator_has_io_at_its_edge_only(name):
+@pytest.mark.parametrize("own, name", INITIATOR_MODULES)
+def test_the_initiator_has_io_at_its_edge_only(own, name):
     """It knows nothing of the target's side but the protocol that both speak."""
     found = imports(name)
+    protocol = (own, own.replace(".initiator", ".protocol"), "tcm.scsi")
+    with_io = tuple(f"{own}.{each}" for each in INITIATORS[own])
     ours = {each for each in found if each.partition(".")[0] in PACKAGES}
-    if within(name, INITIATOR_WITH_IO):
-        assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
+    if within(name, with_io):
+        assert not {each for each in ours if not within(each, (*protocol, *SHARED_WITH_TARGETS[own]))}
         return
     assert not {each for each in found if within(each, IMPURE)}
-    assert not {each for each in ours if not within(each, (INITIATOR, "tcm_iscsi.protocol"))}
-    assert not {each for each in ours if within(each, INITIATOR_WITH_IO)}
+    assert not {each for each in ours if not within(each, protocol)}
+    assert not {each for each in ours if within(each, with_io)}
+
+
+PACKET_CLASSES = ("scapy.packet", "scapy.fields", "scapy.layers.l2")
+"""All of scapy that a protocol may import: the rest opens sockets, or takes long to load."""
+CAPTURE_FILES = ("scapy.data", "scapy.utils", "scapy.error")
+SCAPY_IS_FOR = (
+    "tcm_fcoe.capture",
+    "tcm_fcoe.decode",
+    "tcm_fcoe.protocol.ladder",
+    "tcm_fcoe.protocol.ladder_text",
+    "tcm_fcoe.protocol.layers",
+    "tcm_fcoe.protocol.link_service_layers",
+)
+"""People who look at frames; no frame that is sent or received passes them."""
+
+
+def test_scapy_is_for_looking_at_frames():
+    for name in MODULES:
+        found = {each for each in imports(name) if within(each, ("scapy",))}
+        allowed = PACKET_CLASSES if ".protocol" in name else (*PACKET_CLASSES, *CAPTURE_FILES)
+        assert not {each for each in found if not within(each, allowed)}, name
+        assert not found or name in SCAPY_IS_FOR
+        if name not in SCAPY_IS_FOR:  # it takes a fifth of a second to load: only who needs it waits for it
+            assert not imports(name, deferred=False) & set(SCAPY_IS_FOR), name
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] in FABRICS])
@@ -149,6 +182,12 @@ def test_fabrics_know_no_other_fabric_and_no_backstore(name):
     assert not {each for each in imports(name) if within(each, others)}
     private = {each for each in imports(name) if within(each, ("tcm.runtime", "tcm.cli", "tcm.plugins", "tcm.configuration"))}
     assert not private, f"{name} imports {sorted(private)}: a fabric gets what it needs as arguments"
+
+
+def test_only_links_of_fcoe_touch_the_network():
+    users = {name for name in MODULES if within(name, ("tcm_fcoe",)) and {"socket", "fcntl", "mmap"} & imports(name)}
+    assert users
+    assert all(within(name, ("tcm_fcoe.link",)) for name in users)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("tcm_backstores")])
@@ -178,13 +217,13 @@ def test_only_the_command_lines_start_an_event_loop():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"anyio.run", "asyncio.run", "trio.run"}:
                 starters.add(name)
-    assert {name for name in starters if not within(name, ("tcm.cli", "tcm.testing", "tcm_iscsi.initiator.cli"))} == set()
+    assert {name for name in starters if not within(name, (*COMMAND_LINES, "tcm.testing"))} == set()
     assert starters
 
 
 def test_rich_is_imported_only_where_a_table_is_made():
     users = {name for name in MODULES if any(within(each, ("rich",)) for each in imports(name))}
-    assert all(within(name, ("tcm.cli", "tcm_iscsi.initiator.cli")) for name in users)
+    assert all(within(name, COMMAND_LINES) for name in users)
 
 
 def test_a_long_file_gives_its_reason_first():

@@ -6,11 +6,12 @@ import logging
 import os
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tcm import saveconfig
 from tcm.backstore import ConfigError
+from tcm.cli.fabric_options import give
 from tcm.cli.state import State, default_directory
 from tcm.configuration import (
     MAXIMUM_LUN,
@@ -49,7 +50,7 @@ CHAP_MUTUAL_SECRET = "TCM_CHAP_MUTUAL_SECRET"  # noqa: S105 - the same
 _LUN = re.compile(r"(?:(?P<index>[^=:,]*)=)?(?P<spec>.*)", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NOT_BESIDE_CONFIG = (
-    *("portals", "target", "luns", "filters", "attributes", "params"),
+    *("portals", "targets", "luns", "filters", "attributes", "params"),
     *("chap", "chap_secret_file", "chap_mutual", "chap_mutual_secret_file", "chap_discovery"),
 )
 
@@ -73,7 +74,7 @@ class Arguments:
 
     fabrics: tuple[str, ...] = ()
     portals: tuple[str, ...] = ()
-    target: str | None = None
+    targets: tuple[str, ...] = ()
     luns: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
@@ -89,6 +90,8 @@ class Arguments:
     config: str | None = None
     state_dir: str | None = None
     empty: bool = False
+    fabric_options: dict[str, Any] = field(default_factory=dict)
+    """Options that the chosen fabrics have brought (:mod:`tcm.cli.fabric_options`), by field."""
 
 
 def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration:
@@ -99,6 +102,7 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
         if name in fabrics:
             raise ConfigError(f"--fabric {name}: given twice; write it once, its options separated by commas")
         fabrics[name] = read_secrets(named("--fabric", plugins.fabric, name).options, values, f"--fabric {name}: ")
+    give(arguments.fabric_options, plugins, fabrics)
     _give_tls(arguments, plugins, fabrics)
     if arguments.config is not None and arguments.empty:
         raise ConfigError("--empty: cannot be given beside --config, which says what there is; leave one out")
@@ -187,8 +191,9 @@ class _Builder:
         for name, values in fabrics.items():
             kind = self._plugins.fabric(name)
             discovery = authentication if self._arguments.chap_discovery else None
-            configs.append(make_fabric(kind, values, f"--fabric {name}: ", discovery))
-            targets.append(self._target(kind, luns, authentication))
+            config = make_fabric(kind, values, f"--fabric {name}: ", discovery)
+            configs.append(config)
+            targets += [self._target(kind, name, luns, authentication) for name in self._names(kind, config.options)]
         if self._arguments.portals and not any(self._plugins.fabric(name).uses_portals for name in fabrics):
             raise ConfigError(f"--portal: fabric {', '.join(fabrics)} has no portals; leave it out")
         objects = tuple(lun.storage_object for lun in luns)
@@ -291,9 +296,15 @@ class _Builder:
 
     # targets
 
-    def _target(self, fabric: FabricType, luns: tuple[LunConfig, ...], authentication: Authentication) -> TargetConfig:
-        given = self._arguments.target
-        name = self._state.target_name(fabric) if given is None else named("--target", fabric.check_name, given)
+    def _names(self, fabric: FabricType, options: Any) -> list[str]:
+        given = [named("--target", fabric.check_name, each) for each in self._arguments.targets]
+        check_unique((("--target", each) for each in given), "target")
+        count = 1 if fabric.default_targets is None else fabric.default_targets(options)
+        return given or [self._state.target_name(fabric, number) for number in range(count)]
+
+    def _target(
+        self, fabric: FabricType, name: str, luns: tuple[LunConfig, ...], authentication: Authentication
+    ) -> TargetConfig:
         known = options_of(fabric.tpg_attributes)
         if authentication.userid and "authentication" not in known:
             raise ConfigError(f"--chap: fabric {fabric.name} has no authentication; leave it out")

@@ -8,6 +8,9 @@ import inspect
 import io
 import itertools
 import platform
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, cast
 
 from tcm.backstore import ConfigError
@@ -28,6 +31,13 @@ FABRIC_FAMILIES = (
 )
 WIDTH = 10_000
 """Columns of a table: nothing is cut off or wrapped, so that other programs can read it."""
+NARROWEST = 40
+"""Columns that a terminal is taken to have at least."""
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; ``None`` if it is none."""
+    return max(shutil.get_terminal_size().columns, NARROWEST) if sys.stdout.isatty() else None
 
 
 def version_text() -> str:
@@ -58,37 +68,55 @@ def listing(plugins: PluginManager) -> str:
     )
 
 
-def dump(plugins: PluginManager, name: str) -> str:
-    """What a plug-in is, and each of its options with type, default and help."""
+def dump(plugins: PluginManager, name: str, width: int | None = None) -> str:
+    """What a plug-in is, and each of its options with type, default and help.
+
+    :param width: columns of the terminal that shows it: a table that is wider becomes paragraphs.
+    """
     found = plugins.find(name)
     if not found:
         names = [row.name for row in plugins.rows() if row.state == "ok"]
         raise ConfigError(
             f"--dump-plugin: there is no plug-in {name!r}{suggestion(name, names)}; installed: {', '.join(names)}"
         )
-    parts = []
+    parts: list[str] = []
     for kind, descriptor, row in found:
-        parts.append(f"{name}: {kind} of {row.distribution} {row.version}, API {descriptor.api_version}, {row.state}\n")
-        if descriptor.description:
-            parts.append(f"{descriptor.description}\n")
+        first = f"{name}: {kind} of {row.distribution} {row.version}, API {descriptor.api_version}, {row.state}"
+        parts.extend(f"{line}\n" for each in (first, descriptor.description) for line in _wrapped(each, width))
         syntax = {"fabric": "--fabric NAME", "backstore": "--lun [N=]NAME", "filter": "--filter N=NAME"}[kind]
-        parts.append(_options(f"{syntax.replace('NAME', name)}[:key=value,...]", descriptor.options))
+        parts.append(_options(f"{syntax.replace('NAME', name)}[:key=value,...]", descriptor.options, width))
         for head, family in FABRIC_FAMILIES if kind == "fabric" else ():
             if options_of(getattr(descriptor, family)):
-                parts.append(_options(head, getattr(descriptor, family)))
+                parts.append(_options(head, getattr(descriptor, family), width))
         if kind == "backstore":
-            parts.append(_options("Every --lun also takes:", LunOptions))
-            parts.append(_options("and LIO's device attributes:", DeviceAttributes))
+            parts.append(_options("Every --lun also takes:", LunOptions, width))
+            parts.append(_options("and LIO's device attributes:", DeviceAttributes, width))
     return "".join(parts)
 
 
-def _options(head: str, cls: type[object]) -> str:
+def _options(head: str, cls: type[object], width: int | None) -> str:
     options = [each for each in options_of(cls).values() if each.settable]
     if not options:
         return f"\n{head.partition('[:')[0]}\n  (takes no options)\n"
     explained = field_docstrings(cls)
-    rows = table(("KEY", "VALUE", "DEFAULT", "MEANING"), [_row(each, explained) for each in options])
-    return f"\n{head}\n" + "".join(f"  {line}\n" for line in rows.splitlines())
+    rows = [_row(each, explained) for each in options]
+    lines = table(("KEY", "VALUE", "DEFAULT", "MEANING"), rows).splitlines()
+    if width is not None and any(len(line) + 2 > width for line in lines):
+        lines = [line for row in rows for line in _paragraph(row, width - 2)]
+    return "".join(f"{line}\n" for line in ["", *_wrapped(head, width), *(f"  {line}" for line in lines)])
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    return textwrap.wrap(text, width or WIDTH, break_on_hyphens=False)
+
+
+def _paragraph(row: tuple[str, ...], width: int) -> list[str]:
+    key, value, default, meaning = row
+    shown = f"{key}={value.replace('|', ' | ')}"
+    if default:
+        shown += f"  ({default})" if default == "required" else f"  (default: {default})"
+    head = textwrap.wrap(shown, width, subsequent_indent=" " * (len(key) + 1), break_on_hyphens=False)
+    return [*head, *textwrap.wrap(meaning, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)]
 
 
 def _row(option: Option, explained: dict[str, str]) -> tuple[str, ...]:

@@ -20,13 +20,15 @@ Examples:
   tcm-run --fabric iscsi --lun ramdisk:size=64M \\
       --lun 1=fileio:path=disk.img,size=1G,removable=yes
   tcm-run --fabric iscsi --lun ramdisk:size=64M \\
-      --filter 0=log --filter 0=delay:read=0.01
+      --filter 0=log --filter 0=delay:read=10
+  tcm-run --fabric fcoe --interface eth1 --lun ramdisk:size=64M
   tcm-run --config /etc/target/saveconfig.json
   tcm-run --empty --configfs /run/tcm; tcm-ctl targetcli
   tcm-run --dump-plugin fileio
 
 \b
-Options of a fabric, LUN or filter are key=value pairs separated by commas.
+Options of a fabric, LUN or filter are key=value pairs separated by commas;
+those of a fabric are long options too (tcm-run --fabric NAME --help).
 Keys are written with - or _; sizes in bytes or with a binary unit (64M, 1G);
 yes/no as yes, on, true or 1 and no, off, false or 0; a comma inside a value
 as \\,.
@@ -41,7 +43,8 @@ Environment:
 
 \b
 Signals: SIGINT, SIGTERM or SIGHUP asks initiators to log out, flushes, and
-ends; a second one ends at once. With nohup, SIGHUP does nothing.
+ends; a second one ends at once. With nohup, SIGHUP does nothing; under systemd
+it is the same as tcm-ctl reload.
 Exit codes: 0 ended by a signal, 1 failed at run time, 2 bad usage or
 configuration.
 """
@@ -60,7 +63,13 @@ class _Seconds(click.FloatRange):
     multiple=True,
     help="Where to listen; repeatable. [V6]:PORT for IPv6; port 0 is any free one.  [default: 127.0.0.1 and the fabric's port]",
 )
-@click.option("--target", metavar="NAME", help="The target's name.  [default: made once and kept in the state directory]")
+@click.option(
+    "--target",
+    "targets",
+    metavar="NAME",
+    multiple=True,
+    help="The target's name; repeatable, each has all LUNs.  [default: made once and kept in the state directory]",
+)
 @click.option(
     "--lun",
     "luns",
@@ -163,22 +172,29 @@ def command(
 
         click.echo(f"{PROGRAM} {version_text()}")
         return
-    from tcm.plugins import PluginManager
+    plugins = click.get_current_context().obj
+    if plugins is None:
+        from tcm.plugins import PluginManager
 
-    plugins = PluginManager()
+        plugins = PluginManager()
     if list_plugins or dump_plugin is not None:
         from tcm.cli import plugin_lists
 
-        click.echo(plugin_lists.listing(plugins) if list_plugins else plugin_lists.dump(plugins, dump_plugin or ""), nl=False)
+        if list_plugins:
+            click.echo(plugin_lists.listing(plugins), nl=False)
+        else:
+            click.echo(plugin_lists.dump(plugins, dump_plugin or "", plugin_lists.terminal_width()), nl=False)
         return
     plugins.check()
+    from tcm.cli import fabric_options
     from tcm.cli.arguments import Arguments, configuration
     from tcm.cli.control_plane import Ways
     from tcm.cli.exporters import Exporters
     from tcm.cli.serve import run
 
     exporters = Exporters.check(metrics=metrics, agentx=agentx)
-    wanted = configuration(Arguments(**rest), plugins)
+    of_fabrics = fabric_options.take(rest)
+    wanted = configuration(Arguments(**rest, fabric_options=of_fabrics), plugins)
     ways = Ways(control=control, configfs=configfs, state_directory=wanted.state_directory, config=rest["config"])
     run(wanted, plugins, ways, drain_timeout=drain_timeout, event_loop=event_loop, exporters=exporters)
 
@@ -199,14 +215,29 @@ def open_standard_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
+def _with_fabrics(arguments: list[str]) -> tuple[click.Command, Any]:
+    """The command with the options of the fabrics that are chosen, and the plug-ins if they had to be looked at."""
+    from tcm.cli import fabric_options
+
+    names = fabric_options.chosen(arguments)
+    if not names:
+        return command, None
+    from tcm.plugins import PluginManager
+
+    plugins = PluginManager()
+    plugins.check()
+    return fabric_options.extended(command, plugins, names), plugins
+
+
 def run_command(arguments: list[str]) -> int:
     """The exit code of ``tcm-run`` with these arguments. Prints errors in one line."""
     from tcm.cli import errors
 
     set_up()
     try:
-        with command.make_context(PROGRAM, arguments) as context:
-            command.invoke(context)
+        wider, plugins = _with_fabrics(arguments)
+        with wider.make_context(PROGRAM, arguments, obj=plugins) as context:
+            wider.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
@@ -216,6 +247,8 @@ def run_command(arguments: list[str]) -> int:
         return errors.USAGE
     except KeyboardInterrupt:
         return errors.OK
+    except BrokenPipeError:  # head(1) has seen enough
+        return errors.FAILED
     except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
         return errors.report(PROGRAM, error)
     return errors.OK

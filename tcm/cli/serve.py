@@ -20,17 +20,18 @@ from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.cli.errors import FAILED
 from tcm.configfs.export import export
 from tcm.configfs.lio import LioTree
+from tcm.configfs.node import TreeError
 from tcm.configfs.settings import Settings
 from tcm.control import snapshot
 from tcm.control.methods import Methods, Sources
 from tcm.control.notify import notify
 from tcm.control.saved import write_config
-from tcm.options import options_of, size_text
+from tcm.options import one_line, options_of, size_text
 from tcm.runtime import Runtime
 from tcm.scsi.asymmetric_access import AccessState
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskGroup, TaskStatus
 
     from tcm.cli.exporters import Exporters
     from tcm.configuration import Configuration, StorageObject
@@ -82,11 +83,13 @@ def backend_of(event_loop: str) -> tuple[str, dict[str, Any]]:
 async def _serve(runtime: Runtime, control: ControlPlane, exporters: Exporters) -> None:
     async with anyio.create_task_group() as tasks:
         started = anyio.Event()
-        await tasks.start(_signals, runtime, started, tasks.cancel_scope)
+        answers: list[Methods] = []
+        await tasks.start(_signals, runtime, started, tasks, answers)
         await exporters.start(tasks, runtime.statistics)
         async with anyio.create_task_group() as serving:
             await serving.start(_serve_runtime, runtime, tasks.cancel_scope)
-            await tasks.start(control.run, methods(runtime, control))
+            answers.append(methods(runtime, control))
+            await tasks.start(control.run, answers[0])
             started.set()
             _quieten_collector()
             announce(runtime)
@@ -109,6 +112,8 @@ def methods(runtime: Runtime, control: ControlPlane) -> Methods:
         read=saveconfig.read,
         write=write_config,
         path=control.ways.saved,
+        renew=runtime.live.reload,
+        configured=control.ways.config is not None,
     )
     sources = Sources(
         version=version("tcm-target"),
@@ -120,8 +125,11 @@ def methods(runtime: Runtime, control: ControlPlane) -> Methods:
     return Methods(tree, sources)
 
 
-async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-    """First signal: end in good order. Second signal: at once."""
+async def _signals(
+    runtime: Runtime, started: anyio.Event, tasks: TaskGroup, answers: list[Methods], *, task_status: TaskStatus[None]
+) -> None:
+    """First signal: end in good order. Second signal: at once. SIGHUP of a service manager: reload."""
+    managed = bool(os.environ.get("NOTIFY_SOCKET"))
     first: float | None = None
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -131,6 +139,10 @@ async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelSc
         task_status.started()
         async for number in received:
             name = signal.Signals(number).name
+            if managed and number == signal.SIGHUP:
+                if answers:
+                    tasks.start_soon(_reload, answers[0])
+                continue
             if first is not None:
                 if anyio.current_time() - first < ONE_SIGNAL:
                     continue
@@ -143,7 +155,17 @@ async def _signals(runtime: Runtime, started: anyio.Event, scope: anyio.CancelSc
             notify("STOPPING=1")
             runtime.stop()
             if not started.is_set():
-                scope.cancel()
+                tasks.cancel_scope.cancel()
+
+
+async def _reload(answers: Methods) -> None:
+    """As ``tcm-ctl reload``."""
+    try:
+        done = await answers.reload(who="SIGHUP")
+    except (TreeError, ConfigError, OSError) as error:
+        log.error("SIGHUP: %s", one_line(error))
+    else:
+        log.info("SIGHUP: reloaded, %d operations", len(done))
 
 
 def _raise_file_limit() -> None:

@@ -70,16 +70,21 @@ class State:
         """12 hex digits that belong to this directory."""
         return str(self._identity["unique"])
 
-    def target_name(self, fabric: FabricType) -> str:
-        """The name of the fabric's embedded default target: made once, the same ever after, also when the host is renamed."""
+    def target_name(self, fabric: FabricType, number: int = 0) -> str:
+        """The name of the fabric's embedded default target: made once, the same ever after, also when the host is renamed.
+
+        :param number: of several such targets, from 0.
+        """
         targets: dict[str, str] = self._identity["targets"]
-        if fabric.name not in targets:
-            targets[fabric.name] = fabric.check_name(fabric.default_name(host_name(), self.unique))
+        key = f"{fabric.name}/{number}" if number else fabric.name
+        if key not in targets:
+            unique = f"{(int(self.unique, 16) + number) & 0xFFFFFFFFFFFF:012x}"
+            targets[key] = fabric.check_name(fabric.default_name(host_name(), unique))
             try:
                 self._write(self._identity, os.replace)
             except OSError as error:
                 raise ConfigError(f"--state-dir: {self._file}: {error.strerror}; write --state-dir DIR") from None
-        return targets[fabric.name]
+        return targets[key]
 
     def _read(self) -> dict[str, Any] | None:
         try:

@@ -39,6 +39,9 @@ class Settings:
     :param read: reads a saveconfig.json; raises the same.
     :param write: writes one.
     :param path: where it is kept; ``None``: nowhere unless it is said where.
+    :param renew: reads files again that are named elsewhere (certificates); each of what it returns puts one in force. Raises
+        :class:`tcm.backstore.ConfigError`.
+    :param configured: what runs was read from ``path``; it has to be there to be read again.
     """
 
     def __init__(
@@ -49,12 +52,17 @@ class Settings:
         read: Callable[[str], dict[str, Any]],
         write: Callable[[str, Mapping[str, Any]], None],
         path: str | None = None,
+        renew: Callable[[], list[Callable[[], None]]] = list,
+        *,
+        configured: bool = False,
     ) -> None:
         self._tree = tree
         self._dump = dump
         self._check = check
         self._read = read
         self._write = write
+        self._renew = renew
+        self._configured = configured
         self.path = path
         self._lock = anyio.Lock()
         self._kept: dict[str, str] = {}
@@ -215,11 +223,18 @@ class Settings:
         return where
 
     async def reload(self, *, who: str = "") -> list[dict[str, Any]]:
-        """Applies the file again."""
-        if self.path is None:
-            raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
-        config = await to_thread.run_sync(self._read, self.path)
-        return await self.apply(config, who=who)
+        """Applies the file again, and puts in force what is in other files now; if it is refused, neither."""
+        renewals = self._renew()
+        done: list[dict[str, Any]] = []
+        if self.path is None or (renewals and not self._configured and not await anyio.Path(self.path).exists()):
+            if not renewals:
+                raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
+        else:
+            config = await to_thread.run_sync(self._read, self.path)
+            done = await self.apply(config, who=who)
+        for put_in_force in renewals:
+            put_in_force()
+        return done
 
 
 def _folder(move: Move) -> str:

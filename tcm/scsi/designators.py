@@ -100,6 +100,11 @@ def naa_6(serial: str, company_id: int = LIO_COMPANY_ID) -> Designator:
     return Designator(CodeSet.BINARY, DesignatorType.NAA, Association.LOGICAL_UNIT, bytes.fromhex(text))
 
 
+def naa(name: bytes, association: Association, protocol: ProtocolIdentifier | None = None) -> Designator:
+    """A World Wide Name of eight bytes (SPC-5 7.7.6.6)."""
+    return Designator(CodeSet.BINARY, DesignatorType.NAA, association, name, protocol)
+
+
 def t10_vendor_id(vendor: str, product: str, serial: str) -> Designator:
     """T10 vendor ID based, as LIO makes it: eight characters of vendor, then ``product:serial``."""
     specific = f"{product.strip()}:{serial}"

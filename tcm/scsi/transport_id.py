@@ -32,6 +32,13 @@ class TransportId:
     isid: bytes | None = None
     """iSCSI: 6 bytes; ``None`` names every initiator port of that initiator."""
 
+    @property
+    def port_name(self) -> str:
+        """The name as fabrics of the protocol write it: ``iqn...``, ``20:00:52:54:00:2f:fc:00``, ``naa.5001405...``."""
+        if self.protocol is ProtocolIdentifier.FCP:
+            return ":".join(self.name[at : at + 2] for at in range(0, len(self.name), 2))
+        return f"naa.{self.name}" if self.protocol is ProtocolIdentifier.SAS else self.name
+
     def pack(self) -> bytes:
         """The TransportID. Raises ``ValueError`` for a name that cannot be."""
         if self.protocol is ProtocolIdentifier.ISCSI:

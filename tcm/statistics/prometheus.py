@@ -127,6 +127,14 @@ SESSIONS = (
     Measure("tcm_session_digest_errors", "Digests that were wrong.", (), _one(lambda row: row.digest_errors)),
     Measure("tcm_session_timeout_errors", "What did not come in time.", (), _one(lambda row: row.timeout_errors)),
 )
+COUNTS = (
+    Measure(
+        "tcm_fabric_counts",
+        "What the fabric counts of its own, such as frames that were dropped, and why.",
+        ("what",),
+        _by(lambda row: row.counts),
+    ),
+)
 LOGINS = (
     Measure("tcm_logins_accepted", "Logins that succeeded.", (), _one(lambda row: row.accepted)),
     Measure("tcm_logins_refused", "Logins that did not, by reason.", ("reason",), _by(lambda row: row.refused)),
@@ -166,6 +174,8 @@ class SnapshotCollector(Collector):
         yield from _families(SESSIONS, NEXUS, sessions)
         logins = [((fabric, row.target), row) for fabric, rows in s.logins.items() for row in rows]
         yield from _families(LOGINS, ("fabric", "target"), logins)
+        counts = [((fabric, row.part), row) for fabric, rows in s.counts.items() for row in rows]
+        yield from _families(COUNTS, ("fabric", "part"), counts)
 
 
 def _families(

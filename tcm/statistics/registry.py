@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio.lowlevel import checkpoint
 
-from tcm.fabric_statistics import LoginRow, PortalRow, SessionRow
+from tcm.fabric_statistics import CountsRow, LoginRow, PortalRow, SessionRow
 from tcm.statistics import lio
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class Snapshot:
     """By fabric; likewise:"""
     sessions: Mapping[str, Sequence[SessionRow]]
     logins: Mapping[str, Sequence[LoginRow]]
+    counts: Mapping[str, Sequence[CountsRow]]
 
 
 class Statistics:
@@ -203,6 +204,7 @@ class Statistics:
             portals={name: own.portals() for name, own in counting.items()},
             sessions={name: own.sessions() for name, own in counting.items()},
             logins={name: own.logins() for name, own in counting.items()},
+            counts={name: own.counts() for name, own in counting.items()},
         )
 
     def _luns(self) -> list[tuple[dict[LogicalUnit, str], Lun]]:

@@ -7,13 +7,12 @@ from itertools import pairwise
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.persistent_reservations import LU_SCOPE, ReservationType
 from tcm.scsi.transport_id import TransportId
+from tcm.target.access_metadata import FABRICS
 from tcm.target.persistent_reservations import NexusName, Registration, State
 
 NOTHING = "No Registrations or Reservations\n"
 
-_FABRICS = {"iscsi": "iSCSI"}
-"""Our fabrics' names in LIO's spelling, where they differ."""
-_OURS = {theirs: ours for ours, theirs in _FABRICS.items()}
+_OURS = {theirs: ours for ours, theirs in FABRICS.items()}
 _FCP = {"fc", "tcm_fc", "qla2xxx", "efct", "fcoe"}
 _START, _END = "PR_REG_START: ", "PR_REG_END: "
 _KEYS = (
@@ -25,7 +24,7 @@ _MANDATORY = ("initiator_fabric", "initiator_node", "sa_res_key", "res_holder", 
 
 def protocol_of(fabric: str) -> ProtocolIdentifier:
     """In which protocol a fabric's initiator ports have their TransportIDs; SAS for one that has no other."""
-    if fabric in {"iscsi", _FABRICS["iscsi"]}:
+    if fabric in {"iscsi", FABRICS["iscsi"]}:
         return ProtocolIdentifier.ISCSI
     return ProtocolIdentifier.FCP if fabric in _FCP else ProtocolIdentifier.SAS
 
@@ -42,7 +41,7 @@ def to_text(state: State) -> str:
     """A block for each registration."""
     blocks = []
     for number, (name, each) in enumerate(state.registrations.items()):
-        fabric = _FABRICS.get(each.fabric, each.fabric)
+        fabric = FABRICS.get(each.fabric, each.fabric)
         lines = [f"initiator_fabric={fabric}", f"initiator_node={name.initiator}"]
         if name.isid is not None:
             lines.append(f"initiator_sid={name.isid.hex()}")

@@ -21,13 +21,23 @@ def protocol_of(nexus: ITNexus) -> ProtocolIdentifier | None:
     return _PROTOCOLS.get(transport_id[0] & 0x0F) if transport_id else None
 
 
+def device_name(name: str, protocol: ProtocolIdentifier | None) -> str:
+    """A target device's name in the form of SCSI name strings (SPC-5 7.7.6.11)."""
+    return f"naa.{name.replace(':', '')}" if protocol is ProtocolIdentifier.FCP else name
+
+
 def port_designators(nexus: ITNexus) -> list[designators.Designator]:
     """The target port's and the target device's designators."""
     group, protocol = nexus.target_portal_group, protocol_of(nexus)
-    name = group.target.name
+    name = device_name(group.target.name, protocol)
     # an iSCSI target port is a portal group of its target (RFC 7143 4.2.7.1); elsewhere the target's name is the port's
     port_name = f"{name},t,0x{group.tag:04x}" if protocol is ProtocolIdentifier.ISCSI else name
+    named: list[designators.Designator] = []
+    if protocol is ProtocolIdentifier.FCP:
+        # its N_Port_Name (FCP-4 table 4)
+        named = [designators.naa(bytes.fromhex(name.removeprefix("naa.")), Association.TARGET_PORT, protocol)]
     return [
+        *named,
         designators.relative_target_port(group.relative_target_port_identifier, protocol),
         designators.scsi_name_string(port_name, Association.TARGET_PORT, protocol),
         designators.scsi_name_string(name, Association.TARGET_DEVICE, protocol),

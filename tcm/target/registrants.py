@@ -104,7 +104,7 @@ def _initiator(group: TargetPortalGroup, transport_id: TransportId, offset: int)
     text = transport_id.name
     if transport_id.protocol is not protocol_of(group.target.fabric_name) or not text.isprintable() or " " in text:
         raise InvalidFieldInParameterList.at(offset)
-    return text if transport_id.protocol is ProtocolIdentifier.ISCSI else f"naa.{text}"
+    return transport_id.port_name
 
 
 def _ports(lu: LogicalUnit, here: TargetPortalGroup) -> dict[TargetPortalGroup, int]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import os
+import pty
 import subprocess
 import sys
 
+import pytest
 from support.distributions import MINIMAL, make_distribution
+
+COMMAND = [sys.executable, "-c", "from tcm.cli.run import main; main()"]
 
 
 def test_version(tcm_run):
@@ -49,6 +55,50 @@ def test_dump_plugin_shows_every_option(tcm_run):
     column = device[0].index("MEANING")
     assert len(device) > 15
     assert all(line[column:].strip() for line in device), "an attribute without a docstring"
+
+
+@pytest.mark.parametrize("columns", [30, 80, 400])
+def test_dump_plugin_fits_a_terminal(columns):
+    """Nothing of the options is lost, and no line is longer than the terminal; a table only where there is room for it."""
+    out = on_terminal(columns, "--dump-plugin", "error")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= max(columns, 40)
+    assert ("KEY" in out) == (columns == 400)
+    words = " ".join(out.replace(" | ", "|").split())
+    for text in (
+        "operation",
+        "write_protection",
+        "(repeatable)",
+        "the part of the matching requests that fails, 0 to 1",
+        "EIO",
+    ):
+        assert text in words
+
+
+def on_terminal(columns: int, *arguments: str) -> str:
+    """What ``tcm-run`` shows on one."""
+    ours, its = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns)}
+    with subprocess.Popen([*COMMAND, *arguments], stdout=its, env=environment) as process:
+        os.close(its)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: its end is closed
+            while piece := os.read(ours, 65536):
+                seen += piece
+    os.close(ours)
+    assert process.returncode == 0
+    return seen.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("option", ["--list-plugins", "--help", "--version"])
+def test_nobody_reads_on(option):
+    """Whoever pipes it into head wants no complaint."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, option]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.stderr == ""
 
 
 def test_dump_of_a_fabric_and_a_filter(tcm_run):

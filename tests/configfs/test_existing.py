@@ -109,7 +109,7 @@ async def test_nothing_at_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "more", [{"luns": ("null:size=1M",)}, {"portals": ("127.0.0.1",)}, {"config": "x"}, {"target": "iqn.2001-01.a:b"}]
+    "more", [{"luns": ("null:size=1M",)}, {"portals": ("127.0.0.1",)}, {"config": "x"}, {"targets": ("iqn.2001-01.a:b",)}]
 )
 def test_empty_goes_with_nothing_that_would_be_there(tmp_path, more):
     with pytest.raises(ConfigError, match="--empty"):

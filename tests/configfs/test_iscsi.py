@@ -292,6 +292,42 @@ async def test_what_an_acl_tells_of_its_session(tmp_path):
             assert site.read(f"{GROUP}/dynamic_sessions") == "iqn.2005-03.org.open-iscsi:demo\n"
 
 
+async def test_changed_parameters_are_negotiated_with_those_who_are_logged_in(tmp_path):
+    """RFC 7143 11.9.1, event 4, and 13.12: what may be declared at any time is, and only to those whom it concerns."""
+    async with serving(tmp_path) as site:
+        port = await target(site)
+        other = "iqn.2005-03.org.open-iscsi:other"
+        await site.write(f"{GROUP}/param/MaxConnections", "2")
+        await site.make_all(f"{GROUP}/acls/{other}/lun_0")
+        await site.link(f"{GROUP}/acls/{other}/lun_0/link", f"{GROUP}/lun/lun_0")
+        url = f"iscsi://127.0.0.1:{port}/{IQN}/0"
+        async with (
+            connect(url, options(keys={"MaxConnections": "2"}), connections=2) as session,
+            connect(url, Options(initiator_name=other, recovery=ONCE)) as second,
+        ):
+            both = [*session.core.connections.values(), *second.core.connections.values()]
+            assert [each.max_send for each in both] == [262144] * 3
+            await site.write(f"{GROUP}/param/MaxRecvDataSegmentLength", "65536")
+            await until(lambda: [each.max_send for each in both] == [65536] * 3)
+            await session.write(0, bytes(512 << 8))
+            # of one initiator alone
+            await site.write(f"{ACL}/tcm_param/MaxRecvDataSegmentLength", "1048576")
+            await until(lambda: [each.max_send for each in both] == [1048576, 1048576, 65536])
+            await session.write(0, bytes(512 << 11))
+            await site.write(f"{ACL}/tcm_param/MaxRecvDataSegmentLength", "NULL")
+            await until(lambda: [each.max_send for each in both] == [65536] * 3)
+            # the target's own business, at once
+            await site.write(f"{GROUP}/param/MaxXmitDataSegmentLength", "4096")
+            (group,) = site.runtime.targets[0].portal_groups.values()
+            assert {c.send_limit for nexus in group.nexuses for c in nexus.services.connections.values()} == {4096}
+            assert await session.read(0, 64) == bytes(512 * 64)
+            # what only a login can change asks nobody
+            numbers = [c.stat_sn for nexus in group.nexuses for c in nexus.services.connections.values()]
+            await site.write(f"{GROUP}/param/MaxBurstLength", "524288")
+            await site.write(f"{GROUP}/attrib/authentication", "1")
+            assert [c.stat_sn for nexus in group.nexuses for c in nexus.services.connections.values()] == numbers
+
+
 async def test_what_parameters_and_attributes_cannot_be(tmp_path):
     async with serving(tmp_path) as site:
         await site.make_all(ACL)

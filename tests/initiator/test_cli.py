@@ -152,7 +152,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], says:
 
 def test_what_fails_at_run_time_is_one_line_and_exit_code_1(daemon: Daemon) -> None:
     assert "nobody listens there" in complaint("inquire", NOBODY, code=1)
-    assert "authentication failure" in complaint("inquire", daemon.url.text, code=1)
+    assert "authentication failure, no CHAP user and secret" in complaint("inquire", daemon.url.text, code=1)
     nobody = daemon.url.text.replace(daemon.url.target, "iqn.2003-01.org.example:nobody")
     assert "not found" in complaint("read", nobody, *USER, code=1)
     assert "8 connections" in complaint("bench", daemon.url.text, *USER, "--connections", 9, code=1)

@@ -153,7 +153,7 @@ async def test_residuals_and_sense() -> None:
         assert (long.result.overflow, long.result.residual) == (True, BLOCK)
         bad = await pair.run(ScsiTask(read_16(1 << 40, 1), read_length=BLOCK))
         assert (bad.result.status, bad.result.sense_key, bad.result.asc) == (2, 5, (0x21, 0))
-        assert bad.result.describe_sense() == "sense key 5h, ASC 21h/00h"
+        assert bad.result.describe_sense() == "ILLEGAL REQUEST (5h), ASC 21h/00h"
         assert not bad.result.good
 
 

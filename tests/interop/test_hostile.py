@@ -247,7 +247,7 @@ def test_endless_text(daemon: Daemon) -> None:
                 answer = session.receive()
                 if answer.opcode == REJECT:
                     return
-                transfer_tag = answer.u32(20)
+                transfer_tag = answer.word(20)
         except (ConnectionError, TimeoutError):
             return
         pytest.fail("the target collects text without end")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support.iscsi_session import Pdu, connected
+from tcm_iscsi.protocol.discovery import TextPhase
+from tcm_iscsi.protocol.pdu import TEXT_REQUEST
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +40,24 @@ async def test_negotiation_requested() -> None:
         i.phase.request_negotiation(7)
         (asked,) = i.answers()
         assert event(asked) == (4, 0, 0, 7)
+
+
+async def test_declared_anew_longer_segments_are_taken_at_once_and_shorter_ones_are_no_reason_to_complain() -> None:
+    """13.12: what was on its way when the shorter length was declared is as long as it was allowed to be."""
+    async with connected() as i:
+        i.phase.text = TextPhase(list, i.phase.parameters, target_name="iqn.2001-04.com.example:one")
+        for length in (1 << 20, 4096):
+            i.phase.redeclare({"MaxRecvDataSegmentLength": str(length)}, 7)
+            (asked,) = i.answers()
+            assert event(asked) == (4, 0, 0, 7)
+            i.phase.redeclare({"MaxRecvDataSegmentLength": str(length)}, 7)
+            assert i.answers() == []
+            request = i.pdu(TEXT_REQUEST.pack(0x44, 0x80, 0, bytes(8), 9, 0xFFFFFFFF, i.cmd_sn, 0))
+            (told,) = i.feed(request)
+            assert told.data == f"MaxRecvDataSegmentLength={length}\0".encode()
+            assert i.phase.parameters.max_recv_data_segment_length == length
+            assert i.phase.max_segment == 1 << 20
+            assert len(i.feed(i.nop_out(5, data=bytes(1 << 19)))) == 1
 
 
 async def test_it_can_be_asked_for_again() -> None:

@@ -305,3 +305,46 @@ def test_text_any_requests(requests: list[tuple[int, int, object, bytes]]) -> No
             assert flags & FINAL
         else:
             ours = answer.ttt
+
+
+# what we declare anew
+
+
+def test_declarations_go_with_the_answer_to_the_next_request() -> None:
+    """13.12, 13.4: use ALL. The initiator is asked once, and told once, the value that holds then."""
+    text = phase(ONE)
+    text.told = {"MaxRecvDataSegmentLength": "8192", "TargetAlias": ""}
+    assert not text.declare({"MaxRecvDataSegmentLength": "8192", "TargetAlias": ""})
+    assert text.declare({"MaxRecvDataSegmentLength": "4096", "TargetAlias": ""})
+    assert not text.declare({"MaxRecvDataSegmentLength": "2048", "TargetAlias": "disks"})
+    answer = text.request(FINAL, ITT, RESERVED_TAG, b"")
+    assert parse(answer.data) == [("MaxRecvDataSegmentLength", "2048"), ("TargetAlias", "disks")]
+    assert answer.max_recv_data_segment_length == 2048
+    again = text.request(FINAL, ITT, RESERVED_TAG, b"")
+    assert (again.data, again.max_recv_data_segment_length) == (b"", None)
+    assert not text.declare({"MaxRecvDataSegmentLength": "2048", "TargetAlias": "disks"})
+    # taken back before anybody was told: nothing to tell
+    assert text.declare({"MaxRecvDataSegmentLength": "1024", "TargetAlias": "disks"})
+    assert not text.declare({"MaxRecvDataSegmentLength": "2048", "TargetAlias": "disks"})
+    assert text.request(FINAL, ITT, RESERVED_TAG, b"").data == b""
+
+
+def test_a_declaration_holds_once_the_sequence_has_ended() -> None:
+    """6.4: a sequence that breaks a rule is forgotten, with what we had declared in it."""
+    text = phase(ONE)
+    assert text.declare({"MaxRecvDataSegmentLength": "4096"})
+    first = text.request(0, ITT, RESERVED_TAG, b"")
+    assert (first.flags, first.max_recv_data_segment_length) == (0, None)
+    assert parse(first.data) == [("MaxRecvDataSegmentLength", "4096")]
+    assert text.request(FINAL | CONTINUE, ITT, first.ttt, b"").reject is RejectReason.PROTOCOL_ERROR
+    assert text.told == {}
+    last = text.request(FINAL, ITT, RESERVED_TAG, encode([("MaxRecvDataSegmentLength", "512")]))
+    assert (last.max_recv_data_segment_length, last.initiator_max_recv_data_segment_length) == (4096, 512)
+    assert text.told == {"MaxRecvDataSegmentLength": "4096"}
+
+
+def test_sendtargets_stands_alone_whatever_there_is_to_declare() -> None:
+    text = phase(ONE)
+    text.declare({"MaxRecvDataSegmentLength": "4096"})
+    assert list(records_in(ask(text, SendTargets=""))) == [ONE]
+    assert ask(text).max_recv_data_segment_length == 4096

@@ -9,7 +9,8 @@ import pytest
 from support.iscsi_session import LUN_0, Initiator, connected
 from support.memory import GatedMemory
 from support.scsi import pattern, ramdisk
-from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, ConnectionFailed
+from tcm_iscsi.protocol.failure import ConnectionFailed
+from tcm_iscsi.protocol.full_feature import GRANT_LIMIT
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 
 pytestmark = pytest.mark.anyio
@@ -214,6 +215,33 @@ async def test_data_out_outside_its_sequence_drops_the_connection(offset: int, l
         assert i.answers()[0].opcode == 0x3F
 
 
+@pytest.mark.parametrize("level", [0, 2])
+async def test_data_out_with_another_lun_than_the_command_is_a_protocol_error(level: int) -> None:
+    """RFC 7143 11.7.4: solicited Data-Out has the command's LUN; nothing of it reaches either logical unit."""
+    async with connected(session={"initial_r2t": True, "immediate_data": False, "error_recovery_level": level}) as i:
+        (r2t,) = i.feed(i.command(write10(0, 1), itt=4, write=512))
+        pdu = i.data_out(4, r2t.word(20), 0, b"x" * 512, lun=b"\0\1" + bytes(6))
+        with pytest.raises(ConnectionFailed, match="Data-Out for LUN field 0001000000000000 of a command for 0000000000000000"):
+            i.feed(pdu)
+        (reject,) = i.answers()
+        assert (reject.opcode, reject.bhs[2], reject.data) == (0x3F, 0x04, pdu[:48])
+        i.fail()
+        j = i.join(1)
+        j.cmd_sn = i.phase.session.exp_cmd_sn
+        j.feed(j.command(TEST_UNIT_READY, itt=9))  # which tells what became of the write
+        answers = j.feed(j.command(read10(0, 1), itt=2, read=512))
+        assert b"".join(answer.data for answer in answers if answer.opcode == 0x25) == bytes(512)
+
+
+async def test_the_lun_of_unsolicited_data_out_is_reserved() -> None:
+    """RFC 7143 11.7.4: whatever is in it, it is the command's data."""
+    async with connected(session={"initial_r2t": False}) as i:
+        assert not i.feed(i.command(write10(0, 1), itt=4, write=512, final=False))
+        (answer,) = i.feed(i.data_out(4, RESERVED_TAG, 0, b"x" * 512, lun=b"\0\1" + bytes(6)))
+        assert answer.status == 0
+        assert read(i, 0, 1) == b"x" * 512
+
+
 async def test_data_out_of_an_unknown_command_is_dropped() -> None:
     """RFC 7143 11.5.1: data of a command that was aborted may still be on its way."""
     async with connected() as i:
@@ -303,13 +331,13 @@ async def test_data_out_that_does_not_come(solicited: bool) -> None:
     async with connected(session=limits) as i:
         answers = i.feed(i.command(write10(0, 4), itt=1, write=2048, final=solicited))
         ttt = answers[0].word(20) if solicited else RESERVED_TAG
-        i.phase.check_data_out(0.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 0.0, 3, 5)
         i.feed(i.data_out(1, ttt, 0, bytes(512), final=False))
-        i.phase.check_data_out(14.0, 3, 5)
-        i.phase.check_data_out(28.9, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 14.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 28.9, 3, 5)
         assert [a.itt for a in i.feed(i.command(TEST_UNIT_READY, itt=2))] == [2]
         with pytest.raises(ConnectionFailed, match="no Data-Out for 15 s"):
-            i.phase.check_data_out(29.0, 3, 5)
+            i.phase.data_out_timer.handle_timer(i.phase, 29.0, 3, 5)
 
 
 async def test_data_out_that_comes_slowly() -> None:
@@ -317,11 +345,11 @@ async def test_data_out_that_comes_slowly() -> None:
     async with connected(session={"initial_r2t": True, "immediate_data": False, "max_burst_length": 512}) as i:
         answers = i.feed(i.command(write10(0, 3), itt=1, write=1536))
         for n in range(3):
-            i.phase.check_data_out(14.0 * n, 3, 5)
+            i.phase.data_out_timer.handle_timer(i.phase, 14.0 * n, 3, 5)
             answers = i.feed(i.data_out(1, answers[0].word(20), 512 * n, bytes(512)))
         assert answers[0].opcode == 0x21
-        i.phase.check_data_out(1000.0, 3, 5)
-        assert not i.phase.owed
+        i.phase.data_out_timer.handle_timer(i.phase, 1000.0, 3, 5)
+        assert not i.phase.data_out_timer.owed
 
 
 @pytest.mark.parametrize("opcode", [0x07, 0x1F, 0x20, 0x3E])

@@ -78,6 +78,9 @@ class Daemon:
         self.seconds_to_listening = 0.0
         self.process: subprocess.Popen[str] | None = None
 
+    parse = staticmethod(parse_url)
+    """The URL of a line of its output."""
+
     # life cycle
 
     def start(self, timeout: float = 20) -> Daemon:
@@ -107,7 +110,7 @@ class Daemon:
             if line is None:
                 code = process.wait()
                 raise AssertionError(f"tcm-run ended with {code}: {self.output}\n{self.log()}")
-            url = parse_url(line)
+            url = self.parse(line)
             if url is not None and url not in self.urls:
                 self.seconds_to_listening = self.seconds_to_listening or time.monotonic() - begin
                 self.urls.append(url)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any
 
+from support.raw_iscsi import Pdu
 from support.scsi import make_lu
 from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.port import Port
+from tcm_iscsi.protocol.arena import DataInArena
 from tcm_iscsi.protocol.digest import crc32c
 from tcm_iscsi.protocol.faults import Faults
-from tcm_iscsi.protocol.full_feature import DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
 from tcm_iscsi.protocol.pdu import DATA_OUT, NOP_OUT, PAD, RESERVED_TAG, SCSI_COMMAND, TASK_MANAGEMENT_REQUEST
 from tcm_iscsi.protocol.session import Session, SessionIdentity
@@ -25,44 +27,6 @@ from tcm.target.device import InitiatorPort, TargetDevice
 LOGOUT_REQUEST = Struct(">BB2xI8xIH2xII16x")
 SNACK_REQUEST = Struct(">BB6x8sIIxxxxI8xII").pack
 LUN_0 = bytes(8)
-
-
-@dataclass
-class Pdu:
-    """One PDU of the target."""
-
-    bhs: bytes
-    data: bytes
-
-    @property
-    def opcode(self) -> int:
-        return self.bhs[0] & 0x3F
-
-    @property
-    def flags(self) -> int:
-        return self.bhs[1]
-
-    @property
-    def status(self) -> int:
-        return self.bhs[3]
-
-    def word(self, offset: int) -> int:
-        """The 32-bit field at ``offset``."""
-        return int.from_bytes(self.bhs[offset : offset + 4], "big")
-
-    @property
-    def itt(self) -> int:
-        return self.word(16)
-
-    @property
-    def stat_sn(self) -> int:
-        return self.word(24)
-
-    @property
-    def sense(self) -> tuple[int, int, int]:
-        """Sense key, ASC, ASCQ of a SCSI Response (fixed format)."""
-        body = self.data[2:]
-        return body[2] & 0xF, body[12], body[13]
 
 
 @dataclass

@@ -29,21 +29,10 @@ from support.raw_iscsi import (
     TASK_MANAGEMENT_RESPONSE,
     TEXT,
     TEXT_RESPONSE,
+    Pdu,
     crc32c,
 )
 
-NAMES = {
-    NOP_IN: "NOP-In",
-    SCSI_RESPONSE: "SCSI Response",
-    TASK_MANAGEMENT_RESPONSE: "Task Management Function Response",
-    LOGIN_RESPONSE: "Login Response",
-    TEXT_RESPONSE: "Text Response",
-    DATA_IN: "Data-In",
-    LOGOUT_RESPONSE: "Logout Response",
-    R2T: "R2T",
-    ASYNC: "Async Message",
-    REJECT: "Reject",
-}
 LUN_0 = bytes(8)
 FINAL = 0x80
 GOOD, CHECK_CONDITION = 0x00, 0x02
@@ -67,109 +56,6 @@ def write10(lba: int, blocks: int) -> bytes:
 def serial_less(a: int, b: int) -> bool:
     """RFC 1982: a < b."""
     return a != b and (b - a) & 0xFFFFFFFF < 0x80000000
-
-
-@dataclass(frozen=True)
-class Pdu:
-    """A PDU of the target. Fields that a kind of PDU does not have read as what stands at their place."""
-
-    bhs: bytes
-    data: bytes = b""
-
-    def __repr__(self) -> str:
-        name = NAMES.get(self.opcode, f"opcode {self.opcode:#x}")
-        return f"<{name} itt={self.itt:#x} flags={self.flags:#x} {self.bhs[2]:#x}/{self.bhs[3]:#x} data={len(self.data)}>"
-
-    def word(self, offset: int) -> int:
-        """The 32-bit field at ``offset``."""
-        return int.from_bytes(self.bhs[offset : offset + 4], "big")
-
-    @property
-    def opcode(self) -> int:
-        return self.bhs[0] & 0x3F
-
-    @property
-    def flags(self) -> int:
-        return self.bhs[1]
-
-    @property
-    def final(self) -> bool:
-        return bool(self.bhs[1] & FINAL)
-
-    @property
-    def response(self) -> int:
-        """Response, or the reason of a Reject, or AsyncEvent aside."""
-        return self.bhs[2]
-
-    @property
-    def status(self) -> int:
-        return self.bhs[3]
-
-    @property
-    def lun(self) -> bytes:
-        return self.bhs[8:16]
-
-    @property
-    def itt(self) -> int:
-        return self.word(16)
-
-    @property
-    def ttt(self) -> int:
-        """Of R2T, Data-In, NOP-In and Text Response."""
-        return self.word(20)
-
-    @property
-    def stat_sn(self) -> int:
-        return self.word(24)
-
-    @property
-    def exp_cmd_sn(self) -> int:
-        return self.word(28)
-
-    @property
-    def max_cmd_sn(self) -> int:
-        return self.word(32)
-
-    @property
-    def data_sn(self) -> int:
-        """DataSN, R2TSN; ExpDataSN of a response."""
-        return self.word(36)
-
-    @property
-    def offset(self) -> int:
-        return self.word(40)
-
-    @property
-    def length(self) -> int:
-        """Desired Data Transfer Length of R2T; the residual count elsewhere."""
-        return self.word(44)
-
-    @property
-    def sense(self) -> tuple[int, int, int]:
-        """Sense key, ASC, ASCQ of a SCSI Response, fixed or descriptor format."""
-        body = self.data[2:]
-        return (body[1] & 0xF, body[2], body[3]) if body[0] & 0x7E == 0x72 else (body[2] & 0xF, body[12], body[13])
-
-    @property
-    def ends_command(self) -> bool:
-        """Whether it carries the status of a SCSI command."""
-        return self.opcode == SCSI_RESPONSE or (self.opcode == DATA_IN and bool(self.flags & 1))
-
-    @property
-    def numbered(self) -> bool:
-        """Whether its StatSN is its own: the target counts on after it (clause 4.2.2.2)."""
-        if self.opcode == DATA_IN:
-            return bool(self.flags & 1)
-        return self.opcode != R2T and not (self.opcode == NOP_IN and self.itt == NO_TAG)
-
-    @property
-    def target_ping(self) -> bool:
-        return self.opcode == NOP_IN and self.itt == NO_TAG and self.ttt != NO_TAG
-
-    def keys(self) -> list[tuple[str, str]]:
-        """The text of a Text or Login Response."""
-        pairs = (item.partition("=") for item in self.data.decode().split("\0") if item)
-        return [(key, value) for key, _, value in pairs]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ PACKAGES = {
     "e2fsck": "e2fsprogs",
     "cpio": "cpio",
     "mount": "mount",
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "setpriv": "util-linux",
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
     "socat": "socat",
@@ -35,6 +38,7 @@ PACKAGES = {
     "snmpget": "snmp",
     "snmpset": "snmp",
     "openssl": "openssl",
+    "tshark": "tshark",
 }
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 

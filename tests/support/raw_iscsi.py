@@ -1,6 +1,7 @@
 """A small blocking iSCSI initiator for tests (RFC 7143), written apart from the target's code so that the two can disagree.
 
 It does one thing at a time and hides nothing: any PDU can be sent, any PDU that arrives can be looked at.
+Longer than most files because every PDU's fields have their names here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,20 @@ NOP_IN, SCSI_RESPONSE, TASK_MANAGEMENT_RESPONSE, LOGIN_RESPONSE, TEXT_RESPONSE, 
     0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x31, 0x32, 0x3F,
 )  # fmt: skip
 IMMEDIATE = 0x40
+FINAL = 0x80
 NO_TAG = 0xFFFFFFFF
+NAMES = {
+    NOP_IN: "NOP-In",
+    SCSI_RESPONSE: "SCSI Response",
+    TASK_MANAGEMENT_RESPONSE: "Task Management Function Response",
+    LOGIN_RESPONSE: "Login Response",
+    TEXT_RESPONSE: "Text Response",
+    DATA_IN: "Data-In",
+    LOGOUT_RESPONSE: "Logout Response",
+    R2T: "R2T",
+    ASYNC: "Async Message",
+    REJECT: "Reject",
+}
 INITIATOR = "iqn.2025-01.test.raw:initiator"
 
 
@@ -54,12 +68,20 @@ def extended_cdb(cdb: bytes) -> bytes:
     return struct.pack(">HBB", len(rest) + 1, 1, 0) + rest + bytes(-len(rest) % 4) if rest else b""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pdu:
-    """A received PDU."""
+    """A PDU of the target. Fields that a kind of PDU does not have read as what stands at their place."""
 
     bhs: bytes
     data: bytes = b""
+
+    def __repr__(self) -> str:
+        name = NAMES.get(self.opcode, f"opcode {self.opcode:#x}")
+        return f"<{name} itt={self.itt:#x} flags={self.flags:#x} {self.bhs[2]:#x}/{self.bhs[3]:#x} data={len(self.data)}>"
+
+    def word(self, offset: int) -> int:
+        """The 32-bit field at ``offset``."""
+        return int.from_bytes(self.bhs[offset : offset + 4], "big")
 
     @property
     def opcode(self) -> int:
@@ -70,11 +92,83 @@ class Pdu:
         return self.bhs[1]
 
     @property
-    def itt(self) -> int:
-        return self.u32(16)
+    def final(self) -> bool:
+        return bool(self.bhs[1] & FINAL)
 
-    def u32(self, offset: int) -> int:
-        return int.from_bytes(self.bhs[offset : offset + 4], "big")
+    @property
+    def response(self) -> int:
+        """Response, or the reason of a Reject, or AsyncEvent aside."""
+        return self.bhs[2]
+
+    @property
+    def status(self) -> int:
+        return self.bhs[3]
+
+    @property
+    def lun(self) -> bytes:
+        return self.bhs[8:16]
+
+    @property
+    def itt(self) -> int:
+        return self.word(16)
+
+    @property
+    def ttt(self) -> int:
+        """Of R2T, Data-In, NOP-In and Text Response."""
+        return self.word(20)
+
+    @property
+    def stat_sn(self) -> int:
+        return self.word(24)
+
+    @property
+    def exp_cmd_sn(self) -> int:
+        return self.word(28)
+
+    @property
+    def max_cmd_sn(self) -> int:
+        return self.word(32)
+
+    @property
+    def data_sn(self) -> int:
+        """DataSN, R2TSN; ExpDataSN of a response."""
+        return self.word(36)
+
+    @property
+    def offset(self) -> int:
+        return self.word(40)
+
+    @property
+    def length(self) -> int:
+        """Desired Data Transfer Length of R2T; the residual count elsewhere."""
+        return self.word(44)
+
+    @property
+    def sense(self) -> tuple[int, int, int]:
+        """Sense key, ASC, ASCQ of a SCSI Response, fixed or descriptor format."""
+        body = self.data[2:]
+        return (body[1] & 0xF, body[2], body[3]) if body[0] & 0x7E == 0x72 else (body[2] & 0xF, body[12], body[13])
+
+    @property
+    def ends_command(self) -> bool:
+        """Whether it carries the status of a SCSI command."""
+        return self.opcode == SCSI_RESPONSE or (self.opcode == DATA_IN and bool(self.flags & 1))
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its StatSN is its own: the target counts on after it (clause 4.2.2.2)."""
+        if self.opcode == DATA_IN:
+            return bool(self.flags & 1)
+        return self.opcode != R2T and not (self.opcode == NOP_IN and self.itt == NO_TAG)
+
+    @property
+    def target_ping(self) -> bool:
+        return self.opcode == NOP_IN and self.itt == NO_TAG and self.ttt != NO_TAG
+
+    def keys(self) -> list[tuple[str, str]]:
+        """The text of a Text or Login Response."""
+        pairs = (item.partition("=") for item in self.data.decode().split("\0") if item)
+        return [(key, value) for key, _, value in pairs]
 
 
 @dataclass
@@ -179,8 +273,8 @@ class Initiator:
             assert self.read_exactly(4) == crc32c(padded), "data digest of the target is wrong"
         pdu = Pdu(bhs, padded[:length])
         if pdu.opcode != R2T and not (pdu.opcode == DATA_IN and not pdu.flags & 0x01):
-            self.exp_stat_sn = max(self.exp_stat_sn, (pdu.u32(24) + 1) & 0xFFFFFFFF)
-        self.max_cmd_sn = pdu.u32(32)
+            self.exp_stat_sn = max(self.exp_stat_sn, (pdu.word(24) + 1) & 0xFFFFFFFF)
+        self.max_cmd_sn = pdu.word(32)
         return pdu
 
     def wait_for(self, opcode: int, itt: int) -> Pdu:
@@ -195,7 +289,7 @@ class Initiator:
             self.put_aside(pdu)
 
     def put_aside(self, pdu: Pdu) -> None:
-        if pdu.opcode == NOP_IN and pdu.u32(20) != NO_TAG:
+        if pdu.opcode == NOP_IN and pdu.word(20) != NO_TAG:
             self.answer_ping(pdu)
         else:
             self.unexpected.append(pdu)
@@ -204,7 +298,7 @@ class Initiator:
         bhs = bytearray(48)
         bhs[0], bhs[1] = NOP_OUT | IMMEDIATE, 0x80
         bhs[8:16] = pdu.bhs[8:16]
-        struct.pack_into(">IIII", bhs, 16, NO_TAG, pdu.u32(20), self.cmd_sn, self.exp_stat_sn)
+        struct.pack_into(">IIII", bhs, 16, NO_TAG, pdu.word(20), self.cmd_sn, self.exp_stat_sn)
         self.send(bhs, pdu.data)
 
     def next_tag(self) -> int:
@@ -299,15 +393,15 @@ class Initiator:
             if pdu.itt != tag:
                 self.put_aside(pdu)
             elif pdu.opcode == R2T:
-                self.data_out(tag, pdu.u32(20), pdu.u32(40), pdu.u32(44), write, lun)
+                self.data_out(tag, pdu.word(20), pdu.word(40), pdu.word(44), write, lun)
             elif pdu.opcode == DATA_IN:
-                offset = pdu.u32(40)
+                offset = pdu.word(40)
                 gathered[offset : offset + len(pdu.data)] = pdu.data
                 if pdu.flags & 0x01:
-                    return Outcome(pdu.bhs[3], bytes(gathered), b"", pdu.u32(44), bool(pdu.flags & 0x04))
+                    return Outcome(pdu.bhs[3], bytes(gathered), b"", pdu.word(44), bool(pdu.flags & 0x04))
             elif pdu.opcode == SCSI_RESPONSE:
                 sense = pdu.data[2:] if pdu.data else b""
-                return Outcome(pdu.bhs[3], bytes(gathered), sense, pdu.u32(44), bool(pdu.flags & 0x04), pdu.bhs[2])
+                return Outcome(pdu.bhs[3], bytes(gathered), sense, pdu.word(44), bool(pdu.flags & 0x04), pdu.bhs[2])
             else:
                 raise AssertionError(f"opcode {pdu.opcode:#x} for task {tag}: {pdu.bhs.hex()}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tcm.backstore import ConfigError
 from tcm.tree_types import FabricTree, TreeAttribute
+from tcm_fcoe.statistics import FcPort
 
 if TYPE_CHECKING:
     from tcm.tree_types import NodeAclPlace
@@ -43,6 +44,7 @@ TREE = FabricTree(
     attributes={"version": TreeAttribute(lambda _fabric: "tcm FCoE fabric")},
     tags=range(1, 2),
     enable=False,
+    target_statistics=(FcPort,),
     node_acl={
         "node_name": TreeAttribute(lambda _place: NO_NAME, _set_node_name),
         "port_name": TreeAttribute(lambda place: place.acl.initiator_name, _set_port_name),

@@ -192,6 +192,11 @@ class TpgParameters:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: format_boolean(value) if isinstance(value, bool) else str(value) for name, value in values.items()}
 
+    def declarations(self) -> dict[str, str]:
+        """Those that the target may declare anew in full feature phase (RFC 7143 13.4 and 13.12: use ALL)."""
+        texts = self._texts()
+        return {name: texts[name] for name in ("MaxRecvDataSegmentLength", "TargetAlias")}
+
     def offers(self) -> dict[str, str]:
         """Our values of the keys that are negotiated in the operational stage, for LoginPolicy.offers."""
         texts = self._texts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import platform
 import shlex
 import uuid
@@ -17,6 +18,7 @@ from tcm.plugin_types import option
 from tcm.target.device import Authentication, NetworkPortal
 from tcm_iscsi.addresses import machine_addresses, parse_portal, parse_server
 from tcm_iscsi.isns_client import IsnsService
+from tcm_iscsi.portal_draining import PortalDraining
 from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.server import Server
@@ -25,12 +27,13 @@ from tcm_iscsi.statistics import IscsiStatistics
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskStatus
 
     from tcm.target.device import TargetDevice, TargetPortalGroup
     from tcm.target.nexus import ITNexus
+    from tcm_iscsi.protocol.session import Session
 
 log = logging.getLogger("tcm.iscsi")
 
@@ -219,14 +222,44 @@ class IscsiFabric(Fabric):
         """See :class:`tcm.fabric.Fabric`."""
         self.registrations_changed()
 
+    def reload(self) -> Callable[[], None] | None:
+        """See :class:`tcm.fabric.Fabric`: certificates and keys, for handshakes from now on."""
+        front, context = self.server.tls, _tls_context(self._options)
+        if front is None or context is None:
+            return None
+
+        def put_in_force() -> None:
+            front.context = context
+            log.info("TLS: certificate, key and authorities are those that the files have now")
+
+        return put_in_force
+
+    def parameters_changed(self, group: TargetPortalGroup) -> None:
+        """See :class:`tcm.fabric.Fabric`: those logged in are asked to negotiate what can be negotiated there."""
+        self.registry.parameters_changed(group)
+
     def drop(self, nexus: ITNexus) -> None:
         """See :class:`tcm.fabric.Fabric`: the session and its connections end."""
-        port = nexus.initiator_port
-        session = self.registry.sessions.get(session_key(nexus.target_portal_group, port.name, port.isid or b""))
+        session = self._session_of(nexus)
         if session is None:
             nexus.lose()
         else:
             self.registry.drop(session)
+
+    def request_logout(self, nexus: ITNexus, seconds: float) -> None:
+        """See :class:`tcm.fabric.Fabric`: Async Message, event 1 (RFC 7143 11.9.1)."""
+        session = self._session_of(nexus)
+        for connection in tuple(session.connections.values()) if session is not None else ():
+            connection.request_logout(max(1, math.ceil(seconds)))
+
+    def drain_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> PortalDraining | None:
+        """See :class:`tcm.fabric.Fabric`."""
+        binding = self._binding(portal)
+        return None if binding is None else PortalDraining(self.server, binding, group)
+
+    def _session_of(self, nexus: ITNexus) -> Session | None:
+        port = nexus.initiator_port
+        return self.registry.sessions.get(session_key(nexus.target_portal_group, port.name, port.isid or b""))
 
     async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:
         """See :class:`tcm.fabric.Fabric`. A new portal takes TLS if ``tls-portal`` names it, or names none."""

@@ -35,6 +35,8 @@ log = logging.getLogger("tcm.iscsi.isns")
 
 CONNECT_SECONDS = 10.0
 SEND_SECONDS = 10.0
+TROUBLE_SECONDS = 10.0
+"""Between attempts that end in an error of our own."""
 LEAVE_SECONDS = 3.0
 """For how long a stop waits for the deregistration."""
 LOOK_SECONDS = 30.0
@@ -115,8 +117,9 @@ class IsnsService:
                     try:
                         await self._attempt()
                     except Exception:
-                        log.exception("%s: internal error", self.server)
+                        log.exception("%s: internal error, trying again", self.server)
                         self.client.disconnected(self._clock())
+                        await self._sleep(TROUBLE_SECONDS)  # it may have failed before it waited for anything
                 self._tasks.cancel_scope.cancel()
         finally:
             self._left.set()
@@ -297,6 +300,8 @@ class IsnsService:
                 pass
             except IsnsError as e:
                 log.warning("%s: a connection for notifications was dropped: %s", self.server, e)
+            except Exception:
+                log.exception("%s: internal error, a connection for notifications was dropped", self.server)
             finally:
                 self._open.pop(scope, None)
 

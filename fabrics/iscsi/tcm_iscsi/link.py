@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from tcm_iscsi.protocol.failure import ConnectionFailed
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcm_iscsi.connection import Connection
     from tcm_iscsi.server import Server
 
@@ -34,8 +38,20 @@ class Link:
         else:
             self.push()
 
+    def attempt(self, function: Callable[..., None], *args: object) -> None:
+        """Do something for this connection, called by whoever serves the others too: what it raises ends this one only."""
+        try:
+            function(*args)
+        except ConnectionFailed as e:
+            self.fail(str(e))
+        except Exception as e:  # noqa: BLE001  # a bug is logged
+            self.crash(e)
+
     def push(self) -> None:
         """Send from outside of the receiver; then end the connection if that is what it waits for, or go on."""
+        self.attempt(self._push)
+
+    def _push(self) -> None:
         if not self.flush() or self.connection is None:
             return
         if self.connection.closing:
@@ -80,6 +96,8 @@ class Link:
             pass
         except (OSError, anyio.ClosedResourceError) as e:
             self.fail(f"send: {e}")
+        except Exception as e:  # noqa: BLE001  # a bug is logged
+            self.crash(e)
         finally:
             self.sent = None
             event.set()
@@ -89,5 +107,12 @@ class Link:
         """End the connection from outside its receiver."""
         if self.connection is not None:
             self.connection.failed(reason)
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def crash(self, error: Exception) -> None:
+        """The same, because of a bug."""
+        if self.connection is not None:
+            self.connection.crashed(error)
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)

@@ -17,8 +17,8 @@ from tcm.backstore import ConfigError
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
 from tcm_iscsi.logins import LoginQueue
-from tcm_iscsi.protocol.failure import Failure
-from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
+from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,15 +159,23 @@ class Server:
                 log.warning("accept: %s", e.strerror)
                 await anyio.sleep(0.1)
                 continue
-            # what comes first is first in line, whatever order tasks begin in
-            if binding.tls and self.tls is not None:
-                handshake = self.tls.admit(sock)
-                if handshake is not None:
-                    self.group.start_soon(self.tls.serve, handshake, binding)
-            else:
-                link = self.admit(sock, binding)
-                if link is not None:
-                    self.group.start_soon(self.serve, link)
+            try:
+                self.welcome(sock, binding)
+            except Exception as e:
+                log.exception("accept: internal error, connection dropped")
+                self.registry.unhandled("accept", e)
+                sock.close()
+
+    def welcome(self, sock: socket.socket, binding: PortalBinding) -> None:
+        """What comes first is first in line, whatever order tasks begin in."""
+        if binding.tls and self.tls is not None:
+            handshake = self.tls.admit(sock)
+            if handshake is not None:
+                self.group.start_soon(self.tls.serve, handshake, binding)
+        else:
+            link = self.admit(sock, binding)
+            if link is not None:
+                self.group.start_soon(self.serve, link)
 
     async def tick(self) -> None:
         """Look at every connection's timers."""
@@ -175,13 +183,8 @@ class Server:
             await anyio.sleep(TICK)
             now = self.clock()
             for link in list(self.links):
-                connection = link.connection
-                if connection is None:
-                    continue
-                try:
-                    connection.handle_timer(now)
-                except ConnectionFailed as e:
-                    link.fail(str(e))
+                if link.connection is not None:
+                    link.attempt(link.connection.handle_timer, now)
             self.registry.handle_timer(now)
 
     def admit(self, sock: socket.socket, binding: PortalBinding) -> Link | None:
@@ -222,10 +225,8 @@ class Server:
                 link.flush()
             except OSError as e:
                 connection.failed(e.strerror or str(e))
-            except Exception as e:
-                log.exception("%s: internal error, connection dropped", connection)
-                connection.failed(f"internal error: {e!r}")
-                self.registry.unhandled(str(connection), e)
+            except Exception as e:  # noqa: BLE001  # a bug is logged
+                connection.crashed(e)
             finally:
                 self.processing = False
                 connection.close()
@@ -343,7 +344,7 @@ class Server:
             self.accepting.cancel()
         for link in list(self.links):
             if link.connection is not None:
-                link.connection.request_logout(seconds)
+                link.attempt(link.connection.request_logout, seconds)
                 link.push()
         self.left = anyio.Event()
         while self.links:

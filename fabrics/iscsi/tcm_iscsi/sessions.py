@@ -18,9 +18,8 @@ from tcm_iscsi.counters import Counters
 from tcm_iscsi.isns_records import real_addresses
 from tcm_iscsi.port import Port
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
-from tcm_iscsi.protocol.failure import Failure
+from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
 from tcm_iscsi.protocol.faults import Faults
-from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
     Credentials,
     Disposition,
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tcm.iscsi")
 
 DISCOVERY_WINDOW = 16
+NEGOTIATION_SECONDS = 10
+"""How long an initiator has to negotiate parameters anew; if it does not, the old ones hold."""
 CONNECTION_LIMIT = 64
 """Connections of one session, whatever MaxConnections allows."""
 LOST_SESSIONS = 4096
@@ -63,6 +64,8 @@ class PortalBinding:
     groups: list[TargetPortalGroup] = field(default_factory=list)
     tls: bool = False
     """It takes nothing but TLS."""
+    draining: list[TargetPortalGroup] = field(default_factory=list)
+    """Groups of which nobody may log in here any more."""
 
 
 class Policy:
@@ -80,6 +83,10 @@ class Policy:
             if group.target.name == target_name:
                 if not group.enabled:
                     raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, f"{target_name} portal group {group.tag} is disabled")
+                if group in self.binding.draining or group.drains(identity.initiator_name):
+                    raise LoginError(
+                        LoginStatus.SERVICE_UNAVAILABLE, f"{target_name} portal group {group.tag} is being removed"
+                    )
                 acl = explicit_acl(group, identity.initiator_name)
                 depth = acl.cmdsn_depth if acl is not None else group.attributes.default_cmdsn_depth
                 return LoginTarget(
@@ -274,9 +281,6 @@ class Registry:
             session = Session(name, event.session_parameters, port, exp_cmd_sn=event.cmd_sn, depth=depth)
             if port is not None:
                 port.level = event.session_parameters.iscsi_protocol_level
-                event.connection_parameters.max_xmit_data_segment_length = parameters_of(
-                    group, identity.initiator_name
-                ).MaxXmitDataSegmentLength
                 initiator = InitiatorPort(
                     identity.initiator_name,
                     identity.isid,
@@ -297,7 +301,21 @@ class Registry:
             target_name=group.target.name if group is not None else None,
             local_address=policy.local[0],
         )
+        if group is not None:
+            parameters = parameters_of(group, identity.initiator_name)
+            event.connection_parameters.max_xmit_data_segment_length = parameters.MaxXmitDataSegmentLength
+            text.told = parameters.declarations()
         return session, text
+
+    def parameters_changed(self, group: TargetPortalGroup) -> None:
+        """``param/`` of a group or of its node ACLs: who is logged in is asked to negotiate what can be (use ALL)."""
+        for session in self.sessions.values():
+            if session.port is not None and getattr(session.port, "group", None) is group:
+                parameters = parameters_of(group, session.identity.initiator_name)
+                for connection in session.connections.values():
+                    connection.parameters.max_xmit_data_segment_length = parameters.MaxXmitDataSegmentLength
+                    connection.limit_sending()
+                    connection.redeclare(parameters.declarations(), NEGOTIATION_SECONDS)
 
     def reinstate(self, session: Session, cid: int) -> None:
         """A login takes a connection's place (RFC 7143 6.3.4): the old one is logged out, for recovery if that can be."""
@@ -344,20 +362,35 @@ class Registry:
     def handle_timer(self, now: float) -> None:
         """Tasks of lost connections that nobody has reassigned, or nobody may any more."""
         for session in list(self.sessions.values()):
-            port: Any = session.port
-            if not session.connections and (port.nexus.lost or not port.group.enabled):
-                log.info("%s: nobody may come back", session.identity)
-                self.counters.session_failed(session, Failure.UNMAPPED)
-                self.dismiss(session)
-            elif session.lost:
-                session.expire(now)
-                self.end_if_left(session)
-                if session.closed:
-                    self.counters.session_failed(session, Failure.TIMEOUT)
-            if not session.lost:
-                self.waiting.pop(session, None)
-            elif session in self.waiting:
-                self.waiting[session] = session.kept
+            try:
+                self._expire(session, now)
+            except Exception as e:  # a bug ends one session
+                log.exception("%s: internal error, session dropped", session.identity)
+                self.unhandled(str(session.identity), e)
+                self._abandon(session)
+
+    def _expire(self, session: Session, now: float) -> None:
+        port: Any = session.port
+        if not session.connections and (port.nexus.lost or not port.group.enabled):
+            log.info("%s: nobody may come back", session.identity)
+            self.counters.session_failed(session, Failure.UNMAPPED)
+            self.dismiss(session)
+        elif session.lost:
+            session.expire(now)
+            self.end_if_left(session)
+            if session.closed:
+                self.counters.session_failed(session, Failure.TIMEOUT)
+        if not session.lost:
+            self.waiting.pop(session, None)
+        elif session in self.waiting:
+            self.waiting[session] = session.kept
+
+    def _abandon(self, session: Session) -> None:
+        """As far as that still can be done."""
+        try:
+            self.dismiss(session)
+        except Exception:
+            log.exception("%s: internal error while it was dropped", session.identity)
 
     def drop(self, session: Session) -> None:
         """End a session and its connections."""

@@ -114,7 +114,8 @@ class TlsFront:
     """
 
     def __init__(self, context: ssl.SSLContext, serve: Serve) -> None:
-        self._context = context
+        self.context = context
+        """Of handshakes from now on."""
         self._serve = serve
         self._buffer = bytearray(CHUNK)
         self._handshakes: LoginQueue[Handshake] = LoginQueue(lambda each: not each.done, MAXIMUM_HANDSHAKES)
@@ -129,7 +130,7 @@ class TlsFront:
             log.debug("accept: %s", e.strerror)
             sock.close()
             return None
-        handshake = Handshake(sock, TlsSocket(sock, self._context, self._buffer), show_address(peer))
+        handshake = Handshake(sock, TlsSocket(sock, self.context, self._buffer), show_address(peer))
         crowded_out = self._handshakes.enter(handshake, peer[0])
         if crowded_out is not None:
             crowded_out.scope.cancel()

@@ -16,7 +16,7 @@ from tcm.scsi.rod_token_commands import (
 )
 from tcm.scsi.rod_tokens import TokenFields, creator_descriptor, target_descriptor
 from tcm.scsi.sense import ParameterListLengthError
-from tcm.target.device_designators import protocol_of, unit_designators
+from tcm.target.device_designators import device_name, protocol_of, unit_designators
 from tcm.target.device_server.capacity import capacity_data
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
@@ -121,14 +121,14 @@ async def _until_settled(operation: CopyOperation, rod: Rod) -> None:
 
 
 def _fields(itl: ITLNexus, asked: PopulateToken) -> TokenFields:
-    lu, nexus = itl.logical_unit, itl.nexus
+    lu, name, protocol = itl.logical_unit, itl.nexus.target_portal_group.target.name, protocol_of(itl.nexus)
     return TokenFields(
         rod_type=asked.rod_type,
         identifier=0,
         creator=creator_descriptor(unit_designators(lu)[0], lu.block_size),
         represented=sum(each.blocks for each in asked.ranges) << lu.block_shift,
         device_data=capacity_data(lu)[8:],
-        target=target_descriptor(nexus.target_portal_group.target.name, protocol_of(nexus)),
+        target=target_descriptor(device_name(name, protocol), protocol),
     )
 
 

@@ -52,10 +52,10 @@ class Fio:
         return dict(job)
 
     @staticmethod
-    def counts(job: dict[str, Any]) -> tuple[int, int]:
+    def counts(job: dict[str, Any], least: int = 128) -> tuple[int, int]:
         """Blocks written and blocks verified; there have to be some."""
         written, verified = job["write"]["total_ios"], job["read"]["total_ios"]
-        if min(written, verified) < 128:
+        if min(written, verified) < least:
             raise Failed(f"fio wrote {written} blocks and verified {verified}")
         return written, verified
 

@@ -22,6 +22,7 @@ from tcm_iscsi.initiator.results import (
 )
 from tcm_iscsi.initiator.tasks import Logout, Nop, ScsiTask, TaskManagement, Text
 from tcm_iscsi.protocol.digest import crc32c
+from tcm_iscsi.protocol.keys import BY_NAME
 from tcm_iscsi.protocol.pdu import (
     ACKNOWLEDGE,
     BHS_LENGTH,
@@ -480,8 +481,12 @@ class Connection:
             return
         if more:
             self.session.again(request)
-        else:
-            self.session.finish(request)
+            return
+        with suppress(TextError):
+            for name, value in request.answers:
+                if name == "MaxRecvDataSegmentLength":
+                    self.max_send = BY_NAME[name].parse(value)
+        self.session.finish(request)
 
     def _logout_response(self, bhs: bytes, _data: memoryview, stat_sn: int) -> None:
         self._status(stat_sn)

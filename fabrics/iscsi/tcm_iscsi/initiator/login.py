@@ -288,6 +288,8 @@ class Login:
             name = LoginStatus(bhs.status).name.replace("_", " ").lower()
         except ValueError:
             status, name = bhs.status, "an unknown status"
+        if status == LoginStatus.AUTHENTICATION_FAILURE and self._chap is None:
+            name += ", no CHAP user and secret were given"
         raise LoginFailed(f"the target refuses the login: {name} ({bhs.status:04x}h)", status, text.get("TargetAddress"))
 
     def _fail(self, error: LoginFailed) -> None:

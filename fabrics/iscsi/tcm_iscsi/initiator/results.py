@@ -8,6 +8,23 @@ from typing import Any
 from tcm_iscsi.protocol.pdu import AsyncEvent, LoginStatus, LogoutResponse, RejectReason
 
 GOOD, CHECK_CONDITION = 0x00, 0x02
+STATUSES = {
+    GOOD: "GOOD",
+    CHECK_CONDITION: "CHECK CONDITION",
+    0x04: "CONDITION MET",
+    0x08: "BUSY",
+    0x18: "RESERVATION CONFLICT",
+    0x28: "TASK SET FULL",
+    0x30: "ACA ACTIVE",
+    0x40: "TASK ABORTED",
+}
+"""SAM-5 5.3.1."""
+SENSE_KEYS = (
+    "NO SENSE", "RECOVERED ERROR", "NOT READY", "MEDIUM ERROR", "HARDWARE ERROR", "ILLEGAL REQUEST", "UNIT ATTENTION",
+    "DATA PROTECT", "BLANK CHECK", "VENDOR SPECIFIC", "COPY ABORTED", "ABORTED COMMAND", "reserved", "VOLUME OVERFLOW",
+    "MISCOMPARE", "COMPLETED",
+)  # fmt: skip
+"""SPC-5 4.5.8, by their numbers."""
 
 
 class InitiatorError(Exception):
@@ -60,7 +77,8 @@ class ScsiError(InitiatorError):
     """A SCSI command ended with another status than GOOD. Raised by the helpers that return data, never by ``execute``."""
 
     def __init__(self, result: Result) -> None:
-        super().__init__(f"SCSI status {result.status:#04x}, {result.describe_sense()}")
+        status = STATUSES.get(result.status, "an unknown status")
+        super().__init__(f"{status} ({result.status:02X}h), {result.describe_sense()}")
         self.result = result
 
 
@@ -114,7 +132,7 @@ class Result:
         """For people: key and additional sense code."""
         if not self.sense:
             return "no sense data"
-        return f"sense key {self.sense_key:X}h, ASC {self.asc[0]:02X}h/{self.asc[1]:02X}h"
+        return f"{SENSE_KEYS[self.sense_key]} ({self.sense_key:X}h), ASC {self.asc[0]:02X}h/{self.asc[1]:02X}h"
 
 
 # events

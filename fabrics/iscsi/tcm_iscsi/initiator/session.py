@@ -25,7 +25,7 @@ from tcm_iscsi.initiator.results import (
     SessionFailed,
     TaskAborted,
 )
-from tcm_iscsi.initiator.tasks import Logout, Request, ScsiTask, TaskManagement
+from tcm_iscsi.initiator.tasks import Logout, Request, ScsiTask, TaskManagement, Text
 from tcm_iscsi.protocol.pdu import (
     RESERVED_TAG,
     AsyncEvent,
@@ -415,6 +415,11 @@ class Session:
             self.end("the target drops all connections of the session")
         elif event == AsyncEvent.TASK_TERMINATION:
             connection.terminated(message.lun)
+        elif event == AsyncEvent.NEGOTIATION_REQUESTED:
+            # a Text Request that is on its way is answer enough
+            asking = any(isinstance(each, Text) and each.connection is connection for each in self.requests.values())
+            if not asking and not connection.leaving:
+                self.submit(Text([]), connection)
 
     # conveniences for what recovers on demand
 

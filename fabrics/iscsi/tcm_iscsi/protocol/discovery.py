@@ -13,7 +13,7 @@ from tcm_iscsi.protocol.pdu import CONTINUE, FINAL, RESERVED_TAG, RejectReason
 from tcm_iscsi.protocol.text import Pair, TextAssembler, TextError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tcm_iscsi.protocol.parameters import ConnectionParameters
 
@@ -50,6 +50,8 @@ class TextAnswer:
     data: bytes = b""
     initiator_max_recv_data_segment_length: int | None = None
     """Declared anew by the initiator; holds from the next PDU on."""
+    max_recv_data_segment_length: int | None = None
+    """Declared anew by us, with this response."""
 
 
 def target_address(portal: PortalRecord, local_address: str = "") -> str | None:
@@ -101,6 +103,8 @@ class _Sequence:
     response: memoryview = field(default_factory=lambda: memoryview(b""))
     """What has not been sent yet."""
     sent_targets: bool = False
+    declared: dict[str, str] = field(default_factory=dict)
+    """By us."""
 
 
 class TextPhase:
@@ -128,6 +132,18 @@ class TextPhase:
         self._local_address = local_address
         self._sequence: _Sequence | None = None
         self._ttt = 0
+        self.told: dict[str, str] = {}
+        """What we have declared."""
+        self._to_tell: dict[str, str] = {}
+
+    def declare(self, values: Mapping[str, str]) -> bool:
+        """Our values of keys that we may declare at any time (use ALL), for the answer to the next text request.
+
+        True: the initiator has to be asked for one.
+        """
+        asked = bool(self._to_tell)
+        self._to_tell = {name: value for name, value in values.items() if self.told.get(name) != value}
+        return bool(self._to_tell) and not asked
 
     def request(self, flags: int, itt: int, ttt: int, data: bytes) -> TextAnswer:
         """Take a Text Request; say what to answer. A sequence that breaks a rule is forgotten, with all it had declared."""
@@ -168,7 +184,16 @@ class TextPhase:
             return self._invite(piece)
         self._sequence = None
         declared = sequence.negotiator.theirs.get("MaxRecvDataSegmentLength")
-        return TextAnswer(data=piece, initiator_max_recv_data_segment_length=declared)
+        for name, value in sequence.declared.items():
+            self.told[name] = value
+            if self._to_tell.get(name) == value:
+                del self._to_tell[name]
+        ours = sequence.declared.get("MaxRecvDataSegmentLength")
+        return TextAnswer(
+            data=piece,
+            initiator_max_recv_data_segment_length=declared,
+            max_recv_data_segment_length=None if ours is None else int(ours),
+        )
 
     def _invite(self, piece: bytes, flags: int = 0) -> TextAnswer:
         """A response that wants another request."""
@@ -177,7 +202,14 @@ class TextPhase:
 
     def _answers(self, sequence: _Sequence, pairs: list[Pair]) -> list[Pair]:
         if not any(name == "SendTargets" for name, _ in pairs):
-            return sequence.negotiator.receive(pairs, Stage.FULL_FEATURE)
+            answers = sequence.negotiator.receive(pairs, Stage.FULL_FEATURE)
+            # once a sequence, of those that the answers do not have already
+            sequence.declared |= {
+                name: value
+                for name, value in self._to_tell.items()
+                if name not in sequence.declared and all(name != answered for answered, _ in answers)
+            }
+            return answers + list(sequence.declared.items())
         if len(pairs) != 1 or sequence.sent_targets:
             raise NegotiationError("SendTargets stands alone in its sequence (appendix C)")
         sequence.sent_targets = True

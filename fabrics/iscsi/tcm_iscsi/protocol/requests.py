@@ -122,9 +122,13 @@ def text_request(phase: FullFeaturePhase, pdu: bytes, data: memoryview) -> None:
         session.max_cmd_sn,
     )
     phase.emit_status(header, answer.data)
+    if answer.max_recv_data_segment_length is not None:
+        phase.parameters.max_recv_data_segment_length = answer.max_recv_data_segment_length
+        # what is on its way already may be as long as it was allowed to be
+        phase.max_segment = max(phase.max_segment, answer.max_recv_data_segment_length)
     if answer.initiator_max_recv_data_segment_length is not None:
         phase.parameters.initiator_max_recv_data_segment_length = answer.initiator_max_recv_data_segment_length
-        phase.send_limit = min(phase.parameters.send_limit, session.parameters.max_burst_length)
+        phase.limit_sending()
 
 
 def logout_request(phase: FullFeaturePhase, pdu: bytes, _: memoryview) -> None:

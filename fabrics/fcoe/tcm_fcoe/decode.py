@@ -1,0 +1,159 @@
+"""``python -m tcm_fcoe.decode FILE.pcap``: a capture of FCoE as a readable ladder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tcm_fcoe.protocol.ladder import Row
+
+PROGRAM = "python -m tcm_fcoe.decode"
+OK, FAILED, USAGE = 0, 1, 2
+NAME_WIDTH, ID_WIDTH = 23, 17
+ARROWS = {True: "-->", False: "<--"}
+COLORS = {"FIP": "blue", "FCP_CMND": "green", "FCP_RSP": "green", "FCP_XFER_RDY": "yellow", "FCP_DATA": None}
+
+_EPILOG = f"""\b
+Examples:
+  {PROGRAM} fcoe.pcap
+  {PROGRAM} --fold fcoe.pcap | less -S
+  {PROGRAM} --json fcoe.pcap | jq 'select(.failed)'
+
+\b
+Exit codes: 0 done, 1 the file cannot be read or is broken, 2 bad usage.
+"""
+
+
+class CaptureError(Exception):
+    """The file cannot be read: one line."""
+
+
+@click.command(PROGRAM, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("file", metavar="FILE.pcap")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--fold", is_flag=True, help="FCP_DATA frames of one sequence as one row.")
+@click.option("--ids", is_flag=True, help="FC_IDs and MAC addresses, even of ports whose names are known.")
+def command(file: str, as_json: bool, fold: bool, ids: bool) -> None:
+    """Print a capture of FCoE and FIP (pcap or pcapng) as a ladder: time, who and whom, exchange, what.
+
+    The left of each row is who began the exchange. Ports are called by their names as soon as a login or FIP has told them.
+    """
+    from tcm_fcoe.protocol.ladder import Ladder, folded
+
+    ladder = Ladder()
+    found = (row for data, time in packets(file) if (row := ladder.take(data, time)) is not None)
+    for row in folded(found) if fold else found:
+        if as_json:
+            click.echo(json.dumps(row.as_dict()))
+        else:
+            click.echo(line(row, ids=ids))
+    if ladder.skipped:
+        click.echo(f"{ladder.skipped} frames of other protocols are left out.", err=True)
+
+
+def line(row: Row, *, ids: bool = False) -> str:
+    """A row as text, coloured; ``click.echo`` takes the colours off where there is no terminal."""
+    width = ID_WIDTH if ids else NAME_WIDTH
+    left, right = (row.left, row.right) if ids else (row.left_name or row.left, row.right_name or row.right)
+    exchange = f"{row.ox_id:04x}/{row.rx_id:04x}" if row.ox_id is not None else ""
+    vlan = f"VLAN {row.vlan} " if row.vlan is not None else ""
+    text = f"{row.what}{f' {row.detail}' if row.detail else ''}"
+    if row.elapsed is not None:
+        text += f" after {row.elapsed * 1e3:.3f} ms"
+    problem = f" BROKEN: {row.problem}" if row.problem else ""
+    color = "red" if row.failed else COLORS.get(row.what.partition(" ")[0], "magenta")
+    return (
+        f"{row.number:6} {row.time:11.6f}  {vlan}{left:{width}} {ARROWS[row.to_right]} {right:{width}} {exchange:9}  "
+        f"{click.style(text, fg=color) if color else text}{click.style(problem, fg='red', bold=True) if problem else ''}"
+    )
+
+
+def packets(path: str) -> Iterator[tuple[bytes, float]]:
+    """The frames of a capture file, and when each was seen (seconds). Raises CaptureError."""
+    from scapy.data import DLT_EN10MB
+    from scapy.error import Scapy_Exception
+    from scapy.utils import RawPcapNgReader, RawPcapReader
+
+    logging.getLogger("scapy").setLevel(logging.ERROR)  # what it warns of is said below
+
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+        reader = RawPcapReader(path)
+    except OSError as e:
+        raise CaptureError(f"{path}: {e.strerror or e}") from None
+    except (Scapy_Exception, EOFError, ValueError):
+        raise CaptureError(f"{path} is no capture: give a pcap or pcapng file") from None
+    with contextlib.closing(reader):
+        count = 0
+        plain = not isinstance(reader, RawPcapNgReader)
+        while True:
+            before = reader.f.tell()
+            try:
+                data, found = reader._read_packet()
+            except EOFError:
+                break
+            except Exception as e:  # noqa: BLE001  # whatever scapy meets in a file that is none
+                raise CaptureError(f"{path}: frame {count + 1} is broken at byte {before}: {e}") from None
+            count += 1
+            about: Any = found  # the two kinds of file tell different things
+            link_type = reader.linktype if plain else about.linktype
+            if link_type not in (None, DLT_EN10MB):
+                raise CaptureError(f"{path} is no capture of an Ethernet interface, but of link type {link_type}")
+            if plain and len(data) < about.caplen:
+                raise CaptureError(f"{path} ends inside frame {count}: {len(data)} of {about.caplen} bytes are there")
+            if plain:
+                time = about.sec + about.usec / (1e9 if reader.nano else 1e6)
+            else:
+                time = ((about.tshigh or 0) << 32 | (about.tslow or 0)) / (about.tsresol or 1e6)
+            yield data, time
+        if plain and 0 < size - before < 16 and reader.f.tell() == size:
+            raise CaptureError(f"{path} ends inside the header of frame {count + 1}")
+
+
+def main() -> None:
+    """Run the command and end the process with its exit code."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """The exit code of these arguments. Errors are one line on standard error."""
+    try:
+        with command.make_context(PROGRAM, arguments) as context:
+            command.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        text = error.format_message()
+        _complain(f"{text}{'' if text.endswith(('.', '?')) else '.'} Run {PROGRAM} --help for all options.")
+        return USAGE
+    except CaptureError as error:
+        _complain(str(error))
+        return FAILED
+    except BrokenPipeError:
+        # nobody reads on: what is still buffered must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    return OK
+
+
+def _complain(text: str) -> None:
+    # if nobody reads it any more, the exit code still tells
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{PROGRAM}: error: {' '.join(text.split())}\n")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m tcm_fcoe.initiator``."""
+
+from tcm_fcoe.initiator.cli import main
+
+main()

@@ -1,0 +1,433 @@
+"""An I_T nexus of FCP: the exchanges of one initiator, its limits, and the frames to it (FCP-4 4.2, 9)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
+from tcm_fcoe.protocol.fcp import CONF_REQ, InformationUnit, ServiceParameters, TransferReady
+from tcm_fcoe.protocol.fcp_exchange import Exchange
+from tcm_fcoe.protocol.fcp_memory import RESERVE, Memory
+from tcm_fcoe.protocol.frame import HEADER
+
+if TYPE_CHECKING:
+    from tcm.target.nexus import ITLNexus, ITNexus
+    from tcm.target.task import Task
+    from tcm.target.task_management import TaskManagementRequest
+    from tcm.target.unit_attention import UnitAttention
+    from tcm_fcoe.protocol.fcp_exchange import Management
+    from tcm_fcoe.protocol.fcp_target import FcpTarget
+    from tcm_fcoe.protocol.remote_port import RemotePort
+
+EXCHANGES_LIMIT = 1024
+"""Exchanges that one initiator may have open; more commands end in TASK SET FULL."""
+READ_LIMIT = 8 << 20
+"""Bytes of Data-In of one initiator that are being read, or wait to be sent, beyond which its further commands wait."""
+GRANT_LIMIT = 8 << 20
+"""Bytes of Data-Out that one initiator may have been asked for, of commands that have not ended."""
+CRN_AT = 8
+"""Byte of FCP_CMND with COMMAND REFERENCE NUMBER (FCP-4 9.2.2.2); 0: none."""
+ANSWERED_LIMIT = 2048
+"""Exchanges of one initiator that are remembered after FCP_RSP, for REC and SRR."""
+ANSWERED_BYTES = 8 << 20
+"""Bytes of Data-In of the last of them; if older data is asked for, the initiator has to read again."""
+STALL_SECONDS = 120.0
+"""Without a frame of the data that was asked for: the command is given up."""
+
+_pack = HEADER.pack
+DATA_GOES_ON = 0x08800008
+DATA_ENDS = 0x08880008
+"""TYPE and F_CTL of FCP_DATA: from the responder, with a relative offset; the last frame ends the sequence."""
+TRANSFER_READY = 0x08890000
+RESPONSE = 0x08980000
+RESPONSE_TO_CONFIRM = 0x08890000
+"""FCP_RSP with FCP_CONF_REQ hands the sequence initiative over, and does not end the exchange."""
+
+
+class ScsiPort(Protocol):
+    """How a nexus reaches the core without importing it."""
+
+    nexus: ITNexus
+
+    def make_task(
+        self,
+        lun: bytes,
+        tag: int,
+        cdb: bytes,
+        attribute: int,
+        priority: int,
+        read_length: int,
+        write_length: int,
+        data: Any,
+        context: Any,
+    ) -> Task:
+        """A task of this nexus; ``attribute`` is FCP's."""
+
+    def manage(self, flag: int, lun: bytes, context: Any) -> None:
+        """Hand a task management function (:class:`TaskManagementFlag`) to the core: ``context.executed(request)`` follows."""
+
+    def abort_task(self, lun: bytes, tag: int, context: Any) -> None:
+        """ABORT TASK, likewise."""
+
+    def response_code(self, request: TaskManagementRequest) -> tuple[int, bytes]:
+        """RSP_CODE and additional response information."""
+
+
+class Answered(NamedTuple):
+    """What is kept of an exchange after FCP_RSP."""
+
+    rx_id: int
+    data: Any
+    """All Data-In; ``None``: there was none, or it is not kept any more."""
+    length: int
+    """Bytes transferred, either way (FC4VALUE of REC)."""
+    response: bytes
+    sequences: int
+    """SEQ_ID of our next sequence."""
+    at: float
+    command: bytes = b""
+    """The payload of its FCP_CMND."""
+
+
+class FcpNexus:
+    """One initiator; implements :class:`tcm.fabric.TransportServices` for its I_T nexus.
+
+    :param parameters: flags of PRLI that both sides have.
+    """
+
+    __slots__ = (
+        "answered",
+        "answered_data",
+        "backlog",
+        "cmd_ius",
+        "collecting",
+        "confirms",
+        "d_id",
+        "data_in",
+        "data_out",
+        "draining",
+        "exchanges",
+        "grant_queue",
+        "kept",
+        "luns",
+        "max_payload",
+        "port",
+        "remote",
+        "retries",
+        "rsp_ius",
+        "rx_bytes",
+        "s_id",
+        "since",
+        "target",
+        "tx_bytes",
+        "word_data",
+    )  # fmt: skip
+
+    port: ScsiPort
+    luns: dict[bytes, ITLNexus]
+
+    def __init__(self, target: FcpTarget, remote: RemotePort, parameters: int, s_id: int) -> None:
+        self.target = target
+        self.remote = remote
+        self.d_id = remote.fc_id
+        self.s_id = s_id
+        self.word_data = InformationUnit.FCP_DATA << 24 | remote.fc_id
+        self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
+        self.confirms = bool(parameters & ServiceParameters.CONFIRMED_COMPLETION_ALLOWED)
+        self.retries = bool(parameters & ServiceParameters.RETRY)
+        self.exchanges: dict[int, Exchange | Management] = {}
+        """By OX_ID."""
+        self.collecting: dict[int, Exchange] = {}
+        """Those whose data comes before the core has them: ordinary writes, and first bursts."""
+        self.backlog: deque[Exchange] = deque()
+        """Commands that wait until less Data-In is on its way."""
+        self.grant_queue: deque[Exchange] = deque()
+        """Commands that wait for memory for their Data-Out."""
+        self.data_out = Memory(target.data_out, GRANT_LIMIT)
+        self.data_in = Memory(target.data_in, READ_LIMIT)
+        self.draining = False
+        self.answered: dict[int, Answered] = {}
+        """By OX_ID, the oldest first."""
+        self.answered_data: dict[int, None] = {}
+        """Those whose Data-In is kept, the oldest first."""
+        self.kept = Memory(target.kept, ANSWERED_BYTES)
+        """Data-In of those."""
+        self.since = target.now
+        """Monotonic seconds of the login."""
+        self.cmd_ius = 0
+        self.rsp_ius = 0
+        self.tx_bytes = 0
+        self.rx_bytes = 0
+
+    # to the core
+
+    def make_task(self, exchange: Exchange, data_out: Any) -> Task:
+        """The task of an exchange."""
+        return self.port.make_task(
+            exchange.lun,
+            exchange.ox_id,
+            exchange.cdb,
+            exchange.attribute,
+            exchange.priority,
+            exchange.read_length,
+            exchange.write_length,
+            data_out,
+            exchange,
+        )
+
+    # called by the core
+
+    def receive_data_out(self, task: Task) -> None:
+        """See :class:`tcm.fabric.TransportServices`."""
+        task.context.want(task.data_out_wanted)
+
+    def send_command_complete(self, task: Task) -> None:
+        """See :class:`tcm.fabric.TransportServices`."""
+        exchange = task.context
+        if exchange is not None:
+            exchange.complete()
+            self.target.wake()
+
+    def task_aborted(self, task: Task) -> None:
+        """See :class:`tcm.fabric.TransportServices`."""
+        if task.context is not None:
+            task.context.abandon()
+
+    def task_management_executed(self, request: TaskManagementRequest) -> None:
+        """See :class:`tcm.fabric.TransportServices`."""
+        request.context.executed(request)
+        self.target.wake()
+
+    def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
+        """FCP has no way to tell: the condition waits for the next command."""
+
+    # limits
+
+    def grant(self, exchange: Exchange, size: int) -> None:
+        """Memory for Data-Out, now or in its turn."""
+        if exchange in self.grant_queue:
+            return
+        if self.grant_queue or not self.data_out.has_room(size):
+            self.grant_queue.append(exchange)
+            self.target.waiting[self] = None
+            return
+        self.give(exchange, size)
+
+    def give(self, exchange: Exchange, size: int, *, unsolicited: bool = False) -> None:
+        """Memory for Data-Out, now."""
+        exchange.granted = size
+        self.data_out.take(size)
+        exchange.granted_memory(size, unsolicited=unsolicited)
+
+    def hold_back(self, exchange: Exchange) -> bool:
+        """Whether a command has to wait until less Data-In is on its way."""
+        if not self.backlog and self.data_in.has_room(exchange.read_length):
+            return False
+        self.backlog.append(exchange)
+        self.target.waiting[self] = None
+        return True
+
+    def finished(self, exchange: Exchange) -> None:
+        """An exchange has ended: what waits for its memory goes on."""
+        self.forget(exchange)
+        self.collecting.pop(exchange.ox_id, None)
+        if exchange.reading:
+            self.data_in.give_back(exchange.reading)
+            exchange.reading = 0
+        if exchange.granted:
+            self.data_out.give_back(exchange.granted)
+            exchange.granted = 0
+        elif self.grant_queue and exchange in self.grant_queue:
+            self.grant_queue.remove(exchange)
+        if self.target.waiting:
+            self.target.go_on()
+
+    def forget(self, exchange: Exchange | Management) -> None:
+        """Its OX_ID is free."""
+        if self.exchanges.get(exchange.ox_id) is exchange:
+            del self.exchanges[exchange.ox_id]
+
+    def go_on(self) -> None:
+        """Commands that wait for memory."""
+        if self.draining:
+            return
+        self.draining = True
+        queue, backlog = self.grant_queue, self.backlog
+        while queue and self.data_out.has_room(queue[0].wanted):
+            exchange = queue.popleft()
+            self.give(exchange, exchange.wanted)
+        while backlog and self.data_in.has_room(backlog[0].read_length):
+            exchange = backlog.popleft()
+            if not exchange.done:
+                exchange.submit()
+        if not (queue or backlog):
+            self.target.waiting.pop(self, None)
+        self.draining = False
+
+    def submit_collecting(self) -> None:
+        """Something comes that must not overtake them, or has to find them: hand them to the core, whatever has come."""
+        for exchange in list(self.collecting.values()):
+            exchange.submit()
+
+    def give_up(self, lun: bytes | None) -> None:
+        """Commands that the core does not have and a task management function aborts: of a logical unit (``None``: all)."""
+        for exchange in [each for each in self.exchanges.values() if not each.submitted]:
+            if lun is None or exchange.lun == lun:
+                exchange.abort()
+
+    def handle_timer(self, now: float, e_d_tov: float, retain: float) -> None:
+        """Data that does not come, and exchanges that need not be remembered any more."""
+        for each in list(self.exchanges.values()):
+            data_out = each.data_out
+            if data_out is None or not data_out.active:
+                continue
+            if data_out.ended and now - data_out.since > e_d_tov:
+                data_out.restart()
+                self.target.counters.sequence_errors += 1
+            elif now - data_out.since > STALL_SECONDS:
+                self.target.counters.stalled_transfers += 1
+                if not each.abort():
+                    self.port.abort_task(each.lun, each.ox_id, _Nobody)
+        while self.answered and next(iter(self.answered.values())).at + retain < now:
+            self._forget_oldest()
+
+    # after FCP_RSP
+
+    def remember(self, ox_id: int, answered: Answered) -> None:
+        """For REC and SRR, within limits."""
+        self.release(ox_id)
+        self.answered[ox_id] = answered
+        if answered.data is not None:
+            self.answered_data[ox_id] = None
+            self.kept.take(len(answered.data))
+            kept = self.kept
+            while kept.used > ANSWERED_BYTES or (kept.used > RESERVE and kept.pool.used > kept.pool.limit):
+                oldest = next(iter(self.answered_data))
+                self.answered[oldest] = self._without_data(oldest, self.answered[oldest])
+        if len(self.answered) > ANSWERED_LIMIT:
+            self._forget_oldest()
+
+    def _without_data(self, ox_id: int, answered: Answered) -> Answered:
+        if answered.data is not None:
+            del self.answered_data[ox_id]
+            self.kept.give_back(len(answered.data))
+        return answered._replace(data=None)
+
+    def answer_again(self, ox_id: int, offset: int) -> None:
+        """SRR: Data-In from ``offset`` on, and FCP_RSP, once more; nothing if that is under way, or FCP_CONF has come."""
+        answered = self.answered.get(ox_id)
+        if answered is None:
+            return
+        exchange = Exchange(self, ox_id, answered.rx_id)
+        exchange.submitted = True
+        exchange.data_in, exchange.sent = answered.data, offset
+        exchange.sequences, exchange.response = answered.sequences, answered.response
+        self.release(ox_id)
+        self.exchanges[ox_id] = exchange
+        self.target.sending.append(exchange)
+        self.target.pump()
+
+    def respond_again(self, ox_id: int) -> None:
+        """SRR: FCP_RSP once more, likewise."""
+        answered = self.answered.get(ox_id)
+        if answered is None:
+            return
+        self.put_response(ox_id, answered.rx_id, answered.sequences, answered.response)
+        self.answered[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
+
+    def repeats(self, ox_id: int, command: bytes) -> bool:
+        """An FCP_CMND with a command reference number that is that of an exchange which has been answered: it came twice.
+
+        Without a number nobody can tell: initiators take an OX_ID again once they have FCP_RSP, also for the same command.
+        """
+        answered = self.answered.get(ox_id)
+        return answered is not None and bool(command[CRN_AT]) and answered.command == command
+
+    def release(self, ox_id: int) -> bool:
+        """FCP_CONF, or an ABTS. False: there was no such exchange."""
+        answered = self.answered.pop(ox_id, None)
+        if answered is not None and answered.data is not None:
+            self._without_data(ox_id, answered)
+        return answered is not None
+
+    def _forget_oldest(self) -> None:
+        self.release(next(iter(self.answered)))
+
+    # frames
+
+    def send_transfer_ready(self, exchange: Exchange, offset: int, length: int) -> None:
+        """FCP_XFER_RDY, and the sequence initiative."""
+        prefix = self.remote.prefix
+        if prefix is None:
+            return
+        target = self.target
+        target.counters.transfer_readies += 1
+        seq_id = exchange.sequences
+        exchange.sequences = seq_id + 1 & 0xFF
+        header = _pack(
+            InformationUnit.FCP_XFER_RDY << 24 | self.d_id, self.s_id, TRANSFER_READY, seq_id, 0, 0, exchange.ox_id,
+            exchange.rx_id, 0,
+        )  # fmt: skip
+        target.outbox.append(encapsulate(prefix, SOF_I3, header, TransferReady(offset, length).pack(), EOF_T))
+        target.wake()
+
+    def put_data(
+        self, ox_id: int, rx_id: int, seq_id: int, seq_cnt: int, view: memoryview, offset: int, stop: int, end: int
+    ) -> int:
+        """FCP_DATA of ``view[offset:stop]``, of a sequence that ends with ``end``; SEQ_CNT of the next frame.
+
+        :param stop: whole frames after ``offset``, or beyond ``end``.
+        """
+        prefix = self.remote.prefix
+        if prefix is None:
+            return seq_cnt
+        append = self.target.outbox.append
+        size, word_0, s_id = self.max_payload, self.word_data, self.s_id
+        sof = SOF_N3 if seq_cnt else SOF_I3
+        while offset < stop:
+            after = offset + size
+            if after < end:
+                header = _pack(word_0, s_id, DATA_GOES_ON, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                append(encapsulate(prefix, sof, header, view[offset:after], EOF_N))
+                sof = SOF_N3
+            else:
+                header = _pack(word_0, s_id, DATA_ENDS | offset - end & 3, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                append(encapsulate(prefix, sof, header, view[offset:end], EOF_T))
+            seq_cnt += 1
+            offset = after
+        return seq_cnt
+
+    def put_response(self, ox_id: int, rx_id: int, seq_id: int, response: bytes) -> None:
+        """FCP_RSP."""
+        prefix = self.remote.prefix
+        self.rsp_ius += 1
+        self.target.counters.responses += 1
+        if prefix is None:
+            return
+        f_ctl = RESPONSE_TO_CONFIRM if response[10] & CONF_REQ else RESPONSE
+        header = _pack(
+            InformationUnit.FCP_RSP << 24 | self.d_id, self.s_id, f_ctl | -len(response) & 3, seq_id, 0, 0, ox_id, rx_id, 0
+        )
+        self.target.outbox.append(encapsulate(prefix, SOF_I3, header, response, EOF_T))
+
+    def send_response(self, exchange: Exchange | Management) -> None:
+        """FCP_RSP of an exchange, which is remembered if it may be asked about."""
+        seq_id = exchange.sequences
+        self.target.fresh[self.d_id << 16 | exchange.ox_id] = exchange.command
+        self.put_response(exchange.ox_id, exchange.rx_id, seq_id, exchange.response)
+        if self.retries or exchange.response[10] & CONF_REQ:
+            data = exchange.data_in if self.retries else None
+            length = len(data) if data is not None else exchange.data_out.filled if exchange.data_out is not None else 0
+            self.remember(
+                exchange.ox_id,
+                Answered(exchange.rx_id, data, length, exchange.response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
+            )
+
+
+class _Nobody:
+    """Nobody waits for what comes of it."""
+
+    @staticmethod
+    def executed(request: TaskManagementRequest) -> None:
+        """A task that had stalled is gone."""

@@ -1,0 +1,372 @@
+"""FCP target of one N_Port: FCP_CMND, FCP_DATA and FCP_CONF in, FCP_XFER_RDY, FCP_DATA and FCP_RSP out (FCP-4).
+
+Frames come in with :meth:`FcpTarget.receive`; whole Ethernet frames go to ``outbox``. Ordinary READs and WRITEs take the core's
+express lane: they have no task.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from tcm_fcoe.protocol import fcp_command, fcp_recovery
+from tcm_fcoe.protocol.els import Plain, Reject
+from tcm_fcoe.protocol.fcp import (
+    COMMAND_10,
+    COMMAND_16,
+    GOOD_RESPONSE,
+    InformationUnit,
+    ServiceParameters,
+)
+from tcm_fcoe.protocol.fcp_counters import FcpCounters
+from tcm_fcoe.protocol.fcp_exchange import Exchange
+from tcm_fcoe.protocol.fcp_memory import Pool
+from tcm_fcoe.protocol.fcp_nexus import CRN_AT, READ_LIMIT, Answered, FcpNexus
+from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcm_fcoe.protocol.basic import Abts
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fcp_nexus import ScsiPort
+    from tcm_fcoe.protocol.frame import Frame
+    from tcm_fcoe.protocol.remote_port import RemotePort
+
+OUTBOX_LIMIT = 512
+"""Frames that wait for the link, beyond which no FCP_DATA is made."""
+TURN = 64
+"""Frames of one exchange before another gets its turn."""
+EXPRESS_LIMIT = 65536
+"""Bytes of Data-In that are put into frames at once."""
+TICK = 0.5
+"""Seconds between looks at the timers."""
+RETAIN_SECONDS = 10.0
+"""How long an answered exchange is remembered: RR_TOV, which is long enough for REC and SRR to be tried more than once."""
+DEFAULT_BURST = 256 << 10
+READ_10, READ_16 = 0x28, 0x88
+FCP_CMND, FCP_DATA, FCP_CONF = int(InformationUnit.FCP_CMND), int(InformationUnit.FCP_DATA), int(InformationUnit.FCP_CONF)
+
+
+class TargetServices(Protocol):
+    """What an FCP target wants of who made it."""
+
+    def establish(self, remote: RemotePort, nexus: FcpNexus) -> ScsiPort | None:
+        """An initiator logs in: its way to the core, or ``None`` if it may not."""
+
+    def ended(self, nexus: FcpNexus, reason: str) -> None:
+        """An initiator's I_T nexus is lost."""
+
+    def wake(self) -> None:
+        """There is something to send that :meth:`FcpTarget.receive` did not cause."""
+
+
+class SendsFrames(Protocol):
+    """The N_Port, as much of it as concerns FCP."""
+
+    fc_id: int
+    outbox: deque[bytes]
+
+
+class FcpTarget:
+    """FCP of one N_Port (FC-4 of :class:`tcm_fcoe.protocol.n_port.NPort`).
+
+    :param port: the N_Port.
+    :param burst_length: bytes that one FCP_XFER_RDY asks for.
+    :param first_burst: WRITE FCP_XFER_RDY DISABLED is offered: initiators that agree send data unasked.
+    """
+
+    def __init__(
+        self,
+        port: SendsFrames,
+        services: TargetServices,
+        *,
+        burst_length: int = DEFAULT_BURST,
+        first_burst: bool = False,
+        retry: bool = True,
+        counters: FcpCounters | None = None,
+    ) -> None:
+        self.n_port = port
+        self.outbox = port.outbox
+        self.services = services
+        self.burst_length = burst_length
+        self.counters = counters or FcpCounters()
+        self.service_parameters = int(
+            ServiceParameters.TARGET_FUNCTION
+            | ServiceParameters.READ_FCP_XFER_RDY_DISABLED
+            | ServiceParameters.CONFIRMED_COMPLETION_ALLOWED
+            | (ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED if first_burst else 0)
+            | (ServiceParameters.RETRY | ServiceParameters.REC_SUPPORT if retry else 0)
+        )
+        self.nexuses: dict[int, FcpNexus] = {}
+        """By the initiator's FC_ID."""
+        self.unsolicited: set[FcpNexus] = set()
+        """Those that send first bursts unasked."""
+        self.sending: deque[Exchange] = deque()
+        """Exchanges with FCP_DATA to be made as the link takes it."""
+        self.data_out, self.data_in, self.kept = Pool(), Pool(), Pool()
+        """Memory: for data that is to come, for data to be sent, and for what may have to be sent again."""
+        self.waiting: dict[FcpNexus, None] = {}
+        """Initiators with commands that wait for memory, in turn."""
+        self.fresh: dict[int, bytes] = {}
+        """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice."""
+        self.again: deque[Callable[[], None]] = deque()
+        """What SRR has asked for."""
+        self.now = 0.0
+        self.receiving = False
+        self.e_d_tov = 2.0
+        self.next_rx_id = 0
+        self.next_timer = inf
+
+    def wake(self) -> None:
+        """Somebody has to look at the outbox, unless we are called by somebody who will."""
+        if not self.receiving:
+            self.services.wake()
+
+    # logins
+
+    def process_login(self, remote: RemotePort, parameters: int, now: float) -> bool:
+        """PRLI has come or was accepted (FCP-4 6.3). False: no image pair can be."""
+        self.now = now
+        counters = self.counters
+        if not parameters & ServiceParameters.INITIATOR_FUNCTION:
+            counters.logins_refused += 1
+            return False
+        self.outbox = self.n_port.outbox
+        self.end(remote.fc_id)
+        agreed = parameters & self.service_parameters
+        nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
+        port = self.services.establish(remote, nexus)
+        if port is None:
+            counters.logins_refused += 1
+            return False
+        counters.logins += 1
+        nexus.port = port
+        nexus.luns = port.nexus.luns
+        self.nexuses[remote.fc_id] = nexus
+        if agreed & ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED:
+            self.unsolicited.add(nexus)
+        self.next_timer = min(self.next_timer, now + TICK)
+        return True
+
+    def process_logout(self, remote: RemotePort, reason: str, now: float) -> None:
+        """PRLO, LOGO, a link that is down: the I_T nexus is lost."""
+        self.now = now
+        self.end(remote.fc_id, reason)
+
+    def end(self, fc_id: int, reason: str = "another login") -> None:
+        """I_T nexus loss; nothing if there is none."""
+        nexus = self.nexuses.pop(fc_id, None)
+        if nexus is None:
+            return
+        self.counters.logouts += 1
+        self.unsolicited.discard(nexus)
+        nexus.backlog.clear()
+        nexus.grant_queue.clear()
+        nexus.draining = True
+        self.waiting.pop(nexus, None)
+        for exchange in list(nexus.exchanges.values()):
+            exchange.abort()
+        nexus.port.nexus.lose()
+        for ox_id in list(nexus.answered):
+            nexus.release(ox_id)
+        if self.waiting:
+            self.go_on()
+        nexus.answered_data.clear()
+        self.services.ended(nexus, reason)
+
+    # frames
+
+    def receive(self, remote: RemotePort, frame: Frame, now: float) -> None:
+        """An FCP information unit of an initiator that has logged in (FC-2 has checked the addresses)."""
+        self.now = now
+        nexus = self.nexuses.get(remote.fc_id)
+        if nexus is None:
+            self.counters.unexpected_frames += 1
+            return
+        self.receiving = True
+        try:
+            r_ctl = frame.r_ctl
+            if r_ctl == FCP_CMND:
+                if not self.express_read(nexus, frame):
+                    self.command(nexus, frame)
+                return
+            exchange = nexus.exchanges.get(frame.ox_id)
+            if r_ctl == FCP_DATA and exchange is not None and frame.rx_id in (exchange.rx_id, NO_EXCHANGE):
+                nexus.rx_bytes += len(frame.payload)
+                exchange.receive_data(frame)
+            elif r_ctl == FCP_CONF and exchange is None and nexus.release(frame.ox_id):
+                self.counters.confirmations += 1
+            else:
+                self.counters.unexpected_frames += 1
+        finally:
+            self.receiving = False
+
+    def express_read(self, nexus: FcpNexus, frame: Frame) -> bool:
+        """An ordinary READ (10) or (16), done and answered if the core can at once."""
+        payload = frame.payload
+        if len(payload) != 32 or frame.f_ctl & F_CTL_EXCHANGE_RESPONDER:
+            return False
+        op = payload[12]
+        if op == READ_10:
+            lun, attribute, management, direction, _, bits, lba, group, blocks, control, length = COMMAND_10(payload)
+        elif op == READ_16:
+            lun, attribute, management, direction, _, bits, lba, blocks, group, control, length = COMMAND_16(payload)
+        else:
+            return False
+        ox_id = frame.ox_id
+        if (
+            attribute
+            or management
+            or direction != 2
+            or bits
+            or group
+            or control
+            or not blocks
+            or length > READ_LIMIT
+            or ox_id in nexus.exchanges
+            or nexus.backlog
+            or nexus.data_in.used > READ_LIMIT
+        ):
+            return False
+        itl = nexus.luns.get(lun)
+        if itl is None or itl.express_read is None or blocks << itl.block_shift != length:
+            return False
+        key, again = nexus.d_id << 16 | ox_id, bytes(payload)
+        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.repeats(ox_id, again)):
+            self.counters.duplicate_frames += 1
+            return True
+        view = memoryview(bytearray(length))
+        if not itl.express_read(lba, blocks, (view,)):
+            return False
+        counters = self.counters
+        counters.commands += 1
+        counters.express_reads += 1
+        counters.data_in_bytes += length
+        nexus.cmd_ius += 1
+        nexus.tx_bytes += length
+        self.fresh[key] = again
+        rx_id = self.next_rx_id
+        self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
+        if length > EXPRESS_LIMIT or self.sending or len(self.outbox) > OUTBOX_LIMIT:
+            exchange = Exchange(nexus, ox_id, rx_id, seq_id=frame.seq_id, command=again, lun=lun)
+            exchange.submitted = True
+            exchange.data_in = view
+            exchange.response = GOOD_RESPONSE
+            exchange.reading = length
+            nexus.data_in.take(length)
+            nexus.exchanges[ox_id] = exchange
+            self.sending.append(exchange)
+            self.pump()
+            return True
+        nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
+        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
+        if nexus.retries:
+            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now, again))
+        return True
+
+    def command(self, nexus: FcpNexus, frame: Frame) -> None:
+        """FCP_CMND of any kind (FCP-4 9.2)."""
+        counters = self.counters
+        ox_id = frame.ox_id
+        if frame.f_ctl & F_CTL_EXCHANGE_RESPONDER or ox_id == NO_EXCHANGE:
+            counters.unexpected_frames += 1
+            return
+        there = nexus.exchanges.get(ox_id)
+        if there is not None and there.is_like(frame):
+            counters.duplicate_frames += 1
+            return
+        again = bytes(frame.payload)
+        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.repeats(ox_id, again)):
+            counters.duplicate_frames += 1
+            return
+        rx_id = self.next_rx_id
+        self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
+        nexus.release(ox_id)
+        fcp_command.begin(self, nexus, frame, rx_id)
+
+    def go_on(self) -> None:
+        """Memory has become free: commands that wait for it go on, each initiator's in order."""
+        for nexus in list(self.waiting):
+            nexus.go_on()
+
+    # recovery
+
+    def abort(self, remote: RemotePort, abts: Abts, reply: Callable[[BasicReply], None], now: float) -> BasicReply | None:
+        """ABTS (FCP-4 12.3): the answer, or ``None``: ``reply`` will be called with it."""
+        self.now = now
+        return fcp_recovery.abort(self, remote.fc_id, abts, reply)
+
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+        """REC (FCP-4 12.2); ``None``: there is no such exchange."""
+        self.counters.recs += 1
+        return fcp_recovery.rec(self, remote.fc_id, ox_id, rx_id)
+
+    def srr(self, remote: RemotePort, payload: bytes | memoryview, now: float) -> bytes:
+        """SRR (FCP-4 12.4): the payload of FCP_ACC or FCP_RJT. What is sent again follows, at the next :meth:`resume`."""
+        self.now = now
+        self.counters.srrs += 1
+        again = fcp_recovery.srr(self, remote.fc_id, payload)
+        if isinstance(again, Reject):
+            self.counters.srrs_refused += 1
+            return again.pack()
+        self.again.append(again)
+        self.next_timer = now
+        return Plain().pack()
+
+    # sending
+
+    def send_data(self, exchange: Exchange) -> None:
+        """Data-In of an exchange is there: FCP_DATA and FCP_RSP, now or when the link has taken what waits."""
+        data = exchange.data_in
+        assert data is not None
+        length = len(data)
+        self.counters.data_in_bytes += length
+        nexus = exchange.nexus
+        nexus.tx_bytes += length
+        self.sending.append(exchange)
+        self.pump()
+
+    def resume(self, now: float) -> None:
+        """The link has taken frames: make the next ones. What has been answered until now is no duplicate any more."""
+        self.now = now
+        if self.fresh:
+            self.fresh.clear()
+        self.pump()
+
+    def pump(self) -> None:
+        """Make the next frames, as long as not too many wait for the link: a turn for each exchange."""
+        while self.again:
+            self.again.popleft()()
+        sending, outbox = self.sending, self.outbox
+        while sending and len(outbox) < OUTBOX_LIMIT:
+            exchange = sending.popleft()
+            if exchange.done:
+                continue
+            nexus, data = exchange.nexus, exchange.data_in
+            assert data is not None
+            length = len(data)
+            start = exchange.sent
+            stop = start + TURN * nexus.max_payload
+            exchange.seq_cnt = nexus.put_data(
+                exchange.ox_id, exchange.rx_id, exchange.sequences, exchange.seq_cnt, data, start, min(stop, length), length
+            )
+            exchange.sent = stop
+            if stop < length:
+                sending.append(exchange)
+                continue
+            exchange.sequences = exchange.sequences + 1 & 0xFF
+            exchange.finish()
+            nexus.send_response(exchange)
+
+    def handle_timer(self, now: float) -> None:
+        """Data that does not come; exchanges that need not be remembered any more."""
+        self.now = now
+        if self.again:
+            self.pump()
+        if now < self.next_timer:
+            return
+        for nexus in list(self.nexuses.values()):
+            nexus.handle_timer(now, self.e_d_tov, RETAIN_SECONDS)
+        self.next_timer = now + TICK if self.nexuses else inf

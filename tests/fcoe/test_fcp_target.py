@@ -1,0 +1,104 @@
+"""The FCP target without an N_Port: commands, data both ways, limits (FCP-4)."""
+
+from __future__ import annotations
+
+import pytest
+from support.fcp_session import DPO, TEST_UNIT_READY, fcp_initiator, read10, write10, write16
+from support.scsi import pattern
+from tcm_fcoe.protocol.fcp import InformationUnit, Response
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("bits", [0, DPO], ids=["express", "general"])
+@pytest.mark.parametrize("blocks", [1, 4, 5, 8, 128, 129, 1000])
+async def test_write_and_read_back(bits: int, blocks: int) -> None:
+    data = pattern(blocks * 512)
+    async with fcp_initiator(burst_length=65536) as i:
+        i.write(16, data, bits)
+        assert i.read(16, blocks, bits) == data
+        counters = i.site.target.counters
+        assert (counters.express_reads, counters.express_writes) == ((1, 1) if not bits else (0, 0))
+        assert counters.data_in_bytes == counters.data_out_bytes == len(data)
+        assert not i.nexus.exchanges
+        assert (i.nexus.data_in.used, i.nexus.data_out.used) == (0, 0)
+
+
+async def test_write_16() -> None:
+    async with fcp_initiator() as i:
+        data = pattern(4096)
+        assert i.give(i.command(write16(8, 8), write=4096), data) == Response()
+        assert i.read(8, 8) == data
+
+
+async def test_frames_of_a_read_are_made_as_the_link_takes_them() -> None:
+    async with fcp_initiator() as i:
+        data = pattern(1 << 20)
+        i.write(0, data)
+        ox_id = i.command(read10(0, 2048), read=1 << 20)
+        assert 0 < len(i.site.outbox) < 600 < (1 << 20) // 2112 * 2
+        response, read = i.outcome(ox_id)
+        assert (response, read) == (Response(), data)
+
+
+async def test_inquiry_and_residual() -> None:
+    async with fcp_initiator() as i:
+        response, data = i.outcome(i.command(bytes((0x12, 0, 0, 0, 36, 0)), read=96))
+        assert len(data) == 36
+        assert (response.status, response.residual, response.overflow) == (0, 60, False)
+        response, data = i.outcome(i.command(read10(0, 2), read=512))
+        assert (len(data), response.residual, response.overflow) == (512, 512, True)
+        ox_id = i.command(write10(0, 2), write=512)
+        response = i.give(ox_id, pattern(512))
+        assert (response.status, response.residual, response.overflow) == (0, 512, True)
+
+
+async def test_data_out_in_any_order() -> None:
+    data = pattern(16384)
+    async with fcp_initiator() as i:
+        for bits, order in (
+            (0, [7, 6, 5, 4, 3, 2, 1, 0]),
+            (DPO, [1, 0, 3, 2, 7, 5, 6, 4]),
+            (0, [0, 1, 1, 0, 2, 3, 5, 4, 6, 7]),
+        ):
+            ox_id = i.command(write10(0, 32, bits), write=16384)
+            (ready,) = i.received()
+            i.data(ox_id, ready.rx_id, data, order=order)
+            assert i.outcome(ox_id)[0] == Response()
+            assert i.read(0, 32) == data
+        assert i.site.target.counters.duplicate_frames == 2
+
+
+async def test_command_that_comes_twice() -> None:
+    async with fcp_initiator() as i:
+        for cdb in (read10(0, 8), read10(0, 8, DPO)):
+            i.command(cdb, read=4096, ox_id=77)
+            i.command(cdb, read=4096, ox_id=77)
+            assert len(i.outcome(77)[1]) == 4096
+        i.command(write10(0, 8), write=4096, ox_id=78)
+        i.command(write10(0, 8), write=4096, ox_id=78)
+        assert i.give(78, pattern(4096)) == Response()
+        assert i.site.target.counters.duplicate_frames == 3
+
+
+async def test_ox_id_may_be_used_again() -> None:
+    async with fcp_initiator() as i:
+        for _ in range(3):
+            i.command(TEST_UNIT_READY, ox_id=5)
+            assert i.outcome(5)[0] == Response()
+
+
+async def test_data_for_nobody() -> None:
+    async with fcp_initiator() as i:
+        i.data(99, 0, pattern(2048))
+        ox_id = i.command(write10(0, 8), write=4096)
+        (ready,) = i.received()
+        i.data(ox_id, ready.rx_id + 1, pattern(4096))
+        assert not i.received()
+        assert i.site.target.counters.unexpected_frames == 3
+        i.data(ox_id, ready.rx_id, pattern(4096))
+        assert i.outcome(ox_id)[0] == Response()
+        i.data(ox_id, ready.rx_id, pattern(4096))
+        i.send(InformationUnit.FCP_RSP, bytes(24), 1)
+        assert not i.received()
+        assert i.site.target.counters.unexpected_frames == 6

@@ -1,0 +1,398 @@
+"""AF_PACKET links over a cable between two interfaces in a network namespace of the test's own (root)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import anyio
+import pytest
+from support.fcoe_links import NEIGHBOUR, change, frame, nothing_more, received, sent
+from support.namespaces import Namespace, namespace
+from support.programs import program
+from tcm_fcoe.link import Link, open_link
+from tcm_fcoe.link.rings import RECEIVE_BLOCKS, SLOTS_PER_BLOCK, TRANSMIT_BLOCKS
+from tcm_fcoe.protocol.ethernet import (
+    ALL_FCF_MACS,
+    ALL_VN2VN_ENODE_MACS,
+    BROADCAST,
+    ETHERTYPE_FIP,
+    MAX_FRAME_LENGTH,
+    insert_tag,
+    vlan_tag,
+)
+
+from tcm.backstore import ConfigError
+
+LENGTHS = (60, 61, 64, 100, 1514, 2172, MAX_FRAME_LENGTH)
+
+
+@dataclass
+class Cable:
+    """Two interfaces, ``left`` and ``right``, and a link on each."""
+
+    ns: Namespace
+    left: Link
+    right: Link
+
+
+@pytest.fixture
+def ns() -> Iterator[Namespace]:
+    with namespace() as made:
+        yield made
+
+
+@pytest.fixture
+def cable(ns: Namespace) -> Iterator[Cable]:
+    ns.cable("left", "right")
+    with ns.inside():
+        left, right = open_link("left"), open_link("right")
+    yield Cable(ns, left, right)
+    left.close()
+    right.close()
+
+
+def test_frames_of_every_length(cable: Cable) -> None:
+    frames = [frame(cable.right.address, length, first=length & 0xFF) for length in LENGTHS]
+    sent(cable.left, *frames)
+    assert received(cable.right, len(frames)) == frames
+    assert nothing_more(cable.left), "it hears itself"
+    assert cable.left.counters.frames_out == cable.right.counters.frames_in == len(frames)
+    assert cable.left.counters.octets_out == cable.right.counters.octets_in == sum(LENGTHS)
+
+
+@pytest.mark.parametrize("vlan", [0, 1, 100, 4094])
+def test_tagged_frames_are_as_on_the_wire(cable: Cable, vlan: int) -> None:
+    """The kernel takes the tag out on reception; the link puts it back, priority and all (802.1Q clause 9)."""
+    plain = [frame(cable.right.address, length - 4, first=7) for length in LENGTHS if length > 70]
+    tagged = [insert_tag(each, vlan_tag(vlan, 5)) for each in plain]
+    sent(cable.left, *tagged, plain[0], tagged[0])
+    assert received(cable.right, len(tagged) + 2) == [*tagged, plain[0], tagged[0]]
+
+
+def test_what_else_is_on_the_wire_does_not_come_in(cable: Cable) -> None:
+    """Other EtherTypes, tagged or not, and frames to others: neither wakes us."""
+    ours = cable.right.address
+    sent(
+        cable.left,
+        frame(ours, ethertype=0x0800),
+        insert_tag(frame(ours, ethertype=0x86DD), vlan_tag(3)),
+        frame(ours, ethertype=0x88A8),
+        frame(NEIGHBOUR),
+        frame(ALL_FCF_MACS, ethertype=ETHERTYPE_FIP),
+        frame(BROADCAST),
+        frame(ours, first=1),
+    )
+    assert received(cable.right, 1) == [frame(ours, first=1)]
+    assert nothing_more(cable.right)
+    assert cable.right.counters.frames_in == 1
+
+
+def test_addresses(cable: Cable) -> None:
+    """Multicast groups and addresses of ours: the hardware's filter is told, and forgets what we no longer want."""
+    ours = bytes.fromhex("0efd00001234")
+    frames = [
+        frame(address, ethertype=ETHERTYPE_FIP) for address in (ALL_VN2VN_ENODE_MACS, ours, cable.right.address, NEIGHBOUR)
+    ]
+    cable.right.set_addresses(frozenset({ALL_VN2VN_ENODE_MACS, ours}))
+    assert ALL_VN2VN_ENODE_MACS.hex(":") in cable.ns.ip("maddress", "show", "dev", "right")
+    sent(cable.left, *frames)
+    assert received(cable.right, 3) == frames[:3]
+    cable.right.set_addresses(frozenset())
+    assert ALL_VN2VN_ENODE_MACS.hex(":") not in cable.ns.ip("maddress", "show", "dev", "right")
+    sent(cable.left, *frames)
+    assert received(cable.right, 1) == [frames[2]]
+    assert nothing_more(cable.right)
+
+
+def test_many_addresses(cable: Cable) -> None:
+    """As an FCF with many N_Ports has them: past what the filter holds all pass, which is no harm."""
+    ours = [b"\x0e\xfc\x00" + number.to_bytes(3, "big") for number in range(600)]
+    for count in (512 - 1, 600):
+        cable.right.set_addresses(frozenset(ours[:count]))
+        frames = [frame(ours[at]) for at in (0, count // 2, count - 1)]
+        sent(cable.left, *frames)
+        assert received(cable.right, 3) == frames
+
+
+def test_promiscuous_only_when_asked(ns: Namespace) -> None:
+    ns.cable("left", "right")
+    with ns.inside():
+        left = open_link("left")
+        right = open_link("right")
+        right.set_addresses(frozenset({ALL_FCF_MACS}))
+        assert "promiscuity 0" in ns.ip("-d", "link", "show", "right")
+        curious = open_link("right", promiscuous=True)
+    assert "promiscuity 1" in ns.ip("-d", "link", "show", "right")
+    anybody = frame(bytes.fromhex("0efc00abcdef"))
+    sent(left, anybody)
+    assert received(curious, 1) == [anybody]
+    assert nothing_more(right)
+    for each in (left, right, curious):
+        each.close()
+    assert "promiscuity 0" in ns.ip("-d", "link", "show", "right")
+
+
+def test_batches_around_the_ring(cable: Cable) -> None:
+    """Three times around, in batches that end anywhere; every frame once, in order."""
+    count = 3 * RECEIVE_BLOCKS * SLOTS_PER_BLOCK
+    found = 0
+    for begin in range(0, count, 149):
+        frames = [frame(cable.right.address, 60 + (begin + at) % 300, first=at) for at in range(149)]
+        sent(cable.left, *frames)
+        assert received(cable.right, 149) == frames
+        found += 149
+    assert cable.right.counters.frames_in == found
+    cable.right.refresh()
+    assert cable.right.counters.kernel_drops == 0
+
+
+def test_more_than_the_ring_holds_is_counted(cable: Cable) -> None:
+    """Nobody reads: what no longer fits is lost, and the kernel's count of it is ours."""
+    room = RECEIVE_BLOCKS * SLOTS_PER_BLOCK
+    sent(cable.left, *(frame(cable.right.address, first=at & 0xFF) for at in range(room + 50)))
+    found = received(cable.right, room + 1, seconds=1)
+    cable.right.refresh()
+    assert len(found) + cable.right.counters.kernel_drops == room + 50
+    assert 0 < cable.right.counters.kernel_drops <= 51
+    sent(cable.left, frame(cable.right.address, first=9))
+    assert received(cable.right, 1) == [frame(cable.right.address, first=9)], "and it goes on"
+
+
+def test_frames_that_do_not_fit(cable: Cable) -> None:
+    """Longer than any FCoE frame, or than the interface's MTU: dropped and counted, those behind go out."""
+    last = frame(cable.right.address, first=5)
+    sent(cable.left, frame(cable.right.address, 2172) + bytes(200), last)
+    assert received(cable.right, 1) == [last]
+    assert cable.left.counters.oversize_frames == 1
+    with cable.ns.inside(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("left", 0))
+        raw.send(frame(cable.right.address, 2172) + bytes(200))
+    sent(cable.left, last)
+    assert received(cable.right, 1) == [last]
+    assert cable.right.counters.oversize_frames == 1
+
+
+@pytest.mark.anyio
+async def test_waiting_for_frames(cable: Cable) -> None:
+    """Asleep until a frame comes, and after it asleep again."""
+    for first in range(3):
+        with anyio.move_on_after(0.1) as idle:
+            await cable.right.wait_readable()
+        assert idle.cancelled_caught, "nothing had come"
+        sent(cable.left, frame(cable.right.address, first=first))
+        with anyio.fail_after(2):
+            await cable.right.wait_readable()
+        assert received(cable.right, 1) == [frame(cable.right.address, first=first)]
+
+
+@pytest.mark.anyio
+async def test_backpressure(ns: Namespace) -> None:
+    """A queue that drains slowly takes what it can; nothing that was taken is lost, and the rest stays ours."""
+    ns.cable("left", "right")
+    ns.tc("qdisc", "add", "dev", "left", "root", "tbf", "rate", "20mbit", "burst", "8k", "limit", "30000")
+    with ns.inside():
+        left, right = open_link("left"), open_link("right")
+    count = 3 * TRANSMIT_BLOCKS * SLOTS_PER_BLOCK
+    queue = deque(frame(right.address, 1000, first=at & 0xFF) for at in range(count))
+    wanted = list(queue)
+    found: list[bytes] = []
+    with anyio.fail_after(30):
+        while not left.send(queue):
+            await left.wait_writable()
+            found += [bytes(each) for each in right.receive()]
+        found += received(right, count - len(found), seconds=5)
+    assert found == wanted
+    assert left.counters.congestions
+    left.close()
+    right.close()
+
+
+@pytest.mark.anyio
+async def test_link_down_and_up(cable: Cable) -> None:
+    """The other end goes: down on both sides. Frames are discarded meanwhile and none of them comes late."""
+    late = frame(cable.right.address, first=1)
+    cable.ns.ip("link", "set", "right", "down")
+    await change(cable.left)
+    await change(cable.right)
+    assert (cable.left.up, cable.right.up) == (False, False)
+    sent(cable.left, late)
+    assert cable.left.counters.discarded_frames == 1
+    assert not cable.right.receive()
+    cable.ns.ip("link", "set", "right", "up")
+    await change(cable.left)
+    await change(cable.right)
+    assert (cable.left.up, cable.right.up, cable.left.downs) == (True, True, 1)
+    sent(cable.left, frame(cable.right.address))
+    assert received(cable.right, 1) == [frame(cable.right.address)]
+    with anyio.move_on_after(0.2) as idle:
+        await cable.right.wait_readable()
+        await cable.right.wait_readable()
+    assert idle.cancelled_caught, "the error of the past is not read again and again"
+
+
+@pytest.mark.anyio
+async def test_sending_before_the_news(cable: Cable) -> None:
+    """The kernel refuses before the monitor has been asked: the link goes down, what was queued is discarded."""
+    cable.ns.ip("link", "set", "left", "down")
+    queue = deque([frame(cable.right.address)] * 3)
+    assert cable.left.send(queue)
+    assert (cable.left.up, cable.left.downs, len(queue), cable.left.counters.discarded_frames) == (False, 1, 0, 3)
+    await change(cable.left)
+    cable.ns.ip("link", "set", "left", "up")
+    while not cable.left.up:
+        await change(cable.left)
+    assert cable.left.downs == 1
+    assert nothing_more(cable.right)
+
+
+@pytest.mark.anyio
+async def test_a_short_outage_is_noticed(cable: Cable) -> None:
+    """Up again before anybody looked: still one more time down."""
+    cable.ns.ip("link", "set", "right", "down")
+    cable.ns.ip("link", "set", "right", "up")
+    await change(cable.left)
+    assert (cable.left.up, cable.left.downs) == (True, 1)
+
+
+@pytest.mark.anyio
+async def test_the_interface_disappears_and_comes_back(cable: Cable) -> None:
+    """No crash, no frame: an interface of the same name later takes its place, with its own address and our groups."""
+    cable.right.set_addresses(frozenset({ALL_VN2VN_ENODE_MACS}))
+    before = cable.right.address
+    cable.ns.ip("link", "del", "left")
+    await change(cable.left)
+    await change(cable.right)
+    assert (cable.left.up, cable.right.up) == (False, False)
+    sent(cable.right, frame(BROADCAST))
+    assert not cable.right.receive()
+    cable.ns.cable("left", "right")
+    for link in (cable.left, cable.right):
+        while not link.up:
+            await change(link)
+    assert cable.right.address != before
+    sent(cable.left, frame(cable.right.address), frame(ALL_VN2VN_ENODE_MACS), frame(before))
+    assert received(cable.right, 2) == [frame(cable.right.address), frame(ALL_VN2VN_ENODE_MACS)]
+    assert nothing_more(cable.right)
+    assert ALL_VN2VN_ENODE_MACS.hex(":") in cable.ns.ip("maddress", "show", "dev", "right")
+
+
+@pytest.mark.anyio
+async def test_mtu_and_address_change(cable: Cable) -> None:
+    cable.ns.ip("link", "set", "left", "mtu", "1500")
+    await change(cable.left)
+    assert cable.left.mtu == 1500
+    cable.ns.ip("link", "set", "left", "address", "52:54:00:00:00:99")
+    await change(cable.left)
+    assert cable.left.address == bytes.fromhex("525400000099")
+    sent(cable.right, frame(cable.left.address))
+    assert received(cable.left, 1) == [frame(cable.left.address)]
+
+
+@pytest.mark.anyio
+async def test_sender_and_receiver_at_full_speed(cable: Cable) -> None:
+    """20,000 full frames, numbered, between two tasks of one event loop."""
+    count = 20_000
+    made = frame(cable.right.address, 2172)
+    queue: deque[bytes] = deque()
+
+    async def send() -> None:
+        number = 0
+        while number < count:
+            queue.extend(made[:16] + struct.pack(">I", number + at) + made[20:] for at in range(50))
+            number += 50
+            while not cable.left.send(queue):
+                await cable.left.wait_writable()
+            await anyio.lowlevel.checkpoint()
+
+    expected = 0
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        with anyio.fail_after(30):
+            while expected < count:
+                frames = cable.right.receive()
+                for each in frames:
+                    assert (len(each), struct.unpack_from(">I", each, 16)[0]) == (2172, expected)
+                    expected += 1
+                if not frames:
+                    await cable.right.wait_readable()
+
+
+def open_as(ns: Namespace, name: str, *words: str) -> str:
+    """What another process says that tries to open the link: ``open``, or why not."""
+    code = (
+        "import sys\nfrom tcm.backstore import ConfigError\nfrom tcm_fcoe.link import open_link\n"
+        "try:\n    open_link(sys.argv[1]).close()\nexcept ConfigError as e:\n    sys.exit(str(e))\nprint('open')"
+    )
+    done = subprocess.run(ns.command(*words, sys.executable, "-c", code, name), capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip()
+
+
+def test_cap_net_raw_is_enough(ns: Namespace) -> None:
+    """No root, no CAP_NET_ADMIN; without CAP_NET_RAW one line says what to do."""
+    ns.cable("left", "right")
+    nobody = [program("setpriv"), "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    assert open_as(ns, "left", *nobody, "--inh-caps", "-all,+net_raw", "--ambient-caps", "+net_raw") == "open"
+    said = open_as(ns, "left", *nobody)
+    assert said.startswith("--interface left: raw frames need the capability CAP_NET_RAW; run as root")
+    assert "setcap cap_net_raw+ep" in said
+    assert "\n" not in said
+
+
+def refusal(ns: Namespace, name: str) -> str:
+    with ns.inside(), pytest.raises(ConfigError) as refused:
+        open_link(name)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_interfaces_that_will_not_do(ns: Namespace) -> None:
+    ns.cable("left", "right")
+    ns.ip("link", "set", "left", "down")
+    ns.ip("link", "set", "right", "mtu", "300")
+    assert "`ip link set left up`" in refusal(ns, "left")
+    assert "MTU 300 carries no FC frame, which needs 302" in refusal(ns, "right")
+    assert "there is no such interface; `ip link`" in refusal(ns, "middle")
+    assert "not an Ethernet interface" in refusal(ns, "lo")
+    for name in ("", "a-name-that-is-far-too-long", "a\0b"):
+        assert "no such interface" in refusal(ns, name)
+
+
+def test_an_interface_without_a_carrier_is_down_but_usable(ns: Namespace) -> None:
+    ns.cable("left", "right")
+    ns.ip("link", "set", "right", "down")
+    with ns.inside():
+        left = open_link("left")
+    assert not left.up
+    left.close()
+    left.close()
+
+
+@pytest.mark.parametrize(("mtu", "said"), [(2158, ""), (1500, "receive data field size 1452")])
+def test_a_small_mtu_is_mentioned(ns: Namespace, mtu: int, said: str) -> None:
+    ns.cable("left", "right", mtu=mtu)
+    with ns.inside():
+        left = open_link("left")
+    assert bool(left.notices) == bool(said)
+    assert all(said in each and "ip link set left mtu 2500" in each for each in left.notices)
+    left.close()
+
+
+def test_closing_gives_the_interface_back(ns: Namespace) -> None:
+    """The kernel lets go of the memory and the groups at once."""
+    ns.cable("left", "right")
+    for _ in range(20):
+        with ns.inside():
+            left = open_link("left")
+        left.set_addresses(frozenset({ALL_FCF_MACS}))
+        left.close()
+    time.sleep(0.05)
+    assert ALL_FCF_MACS.hex(":") not in ns.ip("maddress", "show", "dev", "left")
+    found = subprocess.run(ns.command("cat", "/proc/net/packet"), capture_output=True, text=True, check=True).stdout
+    assert found.count("\n") == 1, found
