@@ -24,6 +24,8 @@ MOUNT_POINT = "/sys/kernel/config/target"
 """Where LIO has the tree."""
 STATISTICS = frozenset({"statistics", "fabric_statistics"})
 """Groups that a list without statistics leaves out."""
+MAXIMUM_WHO = 128
+"""Characters of ``who``."""
 _BATCH = 256
 """Nodes that are listed before others get their turn."""
 
@@ -72,7 +74,7 @@ class Methods:
             raise RpcError(METHOD_NOT_FOUND, f"no method {method[:80]!r}; there are {', '.join(self.table)}")
         arguments = _bind(self._parameters[method], params, method)
         if "who" in self._parameters[method]:
-            arguments["who"] = arguments.get("who") or str(peer)
+            arguments["who"] = _one_name(arguments.get("who") or str(peer))
         try:
             return await self.table[method](**arguments)
         except TreeError as error:
@@ -197,6 +199,11 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LINE_LIMIT else f"{text[: LINE_LIMIT - 3]}..."
 
 
+def _one_name(who: str) -> str:
+    """It stands in the log and in the list of changes, a line each."""
+    return "".join(each if each.isprintable() else "?" for each in who[:MAXIMUM_WHO])
+
+
 class _Listing:
     """One walk through a part of the tree; others get their turn in between."""
 
@@ -274,10 +281,21 @@ def _bind(parameters: Mapping[str, _Parameter], params: dict[str, Any] | list[An
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(_KIND_NAMES[each] for each in kinds if not (each is int and float in kinds))
             raise RpcError(INVALID_PARAMS, f"{method}: {name}: write {wanted}")
+        if isinstance(value, str) and not _is_text(value):
+            raise RpcError(REFUSED, f"{method}: {name}: this is no UTF-8; write text", {"errno": 22, "name": "EINVAL"})
     for name, parameter in parameters.items():
         if parameter.required and name not in params:
             raise RpcError(INVALID_PARAMS, f"{method}: {name} is missing; write {_names(parameters)}")
     return dict(params)
+
+
+def _is_text(value: str) -> bool:
+    """Not half of a surrogate pair, which is what bytes that are no UTF-8 become."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(parameters: Mapping[str, _Parameter]) -> str:
