@@ -39,6 +39,7 @@ from tcm.target.task_management import TaskManagementFunction
 
 sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
 import conformance_table
+import fcoe_pictures
 import ffp_table
 import iscsi_tables
 
@@ -51,6 +52,7 @@ PAGES = (
     "docs/conformance.md",
     "docs/conformance-tests.md",
     "docs/control-protocol.md",
+    "docs/fcoe.md",
     "docs/iscsi-attributes.md",
     "docs/iscsi-ffp.md",
     "docs/limits.md",
@@ -497,6 +499,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "commands": commands,
     "pages": pages,
     "tests": lambda: list(conformance_table.tests_page()),
+    **fcoe_pictures.PARTS,
     "ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), ffp_table.table()),
 }
 

@@ -25,7 +25,7 @@ import pytest
 
 from tcm.backstore import ConfigError
 from tcm.fabric import Fabric
-from tcm.fabric_statistics import LioGroup, LoginRow, PortalRow, SessionRow
+from tcm.fabric_statistics import CountsRow, LioGroup, LoginRow, PortalRow, SessionRow
 from tcm.options import NAME, build, options_of
 from tcm.plugin_types import API_VERSION, FabricType
 from tcm.target.device import AccessControl, NetworkPortal, TargetDevice
@@ -199,6 +199,7 @@ class FabricContract:
             return
         assert all(isinstance(row, PortalRow) for row in found.portals())
         assert all(isinstance(row, LoginRow) for row in found.logins())
+        assert all(isinstance(row, CountsRow) and row.part for row in found.counts())
         names = {
             nexus.initiator_port.name
             for target in fabric.targets()
@@ -282,6 +283,7 @@ class FabricContract:
                 group.attributes, group.parameters = fabric_type.tpg_attributes(), fabric_type.tpg_parameters()
                 fabric.portal_group_added(group)
                 group.add_lun(0, unit)
+                fabric.node_acl_added(group, group.add_node_acl(target.name))
                 if fabric_type.uses_portals and type(fabric).add_portal is not Fabric.add_portal:
                     group.portals.append(await fabric.add_portal(group, NetworkPortal("127.0.0.1", 0)))
                 assert len(fabric.endpoints()) == (1 if group.portals or not fabric_type.uses_portals else 0)

@@ -346,11 +346,11 @@ async def test_reads_wait_when_much_is_on_its_way() -> None:
         data = pattern(1 << 20)
         i.write(0, data)
         commands = [i.command(read10(0, 2048, DPO), read=1 << 20) for _ in range(20)]
-        assert i.nexus.reading <= 8 << 20
+        assert i.nexus.data_in.used <= 8 << 20
         frames = i.received()
         for ox_id in commands:
             assert outcome([frame for frame in frames if frame.ox_id == ox_id], ox_id) == (Response(), data)
-        assert (i.nexus.reading, len(i.nexus.backlog)) == (0, 0)
+        assert (i.nexus.data_in.used, len(i.nexus.backlog)) == (0, 0)
 
 
 async def test_writes_wait_when_much_has_been_asked_for() -> None:
@@ -358,7 +358,7 @@ async def test_writes_wait_when_much_has_been_asked_for() -> None:
     async with fcp_initiator() as i:
         data = pattern(1 << 20)
         commands = [i.command(write10(0, 2048, bits), write=1 << 20) for bits in (0, DPO) * 10]
-        assert i.nexus.granted == 8 << 20
+        assert i.nexus.data_out.used == 8 << 20
         done = []
         while len(done) < 20:
             for frame in i.received():
@@ -369,7 +369,7 @@ async def test_writes_wait_when_much_has_been_asked_for() -> None:
                     ready = TransferReady.unpack(frame.payload)
                     i.data(frame.ox_id, frame.rx_id, data[ready.data_offset :][: ready.burst_length], ready.data_offset)
         assert sorted(done) == commands
-        assert (i.nexus.granted, len(i.nexus.grant_queue)) == (0, 0)
+        assert (i.nexus.data_out.used, len(i.nexus.grant_queue)) == (0, 0)
 
 
 @pytest.mark.parametrize("first_burst", [False, True])
@@ -383,7 +383,7 @@ async def test_fcp_dl_that_nobody_has_memory_for(first_burst: bool) -> None:
             cdb = struct.pack(">BBQIBB", 0x88, bits, 0, (1 << 23) - 1, 0, 0)
             response, _ = i.outcome(i.command(cdb, read=(1 << 32) - 512))
             assert response.status == 2
-        assert i.nexus.granted == 0
+        assert i.nexus.data_out.used == 0
 
 
 async def test_max_frame_size_of_the_initiator() -> None:
@@ -396,3 +396,28 @@ async def test_max_frame_size_of_the_initiator() -> None:
         frames = i.received()
         assert {len(frame.payload) for frame in frames[:-1]} == {256}
         assert outcome(frames, ox_id)[0] == Response()
+
+
+async def test_memory_of_the_port_is_shared() -> None:
+    """Initiators that ask for much, and never send, do not keep others from their share."""
+    async with fcp_site() as site:
+        greedy = [site.login(0x010000 + number).ready() for number in range(12)]
+        for each in greedy:
+            for _ in range(16):
+                each.command(write10(0, 2048), write=1 << 20)
+        assert site.target.data_out.used <= 64 << 20
+        assert sum(each.nexus.data_out.used for each in greedy) == site.target.data_out.used
+        site.drain()
+        modest = site.login(0x020000).ready()
+        modest.write(0, pattern(65536))
+        ox_id = modest.command(write10(0, 2048), write=1 << 20)
+        assert not modest.received()
+        site.target.process_logout(greedy[0].remote, "LOGO", site.now)
+        frames = site.drain()
+        assert ox_id in {frame.ox_id for frame in frames if frame.d_id == modest.remote.fc_id} or modest.nexus.grant_queue
+        for each in greedy[1:]:
+            site.target.process_logout(each.remote, "LOGO", site.now)
+        assert not modest.nexus.grant_queue
+        site.target.process_logout(modest.remote, "LOGO", site.now)
+        assert (site.target.data_out.used, site.target.data_in.used, site.target.kept.used) == (0, 0, 0)
+        assert not site.target.waiting

@@ -20,6 +20,7 @@ from tcm_fcoe.protocol.els import (
 from tcm_fcoe.protocol.els_codes import Explanation, Reason
 from tcm_fcoe.protocol.fc4 import BasicReply
 from tcm_fcoe.protocol.fcp import InformationUnit, Response, TransferReady
+from tcm_fcoe.protocol.fcp_nexus import ANSWERED_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +89,7 @@ async def test_abts_while_data_is_being_sent() -> None:
         assert isinstance(abort(i, ox_id), BasicAccept)
         assert len(i.received()) < 900
         assert not i.nexus.exchanges
-        assert i.nexus.reading == 0
+        assert i.nexus.data_in.used == 0
 
 
 async def test_abts_of_an_unknown_exchange() -> None:
@@ -253,13 +254,14 @@ async def test_ox_id_used_again_forgets_the_exchange_before() -> None:
 async def test_answered_exchanges_are_bounded() -> None:
     """The oldest are forgotten first."""
     async with fcp_initiator(parameters=LINUX) as i:
-        for ox_id in range(1000):
+        for ox_id in range(ANSWERED_LIMIT + 100):
             i.command(read10(0, 128), read=65536, ox_id=ox_id)
             i.received()
-        assert len(i.nexus.answered) <= 128
-        assert rec(i, 999) is not None
+        assert len(i.nexus.answered) == ANSWERED_LIMIT
+        assert rec(i, ANSWERED_LIMIT + 99) is not None
         assert rec(i, 0) is None
-        assert i.nexus.answered_bytes == sum(len(each.data) for each in i.nexus.answered.values()) <= 8 << 20
+        kept = sum(len(each.data) for each in i.nexus.answered.values() if each.data is not None)
+        assert i.nexus.kept.used == i.site.target.kept.used == kept <= 8 << 20
 
 
 async def test_lost_frames_of_data_out_without_retry() -> None:

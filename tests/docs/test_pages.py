@@ -20,8 +20,9 @@ def test_links_lead_to_files(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_are_named_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:tcm|tests|docs|tools|fabrics|backstores|tcm_iscsi)/[\w/.-]+\.(?:py|md))`", text):
-        path = ROOT / ("fabrics/iscsi/" + name if name.startswith("tcm_iscsi/") else name)
+    for name in re.findall(r"`((?:tcm|tests|docs|tools|fabrics|backstores|tcm_iscsi|tcm_fcoe)/[\w/.-]+\.(?:py|md))`", text):
+        fabric = {"tcm_iscsi": "fabrics/iscsi/", "tcm_fcoe": "fabrics/fcoe/"}.get(name.partition("/")[0], "")
+        path = ROOT / (fabric + name)
         assert path.exists(), f"{page} names {name}"
 
 

@@ -21,7 +21,7 @@ async def test_write_and_read_back(bits: int, blocks: int) -> None:
         assert (counters.express_reads, counters.express_writes) == ((1, 1) if not bits else (0, 0))
         assert counters.data_in_bytes == counters.data_out_bytes == len(data)
         assert not i.nexus.exchanges
-        assert (i.nexus.reading, i.nexus.granted) == (0, 0)
+        assert (i.nexus.data_in.used, i.nexus.data_out.used) == (0, 0)
 
 
 async def test_write_16() -> None:

@@ -62,6 +62,28 @@ def consistent(port: NPort, fc4: NotingFc4) -> None:
         assert remote.fc_id == fc_id
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), roles=ROLES, swapped=st.booleans(), mode=st.sampled_from(["vn2vn", "p2p"]))
+def test_a_target_that_logs_out_is_logged_in_again_whatever_is_lost(seed, roles, swapped, mode):
+    """LOGO, PRLO and frames that are lost are nobody's end, while discovery says that both are there."""
+    rng = random.Random(seed)
+    numbers = (0x200, 0x100) if swapped else (0x100, 0x200)
+    made = [station_of(number, role, mode=mode) for number, role in zip(numbers, roles, strict=True)]
+    segment = BadSegment(*(station for station, _port, _fc4 in made), rng=rng)
+    segment.up(5.0)
+    for _ in range(6):
+        segment.rate = 0.4
+        segment.run(rng.choice((0.01, 0.5, 3.0, 20.0)))
+        port = next((port for _station, port, fc4 in made if fc4.service_parameters == TARGET), made[0][1])
+        for remote in list(port.remotes.values()):
+            rng.choice((port.process_logout, port.logout))(remote, segment.now)
+        segment.rate = 0.0
+        segment.run(200.0)
+        for _station, each, fc4 in made:
+            consistent(each, fc4)
+            assert [remote.state for remote in each.remotes.values()] == [State.READY]
+
+
 MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fcf", "fabric")]
 
 

@@ -158,15 +158,6 @@ def test_bad_options_are_one_line(environment, tmp_path, arguments, what):
     assert what in done.stderr
 
 
-def test_fcoe_says_that_it_is_not_there_yet(environment):
-    done = environment.run("tcm-run", "--fabric", "fcoe", check=False)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "fcoe" in done.stderr
-    assert "not there yet" in done.stderr
-    assert "pip install" not in done.stderr
-
-
 def test_served_by_its_own_fabric(environment, tmp_path):
     socket = tmp_path / "s"
     arguments = ["--fabric", f"lines:path={socket}", *disk(tmp_path)]

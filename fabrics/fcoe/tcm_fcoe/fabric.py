@@ -69,9 +69,12 @@ class FcoeFabric(Fabric):
                 task_status.started()
                 await anyio.sleep_forever()
         finally:
+            for port in self.ports.values():
+                port.end("the fabric has ended")
             for server in self.interfaces:
                 server.link.close()
             self.interfaces.clear()
+            self.ports.clear()
 
     def _open(self, name: str) -> None:
         options = self._options

@@ -110,6 +110,8 @@ class InterfaceServer:
                 await self._receive()
         finally:
             self.group = None
+            self.station.stop(self.clock())  # whoever has not been asked to leave is told now, as far as the link takes it
+            self.flush()
             self.link.close()
 
     # ports

@@ -64,6 +64,11 @@ class TargetPort:
             self.serving = False
             self.server.remove_port(self.n_port)
 
+    def end(self, reason: str) -> None:
+        """All I_T nexuses are lost."""
+        for fc_id in list(self.fcp.nexuses):
+            self.fcp.end(fc_id, reason)
+
     # called by the FCP target
 
     def establish(self, remote: RemotePort, nexus: FcpNexus) -> Port | None:

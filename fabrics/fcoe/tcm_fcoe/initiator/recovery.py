@@ -17,7 +17,7 @@ from tcm_fcoe.protocol.els import (
     Srr,
     parse_reply,
 )
-from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
+from tcm_fcoe.protocol.els_codes import ElsCommand, Reason
 from tcm_fcoe.protocol.els_payload import ElsError
 from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit
 from tcm_fcoe.protocol.frame import NO_EXCHANGE, RCtl
@@ -69,7 +69,7 @@ class Recoveries:
         nexus = task.nexus
         assert nexus is not None
         if not nexus.recovers or task.attempts >= self._patience.attempts:
-            self._give_up(task, now)
+            self._give_up(task, f"silence, {task.attempts} questions have brought nothing" if nexus.recovers else "silence")
             return
         task.asking = True
         task.attempts += 1
@@ -77,19 +77,14 @@ class Recoveries:
         query = ExchangeQuery(self._initiator.port.fc_id, task.ox_id, task.rx_id, ElsCommand.REC)
         ox_id = task.ox_id
         self._initiator.port.exchanges.request(
-            nexus.d_id, query.pack(), lambda reply, then: self._told(task, ox_id, reply, then), now,
+            nexus.d_id, query.pack(), lambda reply, then: self._told(task, ox_id, now, reply, then), now,
             timeout=self._patience.rec_timeout, attempts=1,
         )  # fmt: skip
 
-    def _told(self, task: FcpTask, ox_id: int, reply: bytes | None, now: float) -> None:
+    def _told(self, task: FcpTask, ox_id: int, asked: float, reply: bytes | None, now: float) -> None:
         """The answer to REC."""
-        initiator = self._initiator
-        if task.ox_id != ox_id or initiator.tasks.get(ox_id) is not task:
+        if not self._is_news(task, ox_id, asked, reply, now) or reply is None:
             return
-        task.asking = False
-        initiator.now = now
-        if reply is None:
-            return  # the next look asks again
         try:
             answer = parse_reply(ElsCommand.REC, reply)
         except ElsError:
@@ -97,13 +92,20 @@ class Recoveries:
         if isinstance(answer, Reject):
             if answer.reason == Reason.LOGICAL_BUSY:
                 task.progress = now
-            elif answer.explanation == Explanation.INVALID_OX_ID_RX_ID and now - task.progress <= self._patience.rec_timeout:
-                return  # its response came while we asked
             else:
-                self._give_up(task, now)
+                self._give_up(task, f"LS_RJT to REC, {answer.reason:02x}h/{answer.explanation:02x}h")
             return
         if isinstance(answer, ExchangeStatus):
             self._decide(task, answer, now)
+
+    def _is_news(self, task: FcpTask, ox_id: int, asked: float, reply: bytes | None, now: float) -> bool:
+        """Whether an answer still matters: not if none came, or if something of the exchange itself came meanwhile."""
+        initiator = self._initiator
+        if task.ox_id != ox_id or initiator.tasks.get(ox_id) is not task:
+            return False
+        task.asking = False
+        initiator.now = now
+        return reply is not None and task.progress <= asked
 
     def _decide(self, task: FcpTask, status: ExchangeStatus, now: float) -> None:
         """FCP-4 12.4: what was lost, by direction, completeness, initiative and the bytes transferred."""
@@ -129,7 +131,7 @@ class Recoveries:
         nexus = task.nexus
         assert nexus is not None
         if not nexus.recovers or task.attempts >= self._patience.attempts:
-            self._give_up(task, now)
+            self._give_up(task, f"{task.attempts} requests have brought nothing")
             return
         task.asking = True
         task.attempts += 1
@@ -138,35 +140,31 @@ class Recoveries:
         request = Srr(task.ox_id, task.rx_id, offset, what)
         ox_id = task.ox_id
         self._initiator.port.exchanges.request(
-            nexus.d_id, request.pack(), lambda reply, then: self._granted(task, ox_id, reply, then), now,
+            nexus.d_id, request.pack(), lambda reply, then: self._granted(task, ox_id, now, reply, then), now,
             r_ctl=RCtl.FC4_LINK_REQUEST, fc_type=TYPE_FCP, timeout=self._patience.rec_timeout, attempts=1,
         )  # fmt: skip
 
-    def _granted(self, task: FcpTask, ox_id: int, reply: bytes | None, now: float) -> None:
+    def _granted(self, task: FcpTask, ox_id: int, asked: float, reply: bytes | None, now: float) -> None:
         """The answer to SRR."""
-        initiator = self._initiator
-        if task.ox_id != ox_id or initiator.tasks.get(ox_id) is not task:
+        if not self._is_news(task, ox_id, asked, reply, now) or reply is None:
             return
-        task.asking = False
-        initiator.now = now
-        if reply is None:
-            return  # the next look asks again
         if reply[:1] == bytes((LS_ACC,)):
             task.progress = now
+        elif task.write_length:
+            task.progress = now  # it has gone on while we asked: REC will tell
         else:
-            self._give_up(task, now)
+            self._give_up(task, f"FCP_RJT to SRR, {bytes(reply[5:7]).hex('/')}")
 
     # ABTS
 
-    def _give_up(self, task: FcpTask, now: float) -> None:
+    def _give_up(self, task: FcpTask, why: str) -> None:
         """The exchange cannot be saved: the command again, in a new one, or the end of it."""
-        del now
         patience = self._patience
         harmless = task.rx_id == NO_EXCHANGE or (task.read_length and not task.write_length) or patience.repeat
         if task.retries < patience.retries and harmless and not task.management:
             self.abort(task, None)
         else:
-            self.abort(task, TaskAborted("its exchange could not be recovered, and was aborted"))
+            self.abort(task, TaskAborted(f"its exchange could not be recovered, and was aborted: {why}"))
 
     def abort(self, task: FcpTask, error: RequestFailed | None) -> None:
         """ABTS; ``error``: what it ends with then. None: it is sent again."""

@@ -16,7 +16,7 @@ from tcm_fcoe.protocol.fcp import (
     TaskManagementFlag,
 )
 from tcm_fcoe.protocol.fcp_exchange import Exchange, Management
-from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT, GRANT_LIMIT, READ_LIMIT
+from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT, GRANT_LIMIT
 
 if TYPE_CHECKING:
     from tcm_fcoe.protocol.fcp_nexus import FcpNexus
@@ -101,14 +101,12 @@ def _start(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None:
     if exchange.attribute != TaskAttribute.SIMPLE and nexus.collecting:
         nexus.submit_collecting()
     if length and nexus in target.unsolicited:
-        if nexus.granted + length > GRANT_LIMIT:
+        if length > GRANT_LIMIT or not nexus.data_out.has_room(length):
             # it comes unasked, so it cannot be told to wait
             nexus.forget(exchange)
             _refuse(target, nexus, exchange)
             return
-        exchange.granted = length
-        nexus.granted += length
-        exchange.granted_memory(length, unsolicited=True)
+        nexus.give(exchange, length, unsolicited=True)
         if exchange.attribute == TaskAttribute.SIMPLE:
             nexus.collecting[exchange.ox_id] = exchange
             return
@@ -116,10 +114,8 @@ def _start(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None:
         nexus.collecting[exchange.ox_id] = exchange
         exchange.want(length)
         return
-    if nexus.backlog or (nexus.reading and nexus.reading + exchange.read_length > READ_LIMIT):
-        nexus.backlog.append(exchange)
-        return
-    exchange.submit()
+    if not nexus.hold_back(exchange):
+        exchange.submit()
 
 
 def _ordinary_write(nexus: FcpNexus, payload: memoryview, command: Command) -> tuple[int, int]:

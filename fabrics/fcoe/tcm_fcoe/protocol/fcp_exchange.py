@@ -104,7 +104,7 @@ class Exchange:
         self.wanted = -1
         self.task = task = nexus.make_task(self, data_out)
         self.reading = self.read_length
-        nexus.reading += self.reading
+        nexus.data_in.take(self.reading)
         if self.code is None:
             nexus.port.nexus.submit(task)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
 from tcm_fcoe.protocol.fcp import CONF_REQ, InformationUnit, ServiceParameters, TransferReady
 from tcm_fcoe.protocol.fcp_exchange import Exchange
+from tcm_fcoe.protocol.fcp_memory import RESERVE, Memory
 from tcm_fcoe.protocol.frame import HEADER
 
 if TYPE_CHECKING:
@@ -96,9 +97,31 @@ class FcpNexus:
     """
 
     __slots__ = (
-        "answered", "answered_bytes", "answered_data", "backlog", "cmd_ius", "collecting", "confirms", "d_id", "draining",
-        "exchanges", "grant_queue", "granted", "luns", "max_payload", "port", "reading", "remote", "retries", "rsp_ius",
-        "rx_bytes", "s_id", "since", "target", "tx_bytes", "word_data",
+        "answered",
+        "answered_data",
+        "backlog",
+        "cmd_ius",
+        "collecting",
+        "confirms",
+        "d_id",
+        "data_in",
+        "data_out",
+        "draining",
+        "exchanges",
+        "grant_queue",
+        "kept",
+        "luns",
+        "max_payload",
+        "port",
+        "remote",
+        "retries",
+        "rsp_ius",
+        "rx_bytes",
+        "s_id",
+        "since",
+        "target",
+        "tx_bytes",
+        "word_data",
     )  # fmt: skip
 
     port: ScsiPort
@@ -121,14 +144,15 @@ class FcpNexus:
         """Commands that wait until less Data-In is on its way."""
         self.grant_queue: deque[Exchange] = deque()
         """Commands that wait for memory for their Data-Out."""
-        self.granted = 0
-        self.reading = 0
+        self.data_out = Memory(target.data_out, GRANT_LIMIT)
+        self.data_in = Memory(target.data_in, READ_LIMIT)
         self.draining = False
         self.answered: dict[int, Answered] = {}
         """By OX_ID, the oldest first."""
         self.answered_data: dict[int, None] = {}
         """Those whose Data-In is kept, the oldest first."""
-        self.answered_bytes = 0
+        self.kept = Memory(target.kept, ANSWERED_BYTES)
+        """Data-In of those."""
         self.since = target.now
         """Monotonic seconds of the login."""
         self.cmd_ius = 0
@@ -184,26 +208,40 @@ class FcpNexus:
         """Memory for Data-Out, now or in its turn."""
         if exchange in self.grant_queue:
             return
-        if self.grant_queue or (self.granted and self.granted + size > GRANT_LIMIT):
+        if self.grant_queue or not self.data_out.has_room(size):
             self.grant_queue.append(exchange)
+            self.target.waiting[self] = None
             return
+        self.give(exchange, size)
+
+    def give(self, exchange: Exchange, size: int, *, unsolicited: bool = False) -> None:
+        """Memory for Data-Out, now."""
         exchange.granted = size
-        self.granted += size
-        exchange.granted_memory(size)
+        self.data_out.take(size)
+        exchange.granted_memory(size, unsolicited=unsolicited)
+
+    def hold_back(self, exchange: Exchange) -> bool:
+        """Whether a command has to wait until less Data-In is on its way."""
+        if not self.backlog and self.data_in.has_room(exchange.read_length):
+            return False
+        self.backlog.append(exchange)
+        self.target.waiting[self] = None
+        return True
 
     def finished(self, exchange: Exchange) -> None:
         """An exchange has ended: what waits for its memory goes on."""
         self.forget(exchange)
         self.collecting.pop(exchange.ox_id, None)
-        self.reading -= exchange.reading
-        exchange.reading = 0
+        if exchange.reading:
+            self.data_in.give_back(exchange.reading)
+            exchange.reading = 0
         if exchange.granted:
-            self.granted -= exchange.granted
+            self.data_out.give_back(exchange.granted)
             exchange.granted = 0
         elif self.grant_queue and exchange in self.grant_queue:
             self.grant_queue.remove(exchange)
-        if self.grant_queue or self.backlog:
-            self.go_on()
+        if self.target.waiting:
+            self.target.go_on()
 
     def forget(self, exchange: Exchange | Management) -> None:
         """Its OX_ID is free."""
@@ -216,15 +254,15 @@ class FcpNexus:
             return
         self.draining = True
         queue, backlog = self.grant_queue, self.backlog
-        while queue and (not self.granted or self.granted + max(0, queue[0].wanted) <= GRANT_LIMIT):
+        while queue and self.data_out.has_room(queue[0].wanted):
             exchange = queue.popleft()
-            exchange.granted = exchange.wanted
-            self.granted += exchange.wanted
-            exchange.granted_memory(exchange.wanted)
-        while backlog and (not self.reading or self.reading + backlog[0].read_length <= READ_LIMIT):
+            self.give(exchange, exchange.wanted)
+        while backlog and self.data_in.has_room(backlog[0].read_length):
             exchange = backlog.popleft()
             if not exchange.done:
                 exchange.submit()
+        if not (queue or backlog):
+            self.target.waiting.pop(self, None)
         self.draining = False
 
     def submit_collecting(self) -> None:
@@ -262,8 +300,9 @@ class FcpNexus:
         self.answered[ox_id] = answered
         if answered.data is not None:
             self.answered_data[ox_id] = None
-            self.answered_bytes += len(answered.data)
-            while self.answered_bytes > ANSWERED_BYTES:
+            self.kept.take(len(answered.data))
+            kept = self.kept
+            while kept.used > ANSWERED_BYTES or (kept.used > RESERVE and kept.pool.used > kept.pool.limit):
                 oldest = next(iter(self.answered_data))
                 self.answered[oldest] = self._without_data(oldest, self.answered[oldest])
         if len(self.answered) > ANSWERED_LIMIT:
@@ -272,7 +311,7 @@ class FcpNexus:
     def _without_data(self, ox_id: int, answered: Answered) -> Answered:
         if answered.data is not None:
             del self.answered_data[ox_id]
-            self.answered_bytes -= len(answered.data)
+            self.kept.give_back(len(answered.data))
         return answered._replace(data=None)
 
     def answer_again(self, ox_id: int, offset: int) -> None:

@@ -21,6 +21,7 @@ from tcm_fcoe.protocol.fcp import (
 )
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_exchange import Exchange
+from tcm_fcoe.protocol.fcp_memory import Pool
 from tcm_fcoe.protocol.fcp_nexus import CRN_AT, READ_LIMIT, Answered, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
@@ -104,6 +105,10 @@ class FcpTarget:
         """Those that send first bursts unasked."""
         self.sending: deque[Exchange] = deque()
         """Exchanges with FCP_DATA to be made as the link takes it."""
+        self.data_out, self.data_in, self.kept = Pool(), Pool(), Pool()
+        """Memory: for data that is to come, for data to be sent, and for what may have to be sent again."""
+        self.waiting: dict[FcpNexus, None] = {}
+        """Initiators with commands that wait for memory, in turn."""
         self.fresh: dict[int, bytes] = {}
         """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice."""
         self.again: deque[Callable[[], None]] = deque()
@@ -160,10 +165,14 @@ class FcpTarget:
         nexus.backlog.clear()
         nexus.grant_queue.clear()
         nexus.draining = True
+        self.waiting.pop(nexus, None)
         for exchange in list(nexus.exchanges.values()):
             exchange.abort()
         nexus.port.nexus.lose()
-        nexus.answered.clear()
+        for ox_id in list(nexus.answered):
+            nexus.release(ox_id)
+        if self.waiting:
+            self.go_on()
         nexus.answered_data.clear()
         self.services.ended(nexus, reason)
 
@@ -218,7 +227,7 @@ class FcpTarget:
             or length > READ_LIMIT
             or ox_id in nexus.exchanges
             or nexus.backlog
-            or nexus.reading > READ_LIMIT
+            or nexus.data_in.used > READ_LIMIT
         ):
             return False
         itl = nexus.luns.get(lun)
@@ -246,7 +255,7 @@ class FcpTarget:
             exchange.data_in = view
             exchange.response = GOOD_RESPONSE
             exchange.reading = length
-            nexus.reading += length
+            nexus.data_in.take(length)
             nexus.exchanges[ox_id] = exchange
             self.sending.append(exchange)
             self.pump()
@@ -276,6 +285,11 @@ class FcpTarget:
         self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
         nexus.release(ox_id)
         fcp_command.begin(self, nexus, frame, rx_id)
+
+    def go_on(self) -> None:
+        """Memory has become free: commands that wait for it go on, each initiator's in order."""
+        for nexus in list(self.waiting):
+            nexus.go_on()
 
     # recovery
 

@@ -281,27 +281,29 @@ class Logins:
             return
         if not isinstance(login, Login):
             port.counters.els_refused += 1
-            if isinstance(login, Reject) and login.reason not in _RETRIED_REASONS:
-                remote.attempts = port.limits.attempts
+            remote.refused = isinstance(login, Reject) and login.reason not in _RETRIED_REASONS
             self._run(remote, Event.PLOGI_FAILED, now)
             return
         self._take(remote, login)
         self._run(remote, Event.PLOGI_ACCEPTED, now)
 
     def _wait(self, remote: RemotePort, now: float) -> None:
-        """Something failed: once more after E_D_TOV, or not if it has been tried often enough."""
+        """Something failed: once more after E_D_TOV; after some attempts not before R_A_TOV; not at all if it was refused."""
         port = self._port
-        if remote.attempts >= port.limits.attempts:
+        if remote.refused or (remote.attempts >= port.limits.attempts and not (remote.on_link or port.fabric)):
             remote.attempts = 0
+            remote.refused = False
             self._run(remote, Event.GIVE_UP, now)
+        elif remote.attempts >= port.limits.attempts:
+            remote.attempts = 0
+            self._retry(remote, now, port.r_a_tov)
         else:
-            self._retry(remote, now)
+            self._retry(remote, now, port.e_d_tov)
 
-    def _retry(self, remote: RemotePort, now: float) -> None:
+    def _retry(self, remote: RemotePort, now: float, delay: float) -> None:
         if remote.timer is not None:
             remote.timer.cancel()
-        port = self._port
-        remote.timer = port.timers.set(now + port.e_d_tov, lambda moment: self._retry_now(remote, moment))
+        remote.timer = self._port.timers.set(now + delay, lambda moment: self._retry_now(remote, moment))
 
     def _retry_now(self, remote: RemotePort, now: float) -> None:
         self._run(remote, Event.RETRY, now)
@@ -351,16 +353,15 @@ class Logins:
             if answer.explanation == Explanation.N_PORT_LOGIN_REQUIRED:  # they have forgotten us
                 self._run(remote, Event.LOGO_RECEIVED, now)
                 return
-            if answer.reason not in _RETRIED_REASONS:
-                remote.attempts = port.limits.attempts
+            remote.refused = answer.reason not in _RETRIED_REASONS
         elif isinstance(answer, ProcessLogin):
             page = next((each for each in answer.pages if each.type == FcType.FCP), None)
             if page is not None and page.response == PrliResponse.EXECUTED and page.flags & PRLI_ESTABLISH_IMAGE_PAIR:
                 remote.parameters = page.parameters
                 if self._run(remote, Event.PRLI_ACCEPTED, now):
                     return
-            elif page is None or page.response != PrliResponse.INITIALIZATION_NOT_COMPLETE:
-                remote.attempts = port.limits.attempts
+            else:
+                remote.refused = page is None or page.response != PrliResponse.INITIALIZATION_NOT_COMPLETE
         self._run(remote, Event.PRLI_FAILED, now)
 
     def _pair(self, remote: RemotePort, now: float) -> None:
@@ -418,7 +419,7 @@ class Logins:
     def _unpair(self, remote: RemotePort, now: float) -> None:
         self._end_image_pair(remote, "process logout", now)
         if self._port.fc4.service_parameters & INITIATOR_FUNCTION:
-            self._retry(remote, now)
+            self._retry(remote, now, self._port.e_d_tov)
 
     def _send_prlo(self, remote: RemotePort, now: float) -> None:
         self._end_image_pair(remote, "process logout", now)
@@ -439,7 +440,7 @@ class Logins:
         port = self._port
         self._reset(remote, "logged out", now)
         if port.fc4.service_parameters & INITIATOR_FUNCTION or (remote.on_link and port.port_name > remote.port_name):
-            self._retry(remote, now)
+            self._retry(remote, now, self._port.e_d_tov)
         elif not remote.on_link:
             self._remove(remote, "logged out", now)
 

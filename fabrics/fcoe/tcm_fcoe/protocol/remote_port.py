@@ -115,6 +115,7 @@ class RemotePort:
         "port_name",
         "prefix",
         "prli_received",
+        "refused",
         "requests",
         "response",
         "since",
@@ -142,6 +143,9 @@ class RemotePort:
         """The FCoE controller speaks for it, and says when it is gone."""
         self.prli_received = False
         self.attempts = 0
+        """Since there was last an answer, or a long wait."""
+        self.refused = False
+        """What was sent last has been refused for good."""
         self.timer: Timer | None = None
         self.requests: list[Request] = []
         """PLOGI or PRLI that waits for its reply."""

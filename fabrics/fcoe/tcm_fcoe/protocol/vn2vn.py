@@ -13,7 +13,6 @@ from tcm_fcoe.protocol import vn2vn_tables as tables
 from tcm_fcoe.protocol.controller import (
     E_D_TOV,
     NEVER,
-    R_A_TOV,
     features_of,
 )
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
@@ -294,7 +293,13 @@ class Vn2vnController(VirtualLinks):
         for neighbour in self.neighbours:
             vn_port.links[neighbour.fc_id] = VirtualLink(neighbour)
         self.services.port_up(
-            vn_port.port, vn_port.fc_id, fabric=False, e_d_tov=E_D_TOV, r_a_tov=R_A_TOV, receive_size=self.receive_size, now=now
+            vn_port.port,
+            vn_port.fc_id,
+            fabric=False,
+            e_d_tov=E_D_TOV,
+            r_a_tov=2 * E_D_TOV,
+            receive_size=self.receive_size,
+            now=now,
         )
         self._send_claim(vn_port, now)
         vn_port.timer = now + tables.ANNOUNCE_WAIT
