@@ -8,7 +8,6 @@ taken it.
 from __future__ import annotations
 
 from collections import deque
-from math import inf
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Protocol
 from zlib import crc32
@@ -281,7 +280,12 @@ class Station:
     @property
     def next_timer(self) -> float:
         """When :meth:`handle_timer` is to be called, in seconds on the clock of ``now``; ``inf``: never."""
-        return min(self.controller.next_timer, min((port.next_timer for port in self.ports.values()), default=inf))
+        found = self.controller.next_timer
+        for port in self.ports.values():
+            when = port.next_timer
+            if when < found:  # noqa: PLR1730 - asked after every batch: half the time of min()
+                found = when
+        return found
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import vn2vn_tables as tables
-from tcm_fcoe.protocol.controller import (
-    E_D_TOV,
-    NEVER,
-    features_of,
-)
+from tcm_fcoe.protocol.controller import E_D_TOV, NEVER, features_of
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.names import VN2VN_FC_MAP, fabric_provided_mac, format_fc_id
 from tcm_fcoe.protocol.vn2vn_links import CLAIMED, VirtualLinks
