@@ -99,7 +99,7 @@ class Exchange:
     def submit(self, data_out: Any = b"") -> None:
         """Hand it to the core, with the Data-Out that is there."""
         nexus = self.nexus
-        nexus.collecting.pop(self.ox_id, None)
+        nexus.leave_queues(self)
         self.submitted = True
         self.wanted = -1
         self.task = task = nexus.make_task(self, data_out)
@@ -230,6 +230,9 @@ class Exchange:
         """The core has a status. It is sent once we have the sequence initiative."""
         task, data_out = self.task, self.data_out
         assert task is not None
+        if self.nexus.exchanges.get(self.ox_id) is not self:  # another command has its OX_ID
+            self.finish()
+            return
         self.response = self.make_response(task)
         if data_out is not None and data_out.active:
             self.held = self.discarding = True
@@ -278,8 +281,8 @@ class Exchange:
         self.nexus.finished(self)
 
     def abort(self) -> bool:
-        """ABTS: whether it is gone at once. Otherwise ``task_aborted`` tells."""
-        if self.submitted and not self.held and self.data_in is None and not self.done:
+        """ABTS: whether it is gone at once. Otherwise the core has it, and tells when it is."""
+        if self.task is not None and self.nexus.port.nexus.tasks.get(self.ox_id) is self.task:
             return False
         self.abandon()
         return True
