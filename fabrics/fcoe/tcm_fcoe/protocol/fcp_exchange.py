@@ -208,14 +208,17 @@ class Exchange:
     def can_retry_data(self, offset: int) -> bool:
         """Whether the burst that is on its way can be asked for again from ``offset`` on."""
         data_out = self.data_out
-        if data_out is None or not data_out.active or self.discarding:
+        if data_out is None or not data_out.active or self.discarding or (self.submitted and self.wanted < 0):
             return False
-        return not data_out.unsolicited and offset <= data_out.filled
+        return offset <= data_out.filled
 
     def retry_data(self, offset: int) -> None:
         """SRR for FCP_XFER_RDY (FCP-4 12.4): ask for it again."""
         assert self.data_out is not None
         self.data_out.give_up(offset)
+        if self.wanted < 0:
+            # a first burst: the rest of it is asked for with all that follows
+            self.wanted = self.write_length
         self.advance()
 
     def retry_data_in(self, offset: int) -> None:
