@@ -273,6 +273,7 @@ def test_segments_become_one():
     segment.run(30)
     assert greater.ports[0].fc_id == 0x0203
     assert ("down", "address conflict") in lesser.ports[0].events
+    assert any("FC_ID 00.02.03" in text for text in lesser.services.reports)
     assert logged_in(lesser, greater)
 
 
@@ -534,6 +535,7 @@ def test_stolen_name():
     segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x6666), 0x7000, port=port))
     segment.inject(message(Pdu.BEACON, mac_of(0x6666), 0x6000, port=port_of(friend)))
     assert one.services.counters["fip_conflict"] == 4
+    assert one.services.reports[2] == f"{mac_of(0x6666).hex(':')} has port name {port.port_name.hex(':')}, which is ours"
     assert port.events == events
     # with its own name it does if that is greater: both have the address
     segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x1111), 0x6000))

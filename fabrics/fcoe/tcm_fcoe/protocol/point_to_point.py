@@ -219,7 +219,7 @@ class PointToPointController(Controller):
                 raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "another N_Port is there already")
         except ElsError as e:
             self.services.count("fip_logins_refused")
-            self.log(f"{source.hex(':')}: {e}")
+            self.report(f"FLOGI of {source.hex(':')} is refused: {e}", now)
             self._send(source, els_reply(frame, Reject(reason=e.reason, explanation=e.explanation), s_id=F_PORT))
             return
         ours, theirs = (LESSER, GREATER) if login.port_name > self.port.port_name else (GREATER, LESSER)

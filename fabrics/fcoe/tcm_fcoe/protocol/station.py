@@ -69,6 +69,9 @@ _FIP_VLAN = b"\0\x04"
 class Listener(Protocol):
     """Who wants to know what becomes of a station's ports."""
 
+    def notice(self, station: Station, text: str) -> None:
+        """Something on its segment is not as it should be."""
+
     def port_up(self, port: NPort) -> None:
         """It has an address: :attr:`NPort.fc_id`."""
 
@@ -317,6 +320,11 @@ class Station:
     def transmit_untagged(self, frame: bytes) -> None:
         """One that stays without."""
         self.outbox.append(frame)
+
+    def report(self, text: str) -> None:
+        """What whoever runs the station should know."""
+        if self.listener is not None:
+            self.listener.notice(self, text)
 
     def vlan_found(self, vlan: int) -> None:
         """All frames but those of VLAN discovery go to this VLAN from now on; 0: to none."""

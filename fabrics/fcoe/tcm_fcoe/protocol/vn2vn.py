@@ -261,6 +261,7 @@ class Vn2vnController(VirtualLinks):
 
     def _choose_another(self, vn_port: VnPort, now: float) -> None:
         self.services.count("fip_conflict")
+        self.report(f"{vn_port.asker.hex(':')} has, or wants, FC_ID {format_fc_id(vn_port.fc_id)}: another is tried", now)
         self._choose(vn_port, now)
 
     def _give_up_address(self, vn_port: VnPort, now: float) -> None:
