@@ -258,7 +258,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Receive buffer, one for all connections", "tcm_iscsi.server:RECEIVE_BUFFER", "bytes"),
     ("Memory that express reads fill, one for all connections; a peer that does not take its answers keeps one for itself",
      "tcm_iscsi.server:ARENA", "bytes"),
-    ("Such pieces of memory kept for the next one", "tcm_iscsi.protocol.full_feature:SPARE_ARENAS", "count"),
+    ("Such pieces of memory kept for the next one", "tcm_iscsi.protocol.arena:SPARE_ARENAS", "count"),
     ("Data segment of a PDU during login", "tcm_iscsi.protocol.framer:LOGIN_MAX_DATA_SEGMENT_LENGTH", "bytes"),
     ("Data segment of a PDU after login (MaxRecvDataSegmentLength)",
      "tcm_iscsi.attributes:TpgParameters.MaxRecvDataSegmentLength", "bytes"),

@@ -6,6 +6,7 @@ The order is fixed: ``adapt`` the backstore, then each filter around it (``adapt
 from __future__ import annotations
 
 from functools import partial
+from inspect import iscoroutinefunction, isfunction
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import anyio
@@ -29,7 +30,14 @@ def adapt(backstore: Backstore | BlockingBackstore, *, limiter: anyio.CapacityLi
 
     :param limiter: shared by several blocking backstores, to bound their threads together. Without it each has its own
         bound of ``MAX_THREADS``, so one that hangs starves no other.
+
+    Raises ``TypeError`` for an async method where the contract has a plain one: it would do nothing, and be taken for done.
     """
+    contract = BlockingBackstore if isinstance(backstore, BlockingBackstore) else Backstore
+    for name, method in vars(contract).items():
+        if isfunction(method) and not iscoroutinefunction(method) and iscoroutinefunction(getattr(type(backstore), name)):
+            other = ", or inherit from Backstore" if contract is BlockingBackstore else ""
+            raise TypeError(f"{type(backstore).__name__}.{name} is an async function; write it without async{other}")
     concurrency = backstore.concurrency
     adapted = ThreadedBackstore(backstore, limiter) if isinstance(backstore, BlockingBackstore) else backstore
     return SerializedBackstore(adapted) if concurrency is Concurrency.SERIALIZED else adapted

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tcm.fabric_statistics import FabricStatistics
     from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.draining import Draining
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -168,6 +169,19 @@ class Fabric(ABC):
         If omitted: the nexus is lost, and the initiator finds out by itself.
         """
         nexus.lose()
+
+    def request_logout(self, nexus: ITNexus, seconds: float) -> None:  # noqa: B027  optional
+        """The nexus is about to go: ask the initiator to leave within so many seconds, if the protocol has a way to.
+
+        If omitted: nobody is asked; its commands are waited for all the same.
+        """
+
+    def drain_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> Draining | None:  # noqa: ARG002  optional
+        """A network portal of a group, to be taken out of service: no logins, and who came by it is asked to leave.
+
+        If omitted: there is nothing to wait for.
+        """
+        return None
 
     async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:  # noqa: ARG002  optional
         """Listen at one more portal of a group; other groups may be behind it already. Returns it with its real port.

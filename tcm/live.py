@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,21 @@ from tcm.failure import RuntimeFailure
 from tcm.options import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from tcm.configuration import StorageObject
     from tcm.fabric import Fabric
     from tcm.plugin_types import FabricType
     from tcm.runtime import Runtime
     from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.draining import Draining
     from tcm.target.logical_unit import LogicalUnit
 
 log = logging.getLogger(__name__)
+
+
+_DRAIN_INTERVAL = 0.02
+"""Seconds between two looks at what is under way."""
 
 
 class InUse(OSError):
@@ -42,6 +48,38 @@ class LiveChanges:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._serials: dict[str, str] | None = None
+        """Who had each unit serial last: a path."""
+        self._drains = False
+
+    @asynccontextmanager
+    async def drained(self, things: Sequence[Draining], seconds: float) -> AsyncIterator[None]:
+        """Inside, nothing of them is under way, and nothing begins: they can be removed. What is still there then goes on.
+
+        Raises :class:`InUse` if something is under way after ``seconds``; all is as before then.
+        """
+        if self._drains:
+            raise InUse("something is being drained already; try again when that is done")
+        begun: list[Draining] = []
+        end = anyio.current_time() + seconds
+        self._drains = True
+        try:
+            for each in things:
+                begun.append(each)
+                each.begin(anyio.current_time(), seconds)
+            while waits := [text for each in things if (text := each.waits_for(anyio.current_time()))]:
+                if anyio.current_time() >= end:
+                    more = f" and {len(waits) - 3} more" if len(waits) > 3 else ""
+                    raise InUse(
+                        f"after {seconds:g} s there are still {'; '.join(waits[:3])}{more}; nothing was removed, and commands"
+                        " are taken again"
+                    )
+                await anyio.sleep(_DRAIN_INTERVAL)
+            yield
+        finally:
+            for each in reversed(begun):
+                each.end()
+            self._drains = False
 
     # logical units
 
@@ -123,7 +161,9 @@ class LiveChanges:
                 group = unit.asymmetric_access.logical_unit_group
                 if group is not None and unit in group.members:
                     group.members.remove(unit)
-                del runtime.storage_objects[path]
+                serial = runtime.storage_objects.pop(path).serial
+                if self._serials is not None and self._serials.get(serial) == path:
+                    del self._serials[serial]
                 runtime.release(path)
 
     @staticmethod
@@ -134,9 +174,13 @@ class LiveChanges:
             raise InUse(f"{unit.name} is exported as {where}")
 
     def _check_serial(self, path: str, serial: str) -> None:
-        for other, config in self._runtime.storage_objects.items():
-            if other != path and config.serial == serial:
-                raise ConfigError(f"{other} has the unit serial {serial} already; write another one")
+        objects = self._runtime.storage_objects
+        if self._serials is None:
+            self._serials = {config.serial: other for other, config in objects.items()}
+        other = self._serials.get(serial, path)
+        if other != path and other in objects and objects[other].serial == serial:
+            raise ConfigError(f"{other} has the unit serial {serial} already; write another one")
+        self._serials[serial] = path
 
     def _claim(self, path: str, serial: str) -> None:
         try:

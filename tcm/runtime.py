@@ -16,7 +16,7 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 
 from tcm.adapters import adapt
-from tcm.backstore import ConfigError
+from tcm.backstore import BackstoreError, ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.live import LiveChanges
@@ -137,7 +137,12 @@ class Runtime:
         self.store = DirectoryStore(directory) if directory is not None else None
         for each in self.configuration.storage_objects:
             self.storage_objects[each.path] = each
-            self.logical_units[each.path] = self.make_unit(each)
+            try:
+                self.logical_units[each.path] = self.make_unit(each)
+            except ConfigError:
+                raise
+            except Exception as error:  # a plug-in's factory
+                raise RuntimeFailure(f"cannot make {each.path} ({each.type}): {reason_of(error)}") from error
         for config in self.configuration.targets:
             self._target(config)
         self._identify_ports()
@@ -418,7 +423,9 @@ async def _all(function: Callable[[T], Coroutine[Any, Any, None]], arguments: It
 
 
 def reason_of(error: Exception) -> str:
-    """One line."""
+    """One line; with its type if it was not meant for people."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return one_line(error)
+    if isinstance(error, (OSError, BackstoreError, ConfigError, RuntimeFailure)) or not str(error):
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)}"

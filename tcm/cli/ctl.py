@@ -86,6 +86,11 @@ class Ctl:
             self._client = Client(self.control)
             return self._client.call(method, **params)
 
+    def wait_longer(self, seconds: float) -> None:
+        """The next call takes so much time."""
+        if self._client is not None:
+            self._client.wait_longer(seconds)
+
     def close(self) -> None:
         """Ends the connection."""
         if self._client is not None:
@@ -357,12 +362,20 @@ def create(ctl: Ctl, path: str, values: tuple[str, ...], parents: bool) -> None:
 @command.command()
 @click.argument("path")
 @click.option("-r", "--recursive", is_flag=True, help="And everything in it.")
+@click.option("--drain", is_flag=True, help="Let commands end first; new ones get BUSY, and initiators are asked to log out.")
+@click.option("--timeout", type=click.FloatRange(0, 3600), default=30.0, show_default=True, help="Seconds for --drain.")
 @_with_json
-def delete(ctl: Ctl, path: str, recursive: bool) -> None:
-    """Remove the group or link PATH."""
+def delete(ctl: Ctl, path: str, recursive: bool, drain: bool, timeout: float) -> None:
+    """Remove the group or link PATH.
+
+    Without --drain commands that are under way are aborted. If they have not ended in time, nothing is removed.
+    """
     from tcm.control.client import Refused
 
     where = ctl.path(path)
+    if drain:
+        ctl.show({"removed": _drain(ctl, where, timeout, recursive=recursive)}, lambda _: None)
+        return
     found = ctl.call("list", path=where, depth=-1 if recursive else 0, statistics=False)
     if found["kind"] == "attribute":
         raise RuntimeFailure(f"{where}: an attribute cannot be removed; set it instead")
@@ -383,6 +396,19 @@ def delete(ctl: Ctl, path: str, recursive: bool) -> None:
 
     remove(where, found, ours=True)
     ctl.show({"removed": removed}, lambda _: None)
+
+
+def _drain(ctl: Ctl, where: str, timeout: float, *, recursive: bool) -> list[str]:
+    """Removes it once nothing runs there; the paths."""
+    kind = ctl.call("stat", path=where)["kind"]
+    if kind == "attribute":
+        raise RuntimeFailure(f"{where}: an attribute cannot be removed; set it instead")
+    ctl.wait_longer(timeout)
+    if kind == "link":
+        ctl.call("unlink", path=where, drain=timeout)
+        return [where]
+    found: list[str] = ctl.call("remove", path=where, recursive=recursive, drain=timeout)["removed"]
+    return found
 
 
 @command.command()

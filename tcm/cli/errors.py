@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 
-from tcm.backstore import ConfigError
+from tcm.backstore import BackstoreError, ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.options import one_line
 
@@ -39,15 +39,21 @@ def report(program: str, error: BaseException) -> int:
     if config:
         complain(program, one_line(config[0]))
         return USAGE
+    hint = "" if log.isEnabledFor(logging.DEBUG) else "; run with --log-level debug for the traceback"
     if expected:
-        complain(program, one_line(expected[0]))
+        cause = expected[0].__cause__
+        complain(program, one_line(expected[0]) + (hint if _is_a_defect(cause) else ""))
         return FAILED
     if isinstance(found[0], OSError) and found[0].strerror:
         complain(program, f"{found[0].strerror}: {found[0].filename}" if found[0].filename else found[0].strerror)
         return FAILED
-    hint = "" if log.isEnabledFor(logging.DEBUG) else "; run with --log-level debug for the traceback"
     complain(program, f"{type(found[0]).__name__}: {one_line(found[0])}{hint}")
     return FAILED
+
+
+def _is_a_defect(cause: BaseException | None) -> bool:
+    """Of a plug-in, say: nobody raises it to tell people something."""
+    return cause is not None and not isinstance(cause, (OSError, BackstoreError, ConfigError, RuntimeFailure))
 
 
 def complain(program: str, text: str) -> None:

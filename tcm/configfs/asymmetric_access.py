@@ -13,7 +13,13 @@ from tcm.scsi.referrals import parse_lba_map
 from tcm.target.access_transition import set_access_state
 from tcm.target.logical_unit_group import DEFAULT_GROUP as DEFAULT_LU_GROUP
 from tcm.target.logical_unit_group import LogicalUnitGroup
-from tcm.target.target_port_group import MAXIMUM_IDENTIFIER, MAXIMUM_NAME_LENGTH, GroupAttributes, TargetPortGroup
+from tcm.target.target_port_group import (
+    DEFAULT_GROUP,
+    MAXIMUM_IDENTIFIER,
+    MAXIMUM_NAME_LENGTH,
+    GroupAttributes,
+    TargetPortGroup,
+)
 from tcm.tree_types import Table, TreeAttribute
 
 if TYPE_CHECKING:
@@ -167,12 +173,13 @@ class TargetPortGroups(ParentGroup):
     def __init__(self, name: str, parent: Group, device: Device) -> None:
         super().__init__(name, parent)
         self._device = device
-        for each in device.unit.asymmetric_access.groups.values():
-            node = TargetPortGroupNode(self, GroupPlace(device, each.name))
-            if each is device.unit.asymmetric_access.default:
-                self.defaults[each.name] = node
+        # a device that is not enabled yet has only the default group
+        for group in device.unit.asymmetric_access.groups if device.enabled else (DEFAULT_GROUP,):
+            node = TargetPortGroupNode(self, GroupPlace(device, group))
+            if group == DEFAULT_GROUP:
+                self.defaults[group] = node
             else:
-                self.groups[each.name] = node
+                self.groups[group] = node
 
     async def create(self, name: str) -> MadeGroup:
         if len(name) > MAXIMUM_NAME_LENGTH:
@@ -286,5 +293,4 @@ class LogicalUnitGroupTree(ParentGroup):
     def member_names(self, name: str) -> list[str]:
         """The devices in a group."""
         group = self.runtime.logical_unit_groups.groups.get(name)
-        members = {id(unit) for unit in group.members} if group is not None else set()
-        return [where for where, device in self._devices() if id(device.unit) in members]
+        return [where for where, device in self._devices() if group is not None and device.logical_unit_group is group]

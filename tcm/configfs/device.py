@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tcm.plugin_types import BackstoreType
     from tcm.runtime import Runtime
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.logical_unit_group import LogicalUnitGroup
 
 _TEXT_LIMIT = 511
 """Characters of ``alias`` and ``udev_path``."""
@@ -72,7 +73,8 @@ class Device:
         product = tree.product or tree.plugin.upper()
         identity = Identity(product=product[:16], revision="4.0")
         self._config = StorageObject(path=path, name=name, type=kind.name, options=None, serial="", identity=identity)
-        self._unit = self._placeholder(self._config)
+        self._stand_in: LogicalUnit | None = None
+        """Made when somebody wants to know something of it, or set it."""
 
     def _placeholder(self, config: StorageObject) -> LogicalUnit:
         """Takes attributes and target port groups, and keeps nothing."""
@@ -93,12 +95,27 @@ class Device:
     @property
     def unit(self) -> LogicalUnit:
         """What is served; before it is enabled, something that cannot be opened."""
-        return self.runtime.logical_units.get(self.path, self._unit)
+        unit = self.runtime.logical_units.get(self.path) or self._stand_in
+        if unit is None:
+            unit = self._stand_in = self._placeholder(self._config)
+        return unit
+
+    @property
+    def logical_unit_group(self) -> LogicalUnitGroup | None:
+        """Where it is a member."""
+        if self.enabled or self._stand_in is not None:
+            return self.unit.asymmetric_access.logical_unit_group
+        return self.runtime.logical_unit_groups.default
 
     @property
     def exported(self) -> bool:
         """A target port exports it."""
-        return bool(self.unit.ports)
+        return self.ports > 0
+
+    @property
+    def ports(self) -> int:
+        """How many LUNs lead here."""
+        return len(self.unit.ports) if self.enabled else 0
 
     def check_not_exported(self, what: str) -> None:
         """Raises ``ValueError``: LIO's EINVAL."""
@@ -126,13 +143,14 @@ class Device:
             await self.runtime.live.replace_unit(config)
         else:
             self._config = config
-            old = self._unit
-            self._unit = self._placeholder(replace(config, target_port_groups=groups_of(old)))
-            self._unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
-            self._move_to(self._unit, old)
+            old = self._stand_in
+            if old is not None:
+                self._stand_in = self._placeholder(replace(config, target_port_groups=groups_of(old)))
+                self._move_to(self._stand_in, old)
 
     def _move_to(self, unit: LogicalUnit, old: LogicalUnit) -> None:
-        """LU group membership."""
+        """LBA map and LU group membership."""
+        unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
         group = old.asymmetric_access.logical_unit_group
         if group is not None:
             if old in group.members:
@@ -141,9 +159,10 @@ class Device:
 
     def forget(self) -> None:
         """It is removed before it was enabled."""
-        group = self._unit.asymmetric_access.logical_unit_group
-        if group is not None and self._unit in group.members:
-            group.members.remove(self._unit)
+        unit, self._stand_in = self._stand_in, None
+        group = unit.asymmetric_access.logical_unit_group if unit is not None else None
+        if group is not None and unit in group.members:
+            group.members.remove(unit)
 
     # control, enable
 
@@ -188,14 +207,14 @@ class Device:
             options=options,
             filters=self.filters,
             serial=self._config.serial or str(uuid.uuid4()),
-            target_port_groups=groups_of(self._unit),
+            target_port_groups=groups_of(self._stand_in) if self._stand_in is not None else (),
             read_only=read_only,
             removable=removable,
         )
-        old = self._unit
         unit = await self.runtime.live.add_unit(config)
-        unit.asymmetric_access.lba_map = old.asymmetric_access.lba_map
-        self._move_to(unit, old)
+        if self._stand_in is not None:
+            self._move_to(unit, self._stand_in)
+            self._stand_in = None
 
     async def set_serial(self, serial: str) -> None:
         """Another identity."""
@@ -289,7 +308,7 @@ class DeviceGroup(MadeGroup):
     @property
     def links(self) -> int:
         """LUNs."""
-        return len(self.device.unit.ports)
+        return self.device.ports
 
     async def destroy(self) -> None:
         if self.device.enabled:

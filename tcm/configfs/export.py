@@ -18,6 +18,7 @@ from tcm.configfs.node import Attribute, Group, Link, TreeError
 from tcm.configfs.node_acls import NodeAclGroup
 from tcm.configfs.portal_groups import TargetPortalGroupGroup
 from tcm.configfs.script import DISCOVERY_KEYS, EXTRAS, FABRIC_DIRECTORIES, FABRICS, IDENTITY_KEYS, Json
+from tcm.configfs.table import MadeGroup, TableGroup
 from tcm.options import options_of
 from tcm.saveconfig_names import PLUGINS
 from tcm.target.attributes import Identity
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from tcm.configfs.node import Tree
-    from tcm.configfs.table import MadeGroup
 
 _FABRICS = {directory: name for name, directory in FABRIC_DIRECTORIES.items()}
 _TYPES = {text: int(number) for number, text in ACCESS_TYPES.items()}
@@ -94,14 +94,9 @@ def _text(group: Group, *names: str) -> str:
 def _settings(group: Group, name: str, *, numbers: bool = True) -> dict[str, Any]:
     """Every attribute of a folder that can be read and written."""
     folder = group.child(name)
-    if not isinstance(folder, Group):
+    if not isinstance(folder, TableGroup):
         return {}
-    found: dict[str, Any] = {}
-    for each in folder.children().values():
-        if isinstance(each, Attribute) and each.readable and each.writable:
-            text = each.read().rstrip("\n")
-            found[each.name] = _number(text) if numbers else text
-    return found
+    return {each: _number(text) if numbers else text for each, text in folder.settings().items()}
 
 
 def _number(text: str) -> int | str:
@@ -169,11 +164,10 @@ def _own(group: Group, attributes: Any) -> dict[str, Any]:
 
 def _target_port_group(group: Group) -> dict[str, Any]:
     found: dict[str, Any] = {"name": group.name}
-    for each in group.children().values():
-        if isinstance(each, Attribute) and each.readable and each.writable:
-            text = each.read().rstrip("\n")
-            known = {"alua_access_type": _TYPES, "alua_access_status": _STATUSES}.get(each.name)
-            found[each.name] = known[text] if known is not None else _number(text)
+    assert isinstance(group, TableGroup)
+    for name, text in group.settings().items():
+        known = {"alua_access_type": _TYPES, "alua_access_status": _STATUSES}.get(name)
+        found[name] = known[text] if known is not None else _number(text)
     return found
 
 

@@ -6,18 +6,24 @@ import errno
 import logging
 import os
 import platform
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tcm.configfs.core import CORE_VERSION, CoreGroup
 from tcm.configfs.fabrics import FabricGroup
-from tcm.configfs.node import Tree
-from tcm.configfs.table import MadeGroup, ParentGroup
+from tcm.configfs.node import Link, Tree, TreeError
+from tcm.configfs.table import MadeGroup, ParentGroup, TableGroup
+from tcm.live import InUse
 from tcm.target.directory_store import DirectoryStore
 from tcm.tree_types import TreeAttribute
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tcm.configfs.node import Node
     from tcm.plugin_types import FabricType
     from tcm.runtime import Runtime
+    from tcm.target.draining import Draining
 
 log = logging.getLogger(__name__)
 
@@ -86,3 +92,23 @@ class LioTree(Tree):
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(RootGroup(runtime))
+        self._live = runtime.live
+
+    @asynccontextmanager
+    async def drained(self, node: Node, seconds: float) -> AsyncIterator[None]:
+        """See :class:`Tree`: LUNs, nexuses and portals in it."""
+        try:
+            async with self._live.drained([*_draining(node)], seconds):
+                yield
+        except InUse as error:
+            raise TreeError(errno.EBUSY, f"{node.path}: {error.strerror}") from error
+
+
+def _draining(node: Node) -> Iterator[Draining]:
+    """What a link leads to is drained where the link is."""
+    group = node.parent if isinstance(node, Link) else node
+    if isinstance(group, TableGroup):
+        yield from group.draining()
+        for each in group.children().values() if group is node else ():
+            if isinstance(each, TableGroup):
+                yield from _draining(each)

@@ -15,15 +15,17 @@ from tcm.configuration import MAXIMUM_LUN
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.statistics.lio import lun_groups
 from tcm.target.access_transition import set_offline
+from tcm.target.draining import LunsDraining
 from tcm.target.target_port_group import DEFAULT_GROUP
 from tcm.tree_types import Table, TreeAttribute
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tcm.configfs.core import CoreGroup
     from tcm.fabric_statistics import LioGroup
     from tcm.target.device import Lun, TargetPortalGroup
+    from tcm.target.draining import Draining
 
 _NAME = re.compile(r"lun_([0-9]{1,9})")
 
@@ -117,6 +119,10 @@ class LunGroup(MadeGroup):
             return 0
         acls = self.place.group.node_acls.values()
         return sum(mapped.lun is lun and not mapped.dynamic for acl in acls for mapped in acl.mapped_luns.values())
+
+    def draining(self) -> Iterable[Draining]:
+        lun = self.place.found
+        return () if lun is None else (LunsDraining.of_lun(lun),)
 
     def _device(self) -> DeviceGroup | None:
         lun = self.place.found

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 PAGE = 4096
 """Bytes that an attribute holds when it is written (ConfigFS: one page)."""
 NAME_LIMIT = 255
 """Bytes of a name (NAME_MAX)."""
+MAXIMUM_DRAIN = 3600
+"""Seconds that removing something may wait for what runs there."""
 KEPT_CHANGES = 256
 """Changes that the tree remembers."""
 
@@ -112,6 +114,9 @@ class Group(Node):
         """``rmdir``. Raises :class:`TreeError`: EPERM for what cannot be removed, EBUSY for what is in use."""
         raise TreeError(errno.EPERM, f"{self.path}/{name}: cannot be removed")
 
+    def check_removable(self) -> None:
+        """Raises :class:`TreeError` if :meth:`remove` of what it is in would, whatever runs there."""
+
     async def link(self, name: str, target: Group) -> None:
         """``symlink``. Raises :class:`TreeError`: EPERM where none can be made, EINVAL for the wrong kind of target."""
         raise TreeError(errno.EPERM, f"{self.path}: no link can be made here, {name!r} to {target.path} neither")
@@ -131,11 +136,18 @@ class Tree:
         self.changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         # whoever makes many changes gives way now and then: a turn of the loop costs more than most changes
         self._lock = anyio.Lock(fast_acquire=True)
+        self._place_found: tuple[str, Group] = ("", root)
+        """Where something was found last: whoever looks at one thing in a directory looks at others."""
 
     # looking
 
     def find(self, path: str) -> Node:
         """What is at a path, links not followed. Raises :class:`TreeError`: ENOENT, ENOTDIR."""
+        where, _, last = path.rpartition("/")
+        if where and where == self._place_found[0]:
+            found = self._place_found[1].child(last)
+            if found is not None:
+                return found
         node: Node = self.root
         for name in split(path):
             if not isinstance(node, Group):
@@ -144,6 +156,8 @@ class Tree:
             if found is None:
                 raise TreeError(errno.ENOENT, f"{path.strip('/')}: {name!r} is not in /{node.path}")
             node = found
+        if last == node.name and node.parent is not None:
+            self._place_found = where, node.parent
         return node
 
     def group(self, path: str) -> Group:
@@ -184,7 +198,7 @@ class Tree:
             if "\0" in text:
                 raise TreeError(errno.EINVAL, f"{attribute.path}: write text without NUL characters")
             await attribute.write(text)
-            self._changed(who, f"wrote {attribute.path}")
+            self._changed(who, f"wrote {path.strip('/')}")
 
     async def make(self, path: str, *, revision: int | None = None, who: str = "") -> Group:
         """Makes a directory. Raises :class:`TreeError`: EEXIST besides what :meth:`Group.make` raises."""
@@ -192,20 +206,81 @@ class Tree:
             self._check(revision)
             group, name = self._place(path)
             made = await group.make(name)
-            self._changed(who, f"made {made.path}")
+            self._changed(who, f"made {path.strip('/')}")
             return made
 
-    async def remove(self, path: str, *, revision: int | None = None, who: str = "") -> None:
-        """Removes a directory. Raises :class:`TreeError`: ENOTEMPTY if links or directories that were made are in it."""
-        async with self._lock:
-            self._check(revision)
+    async def remove(
+        self, path: str, *, recursive: bool = False, drain: float | None = None, revision: int | None = None, who: str = ""
+    ) -> list[str]:
+        """Removes a directory; returns the paths of what is gone, in order.
+
+        :param recursive: with what is in it; what is removed stays so, even if the rest is refused.
+        :param drain: seconds that what runs there has to end, and in which nothing else is let in; ``None``: it is broken off.
+
+        Raises :class:`TreeError`: ENOTEMPTY if links or directories that were made are in it, EBUSY if it is not drained in
+        time.
+        """
+        async with self._draining(path, drain, revision, recursive=recursive), self._lock:
+            if drain is None:
+                self._check(revision)
             node = self.find(path)
             if not isinstance(node, Group):
                 raise TreeError(errno.ENOTDIR, f"{node.path}: not a directory")
             if node.parent is None:
                 raise TreeError(errno.EBUSY, "/: the root cannot be removed")
-            await node.parent.remove(node.name)
+            gone: list[str] = []
+            try:
+                if recursive:
+                    await self._empty(node, gone, who)
+                await node.parent.remove(node.name)
+            finally:
+                self._place_found = "", self.root
             self._changed(who, f"removed {path.strip('/')}")
+            return [*gone, node.path]
+
+    async def _empty(self, group: Group, gone: list[str], who: str) -> None:
+        """Removes what somebody made in it."""
+        for node in list(group.children().values()):
+            try:
+                if isinstance(node, Link):
+                    await group.unlink(node.name)
+                    self._changed(who, f"unlinked {node.path}")
+                elif isinstance(node, Group):
+                    await self._empty(node, gone, who)
+                    await group.remove(node.name)
+                    self._changed(who, f"removed {node.path}")
+                else:
+                    continue
+            except TreeError as error:
+                # what is always there goes with what is above it
+                if error.number != errno.EPERM:
+                    raise
+            else:
+                gone.append(node.path)
+
+    @asynccontextmanager
+    async def _draining(
+        self, path: str, seconds: float | None, revision: int | None, *, recursive: bool = True
+    ) -> AsyncIterator[None]:
+        """Others may change the tree meanwhile: they would have to wait for initiators otherwise."""
+        if seconds is None:
+            yield
+            return
+        if not 0 <= seconds <= MAXIMUM_DRAIN:
+            raise TreeError(errno.EINVAL, f"{seconds:g} s to drain: write 0 to {MAXIMUM_DRAIN}")
+        async with self._lock:
+            self._check(revision)
+            node = self.find(path)
+            if isinstance(node, Group) and not recursive:
+                # initiators are not asked to leave for nothing
+                node.check_removable()
+        async with self.drained(node, seconds):
+            yield
+
+    @asynccontextmanager
+    async def drained(self, node: Node, seconds: float) -> AsyncIterator[None]:  # noqa: ARG002  for those that are in use
+        """Inside, nothing runs there and nothing begins. Raises :class:`TreeError` (EBUSY) if that cannot be had in time."""
+        yield
 
     async def link(self, path: str, target_path: str, *, revision: int | None = None, who: str = "") -> None:
         """Makes a link at ``path`` to the directory at ``target_path``, both from the root of the tree."""
@@ -216,10 +291,14 @@ class Tree:
             await group.link(name, target)
             self._changed(who, f"linked {path.strip('/')} to {target.path}")
 
-    async def unlink(self, path: str, *, revision: int | None = None, who: str = "") -> None:
-        """Removes a link. Raises :class:`TreeError`: EPERM for what is none."""
-        async with self._lock:
-            self._check(revision)
+    async def unlink(self, path: str, *, drain: float | None = None, revision: int | None = None, who: str = "") -> None:
+        """Removes a link. Raises :class:`TreeError`: EPERM for what is none.
+
+        :param drain: as of :meth:`remove`.
+        """
+        async with self._draining(path, drain, revision), self._lock:
+            if drain is None:
+                self._check(revision)
             node = self.find(path)
             if not isinstance(node, Link) or node.parent is None:
                 raise TreeError(errno.EPERM, f"{node.path}: not a link; only links are removed like this")
@@ -256,8 +335,7 @@ class Tree:
         self.changes.append(Change(self.revision, who, what))
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What somebody did to the tree."""
 
     revision: int

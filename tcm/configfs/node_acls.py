@@ -14,16 +14,18 @@ from tcm.configfs.table import FixedGroup, MadeGroup, MadeParent, ParentGroup, f
 from tcm.options import convert, options_of, parse_bool
 from tcm.saveconfig_names import NODE_ACL
 from tcm.statistics.lio import mapped_lun_groups
+from tcm.target.draining import LunsDraining, NexusesDraining
 from tcm.tree_types import NodeAclPlace, Table, TreeAttribute
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tcm.configfs.luns import LunsGroup
     from tcm.fabric_statistics import LioGroup
     from tcm.live import LiveChanges
     from tcm.plugin_types import FabricType
     from tcm.target.device import MappedLun, NodeAcl, TargetPortalGroup
+    from tcm.target.draining import Draining
 
 
 class _MappedPlace:
@@ -64,6 +66,10 @@ class MappedLunGroup(MadeGroup):
         self.place = place
         self._luns = luns
         self.attach(statistics.StatisticsGroup("statistics", self, statistics.MAPPED_LUN, self._statistics))
+
+    def draining(self) -> Iterable[Draining]:
+        place = self.place
+        return () if place.found is None else (LunsDraining.of_mapped_lun(place.group, place.acl, place.index),)
 
     def _statistics(self) -> tuple[LioGroup, ...]:
         return mapped_lun_groups(self.place.group, self.place.acl, self.place.mapped)
@@ -141,6 +147,14 @@ def _inherited(name: str) -> Any:
     return show
 
 
+class NodeAclTables:
+    """The tables that all node ACLs of a fabric have."""
+
+    def __init__(self, kind: FabricType, live: LiveChanges) -> None:
+        self.attributes = _attribute_tables(kind)
+        self.parameters = _parameter_table(kind, live)
+
+
 class NodeAclGroup(MadeParent):
     """``acls/<initiator>``."""
 
@@ -176,6 +190,9 @@ class NodeAclGroup(MadeParent):
             raise OSError(errno.EEXIST, "the mapped LUN is there already")
         return self._mapped(name, index)
 
+    def draining(self) -> Iterable[Draining]:
+        return (NexusesDraining(self.place.group, self.place.fabric.request_logout, self.place.acl),)
+
     async def destroy(self) -> None:
         """With the initiator's sessions."""
         self._live.remove_node_acl(self.place.group, self.place.acl)
@@ -184,14 +201,22 @@ class NodeAclGroup(MadeParent):
 class NodeAclsGroup(ParentGroup):
     """``acls``: explicit ones; those that demo mode makes are not shown, as in LIO."""
 
-    def __init__(self, parent: Group, kind: FabricType, live: LiveChanges, luns: LunsGroup, group: TargetPortalGroup) -> None:
+    def __init__(
+        self,
+        parent: Group,
+        kind: FabricType,
+        tables: NodeAclTables,
+        live: LiveChanges,
+        luns: LunsGroup,
+        group: TargetPortalGroup,
+    ) -> None:
         super().__init__("acls", parent)
         self.kind = kind
         self.live = live
         self.luns = luns
         self._group = group
-        self.attribute_tables = _attribute_tables(kind)
-        self.parameter_table = _parameter_table(kind, live)
+        self.attribute_tables = tables.attributes
+        self.parameter_table = tables.parameters
         for acl in group.node_acls.values():
             if not acl.dynamic:
                 self.groups[acl.initiator_name] = self._node(acl.initiator_name, acl)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tcm.configfs.comparable import comparable
 from tcm.configfs.script import Json, Script, Step
 
 if TYPE_CHECKING:
@@ -14,8 +14,7 @@ HIDDEN = "***"
 """Shown instead of a secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One call of the tree: ``make``, ``remove``, ``write``, ``link``, ``unlink``."""
 
     action: str
@@ -37,8 +36,7 @@ class Operation:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One operation and what takes it back; either may be nothing."""
 
     do: Operation | None
@@ -73,10 +71,13 @@ def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
 
     :param places: where the storage objects of ``current`` are in the tree.
     """
-    now = _State(list(Script(current, places).steps()))
+    now = _State(list(Script(comparable(current, desired), places).steps()))
     running = [group for group in now.groups if "/" not in group]
     then = _State(list(Script(desired, places, running).steps()))
     anew = _made_anew(now, then)
+    if anew or not now.groups <= then.groups:
+        # what goes may have to come back as it was
+        now = _State(list(Script(current, places).steps()))
     return [*_removals(now, then, anew), *_additions(now, then, anew)]
 
 

@@ -8,19 +8,23 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from tcm.configfs.luns import LunsGroup
-from tcm.configfs.node_acls import NodeAclsGroup
+from tcm.configfs.node_acls import NodeAclsGroup, NodeAclTables
 from tcm.configfs.settings_table import AUTHENTICATION, table_of
 from tcm.configfs.table import FixedGroup, MadeGroup, ParentGroup, flag, number
 from tcm.configuration import parse_portal, portal_text
 from tcm.saveconfig_names import TARGET_PORTAL_GROUP
+from tcm.target.draining import NexusesDraining
 from tcm.tree_types import PortalGroupPlace, PortalPlace, Table, TreeAttribute
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tcm.configfs.core import CoreGroup
     from tcm.configfs.node import Group
     from tcm.live import LiveChanges
     from tcm.plugin_types import FabricType
     from tcm.target.device import NetworkPortal, TargetPortalGroup
+    from tcm.target.draining import Draining
 
 _NAME = re.compile(r"tpgt_([0-9]{1,9})")
 
@@ -43,6 +47,10 @@ class NetworkPortalGroup(MadeGroup):
         super().__init__(name, parent, parent.kind.tree.portal, place)
         self._place = place
         self._live = parent.live
+
+    def draining(self) -> Iterable[Draining]:
+        draining = self._place.fabric.drain_portal(self._place.group, self._place.portal)
+        return () if draining is None else (draining,)
 
     async def destroy(self) -> None:
         """Nobody listens there any more; sessions that are there stay."""
@@ -137,6 +145,7 @@ class PortalGroupTables:
         self.attributes, self.own_attributes = _attribute_tables(kind, live)
         self.parameters = _parameter_table(kind, live)
         self.dynamic_acl_attributes = _dynamic_acl_table(kind, live)
+        self.node_acls = NodeAclTables(kind, live)
 
 
 class TargetPortalGroupGroup(MadeGroup):
@@ -156,7 +165,7 @@ class TargetPortalGroupGroup(MadeGroup):
         self.group = group
         self._live = live
         luns = LunsGroup(self, group, core)
-        self.attach(NodeAclsGroup(self, kind, live, luns, group))
+        self.attach(NodeAclsGroup(self, kind, tables.node_acls, live, luns, group))
         self.attach(FixedGroup("attrib", self, tables.attributes, group))
         self.attach(FixedGroup("auth", self, AUTHENTICATION if kind.tree.authentication else None, group))
         self.attach(luns)
@@ -166,6 +175,9 @@ class TargetPortalGroupGroup(MadeGroup):
             self.attach(FixedGroup("tcm_acl_attrib", self, tables.dynamic_acl_attributes, group))
         if tables.own_attributes:
             self.attach(FixedGroup("tcm_attrib", self, tables.own_attributes, group))
+
+    def draining(self) -> Iterable[Draining]:
+        return (NexusesDraining(self.group, self._live.fabric_of(self.group.target).request_logout),)
 
     async def destroy(self) -> None:
         """With its sessions."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tcm.options import join_pairs
 
@@ -58,8 +57,7 @@ DISCOVERY_KEYS = {
 _SECRET = ("password", "password_mutual")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One operation on the tree."""
 
     action: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +13,9 @@ from tcm.failure import RuntimeFailure
 from tcm.options import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from tcm.target.draining import Draining
     from tcm.tree_types import Table, TreeAttribute
 
 log = logging.getLogger(__name__)
@@ -30,19 +30,25 @@ def refusals(place: str) -> Iterator[None]:
         yield
     except TreeError:
         raise
-    except OSError as error:
-        raise TreeError(error.errno or errno.EIO, f"{place}: {error.strerror or one_line(error)}") from error
-    except ConfigError as error:
+    except Exception as error:
+        raise refusal(place, error) from error
+
+
+def refusal(place: str, error: Exception) -> TreeError:
+    """What an operation on the running target has raised, with ``place`` before the text."""
+    if isinstance(error, OSError):
+        return TreeError(error.errno or errno.EIO, f"{place}: {error.strerror or one_line(error)}")
+    if isinstance(error, ConfigError):
         cause = error.__cause__
         number = cause.errno if isinstance(cause, OSError) and cause.errno else errno.EINVAL
-        raise TreeError(number, f"{place}: {one_line(error)}") from error
-    except (ValueError, OverflowError) as error:
-        raise TreeError(errno.EINVAL, f"{place}: {one_line(error)}") from error
-    except RuntimeFailure as error:
-        raise TreeError(errno.EIO, f"{place}: {one_line(error)}") from error
-    except Exception as error:  # a plug-in's, or a backstore's that fails
-        log.exception("%s: failed", place)
-        raise TreeError(errno.EIO, f"{place}: {one_line(error.__cause__ or error)}; the log says more") from error
+        return TreeError(number, f"{place}: {one_line(error)}")
+    if isinstance(error, ValueError | OverflowError):
+        return TreeError(errno.EINVAL, f"{place}: {one_line(error)}")
+    if isinstance(error, RuntimeFailure):
+        return TreeError(errno.EIO, f"{place}: {one_line(error)}")
+    # a plug-in's, or a backstore's that fails
+    log.error("%s: failed", place, exc_info=error)
+    return TreeError(errno.EIO, f"{place}: {one_line(error.__cause__ or error)}; the log says more")
 
 
 class TableAttribute(Attribute):
@@ -58,17 +64,21 @@ class TableAttribute(Attribute):
     def read(self) -> str:
         if self._rule.show is None:
             return super().read()
-        with refusals(self.path):
+        try:
             text = self._rule.show(self._subject)
+        except Exception as error:
+            raise refusal(self.path, error) from error
         return f"{text}\n" if text else ""
 
     async def write(self, text: str) -> None:
         if self._rule.store is None:
             return await super().write(text)
-        with refusals(self.path):
+        try:
             done = self._rule.store(self._subject, text.strip())
-            if inspect.isawaitable(done):
+            if done is not None:
                 await done
+        except Exception as error:
+            raise refusal(self.path, error) from error
         return None
 
 
@@ -101,9 +111,24 @@ class TableGroup(Group):
             return TableAttribute(name, self, rule, self.subject)
         return self.defaults.get(name) or self.made().get(name)
 
+    def settings(self) -> dict[str, str]:
+        """What the files say that can be read and written, without line ends. Raises :class:`TreeError`."""
+        found = {}
+        for name, rule in self.table.items():
+            if rule.show is not None and rule.store is not None:
+                try:
+                    found[name] = rule.show(self.subject)
+                except Exception as error:
+                    raise refusal(f"{self.path}/{name}", error) from error
+        return found
+
     def made(self) -> Mapping[str, Node]:
         """Directories and links that somebody made."""
         return {}
+
+    def draining(self) -> Iterable[Draining]:
+        """What has to be drained of itself, and not of what is in it, before it is removed."""
+        return ()
 
 
 class FixedGroup(TableGroup):

@@ -60,6 +60,10 @@ class Client:
         """Ends the connection."""
         self._socket.close()
 
+    def wait_longer(self, seconds: float) -> None:
+        """For the answer to the next call, which takes so much time."""
+        self._socket.settimeout(TIMEOUT + seconds)
+
     def call(self, method: str, **params: Any) -> Any:
         """The result. Raises :class:`Refused` and :class:`ClientError`."""
         self._identifier += 1

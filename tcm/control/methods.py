@@ -141,19 +141,21 @@ class Methods:
         await self._tree.make(path, revision=revision, who=who)
         return self._revision()
 
-    async def remove(self, path: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
-        """Removes a group (rmdir)."""
-        await self._tree.remove(path, revision=revision, who=who)
-        return self._revision()
+    async def remove(
+        self, path: str, recursive: bool = False, drain: float | None = None, revision: int | None = None, who: str = ""
+    ) -> dict[str, Any]:
+        """Removes a group (rmdir), or with all that is in it; ``drain``: see below. Returns the paths that are ``removed``."""
+        removed = await self._tree.remove(path, recursive=recursive, drain=drain, revision=revision, who=who)
+        return {**self._revision(), "removed": removed}
 
     async def link(self, path: str, target: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
         """Makes a link at ``path`` to the group at ``target`` (symlink)."""
         await self._tree.link(path, target, revision=revision, who=who)
         return self._revision()
 
-    async def unlink(self, path: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
-        """Removes a link."""
-        await self._tree.unlink(path, revision=revision, who=who)
+    async def unlink(self, path: str, drain: float | None = None, revision: int | None = None, who: str = "") -> dict[str, Any]:
+        """Removes a link; ``drain``: see below."""
+        await self._tree.unlink(path, drain=drain, revision=revision, who=who)
         return self._revision()
 
     def _revision(self) -> dict[str, Any]:
@@ -233,7 +235,14 @@ class _Parameter:
     required: bool
 
 
-_KIND_NAMES = {str: "a string", int: "an integer", bool: "true or false", dict: "an object", type(None): "null"}
+_KIND_NAMES = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    type(None): "null",
+}
 
 
 def _parameters(method: Callable[..., Any]) -> dict[str, _Parameter]:
@@ -243,6 +252,8 @@ def _parameters(method: Callable[..., Any]) -> dict[str, _Parameter]:
         hint = hints[name]
         union = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         kinds = tuple(typing.get_origin(each) or each for each in union)
+        if float in kinds:
+            kinds = (*kinds, int)
         found[name] = _Parameter(kinds, parameter.default is inspect.Parameter.empty)
     return found
 
@@ -257,7 +268,7 @@ def _bind(parameters: Mapping[str, _Parameter], params: dict[str, Any] | list[An
             raise RpcError(INVALID_PARAMS, f"{method}: no parameter {name[:80]!r}; write {_names(parameters)}")
         kinds = parameters[name].kinds
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            wanted = " or ".join(_KIND_NAMES[each] for each in kinds)
+            wanted = " or ".join(_KIND_NAMES[each] for each in kinds if not (each is int and float in kinds))
             raise RpcError(INVALID_PARAMS, f"{method}: {name}: write {wanted}")
     for name, parameter in parameters.items():
         if parameter.required and name not in params:

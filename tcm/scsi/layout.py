@@ -60,6 +60,8 @@ class Layout:
             if field.shift(length) < 0 or covered & field.mask(length):
                 raise ValueError(f"{field} lies outside or over another field")
             covered |= field.mask(length)
+        self._places = [(field.name, field.shift(length), (1 << field.width) - 1) for field in self.fields]
+        self._shifts = {name: (shift, most) for name, shift, most in self._places}
 
     def __getitem__(self, name: str) -> Field:
         return self._by_name[name]
@@ -72,10 +74,10 @@ class Layout:
         """
         packed = 0
         for name, value in values.items():
-            field = self._by_name[name]
-            if not 0 <= value < 1 << field.width:
-                raise ValueError(f"{name}={value} does not fit {field.width} bits")
-            packed |= value << field.shift(self.length)
+            shift, most = self._shifts[name]
+            if not 0 <= value <= most:
+                raise ValueError(f"{name}={value} does not fit {most.bit_length()} bits")
+            packed |= value << shift
         return packed.to_bytes(self.length, "big")
 
     def unpack(self, data: bytes) -> dict[str, int]:
@@ -86,4 +88,4 @@ class Layout:
         if len(data) < self.length:
             raise ValueError(f"{len(data)} bytes where {self.length} are wanted")
         packed = int.from_bytes(data[: self.length])
-        return {field.name: packed >> field.shift(self.length) & (1 << field.width) - 1 for field in self.fields}
+        return {name: packed >> shift & most for name, shift, most in self._places}

@@ -300,7 +300,7 @@ class ModePageValues:
 
     def load_fields(self, kept: Mapping[str, Mapping[str, int]]) -> None:
         """Take values from :meth:`saved_fields` as saved and current. What is unknown or cannot be is passed over."""
-        for key, page in self.pages.items():
+        for key, page in self.pages.items() if kept else ():
             values = page.layout.unpack(self.saved[key])
             for name, value in kept.get(_name(key), {}).items():
                 if name in self._changeable(key) and type(value) is int and value in self._allowed(page, name):

@@ -132,6 +132,8 @@ class Lun:
     """Who brought that about (LIO: ``alua_tg_pt_status``)."""
     alua_tg_pt_write_md: bool = False
     """The secondary access state is kept through a restart."""
+    draining: bool = False
+    """It is about to go: new commands end in BUSY."""
     retired: Counter[str] = field(default_factory=Counter, repr=False)
     """What I_T_L nexuses that are gone have counted here."""
 
@@ -203,6 +205,8 @@ class NodeAcl:
     tag: str = ""
     dynamic: bool = False
     """Made by demo mode."""
+    draining: bool = False
+    """It is about to go: the initiator may not log in."""
     index: int = field(default_factory=lambda: next(_acl_indexes), repr=False)
     """Unique in the process."""
     created: float = field(default_factory=time.monotonic, repr=False)
@@ -227,6 +231,8 @@ class TargetPortalGroup:
         self.node_acls: dict[str, NodeAcl] = {}
         # set by the configuration, read by the fabric
         self.enabled = True
+        self.draining = False
+        """It is about to go: nobody may log in."""
         self.portals: list[NetworkPortal] = []
         self.access = AccessControl()
         self.attributes: Any = None
@@ -359,15 +365,23 @@ class TargetPortalGroup:
         """Whether :meth:`establish_nexus` would let this initiator in."""
         return self.enabled and (initiator_name in self.node_acls or self.access.generate_node_acls)
 
+    def drains(self, initiator_name: str) -> bool:
+        """Whether an initiator that is admitted may not log in for a while."""
+        acl = self.node_acls.get(initiator_name)
+        return self.draining or (acl is not None and acl.draining)
+
     def establish_nexus(self, initiator_port: InitiatorPort, services: TransportServices) -> ITNexus:
         """An initiator port has logged in. A nexus that it has already is the fabric's to lose first.
 
-        Raises :class:`NexusRefused` if there is no node ACL for it and no demo mode, or the portal group is disabled.
+        Raises :class:`NexusRefused` if there is no node ACL for it and no demo mode, or the portal group is disabled, or one
+        of both drained.
         """
         name = initiator_port.name
         if not self.admits(name):
             why = "has no node ACL, and demo mode is off" if self.enabled else "came to a disabled portal group"
             raise NexusRefused(f"{name} {why}: {self.target.name}, tag {self.tag}")
+        if self.drains(name):
+            raise NexusRefused(f"{name} came to what is about to be removed: {self.target.name}, tag {self.tag}")
         acl = self.node_acls.get(name) or self._demo_acl(name)
         nexus = ITNexus(initiator_port, self, services)
         for mapped in acl.mapped_luns.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from tcm.backstore import Support
@@ -16,18 +17,42 @@ if TYPE_CHECKING:
 def features_of(lu: LogicalUnit) -> frozenset[Feature]:
     """What a logical unit offers: its configuration, what it knows of its backstore, and its access states decide."""
     attributes = lu.attributes
-    offered = {
-        Feature.UNMAP: lu.provisioned and attributes.emulate_tpu is not False,
-        Feature.COMPARE_AND_WRITE: attributes.emulate_caw,
-        Feature.ATOMIC_WRITE: True,
-        Feature.BLOCK_ERASE: lu.provisioned,
-        Feature.CRYPTOGRAPHIC_ERASE: lu.capabilities.cryptographic_erase is Support.NATIVE and erases_key(lu.backstore),
-        Feature.RESERVE: attributes.emulate_pr,
-        Feature.REPORT_SUPPORTED: attributes.emulate_rsoc,
-        Feature.THIRD_PARTY_COPY: attributes.emulate_3pc,
-        Feature.IDENTIFYING_INFORMATION: lu.store is not None,
-        Feature.TYPE_2_PROTECTION: lu.protection.kind is ProtectionType.TYPE_2,
-        Feature.EXPLICIT_ACCESS: lu.asymmetric_access.explicit,
-        Feature.REFERRALS: lu.asymmetric_access.lba_map is not None,
-    }
-    return frozenset(feature for feature, there in offered.items() if there)
+    return _offered(
+        (
+            lu.provisioned and attributes.emulate_tpu is not False,
+            attributes.emulate_caw,
+            True,
+            lu.provisioned,
+            lu.capabilities.cryptographic_erase is Support.NATIVE and erases_key(lu.backstore),
+            attributes.emulate_pr,
+            attributes.emulate_rsoc,
+            attributes.emulate_3pc,
+            lu.store is not None,
+            lu.protection.kind is ProtectionType.TYPE_2,
+            lu.asymmetric_access.explicit,
+            lu.asymmetric_access.lba_map is not None,
+        )
+    )
+
+
+_FEATURES = (
+    Feature.UNMAP,
+    Feature.COMPARE_AND_WRITE,
+    Feature.ATOMIC_WRITE,
+    Feature.BLOCK_ERASE,
+    Feature.CRYPTOGRAPHIC_ERASE,
+    Feature.RESERVE,
+    Feature.REPORT_SUPPORTED,
+    Feature.THIRD_PARTY_COPY,
+    Feature.IDENTIFYING_INFORMATION,
+    Feature.TYPE_2_PROTECTION,
+    Feature.EXPLICIT_ACCESS,
+    Feature.REFERRALS,
+)
+"""In the order in which :func:`features_of` finds them out."""
+
+
+@functools.lru_cache(maxsize=256)
+def _offered(there: tuple[bool, ...]) -> frozenset[Feature]:
+    """Most logical units offer the same."""
+    return frozenset(feature for feature, offered in zip(_FEATURES, there, strict=True) if offered)

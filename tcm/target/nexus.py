@@ -53,6 +53,7 @@ class ITLNexus:
         "_express_write",
         "attentions",
         "block_shift",
+        "draining",
         "exported",
         "express_read",
         "express_write",
@@ -90,6 +91,8 @@ class ITLNexus:
         self.logical_unit: LogicalUnit = exported.logical_unit
         self.gated = True
         """Commands have to be checked against reservations or access states: what :meth:`update_express` found last."""
+        self.draining: frozenset[Task] | None = frozenset() if exported.draining or nexus.draining else None
+        """New commands end in BUSY, but for these, which were there before; ``None``: they do not."""
         self.write_protect = write_protect
         """By the node ACL."""
         self.protected = True
@@ -148,6 +151,18 @@ class ITLNexus:
             self._told(attention)
         return attention.check_condition()
 
+    def drain(self) -> None:
+        """New commands end in BUSY, since this is about to go; those that are there go on."""
+        if self.draining is None:
+            self.draining = frozenset(task for task in self.nexus.tasks.values() if task.itl is self)
+            self.update_express()
+
+    def end_drain(self) -> None:
+        """Commands are taken again, unless the LUN or the I_T nexus is drained for another reason."""
+        if not (self.exported.draining or self.nexus.draining):
+            self.draining = None
+            self.update_express()
+
     def rebuild_express(self) -> None:
         """Make the express functions anew: capacity, block size or write protection have changed."""
         self.block_shift = self.logical_unit.block_shift
@@ -159,7 +174,7 @@ class ITLNexus:
         """Open or close the express lane; call after every change of this nexus's state."""
         lu = self.logical_unit
         self.protected = self.write_protect or lu.write_protected
-        restricted = self.exported.restricted
+        restricted = self.exported.restricted or self.draining is not None
         self.gated = lu.reserved or restricted
         if (
             self.attentions
@@ -192,6 +207,8 @@ class ITNexus:
         self.tasks: dict[int, Task] = {}
         """Unfinished ones, by tag."""
         self.lost = False
+        self.draining = False
+        """New commands end in BUSY: :meth:`drain`."""
         self.established = time.monotonic()
         """When that was, on the monotonic clock."""
         self._retired: Counter[str] = Counter()
@@ -264,6 +281,18 @@ class ITNexus:
         self.target_portal_group.nexus_lost(self)
 
     # called by the target portal group
+
+    def drain(self) -> None:
+        """New commands end in BUSY, since this is about to go; those that are there go on."""
+        self.draining = True
+        for itl in self.luns.values():
+            itl.drain()
+
+    def end_drain(self) -> None:
+        """Commands are taken again."""
+        self.draining = False
+        for itl in self.luns.values():
+            itl.end_drain()
 
     def add_lun(self, number: int, exported: Lun, *, write_protect: bool) -> ITLNexus:
         """Map a logical unit; its first unit attention says what brought the nexus about."""

@@ -318,7 +318,9 @@ def aborted(task: Task, *, dispatch: bool = True) -> None:
 
 
 def _check_state(task: Task, itl: ITLNexus, lu: LogicalUnit, command: Command | None) -> None:
-    """In the order of SAM-5 5.3.3: resets, RESERVATION CONFLICT, other unit attentions, and then access states."""
+    """In the order of SAM-5 5.3.3: BUSY, resets, RESERVATION CONFLICT, other unit attentions, and then access states."""
+    if itl.draining is not None and task not in itl.draining and (command is None or command.attention is _REPORT):
+        raise CommandTerminated(Status.BUSY)
     attention = itl.attentions.first() if command is None or command.attention is _REPORT else None
     if attention is not None and attention.is_reset:
         raise itl.report_attention()

@@ -6,6 +6,7 @@ starts, when it changes something, and when it is told that somebody else has: n
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -72,4 +73,11 @@ class Store(Protocol):
 
 def key(*parts: str) -> str:
     """A key of these parts, each of which may have any characters."""
-    return "/".join(f"%2E{part[1:]}" if part in {".", ".."} else part for part in (quote(part, safe=" +,:@") for part in parts))
+    return "/".join(map(_quoted, parts))
+
+
+@functools.lru_cache(maxsize=1024)
+def _quoted(part: str) -> str:
+    """A logical unit asks for many keys with the same first part."""
+    quoted = quote(part, safe=" +,:@")
+    return f"%2E{quoted[1:]}" if quoted in {".", ".."} else quoted

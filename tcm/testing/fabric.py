@@ -293,6 +293,12 @@ class FabricContract:
                 group.enabled = False
                 fabric.portal_group_enabled(group)
                 fabric.parameters_changed(group)
+                for portal in tuple(group.portals):
+                    draining = fabric.drain_portal(group, portal)
+                    if draining is not None:
+                        draining.begin(0.0, 1.0)
+                        assert draining.waits_for(10.0) == ""
+                        draining.end()
                 renewal = fabric.reload()
                 assert renewal is None or callable(renewal)
                 group.remove_lun(0)

@@ -76,6 +76,31 @@ async def test_parallel_async_backstore_is_left_alone():
     assert adapt(model) is model
 
 
+class AsyncRead(Blocking):
+    async def readv(self, buffers, offset):
+        pass
+
+
+class AsyncFlush(Blocking):
+    async def flush(self):
+        pass
+
+
+class AsyncNowait(ModelBackstore):
+    async def write_nowait(self, buffers, offset):
+        return True
+
+
+async def test_what_would_never_be_awaited_is_refused():
+    """A coroutine that nobody awaits would be a write that was not done."""
+    with pytest.raises(TypeError, match=r"AsyncRead\.readv is an async function.*or inherit from Backstore"):
+        adapt(AsyncRead())
+    with pytest.raises(TypeError, match=r"AsyncFlush\.flush"):
+        adapt(AsyncFlush())
+    with pytest.raises(TypeError, match=r"AsyncNowait\.write_nowait is an async function; write it without async$"):
+        adapt(AsyncNowait())
+
+
 async def test_blocking_runs_in_threads():
     blocking = ParallelBlocking()
     backstore = adapt(blocking)

@@ -291,6 +291,22 @@ def test_when_one_medium_cannot_be_opened_the_others_are_closed(tmp_path, plugin
         assert tcm.out == ""
 
 
+@pytest.mark.parametrize(
+    ("when", "line"),
+    [
+        ("made", "cannot make /backstores/badly/lun0 (badly): KeyError: 'made'; run with --log-level debug for the traceback"),
+        (
+            "defect",
+            "cannot open /backstores/badly/lun0 (badly): ZeroDivisionError: zero; run with --log-level debug for the traceback",
+        ),
+    ],
+)
+def test_a_defect_of_a_backstore_is_named(tmp_path, plugins, when, line):
+    with TcmProcess(tmp_path, "--fabric", "loopback", "--lun", f"badly:fails={when}", path=plugins) as tcm:
+        assert tcm.exit_code() == 1
+        assert tcm.err.splitlines()[-1] == f"tcm-run: error: {line}"
+
+
 @pytest.mark.parametrize("when", ["flush", "close"])
 def test_a_medium_that_cannot_be_flushed_is_no_clean_end(tmp_path, plugins, when):
     with TcmProcess(tmp_path, "--fabric", "loopback", *RAM, "--lun", f"badly:fails={when}", path=plugins) as tcm:

@@ -352,7 +352,7 @@ def _with_ours(ctl, folder, **size):
 
 
 def test_1000_luns_and_200_targets(tmp_path):
-    """Applied within 5 s, one ACL compared within 1 s, if nobody else runs: twice as much of a processor that others use."""
+    """Applied within 5 s, one ACL compared within 1 s, of processor time: others use the processor too."""
 
     def seconds():
         fields = Path(f"/proc/{ctl.daemon.pid}/stat").read_text().rpartition(")")[2].split()
@@ -370,8 +370,8 @@ def test_1000_luns_and_200_targets(tmp_path):
         difference = ctl.json("diff", changed, code=1)
         compared = seconds()
         assert [each["value"] for each in difference] == ["5"]
-        assert applied - begin < 10, applied - begin
-        assert compared - before < 2, compared - before
+        assert applied - begin < 5, applied - begin
+        assert compared - before < 1, compared - before
 
 
 def test_an_initiator_is_served_while_100_luns_come_and_go(tmp_path):

@@ -24,7 +24,9 @@ from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.protocol.ahs import AdditionalHeaders, encode_ahs
-from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER, ConnectionFailed, DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.failure import ConnectionFailed
+from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER, FullFeaturePhase
 from tcm_iscsi.protocol.pdu import (
     DATA_OUT,
     LOGIN_REQUEST,

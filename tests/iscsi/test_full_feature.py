@@ -9,7 +9,8 @@ import pytest
 from support.iscsi_session import LUN_0, Initiator, connected
 from support.memory import GatedMemory
 from support.scsi import pattern, ramdisk
-from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, ConnectionFailed
+from tcm_iscsi.protocol.failure import ConnectionFailed
+from tcm_iscsi.protocol.full_feature import GRANT_LIMIT
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 
 pytestmark = pytest.mark.anyio
@@ -330,13 +331,13 @@ async def test_data_out_that_does_not_come(solicited: bool) -> None:
     async with connected(session=limits) as i:
         answers = i.feed(i.command(write10(0, 4), itt=1, write=2048, final=solicited))
         ttt = answers[0].word(20) if solicited else RESERVED_TAG
-        i.phase.check_data_out(0.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 0.0, 3, 5)
         i.feed(i.data_out(1, ttt, 0, bytes(512), final=False))
-        i.phase.check_data_out(14.0, 3, 5)
-        i.phase.check_data_out(28.9, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 14.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 28.9, 3, 5)
         assert [a.itt for a in i.feed(i.command(TEST_UNIT_READY, itt=2))] == [2]
         with pytest.raises(ConnectionFailed, match="no Data-Out for 15 s"):
-            i.phase.check_data_out(29.0, 3, 5)
+            i.phase.data_out_timer.handle_timer(i.phase, 29.0, 3, 5)
 
 
 async def test_data_out_that_comes_slowly() -> None:
@@ -344,11 +345,11 @@ async def test_data_out_that_comes_slowly() -> None:
     async with connected(session={"initial_r2t": True, "immediate_data": False, "max_burst_length": 512}) as i:
         answers = i.feed(i.command(write10(0, 3), itt=1, write=1536))
         for n in range(3):
-            i.phase.check_data_out(14.0 * n, 3, 5)
+            i.phase.data_out_timer.handle_timer(i.phase, 14.0 * n, 3, 5)
             answers = i.feed(i.data_out(1, answers[0].word(20), 512 * n, bytes(512)))
         assert answers[0].opcode == 0x21
-        i.phase.check_data_out(1000.0, 3, 5)
-        assert not i.phase.owed
+        i.phase.data_out_timer.handle_timer(i.phase, 1000.0, 3, 5)
+        assert not i.phase.data_out_timer.owed
 
 
 @pytest.mark.parametrize("opcode", [0x07, 0x1F, 0x20, 0x3E])

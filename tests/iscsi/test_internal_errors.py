@@ -13,7 +13,7 @@ from tcm_iscsi import isns_client, server
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.isns_client import IsnsService
 from tcm_iscsi.link import Link
-from tcm_iscsi.protocol.full_feature import ConnectionFailed
+from tcm_iscsi.protocol.failure import ConnectionFailed
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.iscsi_session import Initiator, connected
 from support.scsi import pattern, ramdisk
 from tcm_iscsi.protocol.data_out import ISLANDS_LIMIT, RETIRED_LIMIT, Sequence
-from tcm_iscsi.protocol.full_feature import ConnectionFailed
+from tcm_iscsi.protocol.failure import ConnectionFailed
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 from tcm_iscsi.protocol.unacknowledged import KEPT_BYTES, KEPT_RESPONSES
 

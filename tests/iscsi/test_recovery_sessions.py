@@ -13,7 +13,9 @@ from support.iscsi_session import Initiator
 from support.scsi import make_lu
 from tcm_iscsi import sessions
 from tcm_iscsi.connection import Connection
-from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.failure import ConnectionFailed
+from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.pdu import LOGIN_REQUEST, PAD
 from tcm_iscsi.protocol.session import Session
 

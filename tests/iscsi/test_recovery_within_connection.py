@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import Any
 
 import pytest
 from support.iscsi_session import Initiator, Pdu, connected
 from support.scsi import pattern, ramdisk
 from tcm_iscsi.protocol.data_out import RECOVERY_LIMIT
-from tcm_iscsi.protocol.full_feature import ConnectionFailed
+from tcm_iscsi.protocol.failure import ConnectionFailed
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 from tcm_iscsi.protocol.unacknowledged import KEPT_RESPONSES
 
@@ -282,7 +283,7 @@ async def test_lost_r2t_or_data_is_asked_for_after_a_while() -> None:
     """7.9: the same R2T first, since it may be what was lost; then another; then the connection is given up."""
     async with connected(session={**SOLICITED, "max_outstanding_r2t": 1}) as i:
         (r2t,) = i.feed(i.command(write10(0, 4), itt=1, write=2048))
-        check = i.phase.check_data_out
+        check = partial(i.phase.data_out_timer.handle_timer, i.phase)
         check(0.0, 3, 3)
         check(2.9, 3, 3)
         assert not i.answers()
@@ -306,8 +307,8 @@ async def test_a_sequence_whose_end_is_lost() -> None:
         whole = pattern(2048)
         (r2t,) = i.feed(i.command(write10(0, 4), itt=1, write=2048))
         i.feed(i.data_out(1, r2t.word(20), 0, whole[:1024], final=False))
-        i.phase.check_data_out(0.0, 3, 5)
-        i.phase.check_data_out(3.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 0.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 3.0, 3, 5)
         (again,) = i.answers()
         assert (again.word(36), again.word(40), again.word(44)) == (1, 1024, 1024)
         assert i.feed(i.data_out(1, again.word(20), 1024, whole[1024:]))[0].status == 0
@@ -318,8 +319,8 @@ async def test_a_response_that_waits_for_data_which_is_lost() -> None:
     """11.4.2: it waits for the F bit, but not for ever."""
     async with connected(session=UNSOLICITED) as i:
         assert not i.feed(i.command(write10(1 << 30, 8), itt=1, write=4096, final=False))
-        i.phase.check_data_out(0.0, 3, 5)
-        i.phase.check_data_out(3.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 0.0, 3, 5)
+        i.phase.data_out_timer.handle_timer(i.phase, 3.0, 3, 5)
         (answer,) = i.answers()
         assert (answer.status, answer.sense) == (2, (5, 0x21, 0))
 

@@ -17,7 +17,8 @@ from tcm_iscsi.initiator.connection import Connection
 from tcm_iscsi.initiator.login import LoggedIn
 from tcm_iscsi.initiator.options import INITIATOR_NAME
 from tcm_iscsi.initiator.results import ConnectionLost, Event, LoginFailed
-from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
+from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.failure import ConnectionFailed
 from tcm_iscsi.protocol.pdu import OPCODE_MASK, Opcode
 
 BLOCK = 512

@@ -13,9 +13,10 @@ from support.raw_iscsi import Pdu
 from support.scsi import make_lu
 from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.port import Port
+from tcm_iscsi.protocol.arena import DataInArena
 from tcm_iscsi.protocol.digest import crc32c
 from tcm_iscsi.protocol.faults import Faults
-from tcm_iscsi.protocol.full_feature import DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
 from tcm_iscsi.protocol.pdu import DATA_OUT, NOP_OUT, PAD, RESERVED_TAG, SCSI_COMMAND, TASK_MANAGEMENT_REQUEST
 from tcm_iscsi.protocol.session import Session, SessionIdentity

@@ -41,12 +41,14 @@ class Misbehaving(Fabric):
 
 @dataclass(frozen=True)
 class DiskOptions:
-    fails: str = option("when: open, flush, close", "")
+    fails: str = option("when: made, open, flush, close, defect", "")
 
 
 class Disk(Backstore):
     def __init__(self, options):
         self.fails = options.fails
+        if self.fails == "made":
+            raise KeyError("made")
 
     def fail(self, when):
         if self.fails == when:
@@ -54,6 +56,8 @@ class Disk(Backstore):
 
     async def open(self):
         self.fail("open")
+        if self.fails == "defect":
+            raise ZeroDivisionError("zero")
 
     def size(self):
         return 1 << 20

@@ -12,7 +12,8 @@ import anyio
 from support.scsi import make_lu
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.connection import Connection
-from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
+from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.failure import ConnectionFailed
 from tcm_iscsi.sessions import PortalBinding, Registry
 
 from tcm.target.device import TargetDevice

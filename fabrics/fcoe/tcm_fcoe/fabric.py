@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tcm.target.nexus import ITNexus
     from tcm_fcoe.capture import CaptureFile
     from tcm_fcoe.protocol.n_port import NPort
+    from tcm_fcoe.protocol.station import Station
 
 log = logging.getLogger("tcm.fcoe")
 
@@ -111,6 +112,11 @@ class FcoeFabric(Fabric):
                 await self._changed.wait()
 
     # called by stations
+
+    def notice(self, station: Station, text: str) -> None:
+        """Something on a station's segment is not as it should be: say so."""
+        server = next((each for each in self.interfaces if each.station is station), None)
+        log.warning("%s: %s", server, text)
 
     def port_up(self, port: NPort) -> None:
         """A port has an address: say so."""

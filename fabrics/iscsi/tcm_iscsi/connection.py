@@ -6,14 +6,15 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tcm.target.latency import ExpressSample
-from tcm_iscsi.protocol.failure import Failure
-from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena, FullFeaturePhase
+from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
+from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.login import LoginPhase
 from tcm_iscsi.protocol.login_interface import LoginCompleted, LoginFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tcm_iscsi.protocol.arena import DataInArena
     from tcm_iscsi.sessions import PortalBinding, Registry
 
 log = logging.getLogger("tcm.iscsi")
@@ -230,7 +231,7 @@ class Connection:
                 return
             nopin, response = self.registry.nopin_timeouts(self.phase.session)
             self.phase.handle_timer(now, nopin, response)
-            self.phase.check_data_out(now, *self.registry.data_out_timeout(self.phase.session))
+            self.phase.data_out_timer.handle_timer(self.phase, now, *self.registry.data_out_timeout(self.phase.session))
         elif self.login is not None and now >= self.login.deadline:
             self.login.handle_timer(now)
             event = self.login.next_event()

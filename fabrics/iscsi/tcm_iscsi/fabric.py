@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import platform
 import shlex
 import uuid
@@ -17,6 +18,7 @@ from tcm.plugin_types import option
 from tcm.target.device import Authentication, NetworkPortal
 from tcm_iscsi.addresses import machine_addresses, parse_portal, parse_server
 from tcm_iscsi.isns_client import IsnsService
+from tcm_iscsi.portal_draining import PortalDraining
 from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.server import Server
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from tcm.target.device import TargetDevice, TargetPortalGroup
     from tcm.target.nexus import ITNexus
+    from tcm_iscsi.protocol.session import Session
 
 log = logging.getLogger("tcm.iscsi")
 
@@ -237,12 +240,26 @@ class IscsiFabric(Fabric):
 
     def drop(self, nexus: ITNexus) -> None:
         """See :class:`tcm.fabric.Fabric`: the session and its connections end."""
-        port = nexus.initiator_port
-        session = self.registry.sessions.get(session_key(nexus.target_portal_group, port.name, port.isid or b""))
+        session = self._session_of(nexus)
         if session is None:
             nexus.lose()
         else:
             self.registry.drop(session)
+
+    def request_logout(self, nexus: ITNexus, seconds: float) -> None:
+        """See :class:`tcm.fabric.Fabric`: Async Message, event 1 (RFC 7143 11.9.1)."""
+        session = self._session_of(nexus)
+        for connection in tuple(session.connections.values()) if session is not None else ():
+            connection.request_logout(max(1, math.ceil(seconds)))
+
+    def drain_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> PortalDraining | None:
+        """See :class:`tcm.fabric.Fabric`."""
+        binding = self._binding(portal)
+        return None if binding is None else PortalDraining(self.server, binding, group)
+
+    def _session_of(self, nexus: ITNexus) -> Session | None:
+        port = nexus.initiator_port
+        return self.registry.sessions.get(session_key(nexus.target_portal_group, port.name, port.isid or b""))
 
     async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:
         """See :class:`tcm.fabric.Fabric`. A new portal takes TLS if ``tls-portal`` names it, or names none."""

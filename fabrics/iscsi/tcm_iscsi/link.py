@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm_iscsi.protocol.full_feature import ConnectionFailed
+from tcm_iscsi.protocol.failure import ConnectionFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

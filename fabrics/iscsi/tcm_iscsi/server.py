@@ -17,8 +17,8 @@ from tcm.backstore import ConfigError
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
 from tcm_iscsi.logins import LoginQueue
-from tcm_iscsi.protocol.failure import Failure
-from tcm_iscsi.protocol.full_feature import ConnectionFailed, DataInArena
+from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

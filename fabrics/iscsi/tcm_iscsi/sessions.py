@@ -18,9 +18,8 @@ from tcm_iscsi.counters import Counters
 from tcm_iscsi.isns_records import real_addresses
 from tcm_iscsi.port import Port
 from tcm_iscsi.protocol.discovery import PortalRecord, TargetRecord, TextPhase
-from tcm_iscsi.protocol.failure import Failure
+from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
 from tcm_iscsi.protocol.faults import Faults
-from tcm_iscsi.protocol.full_feature import ConnectionFailed
 from tcm_iscsi.protocol.login_interface import (
     Credentials,
     Disposition,
@@ -65,6 +64,8 @@ class PortalBinding:
     groups: list[TargetPortalGroup] = field(default_factory=list)
     tls: bool = False
     """It takes nothing but TLS."""
+    draining: list[TargetPortalGroup] = field(default_factory=list)
+    """Groups of which nobody may log in here any more."""
 
 
 class Policy:
@@ -82,6 +83,10 @@ class Policy:
             if group.target.name == target_name:
                 if not group.enabled:
                     raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, f"{target_name} portal group {group.tag} is disabled")
+                if group in self.binding.draining or group.drains(identity.initiator_name):
+                    raise LoginError(
+                        LoginStatus.SERVICE_UNAVAILABLE, f"{target_name} portal group {group.tag} is being removed"
+                    )
                 acl = explicit_acl(group, identity.initiator_name)
                 depth = acl.cmdsn_depth if acl is not None else group.attributes.default_cmdsn_depth
                 return LoginTarget(

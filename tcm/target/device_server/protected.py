@@ -6,6 +6,7 @@ each block, and all lengths count them.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm.scsi.command import VARIABLE_LENGTH
@@ -42,7 +43,7 @@ from tcm.target.medium import CHUNK
 from tcm.target.protected_medium import ProtectedMedium
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
@@ -155,10 +156,6 @@ def _prepare_write(task: Task) -> int:
     return check_whole_blocks(task, blocks * found.step, found.step)
 
 
-def _write(task: Task) -> Coroutine[Any, Any, None] | None:
-    return _write_with(task, exclusive=False)
-
-
 def _prepare_write_atomic(task: Task) -> int:
     """ATOMIC BOUNDARY is refused by the command table."""
     lu, cdb = task.logical_unit, task.cdb
@@ -174,22 +171,25 @@ def _prepare_write_atomic(task: Task) -> int:
     return check_data_out(task, wanted) if task.write_length < wanted else wanted
 
 
-def _write_atomic(task: Task) -> Coroutine[Any, Any, None] | None:
-    return _write_with(task, exclusive=True)
-
-
-def _write_with(task: Task, *, exclusive: bool) -> Coroutine[Any, Any, None] | None:
-    lu, found = task.logical_unit, task.parameters
-    assert lu is not None
-    data, protection = sent_blocks(task, lu, found, found.blocks)
-    return _write_later(task, lu, found, data, protection, exclusive=exclusive) if data else None
-
-
-async def _write_later(
+async def _write(
     task: Task, lu: LogicalUnit, found: Access, data: memoryview | bytes, protection: bytes | None, *, exclusive: bool
 ) -> None:
     async with lu.extents.lock(task, found.lba, found.blocks, exclusive=exclusive):
         await put(lu, found, data, protection, fua=found.fua)
+
+
+def with_sent_blocks(
+    work: Callable[[Task, LogicalUnit, Access, memoryview | bytes, bytes | None], Coroutine[Any, Any, None]],
+) -> Callable[[Task], Coroutine[Any, Any, None] | None]:
+    """The second half of a handler that needs the blocks that have arrived; without any there is nothing to do."""
+
+    def execute(task: Task) -> Coroutine[Any, Any, None] | None:
+        lu, found = task.logical_unit, task.parameters
+        assert lu is not None
+        data, protection = sent_blocks(task, lu, found, found.blocks)
+        return work(task, lu, found, data, protection) if data else None
+
+    return execute
 
 
 async def put(lu: LogicalUnit, found: Access, data: memoryview | bytes, protection: bytes | None, *, fua: bool) -> None:
@@ -200,16 +200,7 @@ async def put(lu: LogicalUnit, found: Access, data: memoryview | bytes, protecti
         await medium_of(lu).write_protected([data], protection, found.lba, fua=fua)
 
 
-def _orwrite(task: Task) -> Coroutine[Any, Any, None] | None:
-    lu, found = task.logical_unit, task.parameters
-    assert lu is not None
-    data, protection = sent_blocks(task, lu, found, found.blocks)
-    return _orwrite_later(task, lu, found, data, protection) if data else None
-
-
-async def _orwrite_later(
-    task: Task, lu: LogicalUnit, found: Access, data: memoryview | bytes, protection: bytes | None
-) -> None:
+async def _orwrite(task: Task, lu: LogicalUnit, found: Access, data: memoryview | bytes, protection: bytes | None) -> None:
     """The result has guards of its own, and the tags that came (SBC-4 4.27.4)."""
     medium, size = medium_of(lu), len(data)
     async with lu.extents.lock(task, found.lba, found.blocks, exclusive=True):
@@ -328,9 +319,9 @@ async def _repeat(lu: LogicalUnit, found: Access, block: bytes, protection: byte
 
 HANDLERS = {
     "read": Handler(_prepare_read, _read),
-    "write": Handler(_prepare_write, _write),
-    "write_atomic": Handler(_prepare_write_atomic, _write_atomic),
-    "orwrite": Handler(_prepare_write, _orwrite),
+    "write": Handler(_prepare_write, with_sent_blocks(partial(_write, exclusive=False))),
+    "write_atomic": Handler(_prepare_write_atomic, with_sent_blocks(partial(_write, exclusive=True))),
+    "orwrite": Handler(_prepare_write, with_sent_blocks(_orwrite)),
     "compare_and_write": Handler(_prepare_compare_and_write, _compare_and_write),
     "write_same": Handler(_prepare_write_same, _write_same),
 }

@@ -9,7 +9,16 @@ from tcm.scsi.protection import COMPARED, LENGTH, NO_CHECKS, Checks, ProtectionT
 from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.device_server.blocks import check_dpo, check_length, check_whole_blocks, flags_byte, lba_and_blocks
 from tcm.target.device_server.handler import Handler
-from tcm.target.device_server.protected import Access, access, check_same, checks_of, medium_of, put, sent_blocks
+from tcm.target.device_server.protected import (
+    Access,
+    access,
+    check_same,
+    checks_of,
+    medium_of,
+    put,
+    sent_blocks,
+    with_sent_blocks,
+)
 from tcm.target.device_server.verify import COMPARE, COMPARE_ONE_BLOCK, MEDIUM_ONLY
 from tcm.target.medium import CHUNK
 
@@ -134,14 +143,7 @@ def _prepare_write_and_verify(task: Task) -> int:
     return check_whole_blocks(task, found.blocks * found.step, found.step)
 
 
-def _write_and_verify(task: Task) -> Coroutine[Any, Any, None] | None:
-    lu, found = task.logical_unit, task.parameters
-    assert lu is not None
-    data, protection = sent_blocks(task, lu, found, found.blocks)
-    return _write_then_verify(task, lu, found, data, protection) if data else None
-
-
-async def _write_then_verify(
+async def _write_and_verify(
     task: Task, lu: LogicalUnit, found: Access, data: memoryview | bytes, protection: bytes | None
 ) -> None:
     """Nobody writes there between the write and the verification; the write goes through to the medium first."""
@@ -158,5 +160,5 @@ async def _write_then_verify(
 
 HANDLERS = {
     "verify": Handler(_prepare_verify, _verify),
-    "write_and_verify": Handler(_prepare_write_and_verify, _write_and_verify),
+    "write_and_verify": Handler(_prepare_write_and_verify, with_sent_blocks(_write_and_verify)),
 }

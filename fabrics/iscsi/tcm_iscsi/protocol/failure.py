@@ -14,3 +14,7 @@ class Failure(enum.IntEnum):
     """A PDU that the protocol does not allow."""
     UNMAPPED = 4
     """The initiator may not reach the target any more."""
+
+
+class ConnectionFailed(Exception):
+    """The connection must be dropped; the message is for the log."""

@@ -1,38 +1,29 @@
 """Full feature phase of one connection, target side, sans-IO (RFC 7143 clause 4.2 to 4.6, 7, 11).
 
-Bytes come in with :meth:`FullFeaturePhase.process`, buffers to send pile up in ``out``. This file is longer than most because
-the receive loop and the express lane must stay one function each: at 150,000 commands a second every call shows.
+Bytes come in with :meth:`FullFeaturePhase.process`; the sending half is :class:`Outbound`. This file is longer than most
+because the receive loop and the express lane must stay one function each: at 150,000 commands a second every call shows.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tcm_iscsi.protocol.ahs import AhsError, parse_ahs
+from tcm_iscsi.protocol.data_out_timer import DataOutTimer
 from tcm_iscsi.protocol.digest import crc32c
-from tcm_iscsi.protocol.failure import Failure
-from tcm_iscsi.protocol.pdu import (
-    DATA_OUT,
-    FINAL,
-    LUN_NONE,
-    NOP_IN,
-    PAD,
-    RESERVED_TAG,
-    SCSI_COMMAND,
-    AsyncEvent,
-    Opcode,
-    RejectReason,
-)
+from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
+from tcm_iscsi.protocol.outbound import Outbound
+from tcm_iscsi.protocol.pdu import DATA_OUT, FINAL, RESERVED_TAG, SCSI_COMMAND, RejectReason
 from tcm_iscsi.protocol.requests import BASIC, REQUESTS
 from tcm_iscsi.protocol.scsi_command import UNEXPECTED_UNSOLICITED_DATA, ScsiCommand
-from tcm_iscsi.protocol.serial import SERIAL_BITS, serial_less
-from tcm_iscsi.protocol.unacknowledged import Unacknowledged
+from tcm_iscsi.protocol.serial import SERIAL_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tcm_iscsi.protocol.arena import DataInArena
     from tcm_iscsi.protocol.discovery import TextPhase
     from tcm_iscsi.protocol.parameters import ConnectionParameters
     from tcm_iscsi.protocol.session import Session
@@ -43,49 +34,16 @@ COMMAND_10 = struct.Struct(">xB2xI8sIII4xBBIBHB").unpack_from
 COMMAND_16 = struct.Struct(">xB2xI8sIII4xBBQIBB").unpack_from
 EXPRESS_DATA_IN = struct.Struct(">HxxI8xIIIII8xI").pack
 EXPRESS_RESPONSE = struct.Struct(">HxxI8xIIIII12x").pack
-REJECT = struct.Struct(">BBBxI8xI4xIIII8x").pack
-WINDOW = struct.Struct(">II").pack
-ASYNC = struct.Struct(">BBxxI8sI4xIIIBBHHH4x").pack
 
 HIGH_WATER = 1 << 20
 """Bytes queued, or being read for commands in progress, beyond which no further PDU of this connection is taken."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that R2Ts of one connection may have asked for, of commands that have not ended."""
-SPARE_ARENAS = 4
-"""Arenas kept for when a socket does not take all at once."""
 PAYLOAD_MINIMUM = 8192
 """A data segment at least this long that is not there yet is received straight into a buffer of its own."""
 
 
-class ConnectionFailed(Exception):
-    """The connection must be dropped; the message is for the log."""
-
-
-class DataInArena:
-    """Memory that express reads fill: handed out piece by piece, all of it free again once sent."""
-
-    __slots__ = ("free", "size", "spare", "view")
-
-    def __init__(self, size: int) -> None:
-        self.view = memoryview(bytearray(size))
-        self.size = size
-        self.free = 0
-        self.spare: list[memoryview] = []
-
-    def lend(self) -> memoryview:
-        """What has been filled is still to be sent: go on with other memory, until :meth:`take_back`."""
-        lent = self.view
-        self.view = self.spare.pop() if self.spare else memoryview(bytearray(self.size))
-        self.free = 0
-        return lent
-
-    def take_back(self, lent: memoryview) -> None:
-        """Everything in it has been sent."""
-        if len(self.spare) < SPARE_ARENAS:
-            self.spare.append(lent)
-
-
-class FullFeaturePhase:
+class FullFeaturePhase(Outbound):
     """The target's end of one connection after login.
 
     :param session: the session it belongs to; the connection enters itself there.
@@ -95,10 +53,9 @@ class FullFeaturePhase:
     """
 
     __slots__ = (
-        "arena", "cid", "closed", "closing", "data_digest", "exp_stat_sn", "express", "expressible", "failure", "grant_queue",
-        "granted", "header_digest", "history", "last_received", "logout", "max_segment", "out", "out_size", "owed",
-        "parameters", "payload", "payload_bhs", "payload_filled", "peer", "pending_read", "ping", "reassignments",
-        "send_limit", "session", "stat_sn", "suspended", "terminations", "text", "unacknowledged", "wake",
+        "arena", "cid", "closed", "closing", "data_out_timer", "express", "expressible", "failure", "grant_queue", "granted",
+        "last_received", "logout", "max_segment", "parameters", "payload", "payload_bhs", "payload_filled", "peer",
+        "pending_read", "reassignments", "send_limit", "suspended", "text",
     )  # fmt: skip
 
     def __init__(
@@ -114,25 +71,17 @@ class FullFeaturePhase:
         now: float,
         peer: str = "",
     ) -> None:
-        self.session = session
+        super().__init__(session, parameters, stat_sn, wake)
         self.cid = cid
         self.parameters = parameters
-        self.stat_sn = stat_sn
-        self.exp_stat_sn = stat_sn
         self.arena = arena
         self.text = text
-        self.wake = wake
         self.peer = peer
-        self.header_digest = parameters.header_digest
-        self.data_digest = parameters.data_digest
         self.max_segment = parameters.max_recv_data_segment_length
         self.limit_sending()
-        recovers = session.parameters.error_recovery_level > 0 and session.port is not None
-        self.unacknowledged: Unacknowledged | None = Unacknowledged() if recovers else None
+        recovers = self.unacknowledged is not None
         self.expressible = session.port is not None and not (self.header_digest or self.data_digest or recovers)
         self.express = self.expressible and not (session.fences or session.barriers)
-        self.out: list[Any] = []
-        self.out_size = 0
         self.pending_read = 0
         self.granted = 0
         self.grant_queue: deque[ScsiCommand] = deque()
@@ -140,11 +89,7 @@ class FullFeaturePhase:
         self.payload_bhs = b""
         self.payload_filled = 0
         self.last_received = now
-        self.ping = 0
-        self.owed: dict[ScsiCommand, tuple[object, float, int]] = {}
-        """Commands whose Data-Out has yet to come: how far each was when looked at, since when, how often asked again."""
-        self.terminations: dict[bytes, int] = {}
-        """LUNs whose termination was announced, and the StatSN of the Async Message (FastAbort)."""
+        self.data_out_timer = DataOutTimer()
         self.reassignments: deque[Callable[[], None]] = deque()
         """TASK REASSIGN that waits, as commands do, until less is kept for retransmission."""
         self.suspended = False
@@ -153,7 +98,6 @@ class FullFeaturePhase:
         self.closed = False
         self.failure: Failure | None = None
         self.logout: int | None = None
-        self.history: deque[str] = deque(maxlen=32)
         session.connections[cid] = self
 
     # receiving
@@ -526,28 +470,6 @@ class FullFeaturePhase:
                 session.lift_barriers()
             session.deliver_deferred()
 
-    def acknowledge(self, exp_stat_sn: int) -> None:
-        """The initiator has every status before ``exp_stat_sn`` (RFC 7143 4.2.2.2); one beyond what was sent says nothing."""
-        before = self.exp_stat_sn
-        if (exp_stat_sn - before) & SERIAL_BITS > (self.stat_sn - before) & SERIAL_BITS:
-            return
-        self.exp_stat_sn = exp_stat_sn
-        kept = self.unacknowledged
-        if kept is not None:
-            kept.acknowledge(exp_stat_sn)
-        if self.terminations:
-            self.terminations = {lun: sn for lun, sn in self.terminations.items() if not serial_less(sn, exp_stat_sn)}
-        if self.session.fences and exp_stat_sn != before:
-            self.session.acknowledged()
-
-    def insist_on_acknowledgement(self) -> None:
-        """Requests that do not wait for room have responses too: beyond a bound the connection counts as failed (4.2.2.2)."""
-        kept = self.unacknowledged
-        if kept is not None and kept.full:
-            self.solicit()
-            if kept.hopeless:
-                raise ConnectionFailed("responses pile up that the initiator does not acknowledge")
-
     def go_on_reassigning(self) -> None:
         """Something may have been acknowledged."""
         kept, waiting = self.unacknowledged, self.reassignments
@@ -556,81 +478,10 @@ class FullFeaturePhase:
         if waiting:
             self.solicit()
 
-    # sending
-
-    def next_stat_sn(self) -> int:
-        """StatSN for a PDU that carries status."""
-        stat_sn = self.stat_sn
-        self.stat_sn = stat_sn + 1 & SERIAL_BITS
-        return stat_sn
-
-    def emit(self, bhs: bytes, *data: Any) -> None:
-        """Queue one PDU; ``data`` buffers are passed through uncopied."""
-        out = self.out
-        out.append(bhs)
-        self.out_size += 48
-        if self.header_digest:
-            out.append(crc32c(bhs))
-        length = 0
-        for piece in data:
-            length += len(piece)
-        if length:
-            out.extend(data)
-            pad = PAD[length & 3]
-            if pad:
-                out.append(pad)
-            if self.data_digest:
-                out.append(crc32c(*data, pad))
-            self.out_size += length
-
-    def emit_status(self, bhs: bytes, *data: Any, command: ScsiCommand | None = None) -> None:
-        """Queue a PDU that carries status, and keep it until that is acknowledged if it may be asked for again."""
-        if self.unacknowledged is not None:
-            self.unacknowledged.keep(int.from_bytes(bhs[24:28], "big"), bhs, data, command)
-        self.emit(bhs, *data)
-
-    def emit_again(self, bhs: bytes, data: tuple[Any, ...]) -> None:
-        """The same, with the command window of now (RFC 7143 11.16)."""
-        session = self.session
-        self.emit(bhs[:28] + WINDOW(session.exp_cmd_sn, session.max_cmd_sn) + bhs[36:], *data)
-
     def response_queued(self) -> None:
         """A command's response is in ``out``."""
         self.wake()
         self.resume()
-
-    def reject(self, reason: int, bhs: bytes, data_sn: int = 0) -> None:
-        """Reject with the header of the offending PDU (RFC 7143 11.17).
-
-        :param data_sn: of a SNACK of data or R2Ts that is a protocol error: the next DataSN or R2TSN of the task (11.17.2).
-        """
-        session = self.session
-        self.history.append(f"Reject reason {reason:#04x} of opcode {bhs[0] & 0x3F:#04x}")
-        self.emit_status(
-            REJECT(
-                Opcode.REJECT, FINAL, reason, 48, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
-                data_sn,
-            ),
-            bhs,
-        )  # fmt: skip
-
-    def async_message(
-        self, event: int, parameter1: int = 0, parameter2: int = 0, parameter3: int = 0, *, lun: bytes = LUN_NONE
-    ) -> None:
-        """Async Message (RFC 7143 11.9)."""
-        session = self.session
-        self.history.append(f"Async Message, event {event}")
-        self.emit_status(
-            ASYNC(
-                Opcode.ASYNC_MESSAGE, FINAL, 0, lun, RESERVED_TAG, self.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn,
-                event, 0, parameter1, parameter2, parameter3,
-            )
-        )  # fmt: skip
-
-    def request_logout(self, seconds: int) -> None:
-        """Ask the initiator to log this connection out within ``seconds``; otherwise it is dropped."""
-        self.async_message(AsyncEvent.LOGOUT_REQUESTED, parameter3=seconds)
-        self.wake()
 
     def limit_sending(self) -> None:
         """:attr:`parameters` have changed."""
@@ -640,11 +491,6 @@ class FullFeaturePhase:
         """What we declare by text keys may have changed: if so, the initiator is asked to negotiate, once until it does."""
         if not self.closing and self.logout is None and self.text.declare(values):
             self.request_negotiation(seconds)
-
-    def request_negotiation(self, seconds: int) -> None:
-        """Ask the initiator to send a Text Request on this connection within ``seconds``, empty if it has nothing to say."""
-        self.async_message(AsyncEvent.NEGOTIATION_REQUESTED, parameter3=seconds)
-        self.wake()
 
     # time
 
@@ -666,49 +512,6 @@ class FullFeaturePhase:
             self.solicit()
             self.wake()
 
-    def solicit(self) -> None:
-        """NOP-In as a ping: its answer acknowledges, and its StatSN, not advanced, shows what was lost (RFC 7143 11.19)."""
-        if self.ping:
-            return
-        session = self.session
-        self.ping = session.new_ttt()
-        session.nops_sent += 1
-        self.emit(
-            NOP_IN.pack(
-                0x20, FINAL, 0, LUN_NONE, RESERVED_TAG, self.ping, self.stat_sn, session.exp_cmd_sn, session.max_cmd_sn
-            )
-        )  # fmt: skip
-
-    def check_data_out(self, now: float, timeout: float, retries: int) -> None:
-        """Commands that wait for Data-Out, as others may wait for them (ORDERED). At ERL 1 and 2 it is asked for again.
-
-        :param timeout: seconds without any, after which that is done.
-        :param retries: how often in a row; at ERL 0 the same time passes.
-        :raises ConnectionFailed: nothing has come for one of the commands all the while.
-        """
-        recovers = self.unacknowledged is not None
-        before, self.owed = self.owed, {}
-        for command in list(self.session.commands.values()):
-            data_out = command.data_out
-            if data_out is None or not data_out.sequences or command.connection is not self:
-                continue
-            progress = data_out.progress()
-            seen, since, asked = before.get(command, (None, now, 0))
-            if seen != progress:
-                since, asked = now, 0
-            elif recovers and now - since >= timeout and asked < retries:
-                asked += 1
-                self.history.append(f"asked again for Data-Out of task {command.itt:#x}")
-                data_out.recover(asked)
-                self.wake()
-                since, progress = now, data_out.progress()
-            elif now - since >= (timeout if recovers else timeout * retries):
-                self.note_failure(Failure.TIMEOUT)
-                msg = f"no Data-Out for {timeout * retries:.0f} s"
-                raise ConnectionFailed(msg)
-            if data_out.sequences:
-                self.owed[command] = progress, since, asked
-
     def note_failure(self, failure: Failure) -> None:
         """The connection is about to fail, because of a digest or of time."""
         self.failure = failure
@@ -725,7 +528,7 @@ class FullFeaturePhase:
         self.payload = None
         self.grant_queue.clear()
         self.reassignments.clear()
-        self.owed.clear()
+        self.data_out_timer.owed.clear()
         connections = self.session.connections
         if connections.get(self.cid) is self:  # not so if it has been reinstated
             del connections[self.cid]
