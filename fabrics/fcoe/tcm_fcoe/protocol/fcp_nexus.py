@@ -324,7 +324,7 @@ class FcpNexus:
         answered = self.answered.get(ox_id)
         if answered is None:
             return
-        exchange = Exchange(self, ox_id, answered.rx_id)
+        exchange = Exchange(self, ox_id, answered.rx_id, command=answered.command)
         exchange.submitted = True
         exchange.data_in, exchange.sent = answered.data, offset
         exchange.sequences, exchange.response = answered.sequences, answered.response
