@@ -659,8 +659,11 @@ def test_flogi_storm():
     friend = introduce(segment, mac_of(0x6001), 0x6001, one)
     for number in range(3000):
         segment.inject(els(mac_of(0x6000), one, flogi(port_of(mac_of(0x6000)), 0x6000, port.fc_id, number), fip.Flogi))
+    assert one.services.counters["fip_rate_limited"] > 2900
     assert port.remotes.keys() == {0x6000, 0x6001}
-    assert ("remote down", 0x6001) not in [event[:2] for event in port.events]
+    segment.inject(els(mac_of(0x6001), one, flogi(port_of(mac_of(0x6001)), 0x6001, port.fc_id, 77), fip.Flogi))
+    assert decoded(segment.frames[-1]).get(fip.Flogi).frame[24] == ElsCommand.LS_ACC
+    assert [event[2] for event in port.events if event[:2] == ("remote down", 0x6001)] == ["FLOGI again"]
     assert friend.port_name == port.remotes[0x6001][0]
     (vn_port,) = one.controller.vn_ports.values()
     assert len(vn_port.links) == 2

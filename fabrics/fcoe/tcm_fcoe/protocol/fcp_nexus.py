@@ -276,7 +276,7 @@ class FcpNexus:
         answered, data = self.answered.find(ox_id), self.answered.data.get(ox_id)
         if answered is None or data is None:
             return
-        exchange = Exchange(self, ox_id, answered.rx_id)
+        exchange = Exchange(self, ox_id, answered.rx_id, command=answered.command)
         exchange.submitted = True
         exchange.data_in, exchange.sent = data, offset
         exchange.sequences, exchange.response = answered.sequences, answered.response
