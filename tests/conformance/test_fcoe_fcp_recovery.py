@@ -20,7 +20,7 @@ from tcm_fcoe.protocol.els import (
 from tcm_fcoe.protocol.els_codes import Explanation, Reason
 from tcm_fcoe.protocol.fc4 import BasicReply
 from tcm_fcoe.protocol.fcp import InformationUnit, Response, TransferReady
-from tcm_fcoe.protocol.fcp_nexus import ANSWERED_LIMIT
+from tcm_fcoe.protocol.fcp_answered import ANSWERED_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -200,6 +200,19 @@ async def test_srr_for_lost_data_out(bits: int) -> None:
         assert i.read(0, 16) == data
 
 
+@pytest.mark.parametrize("bits", [0, DPO])
+async def test_srr_for_lost_first_burst(bits: int) -> None:
+    """FCP-4 12.4: FCP_XFER_RDY for what is lost, although the first burst was none's to ask for."""
+    data = pattern(8192)
+    async with fcp_initiator(parameters=LINUX | 1, first_burst=True) as i:
+        ox_id = i.command(write10(0, 16, bits), write=8192)
+        i.data(ox_id, NO_RX_ID, data[:4096], keep={1}, seq_id=9)
+        assert rec(i, ox_id) == (0, E_STAT_RESPONDER)
+        assert srr(i, ox_id, InformationUnit.FCP_XFER_RDY) == ACCEPTED
+        assert i.give(ox_id, data) == Response()
+        assert i.read(0, 16) == data
+
+
 async def test_srr_for_lost_transfer_ready() -> None:
     """FCP-4 12.4: the same FCP_XFER_RDY."""
     async with fcp_initiator(parameters=LINUX) as i:
@@ -260,8 +273,8 @@ async def test_answered_exchanges_are_bounded() -> None:
         assert len(i.nexus.answered) == ANSWERED_LIMIT
         assert rec(i, ANSWERED_LIMIT + 99) is not None
         assert rec(i, 0) is None
-        kept = sum(len(each.data) for each in i.nexus.answered.values() if each.data is not None)
-        assert i.nexus.kept.used == i.site.target.kept.used == kept <= 8 << 20
+        kept = sum(len(data) for data in i.nexus.answered.data.values())
+        assert i.nexus.answered.memory.used == i.site.target.kept.used == kept <= 8 << 20
 
 
 async def test_lost_frames_of_data_out_without_retry() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from support.fcoe_segment import Port, Segment, Station, decoded, mac_of, port_of
 from support.fcoe_stations import INITIATOR, TARGET, NotingFc4, station_of
@@ -19,6 +21,7 @@ from tcm_fcoe.protocol.fip import FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.frame import Frame, pack_header
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import DEFAULT_FC_MAP, fabric_provided_mac
+from tcm_fcoe.protocol.station import Station as Station_
 from tcm_fcoe.protocol.switch import MAX_PORTS
 
 F_PORT = 0xFFFFFE
@@ -217,6 +220,7 @@ def test_refused_logins():
         Explanation.INVALID_PAYLOAD_LENGTH,
     )
     assert one.services.counters == {"fip_logins_refused": 7}
+    assert len(one.services.reports) == 7
     assert len(one.controller.switch.ports) == 2
     assert not one.controller.enodes.get(OTHER)
 
@@ -404,6 +408,7 @@ def test_login_storm():
         segment.now += 0.002
     assert len(one.controller.switch.ports) == MAX_PORTS
     assert refusals == 501
+    assert len(one.services.reports) < 12
     assert {friend, port.fc_id} <= set(one.controller.switch.ports)
     for _ in range(3):
         segment.inject(keep_alive(ENODE))
@@ -434,6 +439,25 @@ def test_solicitation_storm():
         segment.inject(to_fcf(ENODE, Pdu.SOLICITATION, *descriptors))
     assert len(segment.frames) < 2100
     assert one.services.counters["fip_rate_limited"] > 7900
+
+
+def test_storms_are_not_the_loss_of_others():
+    """Whoever is logged in keeps its links, logs out and in again, in the middle of a storm of strangers."""
+    segment, one, port = fcf()
+    first = logged_in(segment, ENODE, port_of(ENODE))
+    descriptors = (fip.MacAddress(OTHER), fip.NameIdentifier(bytes(8)), fip.MaxFcoeSize(2158))
+    for step in range(30):
+        for _ in range(2500):
+            segment.inject(to_fcf(OTHER, Pdu.SOLICITATION, *descriptors))
+        segment.inject(keep_alive(ENODE))
+        if step == 20:
+            assert logged_in(segment, ENODE, port_of(ENODE)) == first
+        del segment.frames[:]
+        segment.run(1.0)
+    assert set(one.controller.switch.ports) == {port.fc_id, first}
+    for _ in range(3000):
+        segment.inject(keep_alive(mac_of(0x999)))
+    assert one.services.counters["fip_rate_limited"] > 3000
 
 
 # The table
@@ -516,3 +540,35 @@ def test_fcf_restarts():
     segment.run(30.0)
     assert [event[0] for event in fc4.events] == ["login", "logout", "login"]
     assert fc4.events[-1][1] == again_port.fc_id
+
+
+def test_target_and_initiator_behind_the_fcf():
+    """Both are ENodes; frames go by way of the FCF, which has no port of its own, and ends everything when it stops."""
+    forwarder = Station_("fcf", mac_of(0xFCF), rng=random.Random(1))
+    target, target_port, target_fc4 = station_of(0x100, TARGET, mode="fabric")
+    initiator, initiator_port, initiator_fc4 = station_of(0x200, INITIATOR, mode="fabric")
+    segment = Stations(forwarder, target, initiator)
+    segment.up(20.0)
+    assert target_fc4.events == [("login", initiator_port.fc_id, INITIATOR)]
+    assert initiator_fc4.events == [("login", target_port.fc_id, TARGET)]
+    remote = initiator_port.remotes[target_port.fc_id]
+    assert remote.prefix == forwarder.address + fabric_provided_mac(initiator_port.fc_id) + b"\x89\x06"
+    for length in (0, 1, 2, 3, 2112):
+        header = pack_header(
+            0x06, target_port.fc_id, initiator_port.fc_id, 0x08, 0x290000 | -length & 3, 0, 0, 0, length, 0xFFFF, 0
+        )
+        initiator.outbox.append(encapsulate(remote.prefix, SOF_I3, header, bytes(length), EOF_T))
+        segment.exchange()
+    assert target_fc4.frames == [(initiator_port.fc_id, length, bytes(length)) for length in (0, 1, 2, 3, 2112)]
+    target.stop(segment.now)
+    segment.run(5.0)
+    assert initiator_fc4.events[-1][:2] == ("logout", target_port.fc_id or remote.fc_id)
+    target.link_up(segment.now)
+    segment.run(20.0)
+    assert initiator_fc4.events[-1][0] == "login"
+    forwarder.stop(segment.now)
+    segment.run(5.0)
+    assert target_fc4.events[-1][0] == initiator_fc4.events[-1][0] == "logout"
+    forwarder.link_up(segment.now)
+    segment.run(20.0)
+    assert target_fc4.events[-1][0] == initiator_fc4.events[-1][0] == "login"

@@ -229,13 +229,14 @@ def test_refused():
     assert refused(segment, flogi(LINUX, port)) == (Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
     assert refused(segment, flogi(LINUX, Port(bytes(8), bytes(8)))) == bad
     assert refused(segment, flogi(LINUX, receive_size=64)) == bad
+    assert refused(segment, flogi(bytes(6), port_of(LINUX))) == bad
     short = els_request(F_PORT, 0, 1, payload(ElsCommand.FLOGI, port_of(LINUX)))[:80]
     assert refused(segment, ethernet_frame(F_PORT_MAC, LINUX, short))[0] == Reason.PROTOCOL_ERROR
     assert not port.events
     segment.inject(flogi(LINUX))
     assert refused(segment, flogi(mac_of(0x300))) == (Reason.LOGICAL_BUSY, 0)
     assert len(port.remotes) == 1
-    assert one.services.counters == {"fip_logins_refused": 5, "fip_conflict": 1}
+    assert one.services.counters == {"fip_logins_refused": 6, "fip_conflict": 1}
 
 
 @pytest.mark.parametrize(
@@ -296,6 +297,9 @@ def test_flogi_storm():
     assert len(port.remotes) == 1
     assert len(segment.frames) < 100
     assert one.services.counters["fip_rate_limited"] > 1900
+    sent = len(segment.frames)
+    segment.inject(flogi(mac_of(0x1000)))  # the peer's
+    assert len(segment.frames) == sent + 1
 
 
 def test_one_port():
@@ -335,3 +339,6 @@ def test_a_target_asks_nobody():
     assert answer.d_id == int.from_bytes(LINUX[3:])
     assert one.ports[0].remotes.keys() == {answer.d_id}
     assert one.controller.route(one.ports[0], answer.d_id) == LINUX + OURS
+    # Linux has lost its own address by then (seen with 6.1)
+    segment.inject(fcp(OURS, bytes(6), answer.s_id, answer.d_id))
+    assert [frame.ox_id for frame in one.ports[0].frames] == [1]

@@ -74,6 +74,8 @@ class ENode:
     """When its last keep-alive, or login, came."""
     ports: dict[bytes, AttachedPort] = field(default_factory=dict)
     """By port name; the first of them sent FLOGI."""
+    answers: Allowance = field(default_factory=lambda: Allowance(512, 64))
+    """Its own, so that others' storms are not its loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class FcfController(Controller):
         self._advertise_at = NEVER
         self._sweep_at = NEVER
         self._answers = Allowance(2048, 1024)
+        """For who is not logged in."""
 
     # Controller
 
@@ -246,7 +249,9 @@ class FcfController(Controller):
         handler = _RECEIVE.get(pdu.pdu)
         if handler is None or pdu.flags & Flag.FCF:
             raise FipError("fip_unexpected", f"{pdu.pdu.name.lower()} at an FCF")
-        if not self._answers.take(now):
+        enode = self.enodes.get(source)
+        answers = self._answers if enode is None else enode.answers
+        if pdu.pdu is not Pdu.KEEP_ALIVE and not answers.take(now):
             raise FipError("fip_rate_limited", "more than there are answers for")
         getattr(self, f"_receive_{handler}")(source, pdu, now)
 
@@ -321,7 +326,7 @@ class FcfController(Controller):
             self._link(login, VirtualLinkEvent.LOGIN, now)
         except ElsError as e:
             self.services.count("fip_logins_refused")
-            self.log(f"{source.hex(':')}: {e}")
+            self.report(f"a login of {source.hex(':')} is refused: {e}", now)
             reply = els_reply(frame, Reject(reason=e.reason, explanation=e.explanation))
             self.services.transmit(self.fip_frame(source, FipPdu(Pdu.VIRTUAL_LINK_REPLY, (kind(reply),))))
 
@@ -361,7 +366,7 @@ class FcfController(Controller):
             self.log(f"{login.port_name.hex(':')}: {state.value}, {event.value}: {step.state.value}")
         getattr(self, f"_{step.action}")(login, now)
 
-    def _accept(self, login: _Login, now: float) -> None:
+    def _accept(self, login: _Login, now: float, enode: ENode | None = None) -> None:
         """Raises :class:`ElsError` if the switch has no room for it."""
         assert login.frame is not None
         request = Login.parse(login.frame.payload)
@@ -369,7 +374,7 @@ class FcfController(Controller):
         attached.enode, attached.heard = login.enode, now
         fpma = bool(login.flags & Flag.FPMA)
         attached.mac = fabric_provided_mac(attached.fc_id, self.fc_map) if fpma else login.proposed
-        enode = self.enodes.setdefault(login.enode, ENode(login.enode, now))
+        enode = self.enodes.setdefault(login.enode, enode or ENode(login.enode, now))
         enode.heard = now
         enode.ports[attached.port_name] = attached
         self._sweep_at = min(self._sweep_at, now + tables.MISSED * tables.FKA_ADV_PERIOD)
@@ -390,8 +395,9 @@ class FcfController(Controller):
     def _accept_again(self, login: _Login, now: float) -> None:
         """A login ends the one there is; the address stays."""
         assert login.attached is not None
+        enode = self.enodes[login.enode]
         self._remove(login.attached, f"{login.descriptor.__name__.upper()} again", now)
-        self._accept(login, now)
+        self._accept(login, now, enode)
 
     def _accept_logo(self, login: _Login, now: float) -> None:
         assert login.attached is not None
@@ -416,8 +422,10 @@ class FcfController(Controller):
         assert login.attached is not None
         login.attached.heard = now
 
-    def _clear_stranger(self, login: _Login, now: float) -> None:  # noqa: ARG002
+    def _clear_stranger(self, login: _Login, now: float) -> None:
         """It thinks that it is logged in: let it log in again."""
+        if not self._answers.take(now):
+            raise FipError("fip_rate_limited", "more than there are answers for")
         self._clear_virtual_links(login.enode, (login.identity,) if login.identity else ())
 
     def _clear(self, login: _Login, now: float) -> None:
