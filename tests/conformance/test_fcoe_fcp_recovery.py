@@ -200,6 +200,19 @@ async def test_srr_for_lost_data_out(bits: int) -> None:
         assert i.read(0, 16) == data
 
 
+@pytest.mark.parametrize("bits", [0, DPO])
+async def test_srr_for_lost_first_burst(bits: int) -> None:
+    """FCP-4 12.4: FCP_XFER_RDY for what is lost, although the first burst was none's to ask for."""
+    data = pattern(8192)
+    async with fcp_initiator(parameters=LINUX | 1, first_burst=True) as i:
+        ox_id = i.command(write10(0, 16, bits), write=8192)
+        i.data(ox_id, NO_RX_ID, data[:4096], keep={1}, seq_id=9)
+        assert rec(i, ox_id) == (0, E_STAT_RESPONDER)
+        assert srr(i, ox_id, InformationUnit.FCP_XFER_RDY) == ACCEPTED
+        assert i.give(ox_id, data) == Response()
+        assert i.read(0, 16) == data
+
+
 async def test_srr_for_lost_transfer_ready() -> None:
     """FCP-4 12.4: the same FCP_XFER_RDY."""
     async with fcp_initiator(parameters=LINUX) as i:

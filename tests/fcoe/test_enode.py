@@ -294,8 +294,9 @@ def test_nobody_knows_a_vlan():
 
 
 def test_solicitations_go_on():
-    segment, _one, _port = alone()
+    segment, one, _port = alone()
     segment.run(21)
+    assert one.services.reports == ["no FCF has answered yet; solicitations go on"]
     assert [pdu.pdu for pdu in segment.pdus()] == [Pdu.SOLICITATION] * 6
     assert all(frame[:6] == ethernet.ALL_FCF_MACS for frame in segment.frames)
 
@@ -341,6 +342,7 @@ def test_fcf_that_does_not_answer():
     assert not port.fc_id
     assert len({frame.ox_id for _, frame in requests(segment)}) == len(tried)
     assert one.controller.history
+    assert 2 <= len(one.services.reports) <= 5
 
 
 def test_refused():
@@ -356,6 +358,7 @@ def test_refused():
     segment.run(2)
     assert len(requests(segment)) == 2
     assert one.services.counters["fip_logins_refused"] == 1
+    assert len(one.services.reports) == 1
     segment.inject(reply(segment))
     assert port.fc_id
 
@@ -372,6 +375,7 @@ def test_no_npiv():
     segment.run(1)
     assert [bool(port.fc_id) for port in one.ports] == [True, False]
     assert not requests(segment, fip.Fdisc)
+    assert "NPIV" in one.services.reports[0]
 
 
 def test_two_mac_addresses_in_the_answer():

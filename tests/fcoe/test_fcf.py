@@ -217,6 +217,7 @@ def test_refused_logins():
         Explanation.INVALID_PAYLOAD_LENGTH,
     )
     assert one.services.counters == {"fip_logins_refused": 7}
+    assert len(one.services.reports) == 7
     assert len(one.controller.switch.ports) == 2
     assert not one.controller.enodes.get(OTHER)
 
@@ -404,6 +405,7 @@ def test_login_storm():
         segment.now += 0.002
     assert len(one.controller.switch.ports) == MAX_PORTS
     assert refusals == 501
+    assert len(one.services.reports) < 12
     assert {friend, port.fc_id} <= set(one.controller.switch.ports)
     for _ in range(3):
         segment.inject(keep_alive(ENODE))

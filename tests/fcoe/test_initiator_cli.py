@@ -84,6 +84,27 @@ def test_a_capture_as_a_ladder(daemon, tmp_path, capsys):
         assert text in ladder, ladder
 
 
+def test_a_capture_of_the_target(tmp_path, capsys):
+    """``--fabric fcoe:pcap=FILE``: the same frames, seen from the other end."""
+    paths = tmp_path / "target.pcap", tmp_path / "initiator.pcap"
+    with fcoe_running(tmp_path / "state", "--lun", "ramdisk:size=1M", fabric=f"fcoe:pcap={paths[0]}") as daemon:
+        daemon.initiator("read", "--blocks", "300", "--output", str(tmp_path / "data"), "--pcap", str(paths[1]))
+    ladders = []
+    for path in paths:
+        assert complaints(path) == []
+        assert decode([str(path)]) == 0
+        ladders.append([line.split(maxsplit=2)[2] for line in capsys.readouterr().out.splitlines() if "FCP_DATA" in line])
+    assert ladders[0] == ladders[1]
+    assert len(ladders[0]) > 70
+
+
+def test_a_capture_that_cannot_be_made(tmp_path):
+    daemon = FcoeDaemon(tmp_path, "--lun", "ramdisk:size=1M", fabric=f"fcoe:pcap={tmp_path}/no/such")
+    with pytest.raises(AssertionError, match="ended with 2"):
+        daemon.start()
+    assert "pcap" in daemon.log()
+
+
 def test_misbehaving_is_recovered_from(daemon, tmp_path):
     data = random.Random(2).randbytes(BLOCK * 2048)
     source = tmp_path / "source"

@@ -335,3 +335,6 @@ def test_a_target_asks_nobody():
     assert answer.d_id == int.from_bytes(LINUX[3:])
     assert one.ports[0].remotes.keys() == {answer.d_id}
     assert one.controller.route(one.ports[0], answer.d_id) == LINUX + OURS
+    # Linux has lost its own address by then (seen with 6.1)
+    segment.inject(fcp(OURS, bytes(6), answer.s_id, answer.d_id))
+    assert [frame.ox_id for frame in one.ports[0].frames] == [1]

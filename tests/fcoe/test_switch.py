@@ -318,6 +318,17 @@ def test_rscn_of_many_changes():
     assert pages(told) == ((3, 0),)
 
 
+def test_changes_do_not_pile_up():
+    """A port that has registered and answers nothing costs no more than a page of changes."""
+    fabric = Fabric()
+    port = registered(fabric, 1)
+    fabric.attach(5, features={8: 1})
+    fabric.run(RSCN_DELAY)
+    for number in range(1000):
+        fabric.switch.detach(fabric.attach(10 + number), fabric.now)
+    assert len(port.affected) == RSCN_PAGES + 1
+
+
 def test_registration_ends():
     fabric = Fabric()
     port = registered(fabric, 1)

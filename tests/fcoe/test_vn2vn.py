@@ -273,6 +273,7 @@ def test_segments_become_one():
     segment.run(30)
     assert greater.ports[0].fc_id == 0x0203
     assert ("down", "address conflict") in lesser.ports[0].events
+    assert any("FC_ID 00.02.03" in text for text in lesser.services.reports)
     assert logged_in(lesser, greater)
 
 
@@ -398,7 +399,7 @@ def test_link_down_and_up():
 
 
 def test_reboot_is_noticed_at_once():
-    """A neighbour that has lost its memory sends FLOGI again, long before its beacons are missed."""
+    """A neighbour that has lost its memory is logged in again as soon as it is up, long before its beacons are missed."""
     segment, one, other = pair()
     segment.up()
     segment.run(10)
@@ -406,9 +407,28 @@ def test_reboot_is_noticed_at_once():
     again = station(other.mac, seed=9)
     segment.stations.append(again)
     segment.up(again)
-    segment.run(9)
+    segment.run(1.5)
     assert logged_in(one, again)
     assert ("remote down", other.ports[0].fc_id, "FLOGI again") in one.ports[0].events
+
+
+def test_we_have_lost_our_memory():
+    """A neighbour that thinks it is logged in is told by LOGO, once in 2 s however many frames it sends."""
+    segment, one, port = alone()
+    segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x6000), 0x6000))
+    own, theirs = fabric_provided_mac(port.fc_id, VN2VN_FC_MAP), fabric_provided_mac(0x6000, VN2VN_FC_MAP)
+    for _ in range(3):
+        sent = len(segment.frames)
+        for _ in range(10):
+            segment.inject(fcoe(own, theirs, port.fc_id, 0x6000))
+        (frame,) = segment.frames[sent:]
+        assert frame[:6] == mac_of(0x6000)
+        assert decoded(frame).get(fip.Logo).frame[24] == ElsCommand.LOGO
+        segment.run(2.0)
+    assert not port.frames
+    assert one.services.counters == {"fcoe_unexpected": 30}
+    segment.inject(fcoe(own, mac_of(0x6000), port.fc_id, 0x6000))
+    assert one.services.counters["fcoe_spoofed"] == 1
 
 
 def test_stop():
@@ -515,6 +535,7 @@ def test_stolen_name():
     segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x6666), 0x7000, port=port))
     segment.inject(message(Pdu.BEACON, mac_of(0x6666), 0x6000, port=port_of(friend)))
     assert one.services.counters["fip_conflict"] == 4
+    assert one.services.reports[2] == f"{mac_of(0x6666).hex(':')} has port name {port.port_name.hex(':')}, which is ours"
     assert port.events == events
     # with its own name it does if that is greater: both have the address
     segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x1111), 0x6000))

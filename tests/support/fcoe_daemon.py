@@ -22,7 +22,7 @@ class FcoeDaemon(Daemon):
     :param mode: of the target.
     """
 
-    def __init__(self, directory: Path, *args: str, mode: str = "vn2vn", urls: int = 1) -> None:
+    def __init__(self, directory: Path, *args: str, mode: str = "vn2vn", urls: int = 1, fabric: str = "fcoe") -> None:
         # a socket's path must be short, and pytest's are not
         self.sockets = Path(tempfile.mkdtemp(prefix="fcoe"))
         ours, theirs = self.sockets / "target", self.sockets / "initiator"
@@ -30,7 +30,7 @@ class FcoeDaemon(Daemon):
         """The initiator's end."""
         super().__init__(
             directory, "--interface", f"unix:{ours},{theirs}", "--mode", mode, *args,
-            urls=urls, portals=(), target=None, fabric="fcoe",
+            urls=urls, portals=(), target=None, fabric=fabric,
         )  # fmt: skip
 
     @staticmethod

@@ -44,6 +44,7 @@ class Services:
         self.untagged: list[bytes] = []
         self.counters: Counter[str] = Counter()
         self.moved: list[Port] = []
+        self.reports: list[str] = []
         self.vlan: int | None = None
         self.strict = True
         """Remote ports go down that have come up, and no others. An FCF does not know which of them a port has met."""
@@ -93,6 +94,10 @@ class Services:
 
     def routes_changed(self, port: Any) -> None:
         self.moved.append(port)
+
+    def report(self, text: str) -> None:
+        assert "\n" not in text
+        self.reports.append(text)
 
     def vlan_found(self, vlan: int) -> None:
         self.vlan = vlan

@@ -78,6 +78,7 @@ class FcoeOptions:
     burst: int = option("bytes that one FCP_XFER_RDY asks for", 256 << 10, kind="size")
     first_burst: bool = option("offer initiators to send write data unasked (WRITE FCP_XFER_RDY DISABLED)", False)
     retry: bool = option("offer initiators to recover lost frames by REC and SRR instead of aborting commands (RETRY)", True)
+    pcap: str | None = option("file for a capture (pcap) of all frames, made anew; that costs throughput", None)
     poll: int = option(
         "microseconds to keep polling an interface after its last frame before sleeping; 0 sleeps at once and saves CPU", 200
     )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from scapy.data import DLT_EN10MB
 from scapy.utils import RawPcapWriter
 
 if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
+    from tcm_fcoe.link import Link
     from tcm_fcoe.protocol.fcoe import Buffer
 
 NANOSECONDS = 10**9
@@ -34,6 +39,29 @@ class CaptureFile:
         seconds, rest = divmod(nanoseconds, NANOSECONDS)
         self._writer.write_packet(bytes(frame), sec=seconds, usec=rest)
         self.frames += 1
+
+    def write_all(self, frames: Iterable[Buffer]) -> None:
+        """Frames that go over the link now."""
+        stamp = time.time_ns()
+        for frame in frames:
+            self.write(frame, stamp)
+
+    def receive(self, link: Link) -> Sequence[memoryview]:
+        """:meth:`Link.receive`, and keep what came."""
+        frames = link.receive()
+        self.write_all(frames)
+        return frames
+
+    def send(self, link: Link, frames: deque[bytes]) -> bool:
+        """:meth:`Link.send`, and keep what was taken."""
+        there = list(frames)
+        complete = link.send(frames)
+        self.write_all(islice(there, len(there) - len(frames)))
+        return complete
+
+    def flush(self) -> None:
+        """What was written is in the file, so that others can read it."""
+        self._writer.flush()
 
     def close(self) -> None:
         """What was written is in the file."""

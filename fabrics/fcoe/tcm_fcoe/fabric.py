@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
     from tcm.target.nexus import ITNexus
+    from tcm_fcoe.capture import CaptureFile
     from tcm_fcoe.protocol.n_port import NPort
+    from tcm_fcoe.protocol.station import Station
 
 log = logging.getLogger("tcm.fcoe")
 
@@ -47,6 +49,7 @@ class FcoeFabric(Fabric):
         """By the target's name."""
         self._statistics = FcoeStatistics(self)
         self._changed = anyio.Event()
+        self._capture: CaptureFile | None = None
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Open every interface, then serve."""
@@ -58,6 +61,8 @@ class FcoeFabric(Fabric):
                 " interfaces"
             )
         try:
+            if options.pcap is not None:
+                self._capture = _open_capture(options.pcap)
             for name in options.interface:
                 self._open(name)
             for target in self._targets:
@@ -75,6 +80,9 @@ class FcoeFabric(Fabric):
                 server.link.close()
             self.interfaces.clear()
             self.ports.clear()
+            if self._capture is not None:
+                self._capture.close()
+                self._capture = None
 
     def _open(self, name: str) -> None:
         options = self._options
@@ -91,6 +99,7 @@ class FcoeFabric(Fabric):
                 poll=options.poll / 1e6,
                 listener=self,
                 on_error=self._on_error,
+                capture=self._capture,
                 **controller_options(options),
             )
         )
@@ -103,6 +112,11 @@ class FcoeFabric(Fabric):
                 await self._changed.wait()
 
     # called by stations
+
+    def notice(self, station: Station, text: str) -> None:
+        """Something on a station's segment is not as it should be: say so."""
+        server = next((each for each in self.interfaces if each.station is station), None)
+        log.warning("%s: %s", server, text)
 
     def port_up(self, port: NPort) -> None:
         """A port has an address: say so."""
@@ -229,6 +243,15 @@ class FcoeFabric(Fabric):
     def statistics(self) -> FcoeStatistics:
         """Ports, initiators and what interfaces have counted."""
         return self._statistics
+
+
+def _open_capture(path: str) -> CaptureFile:
+    from tcm_fcoe.capture import CaptureFile  # scapy is loaded by those who want it
+
+    try:
+        return CaptureFile(path)
+    except OSError as e:
+        raise ConfigError(f"--fabric fcoe: pcap: {path}: {e.strerror or e}") from None
 
 
 def _peer(mode: str) -> str:

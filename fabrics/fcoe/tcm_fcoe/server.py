@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,10 +17,12 @@ from tcm_fcoe.protocol.names import colon_form
 from tcm_fcoe.protocol.station import Station
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections import deque
+    from collections.abc import Callable, Iterable, Sequence
 
     from anyio.abc import TaskGroup
 
+    from tcm_fcoe.capture import CaptureFile
     from tcm_fcoe.link import Link
     from tcm_fcoe.protocol.n_port import NPort
     from tcm_fcoe.protocol.station import Listener
@@ -41,6 +44,7 @@ class InterfaceServer:
         sleeping thread's wake-up costs more than a command. 0 to sleep at once.
     :param on_error: is told of what nobody expected: where, and what.
     :param clock: monotonic seconds.
+    :param capture: a file for all frames of the interface.
     :param controller_options: what the FCoE controller of the mode takes besides.
     """
 
@@ -55,9 +59,14 @@ class InterfaceServer:
         listener: Listener,
         on_error: Callable[[str, BaseException], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        capture: CaptureFile | None = None,
         **controller_options: Any,
     ) -> None:
         self.link = link
+        self.receive: Callable[[], Sequence[memoryview]] = link.receive
+        self.send: Callable[[deque[bytes]], bool] = link.send
+        if capture is not None:
+            self.receive, self.send = partial(capture.receive, link), partial(capture.send, link)
         self.mode = mode
         self.vlan = vlan
         self.tag_priority = tag_priority
@@ -130,7 +139,7 @@ class InterfaceServer:
 
     async def _receive(self) -> None:
         link, clock, poll = self.link, self.clock, self.poll
-        receive = link.receive
+        receive = self.receive
         spins = 0
         began = clock()
         while True:
@@ -176,7 +185,7 @@ class InterfaceServer:
 
     def flush(self) -> None:
         """Send what there is; have more made as long as the link takes it, and it does not take too long."""
-        station, link = self.station, self.link
+        station = self.station
         outbox = station.outbox
         now = self.clock()
         deadline = now + TURN
@@ -185,7 +194,7 @@ class InterfaceServer:
             if outbox:
                 if self._writing is not None:
                     break
-                if not link.send(outbox):
+                if not self.send(outbox):
                     if self.group is not None:
                         self._writing = anyio.Event()
                         self.group.start_soon(self._write)
@@ -202,7 +211,7 @@ class InterfaceServer:
                 break
         addresses = station.take_addresses()
         if addresses is not None:
-            link.set_addresses(addresses)
+            self.link.set_addresses(addresses)
         if station.next_timer < self.armed:
             self._rearm.set()
 
@@ -211,7 +220,7 @@ class InterfaceServer:
         event = self._writing
         assert event is not None
         try:
-            while not self.link.send(self.station.outbox):
+            while not self.send(self.station.outbox):
                 await self.link.wait_writable()
         finally:
             self._writing = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,12 @@ class Port:
         return any(self._hosts())
 
     def _hosts(self) -> list[Path]:
-        if not HOSTS.exists():
-            return []
-        return [each for each in HOSTS.iterdir() if (each / "symbolic_name").read_text().split()[-1] == self.nic]
+        found = []
+        for each in HOSTS.iterdir() if HOSTS.exists() else ():
+            with suppress(OSError):  # one that is going away
+                if (each / "symbolic_name").read_text().split()[-1] == self.nic:
+                    found.append(each)
+        return found
 
     @property
     def host(self) -> Path:

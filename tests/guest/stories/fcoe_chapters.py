@@ -34,7 +34,7 @@ def discovery(ports: list[Port], target: str) -> None:
         run("sg_luns", disk).has("Lun list length = 8 ")
         run("sg_inq", disk).has("Vendor identification: LIO-ORG", "Peripheral device type: disk")
         run("sg_vpd", "--page=di", disk).has("Fibre Channel Protocol for SCSI", f"naa.{number(target):016x}")
-        run("lsscsi", "-t").has(f"fc:0x{number(target):016x}")
+        run("lsscsi", "-t").has(f"fcoe:0x{number(target):016x}")
 
 
 def utilities(ports: list[Port], _target: str) -> None:

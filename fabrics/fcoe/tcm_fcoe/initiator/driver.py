@@ -7,7 +7,8 @@ import random
 import time
 from collections import deque
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -23,7 +24,7 @@ from tcm_fcoe.protocol.names import colon_form, name_from_mac
 from tcm_fcoe.protocol.station import Station
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -148,7 +149,10 @@ class InitiatorPort:
         if faults:
             chance = chance or random.Random()
             self.incoming, self.outgoing = FaultyPath(faults, chance), FaultyPath(faults, chance)
-        self._capture = capture
+        self._from_link: Callable[[], Sequence[memoryview]] = link.receive
+        self._to_link: Callable[[deque[bytes]], bool] = link.send
+        if capture is not None:
+            self._from_link, self._to_link = partial(capture.receive, link), partial(capture.send, link)
         self._sending: deque[bytes] = deque()
         """Frames that the faults let through, for the link."""
         self._processing = False
@@ -231,41 +235,29 @@ class InitiatorPort:
 
     def _flush(self) -> None:
         outbox, fcp = self.station.outbox, self.fcp
-        while True:
-            if not self._blocked and outbox and not self._send(outbox):
+        while not self._blocked:
+            queue = outbox
+            if self.outgoing is not None:
+                queue = self._sending
+                queue += (bytes(frame) for frame in self.outgoing.take(outbox, self.now()))
+                outbox.clear()
+            if queue and not self._to_link(queue):
                 self._blocked = True
                 self._woken.set()
-            if self._blocked or not (outbox or fcp.sending):
+            elif fcp.sending:
+                fcp.resume(self.now())
+            else:
                 return
-            fcp.resume(self.now())
-
-    def _send(self, outbox: deque[bytes]) -> bool:
-        """Hand frames to the link; whether it took all."""
-        if self._capture is None and self.outgoing is None:
-            return self.link.send(outbox)
-        frames: list[Any] = list(outbox)
-        outbox.clear()
-        if self.outgoing is not None:
-            frames = self.outgoing.take(frames, self.now())
-        return self._put(frames)
-
-    def _put(self, frames: list[Any]) -> bool:
-        if self._capture is not None:
-            stamp = time.time_ns()
-            for frame in frames:
-                self._capture.write(frame, stamp)
-        self._sending += (bytes(frame) for frame in frames)
-        return self.link.send(self._sending)
 
     async def run(self, group: TaskGroup) -> None:
         """Receive until cancelled."""
         for each in (self._watch, self._tick, self._drain):
             group.start_soon(each)
-        link, clock = self.link, self.clock
+        link, clock, receive = self.link, self.clock, self._from_link
         poll = POLL if len(os.sched_getaffinity(0)) > 1 else 0.0
         hot_until = began = 0.0
         while True:
-            frames: Any = link.receive()
+            frames = receive()
             now = clock()
             if not frames:
                 if now < hot_until:
@@ -280,11 +272,7 @@ class InitiatorPort:
                 await checkpoint()
                 began = clock()
 
-    def _take(self, frames: Any, now: float) -> None:
-        if self._capture is not None:
-            stamp = time.time_ns()
-            for frame in frames:
-                self._capture.write(frame, stamp)
+    def _take(self, frames: Sequence[memoryview], now: float) -> None:
         if self.incoming is not None:
             frames = [memoryview(frame) for frame in self.incoming.take(frames, now)]
         self._process(lambda: self.station.receive(frames, now), now)
@@ -310,7 +298,8 @@ class InitiatorPort:
                     frames = [memoryview(frame) for frame in late]
                     self._process(lambda frames=frames, now=now: self.station.receive(frames, now), now)  # type: ignore[misc]
                 if late := self.outgoing.handle_timer(now):
-                    self._put(late)
+                    self._sending += (bytes(frame) for frame in late)
+                    self._flush()
             if self.station.next_timer <= now:
                 self._process(lambda now=now: self.station.handle_timer(now), now)  # type: ignore[misc]
 
@@ -321,7 +310,7 @@ class InitiatorPort:
             self._woken = anyio.Event()
             while self._blocked:
                 await self.link.wait_writable()
-                self._blocked = not self.link.send(self._sending or self.station.outbox)
+                self._blocked = not self._to_link(self.station.outbox if self.outgoing is None else self._sending)
             self._flush()
 
     async def _watch(self) -> None:

@@ -49,6 +49,11 @@ COUNTERS = (
 )
 """What :meth:`ControllerServices.count` is told."""
 
+REPORTED = frozenset(("fip_conflict", "fip_table_full"))
+"""Statistics that are worth a line when they go up."""
+REPORTS, REPORT_RATE = 8, 0.1
+"""Lines at once; then so many a second."""
+
 E_D_TOV = 2.0
 """Seconds; the default of FC-FS-3 clause 18, until a fabric says another."""
 R_A_TOV = 10.0
@@ -110,6 +115,9 @@ class ControllerServices(Protocol):
     def routes_changed(self, port: LocalPort) -> None:
         """What :meth:`Controller.route` said of any address may have changed."""
 
+    def report(self, text: str) -> None:
+        """Something that whoever runs the station should know, in a line."""
+
     def vlan_found(self, vlan: int) -> None:
         """FIP VLAN discovery has found the VLAN that frames go to from now on; 0: none."""
 
@@ -146,6 +154,7 @@ class Controller(ABC):
         self.history: deque[str] = deque(maxlen=HISTORY)
         """The last transitions, for log lines."""
         self._ox_id = 0
+        self._reports = Allowance(REPORTS, REPORT_RATE)
 
     # What the station calls
 
@@ -196,6 +205,8 @@ class Controller(ABC):
             self.receive_pdu(destination, source, fip.decode(payload), now)
         except FipError as e:
             self.services.count(e.counter)
+            if e.counter in REPORTED:
+                self.report(str(e), now)
 
     def send_els(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:  # noqa: ARG002 - modes use it
         """Send an ELS request of a port in FIP, if this mode does so; otherwise False, and it goes as other frames do.
@@ -293,6 +304,12 @@ class Controller(ABC):
     def log(self, text: str) -> None:
         """Add to the history."""
         self.history.append(text)
+
+    def report(self, text: str, now: float) -> None:
+        """The same, and tell whoever runs the station; of many at once, the first few."""
+        self.history.append(text)
+        if self._reports.take(now):
+            self.services.report(text)
 
 
 def features_of(port: LocalPort) -> int:

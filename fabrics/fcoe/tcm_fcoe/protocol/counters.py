@@ -76,6 +76,8 @@ class Counters:
     plogi_in: int = 0
     plogi_refused: int = 0
     plogi_collisions: int = 0
+    logins_put_off: int = 0
+    """PLOGI and PRLI that were not looked at, since there were too many: LS_RJT, logical busy."""
     prli_in: int = 0
     logo_in: int = 0
     rscn_in: int = 0

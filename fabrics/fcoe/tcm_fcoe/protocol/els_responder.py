@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 ACCEPT = Plain()
-PLOGI_BURST = 256
-PLOGI_RATE = 256
-"""PLOGIs at once, and a second, that are looked at: each ends a login, and costs as much as many commands."""
-_PLOGI = bytes((ElsCommand.PLOGI,))
+LOGIN_BURST = 256
+LOGIN_RATE = 256
+"""PLOGIs and PRLIs at once, and a second, of all ports that have had no image pair: each costs as much as many commands."""
+_COSTLY = frozenset(bytes((each,)) for each in (ElsCommand.PLOGI, ElsCommand.PRLI))
 _Answer = Callable[["Responder", "Frame", "Payload", float], "Payload | None"]
 
 
@@ -80,7 +80,7 @@ class Responder:
 
     def __init__(self, port: NPort) -> None:
         self._port = port
-        self._plogi_allowance = Allowance(PLOGI_BURST, PLOGI_RATE)
+        self._strangers = Allowance(LOGIN_BURST, LOGIN_RATE)
 
     def answer(self, frame: Frame, data: bytes, now: float) -> bytes | None:
         """The payload that answers a request; ``None``: none does, or it has gone out already."""
@@ -88,10 +88,9 @@ class Responder:
         if frame.r_ctl == RCtl.FC4_LINK_REQUEST:
             return self._answer_fc4(frame, data, now)
         try:
-            if data[:1] == _PLOGI and not self._plogi_allowance.take(now):
-                port.counters.plogi_in += 1
-                port.counters.plogi_refused += 1
-                raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "more PLOGI than there is time for")
+            if data[:1] in _COSTLY and not self._allowance(frame.s_id).take(now):
+                port.counters.logins_put_off += 1
+                raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "more logins than there is time for")
             request = parse_request(data)
             row = ROWS.get(request.command)
             if row is None:
@@ -113,6 +112,11 @@ class Responder:
             port.counters.els_rejected += 1
             answer = Reject(error.reason, error.explanation)
         return answer.pack() if answer is not None else None
+
+    def _allowance(self, s_id: int) -> Allowance:
+        """Who has had an image pair has one of its own: whatever strangers do, it can log in again."""
+        remote = self._port.remotes.get(s_id)
+        return remote.allowance if remote is not None and remote.admitted else self._strangers
 
     def _is_logged_in(self, s_id: int) -> bool:
         remote = self._port.remotes.get(s_id)

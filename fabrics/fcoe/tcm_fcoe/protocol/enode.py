@@ -184,6 +184,7 @@ class ENodeController(Controller):
             if not vlans or pdu.get(fip.MacAddress).address != source:
                 raise FipError("fip_malformed", "a VLAN notification without a VLAN, or for another")
             self.vlan = vlans[0]
+            self._tries = 0
             self.services.vlan_found(self.vlan)
             self._fabric(FabricEvent.VLANS, now)
         else:
@@ -229,7 +230,8 @@ class ENodeController(Controller):
             raise FipError("fip_malformed", str(e)) from None
         if not isinstance(login, Login):
             assert isinstance(login, Reject)
-            self.log(f"{vn_port.port.port_name.hex(':')}: refused, reason {login.reason:02x}h, {login.explanation:02x}h")
+            name = vn_port.port.port_name.hex(":")
+            self.report(f"the FCF refuses {name}: reason {login.reason:02x}h, explanation {login.explanation:02x}h", now)
             self.services.count("fip_logins_refused")
             self._login(vn_port, LoginEvent.REFUSED, now)
             return
@@ -298,6 +300,9 @@ class ENodeController(Controller):
         self.services.transmit_untagged(self.fip_frame(ethernet.ALL_FCF_MACS, pdu))
 
     def _solicit(self, now: float) -> None:
+        self._tries = self._tries + 1 if self.state is FabricState.SOLICIT and not self.fcfs else 0
+        if self._tries == tables.SOLICIT_TRIES:
+            self.report("no FCF has answered yet; solicitations go on", now)
         self._timer = now + tables.SOLICIT_PERIOD
         self._solicited = now
         self._send_solicitation(ethernet.ALL_FCF_MACS)
@@ -394,7 +399,8 @@ class ENodeController(Controller):
             if first.login is None or first.state is not LoginState.IN:
                 return
             if not first.login.features & FEATURE_VALID_VENDOR_VERSION:
-                self.log(f"{vn_port.port.port_name.hex(':')}: the fabric has one address for each ENode only")
+                name = vn_port.port.port_name.hex(":")
+                self.report(f"{name} stays down: the fabric gives one address to an interface (no NPIV)", now)
                 return
         vn_port.tries = 0
         self._login(vn_port, LoginEvent.LOGIN, now)
@@ -460,6 +466,7 @@ class ENodeController(Controller):
     def _give_up(self, vn_port: VnPort, now: float) -> None:
         if vn_port is self._first and self.fcf is not None:
             self.fcf.tried = True
+            self.report(f"FCF {self.fcf.mac.hex(':')} does not answer FLOGI", now)
             self._fabric(FabricEvent.GAVE_UP, now)
         else:
             self._try_later(vn_port, now)

@@ -13,6 +13,8 @@ VLAN_TRIES = 3
 """Then the interface's own VLAN is tried."""
 SOLICIT_PERIOD = 4.0
 """Seconds between solicitations while there is no FCF."""
+SOLICIT_TRIES = 3
+"""Solicitations without an answer after which whoever runs the station is told."""
 SELECT_DELAY = 0.5
 """Seconds to wait for a better FCF after the first."""
 LOGIN_TIMEOUT = E_D_TOV

@@ -321,7 +321,7 @@ class FcfController(Controller):
             self._link(login, VirtualLinkEvent.LOGIN, now)
         except ElsError as e:
             self.services.count("fip_logins_refused")
-            self.log(f"{source.hex(':')}: {e}")
+            self.report(f"a login of {source.hex(':')} is refused: {e}", now)
             reply = els_reply(frame, Reject(reason=e.reason, explanation=e.explanation))
             self.services.transmit(self.fip_frame(source, FipPdu(Pdu.VIRTUAL_LINK_REPLY, (kind(reply),))))
 

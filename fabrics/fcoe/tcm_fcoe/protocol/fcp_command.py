@@ -173,13 +173,10 @@ def _manage(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int, comman
     if flag not in _FLAGS:
         _invalid(target, nexus, frame, rx_id)
         return
-    if len(nexus.exchanges) >= EXCHANGES_LIMIT + 64:
+    if frame.ox_id in nexus.exchanges or len(nexus.exchanges) >= EXCHANGES_LIMIT + 64:
         _invalid(target, nexus, frame, rx_id)
         return
     management = Management(nexus, frame, rx_id, command.lun, flag)
-    there = nexus.exchanges.get(frame.ox_id)
-    if there is not None:
-        there.abort()
     nexus.exchanges[frame.ox_id] = management
     of_logical_unit = _ABORTING.get(TaskManagementFlag(flag))
     if of_logical_unit is None:

@@ -99,7 +99,7 @@ class Exchange:
     def submit(self, data_out: Any = b"") -> None:
         """Hand it to the core, with the Data-Out that is there."""
         nexus = self.nexus
-        nexus.collecting.pop(self.ox_id, None)
+        nexus.leave_queues(self)
         self.submitted = True
         self.wanted = -1
         self.task = task = nexus.make_task(self, data_out)
@@ -208,14 +208,17 @@ class Exchange:
     def can_retry_data(self, offset: int) -> bool:
         """Whether the burst that is on its way can be asked for again from ``offset`` on."""
         data_out = self.data_out
-        if data_out is None or not data_out.active or self.discarding:
+        if data_out is None or not data_out.active or self.discarding or (self.submitted and self.wanted < 0):
             return False
-        return not data_out.unsolicited and offset <= data_out.filled
+        return offset <= data_out.filled
 
     def retry_data(self, offset: int) -> None:
         """SRR for FCP_XFER_RDY (FCP-4 12.4): ask for it again."""
         assert self.data_out is not None
         self.data_out.give_up(offset)
+        if self.wanted < 0:
+            # a first burst: the rest of it is asked for with all that follows
+            self.wanted = self.write_length
         self.advance()
 
     def retry_data_in(self, offset: int) -> None:
@@ -230,6 +233,9 @@ class Exchange:
         """The core has a status. It is sent once we have the sequence initiative."""
         task, data_out = self.task, self.data_out
         assert task is not None
+        if self.nexus.exchanges.get(self.ox_id) is not self:  # another command has its OX_ID
+            self.finish()
+            return
         self.response = self.make_response(task)
         if data_out is not None and data_out.active:
             self.held = self.discarding = True
@@ -278,8 +284,8 @@ class Exchange:
         self.nexus.finished(self)
 
     def abort(self) -> bool:
-        """ABTS: whether it is gone at once. Otherwise ``task_aborted`` tells."""
-        if self.submitted and not self.held and self.data_in is None and not self.done:
+        """ABTS: whether it is gone at once. Otherwise the core has it, and tells when it is."""
+        if self.task is not None and self.nexus.port.nexus.tasks.get(self.ox_id) is self.task:
             return False
         self.abandon()
         return True

@@ -231,17 +231,22 @@ class FcpNexus:
     def finished(self, exchange: Exchange) -> None:
         """An exchange has ended: what waits for its memory goes on."""
         self.forget(exchange)
-        self.collecting.pop(exchange.ox_id, None)
+        self.leave_queues(exchange)
         if exchange.reading:
             self.data_in.give_back(exchange.reading)
             exchange.reading = 0
         if exchange.granted:
             self.data_out.give_back(exchange.granted)
             exchange.granted = 0
-        elif self.grant_queue and exchange in self.grant_queue:
-            self.grant_queue.remove(exchange)
         if self.target.waiting:
             self.target.go_on()
+
+    def leave_queues(self, exchange: Exchange) -> None:
+        """It is not to be handed to the core later, and does not wait for memory."""
+        if self.collecting.get(exchange.ox_id) is exchange:
+            del self.collecting[exchange.ox_id]
+        if self.grant_queue and exchange in self.grant_queue:
+            self.grant_queue.remove(exchange)
 
     def forget(self, exchange: Exchange | Management) -> None:
         """Its OX_ID is free."""

@@ -373,7 +373,9 @@ class Logins:
         was_there = self.image_pairs.get(remote.fc_id) is remote
         self.image_pairs[remote.fc_id] = remote
         remote.response = int(self._port.fc4.process_login(remote, remote.parameters, now)) or PrliResponse.NOT_POSSIBLE
-        if remote.response != PrliResponse.EXECUTED:
+        if remote.response == PrliResponse.EXECUTED:
+            remote.admitted = True
+        else:
             remote.state = State.LOGGED_IN
             if was_there:
                 self._end_image_pair(remote, "process login refused", now)

@@ -445,8 +445,8 @@ class NPort:
     @property
     def next_timer(self) -> float:
         """When :meth:`handle_timer` is to be called; ``inf``: never."""
-        fc4 = self._fc4
-        return min(self.timers.next, fc4.next_timer) if fc4 is not None else self.timers.next
+        when, fc4 = self.timers.next, self._fc4
+        return fc4.next_timer if fc4 is not None and fc4.next_timer < when else when
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""

@@ -42,6 +42,7 @@ FLOGI_OX_ID = 0
 """The one that exchanges of N_Ports do not have."""
 CROSSED = 2 * E_D_TOV
 """Seconds after a login in which another FLOGI is one that was under way."""
+NO_MAC = bytes(6)
 SILENT = 30.0
 """Seconds without a frame of the peer after which another N_Port may have its place."""
 F_PORT = WellKnownAddress.FABRIC_LOGIN_SERVER
@@ -156,9 +157,9 @@ class PointToPointController(Controller):
 
     @property
     def _peer_macs(self) -> tuple[bytes, ...]:
-        """Its own; libfc changes to one made of an FC_ID, of its own or of that which it has accepted."""
+        """Its own; libfc changes to one made of an FC_ID, or to none at all when its FLOGI has been accepted."""
         assert self.peer is not None
-        return self.peer.mac, fabric_provided_mac(self.peer.fc_id), fabric_provided_mac(self.peer.own_fc_id)
+        return self.peer.mac, fabric_provided_mac(self.peer.fc_id), fabric_provided_mac(self.peer.own_fc_id), NO_MAC
 
     def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002
         """To the peer."""
@@ -218,7 +219,7 @@ class PointToPointController(Controller):
                 raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "another N_Port is there already")
         except ElsError as e:
             self.services.count("fip_logins_refused")
-            self.log(f"{source.hex(':')}: {e}")
+            self.report(f"FLOGI of {source.hex(':')} is refused: {e}", now)
             self._send(source, els_reply(frame, Reject(reason=e.reason, explanation=e.explanation), s_id=F_PORT))
             return
         ours, theirs = (LESSER, GREATER) if login.port_name > self.port.port_name else (GREATER, LESSER)

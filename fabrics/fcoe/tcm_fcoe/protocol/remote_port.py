@@ -10,6 +10,7 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tcm_fcoe.protocol.controller import Allowance
 from tcm_fcoe.protocol.fcoe import MIN_DATA_FIELD
 from tcm_fcoe.protocol.names import NO_NAME, colon_form, format_fc_id
 from tcm_fcoe.protocol.state_table import Step
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.timers import Timer
 
 HISTORY = 32
+LOGIN_BURST, LOGIN_RATE = 16, 8
+"""Logins at once, and a second, that are looked at of a port that has had an image pair."""
 
 
 class State(enum.Enum):
@@ -102,6 +105,8 @@ class RemotePort:
     """One, by its FC_ID; another port that gets the same FC_ID is another."""
 
     __slots__ = (
+        "admitted",
+        "allowance",
         "attempts",
         "context",
         "e_d_tov",
@@ -142,6 +147,10 @@ class RemotePort:
         self.on_link = False
         """The FCoE controller speaks for it, and says when it is gone."""
         self.prli_received = False
+        self.allowance = Allowance(LOGIN_BURST, LOGIN_RATE)
+        """For its logins once it is admitted."""
+        self.admitted = False
+        """It has had an image pair."""
         self.attempts = 0
         """Since there was last an answer, or a long wait."""
         self.refused = False

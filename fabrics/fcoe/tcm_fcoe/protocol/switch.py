@@ -319,7 +319,8 @@ class Switch:
         """Tell all who have asked, but for the one that it is about."""
         for attached in self.ports.values():
             if attached.notified and attached.fc_id != fc_id:
-                attached.affected[fc_id] = None
+                if len(attached.affected) <= RSCN_PAGES:  # one more says that it was too many
+                    attached.affected[fc_id] = None
                 if attached.telling is None and attached.timer == NEVER:
                     attached.timer = self._now + RSCN_DELAY
                     self.next_timer = min(self.next_timer, attached.timer)

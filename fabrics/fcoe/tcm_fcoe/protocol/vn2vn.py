@@ -10,28 +10,14 @@ from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import vn2vn_tables as tables
-from tcm_fcoe.protocol.controller import (
-    E_D_TOV,
-    NEVER,
-    Allowance,
-    Controller,
-    els_reply,
-    els_request,
-    encapsulated_els,
-    features_of,
-)
-from tcm_fcoe.protocol.els import Logo, Plain, Reject
-from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
-from tcm_fcoe.protocol.els_login import FEATURE_CONTINUOUSLY_INCREASING_RELATIVE_OFFSET, Login
-from tcm_fcoe.protocol.els_payload import ElsError
+from tcm_fcoe.protocol.controller import E_D_TOV, NEVER, features_of
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.names import VN2VN_FC_MAP, fabric_provided_mac, format_fc_id
+from tcm_fcoe.protocol.vn2vn_links import CLAIMED, VirtualLinks
 from tcm_fcoe.protocol.vn2vn_neighbours import (
     LAST_ADDRESS,
-    MAX_NEIGHBOURS,
     TOO_MANY,
     Neighbour,
-    Neighbours,
     VirtualLink,
     VnPort,
     concern_each_other,
@@ -41,32 +27,19 @@ from tcm_fcoe.protocol.vn2vn_neighbours import (
 from tcm_fcoe.protocol.vn2vn_tables import AddressEvent, AddressState, LinkEvent, LinkState
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Iterator
 
-    from tcm_fcoe.protocol.controller import ControllerServices, LocalPort
+    from tcm_fcoe.protocol.controller import LocalPort
     from tcm_fcoe.protocol.frame import Frame
 
-_CLAIMED = (AddressState.CLAIM, AddressState.UP)
 _ADDRESS_PDUS = frozenset((Pdu.PROBE_REQUEST, Pdu.PROBE_REPLY, Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE, Pdu.BEACON))
 
 
-class Vn2vnController(Controller):
+class Vn2vnController(VirtualLinks):
     """VN_Ports on one segment; several of them may be here."""
 
     mode = "vn2vn"
     ADDRESSES = frozenset((ethernet.ALL_VN2VN_ENODE_MACS, ethernet.ALL_P2P_ENODE_MACS))
-
-    def __init__(
-        self, services: ControllerServices, address: bytes, *, rng: random.Random, mtu: int = 2500, vlan: int = 0
-    ) -> None:
-        super().__init__(services, address, rng=rng, mtu=mtu, vlan=vlan)
-        self.vn_ports: dict[bytes, VnPort] = {}
-        """By port name."""
-        self.neighbours = Neighbours()
-        self._by_mac: dict[bytes, VnPort] = {}
-        self._answers = Allowance(2 * MAX_NEIGHBOURS, MAX_NEIGHBOURS)
-        self._next = NEVER
 
     @property
     def next_timer(self) -> float:
@@ -96,14 +69,14 @@ class Vn2vnController(Controller):
         for neighbour in self.neighbours:
             yield neighbour.heard + tables.BEACON_LOST
 
-    def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:  # noqa: ARG002
+    def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:
         """Only from who is logged in, by its own MAC address."""
         vn_port = self._by_mac.get(destination)
         if vn_port is None or frame.d_id != vn_port.fc_id:
             self.services.count("fcoe_not_for_us")
             return None
         if vn_port.routes.get(frame.s_id) != source:
-            self.services.count("fcoe_spoofed")
+            self._uninvited(vn_port, source, frame, now)
             return None
         return vn_port.port
 
@@ -140,9 +113,7 @@ class Vn2vnController(Controller):
         if vn_port is not None:
             for link in vn_port.links.values():
                 if link.state is LinkState.UP:
-                    payload = Logo(n_port_id=vn_port.fc_id, port_name=port.port_name)
-                    request = els_request(link.neighbour.fc_id, vn_port.fc_id, self.next_ox_id(), payload)
-                    self._send_els(vn_port, link.neighbour, Pdu.VIRTUAL_LINK_REQUEST, fip.Logo(request))
+                    self._send_logo(vn_port, link)
             self.lose_port(port, reason, now)
 
     def lose_port(self, port: LocalPort, reason: str, now: float) -> None:
@@ -150,20 +121,6 @@ class Vn2vnController(Controller):
         vn_port = self.vn_ports.pop(port.port_name, None)
         if vn_port is not None:
             self._down(vn_port, reason, now)
-
-    def send_els(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:
-        """LOGO goes in FIP: it ends the virtual link too."""
-        vn_port = self.vn_ports.get(port.port_name)
-        if vn_port is None or payload[:1] != bytes((ElsCommand.LOGO,)):
-            return False
-        link = vn_port.links.get(int.from_bytes(header[1:4], "big"))
-        if link is None or link.state is not LinkState.UP:
-            return False
-        self._send_els(vn_port, link.neighbour, Pdu.VIRTUAL_LINK_REQUEST, fip.Logo(header + payload))
-        vn_port.routes.pop(link.neighbour.fc_id, None)
-        self._link(vn_port, link, LinkEvent.LOGGED_OUT, now)
-        self.services.routes_changed(port)
-        return True
 
     # FIP frames that come
 
@@ -181,10 +138,6 @@ class Vn2vnController(Controller):
         else:
             raise FipError("fip_unexpected", f"{pdu.pdu.name.lower()} in VN2VN mode")
 
-    def _allow(self, now: float) -> None:
-        if not self._answers.take(now):
-            raise FipError("fip_rate_limited", "more than there are answers for")
-
     def _receive_address_pdu(self, source: bytes, pdu: FipPdu, now: float) -> None:
         other = neighbour_of(source, pdu, now)
         if other.enode == self.address:
@@ -195,7 +148,7 @@ class Vn2vnController(Controller):
         if pdu.flags & Flag.REC_P2P and pdu.pdu in (Pdu.CLAIM_NOTIFICATION, Pdu.BEACON):
             # it thinks that it is alone with one other; a probe tells it that it is not
             for vn_port in self.vn_ports.values():
-                if vn_port.state in _CLAIMED and vn_port.claimed + tables.ANNOUNCE_WAIT <= now:
+                if vn_port.state in CLAIMED and vn_port.claimed + tables.ANNOUNCE_WAIT <= now:
                     vn_port.claimed = now
                     self._send_address_pdu(vn_port, Pdu.PROBE_REQUEST)
             return
@@ -207,7 +160,8 @@ class Vn2vnController(Controller):
         if pdu.pdu is Pdu.BEACON:
             self._beacon(other, now)
         elif pdu.pdu in (Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE):
-            claimed = [vn_port for vn_port in self.vn_ports.values() if vn_port.state in _CLAIMED]
+            claimed = [vn_port for vn_port in self.vn_ports.values() if vn_port.state in CLAIMED]
+            was_known = other.fc_id in self.neighbours
             if claimed:
                 self._add(other, claimed, now)
             if pdu.pdu is Pdu.CLAIM_NOTIFICATION:
@@ -215,6 +169,9 @@ class Vn2vnController(Controller):
                     self._allow(now)
                     size = min(other.max_fcoe_size, self.max_fcoe_size)
                     self._send_address_pdu(vn_port, Pdu.CLAIM_RESPONSE, other.enode, size)
+                    if was_known:  # its link was down, and it waits for our beacon to log in again
+                        vn_port.timer = min(vn_port.timer, now + tables.ANNOUNCE_WAIT)
+                        self._arm(vn_port.timer)
 
     def _conflict(self, vn_port: VnPort, other: Neighbour, pdu: FipPdu, now: float) -> None:
         """Somebody else uses or wants our address."""
@@ -273,61 +230,6 @@ class Vn2vnController(Controller):
                     link.tries = 0
                     self._link(vn_port, link, LinkEvent.BEACON, now)
 
-    def _receive_els(self, source: bytes, pdu: FipPdu, now: float) -> None:
-        descriptor, frame = encapsulated_els(pdu)
-        vn_port = next((each for each in self.vn_ports.values() if each.fc_id == frame.d_id), None)
-        if vn_port is None or vn_port.state not in _CLAIMED:
-            raise FipError("fip_not_for_us", f"an ELS for {format_fc_id(frame.d_id)}")
-        neighbour = self.neighbours.get(frame.s_id)
-        if neighbour is None:
-            raise FipError("fip_unexpected", f"an ELS of {format_fc_id(frame.s_id)}, who has not claimed its address")
-        mac = pdu.find(fip.MacAddress)
-        if source not in (neighbour.enode, neighbour.mac) or (mac and mac.address not in (neighbour.mac, neighbour.enode)):
-            raise FipError("fip_spoofed", f"{source.hex(':')} speaks for {neighbour.enode.hex(':')}")
-        link = vn_port.links.get(neighbour.fc_id)
-        if link is None:
-            link = vn_port.links[neighbour.fc_id] = VirtualLink(neighbour)
-        if pdu.pdu is Pdu.VIRTUAL_LINK_REPLY:
-            self._reply(vn_port, link, descriptor, frame, now)
-            return
-        self._allow(now)
-        link.request = frame
-        if isinstance(descriptor, fip.Flogi) and frame.payload[0] == ElsCommand.FLOGI:
-            self._flogi(vn_port, link, frame, now)
-        elif isinstance(descriptor, fip.Logo) and frame.payload[0] == ElsCommand.LOGO:
-            self._link(vn_port, link, LinkEvent.LOGO, now)
-        else:
-            self._reject(link, type(descriptor), Reason.COMMAND_NOT_SUPPORTED, Explanation.REQUEST_NOT_SUPPORTED)
-
-    def _flogi(self, vn_port: VnPort, link: VirtualLink, frame: Frame, now: float) -> None:
-        try:
-            login = Login.parse(frame.payload)
-        except ElsError as e:
-            self._reject(link, fip.Flogi, e.reason, e.explanation)
-            return
-        if login.port_name != link.neighbour.port_name:
-            self._reject(link, fip.Flogi, Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
-            return
-        self._link(vn_port, link, LinkEvent.FLOGI, now)
-
-    def _reply(self, vn_port: VnPort, link: VirtualLink, descriptor: fip.Encapsulated, frame: Frame, now: float) -> None:
-        if not isinstance(descriptor, fip.Flogi):
-            self.services.received(vn_port.port, frame, now)
-            return
-        if link.state is not LinkState.FLOGI or frame.ox_id != link.ox_id:
-            raise FipError("fip_unexpected", "an answer to no FLOGI of ours")
-        accepted = frame.payload[0] == ElsCommand.LS_ACC
-        if accepted:
-            try:
-                accepted = Login.parse(frame.payload).port_name == link.neighbour.port_name
-            except ElsError as e:
-                raise FipError("fip_malformed", str(e)) from None
-        if not accepted:
-            self.services.count("fip_logins_refused")
-        self._link(vn_port, link, LinkEvent.ACCEPTED if accepted else LinkEvent.REFUSED, now)
-
-    # The tables
-
     def _address(self, vn_port: VnPort, event: AddressEvent, now: float) -> None:
         step = tables.ADDRESS.get((vn_port.state, event))
         if step is None:
@@ -337,20 +239,6 @@ class Vn2vnController(Controller):
         vn_port.state = step.state
         if step.action:
             getattr(self, f"_{step.action}")(vn_port, now)
-
-    def _link(self, vn_port: VnPort, link: VirtualLink, event: LinkEvent, now: float) -> None:
-        step = tables.LINK.get((link.state, event))
-        if step is None:
-            return
-        if step.state is not link.state:
-            self.log(f"{format_fc_id(link.neighbour.fc_id)}: {link.state.value}, {event.value}: {step.state.value}")
-        link.state = step.state
-        link.timer = NEVER
-        if step.action:
-            getattr(self, f"_{step.action}")(vn_port, link, now)
-
-    def _arm(self, when: float) -> None:
-        self._next = min(self._next, when)
 
     # Actions on the address
 
@@ -373,6 +261,7 @@ class Vn2vnController(Controller):
 
     def _choose_another(self, vn_port: VnPort, now: float) -> None:
         self.services.count("fip_conflict")
+        self.report(f"{vn_port.asker.hex(':')} has, or wants, FC_ID {format_fc_id(vn_port.fc_id)}: another is tried", now)
         self._choose(vn_port, now)
 
     def _give_up_address(self, vn_port: VnPort, now: float) -> None:
@@ -440,65 +329,3 @@ class Vn2vnController(Controller):
             descriptors += [fc4_attributes(features_of(vn_port.port)), fip.MaxFcoeSize(self.max_fcoe_size)]
         source = vn_port.mac if pdu is Pdu.BEACON else None
         self.services.transmit(self.fip_frame(destination, FipPdu(pdu, tuple(descriptors)), source=source, size=size))
-
-    # Actions on a link
-
-    def _send_els(self, vn_port: VnPort, neighbour: Neighbour, pdu: Pdu, descriptor: fip.Encapsulated) -> None:
-        descriptors = (descriptor, fip.MacAddress(vn_port.mac))
-        self.services.transmit(self.fip_frame(neighbour.enode, FipPdu(pdu, descriptors)))
-
-    def _login(self, vn_port: VnPort, command: int) -> Login:
-        features = FEATURE_CONTINUOUSLY_INCREASING_RELATIVE_OFFSET
-        return self.login_payload(command, vn_port.port.port_name, vn_port.port.node_name, features=features)
-
-    def _send_flogi(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:
-        link.tries += 1
-        link.ox_id = self.next_ox_id()
-        link.timer = now + E_D_TOV
-        self._arm(link.timer)
-        request = els_request(link.neighbour.fc_id, vn_port.fc_id, link.ox_id, self._login(vn_port, ElsCommand.FLOGI))
-        self._send_els(vn_port, link.neighbour, Pdu.VIRTUAL_LINK_REQUEST, fip.Flogi(request))
-
-    def _accept(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:
-        assert link.request is not None
-        reply = els_reply(link.request, self._login(vn_port, ElsCommand.LS_ACC))
-        self._send_els(vn_port, link.neighbour, Pdu.VIRTUAL_LINK_REPLY, fip.Flogi(reply))
-        self._bring_up(vn_port, link, now)
-
-    def _accept_again(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:
-        """FLOGI ends the login there is (FC-LS-2 clause 4.3.4)."""
-        link.reason = "FLOGI again"
-        self._bring_down(vn_port, link, now)
-        self._accept(vn_port, link, now)
-
-    def _bring_up(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:
-        link.request = None
-        link.tries = 0
-        neighbour = link.neighbour
-        vn_port.routes[neighbour.fc_id] = neighbour.mac
-        self.services.routes_changed(vn_port.port)
-        self.services.remote_up(vn_port.port, neighbour.fc_id, neighbour.port_name, neighbour.node_name, now)
-
-    def _bring_down(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:
-        if vn_port.routes.pop(link.neighbour.fc_id, None) is not None:
-            self.services.remote_down(vn_port.port, link.neighbour.fc_id, link.reason, now)
-            self.services.routes_changed(vn_port.port)
-
-    def _accept_logo(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:  # noqa: ARG002
-        assert link.request is not None
-        reply = els_reply(link.request, Plain())
-        self._send_els(vn_port, link.neighbour, Pdu.VIRTUAL_LINK_REPLY, fip.Logo(reply))
-        link.request = None
-
-    def _accept_logo_and_bring_down(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:
-        self._accept_logo(vn_port, link, now)
-        link.reason = "LOGO"
-        self._bring_down(vn_port, link, now)
-
-    def _reject(self, link: VirtualLink, kind: type[fip.Encapsulated], reason: int, explanation: int) -> None:
-        assert link.request is not None
-        self.services.count("fip_logins_refused")
-        reply = els_reply(link.request, Reject(reason=reason, explanation=explanation))
-        pdu = FipPdu(Pdu.VIRTUAL_LINK_REPLY, (kind(reply),))
-        self.services.transmit(self.fip_frame(link.neighbour.enode, pdu))
-        link.request = None

@@ -64,6 +64,8 @@ class VirtualLink:
     """What is being answered."""
     reason: str = ""
     """Why it ends."""
+    told: float = -NEVER
+    """When the neighbour was told that there is no login."""
 
 
 @dataclass(slots=True, eq=False)
