@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from support.fcoe_segment import Port, Segment, Station, decoded, mac_of, port_of
 from support.fcoe_stations import INITIATOR, TARGET, NotingFc4, station_of
@@ -19,6 +21,7 @@ from tcm_fcoe.protocol.fip import FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.frame import Frame, pack_header
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import DEFAULT_FC_MAP, fabric_provided_mac
+from tcm_fcoe.protocol.station import Station as Station_
 from tcm_fcoe.protocol.switch import MAX_PORTS
 
 F_PORT = 0xFFFFFE
@@ -518,3 +521,35 @@ def test_fcf_restarts():
     segment.run(30.0)
     assert [event[0] for event in fc4.events] == ["login", "logout", "login"]
     assert fc4.events[-1][1] == again_port.fc_id
+
+
+def test_target_and_initiator_behind_the_fcf():
+    """Both are ENodes; frames go by way of the FCF, which has no port of its own, and ends everything when it stops."""
+    forwarder = Station_("fcf", mac_of(0xFCF), rng=random.Random(1))
+    target, target_port, target_fc4 = station_of(0x100, TARGET, mode="fabric")
+    initiator, initiator_port, initiator_fc4 = station_of(0x200, INITIATOR, mode="fabric")
+    segment = Stations(forwarder, target, initiator)
+    segment.up(20.0)
+    assert target_fc4.events == [("login", initiator_port.fc_id, INITIATOR)]
+    assert initiator_fc4.events == [("login", target_port.fc_id, TARGET)]
+    remote = initiator_port.remotes[target_port.fc_id]
+    assert remote.prefix == forwarder.address + fabric_provided_mac(initiator_port.fc_id) + b"\x89\x06"
+    for length in (0, 1, 2, 3, 2112):
+        header = pack_header(
+            0x06, target_port.fc_id, initiator_port.fc_id, 0x08, 0x290000 | -length & 3, 0, 0, 0, length, 0xFFFF, 0
+        )
+        initiator.outbox.append(encapsulate(remote.prefix, SOF_I3, header, bytes(length), EOF_T))
+        segment.exchange()
+    assert target_fc4.frames == [(initiator_port.fc_id, length, bytes(length)) for length in (0, 1, 2, 3, 2112)]
+    target.stop(segment.now)
+    segment.run(5.0)
+    assert initiator_fc4.events[-1][:2] == ("logout", target_port.fc_id or remote.fc_id)
+    target.link_up(segment.now)
+    segment.run(20.0)
+    assert initiator_fc4.events[-1][0] == "login"
+    forwarder.stop(segment.now)
+    segment.run(5.0)
+    assert target_fc4.events[-1][0] == initiator_fc4.events[-1][0] == "logout"
+    forwarder.link_up(segment.now)
+    segment.run(20.0)
+    assert target_fc4.events[-1][0] == initiator_fc4.events[-1][0] == "login"

@@ -229,13 +229,14 @@ def test_refused():
     assert refused(segment, flogi(LINUX, port)) == (Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
     assert refused(segment, flogi(LINUX, Port(bytes(8), bytes(8)))) == bad
     assert refused(segment, flogi(LINUX, receive_size=64)) == bad
+    assert refused(segment, flogi(bytes(6), port_of(LINUX))) == bad
     short = els_request(F_PORT, 0, 1, payload(ElsCommand.FLOGI, port_of(LINUX)))[:80]
     assert refused(segment, ethernet_frame(F_PORT_MAC, LINUX, short))[0] == Reason.PROTOCOL_ERROR
     assert not port.events
     segment.inject(flogi(LINUX))
     assert refused(segment, flogi(mac_of(0x300))) == (Reason.LOGICAL_BUSY, 0)
     assert len(port.remotes) == 1
-    assert one.services.counters == {"fip_logins_refused": 5, "fip_conflict": 1}
+    assert one.services.counters == {"fip_logins_refused": 6, "fip_conflict": 1}
 
 
 @pytest.mark.parametrize(

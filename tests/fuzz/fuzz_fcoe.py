@@ -25,13 +25,14 @@ from tcm_fcoe.protocol.fcoe import Eof, Sof, encapsulate
 from tcm_fcoe.protocol.fip import CONTENTS, LAYOUTS, FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.frame import fill, pack_header
 from tcm_fcoe.protocol.names import DEFAULT_FC_MAP, VN2VN_FC_MAP, fabric_provided_mac
-from tcm_fcoe.protocol.point_to_point import F_PORT_MAC
+from tcm_fcoe.protocol.point_to_point import F_PORT_MAC, NO_MAC
 from tcm_fcoe.protocol.remote_port import State
+from tcm_fcoe.protocol.station import Station
 from tcm_fcoe.protocol.switch import MAX_PORTS
 from tcm_fcoe.protocol.vn2vn_neighbours import MAX_NEIGHBOURS
 
-MODES = (("vn2vn", "vn2vn"), ("fcf", "fabric"), ("p2p", "p2p"))
-"""Of a target and its initiator."""
+MODES = (("vn2vn", "vn2vn"), ("fcf", "fabric"), ("p2p", "p2p"), ("fabric", "fabric"))
+"""Of a target and its initiator; if both are behind an FCF, there is one."""
 FOES = tuple(mac_of(number) for number in range(0x6661, 0x6665))
 GROUPS = (
     ethernet.ALL_ENODE_MACS,
@@ -53,7 +54,8 @@ class Site:
         self.rng = rng
         self.target, self.target_port, self.target_fc4 = station_of(0x100, TARGET, mode=modes[0])
         self.initiator, self.initiator_port, self.initiator_fc4 = station_of(0x200, INITIATOR, mode=modes[1])
-        self.segment = Segment(self.target, self.initiator)
+        forwarders = [Station("fcf", mac_of(0xFCF), rng=random.Random(1))] if modes == MODES[-1] else []
+        self.segment = Segment(self.target, self.initiator, *forwarders)
         self.segment.up(25.0)
         self.stations = ((self.target, self.target_port), (self.initiator, self.initiator_port))
         assert self.linked(), modes
@@ -62,11 +64,11 @@ class Site:
         self.fc_ids = [*own, 0, 0x010003, 0x010101, 0x6661, 0x6662, 0xFFFFFF, *SERVICES]
         # names that lose against those of the two: the protocol gives an address that two want to the greater name
         self.names = [b"\x10\0" + mac for mac in FOES] + [port.port_name for _, port in self.stations] + [bytes(8)]
-        macs = [station.address for station, _ in self.stations]
+        macs = [station.address for station in self.segment.stations]
         fpmas = [fabric_provided_mac(each, fc_map) for each in self.fc_ids for fc_map in (DEFAULT_FC_MAP, VN2VN_FC_MAP)]
         self.destinations = [*macs * 8, *GROUPS, *fpmas[:4] * 4, *fpmas[4:]]
         self.macs = [*macs, *FOES, *fpmas, bytes(6)]
-        friends = {*macs, *(each for station, _ in self.stations for each in station.controller.addresses())}
+        friends = {NO_MAC, *macs, *(each for station in self.segment.stations for each in station.controller.addresses())}
         self.sources = [each for each in (*FOES * 8, *self.macs) if each not in friends]
 
     def linked(self) -> bool:
@@ -204,7 +206,7 @@ class Site:
     def burst(self) -> int:
         """Frames of strangers, and a little time; how many that were."""
         frames = [self.frame() for _ in range(self.rng.randrange(1, 60))]
-        for station, _ in self.stations:
+        for station in self.segment.stations:
             station.receive([memoryview(each) for each in frames], self.segment.now)
             assert len(station.outbox) <= MAX_OUTBOX
         self.segment.run(self.rng.choice((0.0, 0.0, 0.01, 0.3, 2.0)))
@@ -214,10 +216,11 @@ class Site:
         return len(frames)
 
     def check(self) -> None:
-        for station, port in self.stations:
-            assert station.next_timer > self.segment.now
+        for _, port in self.stations:
             assert len(port.remotes) <= port.limits.remote_ports
             assert len(port.timers._heap) < 50000
+        for station in self.segment.stations:
+            assert station.next_timer > self.segment.now
             controller = station.controller
             for table, limit in (("neighbours", MAX_NEIGHBOURS), ("fcfs", MAX_FCFS), ("enodes", MAX_PORTS)):
                 assert len(getattr(controller, table, ())) <= limit

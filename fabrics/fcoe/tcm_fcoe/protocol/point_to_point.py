@@ -213,7 +213,8 @@ class PointToPointController(Controller):
             if login.port_name == self.port.port_name:
                 self.services.count("fip_conflict")
                 raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "FLOGI with our own port name")
-            if not is_valid_name(login.port_name) or is_multicast(source) or (login.receive_size & 0xFFF) < MIN_DATA_FIELD:
+            no_way_back = is_multicast(source) or source == NO_MAC
+            if not is_valid_name(login.port_name) or no_way_back or (login.receive_size & 0xFFF) < MIN_DATA_FIELD:
                 raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_COMMON_SERVICE_PARAMETERS, "a login nobody could use")
             if peer is not None and source not in self._peer_macs and now < peer.heard + SILENT:
                 raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "another N_Port is there already")
