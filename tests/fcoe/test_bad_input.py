@@ -207,3 +207,39 @@ async def test_sequence_that_never_ends(modes):
             end.station.link_down(pair.now)
         assert not wire.fcp.data_out.used
         assert not wire.fcp.data_in.used
+
+
+@EVERY_MODE
+async def test_link_that_takes_nothing(modes):
+    """Who asks and does not listen: what waits for the link is bounded, whatever is asked for."""
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        for number in range(1000):
+            questions = [
+                *(wire.frame(6, 8, bytes(12), ox_id=0x6000 + (number * 32 + each) % 0x1000) for each in range(32)),
+                wire.command(bytes((0xFF,)), ox_id=0x6000),
+                wire.frame(0x22, 1, Plain(ElsCommand.RTV).pack()),
+                wire.frame(0x81, 0, b"", f_ctl=0x090000),
+            ]
+            wire.station.receive([memoryview(frame) for frame in questions], pair.now)
+            wire.fcp.resume(pair.now)
+        assert len(wire.station.outbox) < 20_000
+        assert wire.station.counters.congested
+        wire.station.outbox.clear()
+        wire.station.resume(pair.now)
+        await wire.io()
+
+
+async def test_switch_whose_link_takes_nothing():
+    """The same for what a switch forwards, and for its services."""
+    async with fcoe_pair(modes=("fabric", "fcf")) as pair:
+        wire = Wire(pair)
+        ids = wire.initiator.fc_id
+        header = pack_header(6, ids, ids, 8, 0x290000, 0, 0, 0, 1, 0xFFFF, 0)
+        to_itself = encapsulate(wire.prefix, SOF_I3, header, bytes(2048), EOF_T)
+        for _ in range(400):
+            wire.station.receive([memoryview(to_itself)] * 128, pair.now)
+        assert len(wire.station.outbox) < 20_000
+        assert wire.station.counters.congested
+        wire.station.outbox.clear()
+        await wire.io()
