@@ -37,6 +37,8 @@ _ABORTING = {
     TaskManagementFlag.TARGET_RESET: False,
 }
 """Functions that abort this initiator's tasks: whether those of one logical unit only."""
+_OF_ALL = frozenset((TaskManagementFlag.CLEAR_TASK_SET, TaskManagementFlag.LOGICAL_UNIT_RESET, TaskManagementFlag.TARGET_RESET))
+"""Functions that abort other initiators' tasks too."""
 WRITE_10, WRITE_16 = 0x2A, 0x8A
 
 
@@ -183,4 +185,8 @@ def _manage(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int, comman
         nexus.submit_collecting()
     else:
         nexus.give_up(command.lun if of_logical_unit else None)
+    if flag in _OF_ALL:
+        for other in target.nexuses.values():
+            if other.collecting and other is not nexus:
+                other.submit_collecting()
     nexus.port.manage(flag, command.lun, management)
