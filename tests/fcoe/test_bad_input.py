@@ -24,7 +24,17 @@ MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]
 EVERY_MODE = pytest.mark.parametrize("modes", MODES, ids="-".join)
 BLOCK = 512
 STRANGER = bytes.fromhex("525400000063")
-NOT_ERRORS = {"frames_in", "fip_frames_in", "els_in", "els_out", "els_rejected", "plogi_in", "abts_in", "abts_rejected", "logo_in"}
+NOT_ERRORS = {
+    "frames_in",
+    "fip_frames_in",
+    "els_in",
+    "els_out",
+    "els_rejected",
+    "plogi_in",
+    "abts_in",
+    "abts_rejected",
+    "logo_in",
+}
 
 
 class Wire:
@@ -87,7 +97,9 @@ async def in_the_middle(wire: Wire, attack: Callable[[], None]) -> None:
     data = wire.chance.randbytes(512 * BLOCK)
     task = FcpTask(write_16(0, 512), data_out=data)
     pair.fcp.submit(pair.nexus, task, pair.now)
-    await pair.run(lambda: task.finished or any(0 < each.data_out.filled < len(data) for each in nexus.exchanges.values() if each.data_out))
+    await pair.run(
+        lambda: task.finished or any(0 < each.data_out.filled < len(data) for each in nexus.exchanges.values() if each.data_out)
+    )
     assert not task.finished
     attack()
     await pair.run(lambda: task.finished)
@@ -188,7 +200,14 @@ async def test_sequence_that_never_ends(modes):
         for ox_id in range(0x6000, 0x6010):
             wire.give(
                 wire.frame(
-                    0x22, 1, bytes(2048), f_ctl=0x200000, ox_id=ox_id, seq_cnt=number, sof=SOF_N3 if number else SOF_I3, eof=EOF_N
+                    0x22,
+                    1,
+                    bytes(2048),
+                    f_ctl=0x200000,
+                    ox_id=ox_id,
+                    seq_cnt=number,
+                    sof=SOF_N3 if number else SOF_I3,
+                    eof=EOF_N,
                 )
                 for number in range(100)
             )
@@ -198,9 +217,7 @@ async def test_sequence_that_never_ends(modes):
         (nexus,) = wire.fcp.nexuses.values()
         data_out = nexus.exchanges[0x6100].data_out
         for number in range(1000):
-            wire.give(
-                [wire.frame(1, 8, bytes(4), f_ctl=8, ox_id=0x6100, parameter=4, seq_cnt=number, sof=SOF_N3, eof=EOF_N)]
-            )
+            wire.give([wire.frame(1, 8, bytes(4), f_ctl=8, ox_id=0x6100, parameter=4, seq_cnt=number, sof=SOF_N3, eof=EOF_N)])
         assert len(data_out.islands) == 1
         await wire.io()
         for end in (pair.initiator, pair.target):
