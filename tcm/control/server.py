@@ -92,10 +92,12 @@ class ControlServer:
         try:
             async with stream:
                 await self._greet(stream)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            pass
         except TimeoutError:
             log.warning("control socket: a client does not read its answers: dropped")
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass
+        except Exception:
+            log.exception("control socket: a client ended unexpectedly")  # the others are still served
         finally:
             self.connected -= 1
 
