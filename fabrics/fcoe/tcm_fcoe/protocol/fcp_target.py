@@ -68,6 +68,8 @@ class SendsFrames(Protocol):
 
     fc_id: int
     outbox: deque[bytes]
+    e_d_tov: float
+    """Seconds within which the frames of a sequence follow each other."""
 
 
 class FcpTarget:
@@ -118,7 +120,7 @@ class FcpTarget:
         """What SRR has asked for."""
         self.now = 0.0
         self.receiving = False
-        self.e_d_tov = 2.0
+        self.e_d_tov = port.e_d_tov
         self.next_rx_id = 0
         self.next_timer = inf
 
@@ -136,7 +138,7 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox = self.n_port.outbox
+        self.outbox, self.e_d_tov = self.n_port.outbox, self.n_port.e_d_tov
         self.end(remote.fc_id)
         agreed = parameters & self.service_parameters
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
