@@ -104,6 +104,8 @@ class FcpTarget:
         )
         self.nexuses: dict[int, FcpNexus] = {}
         """By the initiator's FC_ID."""
+        self.open_exchanges = 0
+        """Of all of them."""
         self.unsolicited: set[FcpNexus] = set()
         """Those that send first bursts unasked."""
         self.sending: deque[Exchange] = deque()
@@ -228,7 +230,7 @@ class FcpTarget:
             or length > READ_LIMIT
             or ox_id in nexus.exchanges
             or nexus.backlog
-            or nexus.data_in.used > READ_LIMIT
+            or (self.data_in.used and not nexus.data_in.has_room(length))
         ):
             return False
         itl = nexus.luns.get(lun)
@@ -257,7 +259,7 @@ class FcpTarget:
             exchange.response = GOOD_RESPONSE
             exchange.reading = length
             nexus.data_in.take(length)
-            nexus.exchanges[ox_id] = exchange
+            nexus.keep(exchange)
             self.sending.append(exchange)
             self.pump()
             return True
