@@ -488,6 +488,21 @@ def test_ports_come_and_go():
     assert set(one.controller.switch.ports) == {port.fc_id}
 
 
+def test_name_of_a_new_port_is_in_use():
+    """Ours has it; whoever had it before is logged out, and refused from then on."""
+    segment, one, port = fcf()
+    taken = port_of(ENODE)
+    logged_in(segment, ENODE, taken)
+    own = Port(taken.port_name, taken.node_name)
+    one.controller.add_port(own, segment.now)
+    segment.deliver()
+    assert own.fc_id
+    assert len(clears(segment)) == 1
+    assert "which is ours" in one.services.reports[0]
+    assert set(one.controller.switch.ports) == {port.fc_id, own.fc_id}
+    assert refused(segment, login(ENODE, taken)) == (Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
+
+
 @pytest.mark.parametrize("initiators", [1, 5])
 def test_any_number_of_initiators(initiators):
     """They find the FCF, log in, register, find the target, log in there, and hear of each other."""

@@ -226,6 +226,21 @@ def test_claim_response_has_full_size():
     assert lengths == [1514]
 
 
+def test_a_day():
+    """Nothing is sent but beacons, nothing changes, nothing is counted."""
+    segment, one, other = pair()
+    segment.up()
+    segment.run(10)
+    events = [list(each.ports[0].events) for each in (one, other)]
+    del segment.frames[:]
+    segment.run(86400)
+    assert [each.ports[0].events for each in (one, other)] == events
+    assert {pdu.pdu for pdu in segment.pdus()} == {Pdu.BEACON}
+    assert len(segment.frames) == pytest.approx(2 * 86400 / 8.05, rel=0.01)
+    assert not one.services.counters
+    assert not other.services.counters
+
+
 # Addresses
 
 
