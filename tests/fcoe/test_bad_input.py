@@ -1,4 +1,4 @@
-"""Whatever others put on the wire of a whole target: it is counted, the initiator that is logged in goes on, and memory is bounded.
+"""Whatever others put on the wire of a whole target is counted; who is logged in goes on, and memory is bounded.
 
 Station, controller, N_Port and FCP target, over the real core: what each of them refuses by itself is in its own tests.
 """
@@ -52,13 +52,15 @@ class Wire:
         self.chance = random.Random(1)
 
     def frame(
-        self, r_ctl: int, fc_type: int, payload: bytes, *, source: bytes | None = None, ox_id: int = 0x7777, rx_id: int = 0xFFFF,
+        self, r_ctl: int, fc_type: int, payload: bytes, *, source: bytes | None = None, ox_id: int = 0x7777,
+        rx_id: int = 0xFFFF,
         f_ctl: int = 0x290000, seq_id: int = 0, seq_cnt: int = 0, parameter: int = 0, sof: int = SOF_I3, eof: int = EOF_T,
     ) -> bytes:  # fmt: skip
         """In the initiator's name; from another MAC address if there is a source."""
         prefix = self.prefix if source is None else self.prefix[:6] + source + self.prefix[12:]
         header = pack_header(
-            r_ctl, self.target.fc_id, self.initiator.fc_id, fc_type, f_ctl | -len(payload) & 3, seq_id, 0, seq_cnt, ox_id, rx_id,
+            r_ctl, self.target.fc_id, self.initiator.fc_id, fc_type, f_ctl | -len(payload) & 3, seq_id, 0, seq_cnt, ox_id,
+            rx_id,
             parameter,
         )  # fmt: skip
         return encapsulate(prefix, sof, header, payload, eof)
