@@ -105,8 +105,8 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *mode.chapters, timeout=300, files=("stories",), options=options)
         stack.callback(guest.end)
         follow(segment, guest.share, lambda: guest.process.poll() is None)
-        print(guest.finish())
         print(target.log.read_text())
+        print(guest.finish())
         yield mode, guest, target
         target.stop()
 

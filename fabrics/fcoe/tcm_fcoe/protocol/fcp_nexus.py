@@ -221,10 +221,17 @@ class FcpNexus:
         if self.grant_queue and exchange in self.grant_queue:
             self.grant_queue.remove(exchange)
 
+    def keep(self, exchange: Exchange | Management) -> None:
+        """Its OX_ID is in use, maybe instead of another's."""
+        if exchange.ox_id not in self.exchanges:
+            self.target.open_exchanges += 1
+        self.exchanges[exchange.ox_id] = exchange
+
     def forget(self, exchange: Exchange | Management) -> None:
         """Its OX_ID is free."""
         if self.exchanges.get(exchange.ox_id) is exchange:
             del self.exchanges[exchange.ox_id]
+            self.target.open_exchanges -= 1
 
     def go_on(self) -> None:
         """Commands that wait for memory."""
@@ -281,7 +288,7 @@ class FcpNexus:
         exchange.data_in, exchange.sent = data, offset
         exchange.sequences, exchange.response = answered.sequences, answered.response
         self.answered.release(ox_id)
-        self.exchanges[ox_id] = exchange
+        self.keep(exchange)
         self.target.sending.append(exchange)
         self.target.pump()
 

@@ -68,6 +68,8 @@ class SendsFrames(Protocol):
 
     fc_id: int
     outbox: deque[bytes]
+    e_d_tov: float
+    """Seconds within which the frames of a sequence follow each other."""
 
 
 class FcpTarget:
@@ -102,6 +104,8 @@ class FcpTarget:
         )
         self.nexuses: dict[int, FcpNexus] = {}
         """By the initiator's FC_ID."""
+        self.open_exchanges = 0
+        """Of all of them."""
         self.unsolicited: set[FcpNexus] = set()
         """Those that send first bursts unasked."""
         self.sending: deque[Exchange] = deque()
@@ -116,7 +120,7 @@ class FcpTarget:
         """What SRR has asked for."""
         self.now = 0.0
         self.receiving = False
-        self.e_d_tov = 2.0
+        self.e_d_tov = port.e_d_tov
         self.next_rx_id = 0
         self.next_timer = inf
 
@@ -134,7 +138,7 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox = self.n_port.outbox
+        self.outbox, self.e_d_tov = self.n_port.outbox, self.n_port.e_d_tov
         self.end(remote.fc_id)
         agreed = parameters & self.service_parameters
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
@@ -226,7 +230,7 @@ class FcpTarget:
             or length > READ_LIMIT
             or ox_id in nexus.exchanges
             or nexus.backlog
-            or nexus.data_in.used > READ_LIMIT
+            or (self.data_in.used and not nexus.data_in.has_room(length))
         ):
             return False
         itl = nexus.luns.get(lun)
@@ -255,7 +259,7 @@ class FcpTarget:
             exchange.response = GOOD_RESPONSE
             exchange.reading = length
             nexus.data_in.take(length)
-            nexus.exchanges[ox_id] = exchange
+            nexus.keep(exchange)
             self.sending.append(exchange)
             self.pump()
             return True
