@@ -16,6 +16,7 @@ from tcm_fcoe.protocol.fcp import (
     COMMAND_10,
     COMMAND_16,
     GOOD_RESPONSE,
+    GOOD_RESPONSE_CONF,
     InformationUnit,
     ServiceParameters,
 )
@@ -261,9 +262,11 @@ class FcpTarget:
             self.pump()
             return True
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
-        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
-        if nexus.retries:
-            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now, again))
+        if nexus.remembers:
+            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
+            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE_CONF, 3, self.now, again))
+        else:
+            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
