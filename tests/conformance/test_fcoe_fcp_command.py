@@ -306,7 +306,7 @@ async def test_task_management_reset_by_another_initiator() -> None:
         i.data(general, ready.rx_id, pattern(4096))
         response, _ = i.outcome(general)
         assert response.status == 0x40
-        # an ordinary write that the core had not seen meets the unit attention
+        # so does an ordinary write, whose data comes before the core has it
         i.ready()
         express = i.command(write10(0, 8), write=4096)
         (ready,) = i.received()
@@ -314,7 +314,7 @@ async def test_task_management_reset_by_another_initiator() -> None:
         other.outcome(manage(other, TaskManagementFlag.LOGICAL_UNIT_RESET))
         i.data(express, ready.rx_id, pattern(4096))
         response, _ = i.outcome(express)
-        assert (response.status, response.sense[2], response.sense[12]) == (2, 6, 0x29)
+        assert response.status == 0x40
 
 
 async def test_prli_ends_the_tasks_of_the_image_pair_before() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
-from support.fcp_session import DPO, TEST_UNIT_READY, fcp_initiator, read10, write10, write16
+from support.fcp_session import DPO, TEST_UNIT_READY, fcp_initiator, fcp_site, read10, write10, write16
 from support.scsi import pattern
 from tcm_fcoe.protocol.fcp import InformationUnit, Response
+from tcm_fcoe.protocol.fcp_memory import PORT_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -102,3 +105,34 @@ async def test_data_for_nobody() -> None:
         i.send(InformationUnit.FCP_RSP, bytes(24), 1)
         assert not i.received()
         assert i.site.target.counters.unexpected_frames == 6
+
+
+async def test_reads_of_many_initiators_on_a_link_that_takes_nothing() -> None:
+    """Express or not: Data-In that waits is bounded for the port, not only for each initiator."""
+    async with fcp_site() as site:
+        initiators = [site.login(0x010000 + number) for number in range(24)]
+        for initiator in initiators:
+            initiator.ready()
+        for initiator in initiators:
+            for _ in range(12):
+                initiator.command(read10(0, 2048), read=1 << 20)
+        waiting = sum(len(each.data_in) for each in site.target.sending)
+        assert waiting == site.target.data_in.used <= PORT_LIMIT + 24 * (1 << 20)
+        frames = Counter(frame.d_id for frame in site.drain() if frame.r_ctl == InformationUnit.FCP_RSP)
+        assert set(frames.values()) == {12}
+        assert not site.target.data_in.used
+
+
+async def test_exchanges_are_counted() -> None:
+    """What the limit of the port is compared with."""
+    async with fcp_site() as site:
+        one, two = site.login().ready(), site.login(0x010203).ready()
+        for initiator in (one, two):
+            for bits in (0, DPO):
+                initiator.command(write10(0, 8, bits), write=4096)
+        assert site.target.open_exchanges == 4
+        site.target.end(one.remote.fc_id)
+        assert site.target.open_exchanges == 2
+        two.command(b"", management=0x10)
+        site.drain()
+        assert site.target.open_exchanges == 0

@@ -47,7 +47,7 @@ def make(tmp_path, recorder: Recorder | None = None, *luns: str, **more: Any) ->
     plugins = PluginManager()
     if recorder:
         plugins.register(recorder, "recorder")
-    arguments = Arguments(fabrics=("loopback",), target=TARGET, luns=luns, state_dir=str(tmp_path), **more)
+    arguments = Arguments(fabrics=("loopback",), targets=(TARGET,), luns=luns, state_dir=str(tmp_path), **more)
     return Runtime(configuration(arguments, plugins), plugins, drain_timeout=0.5)
 
 

@@ -50,7 +50,7 @@ class Counters:
     """Frames of an exchange that was aborted less than R_A_TOV ago."""
 
     congested: int = 0
-    """Frames of link services that were not sent, since the outbox was full."""
+    """Frames of link services that were not sent, and frames that were not looked at, since the outbox was full."""
 
     sequences_too_long: int = 0
     sequences_timed_out: int = 0

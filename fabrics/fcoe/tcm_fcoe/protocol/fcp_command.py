@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 PORT_EXCHANGES_LIMIT = 8192
 """Exchanges of all initiators of the port that may be open; more commands end in BUSY."""
-CROWD = PORT_EXCHANGES_LIMIT // EXCHANGES_LIMIT
-"""Initiators that cannot be too many, whatever each of them does."""
 OVERLAPPED = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x4E, ascq=0x00)
 _ATTRIBUTES = frozenset((TaskAttribute.SIMPLE, TaskAttribute.HEAD_OF_QUEUE, TaskAttribute.ORDERED, TaskAttribute.ACA, 5))
 _FLAGS = frozenset(int(flag) for flag in TaskManagementFlag)
@@ -37,6 +35,8 @@ _ABORTING = {
     TaskManagementFlag.TARGET_RESET: False,
 }
 """Functions that abort this initiator's tasks: whether those of one logical unit only."""
+_OF_ALL = frozenset((TaskManagementFlag.CLEAR_TASK_SET, TaskManagementFlag.LOGICAL_UNIT_RESET, TaskManagementFlag.TARGET_RESET))
+"""Functions that abort other initiators' tasks too."""
 WRITE_10, WRITE_16 = 0x2A, 0x8A
 
 
@@ -82,17 +82,11 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int) -> None:
     if there is not None:
         _overlapped(nexus, there, exchange)
         return
-    if len(nexus.exchanges) >= EXCHANGES_LIMIT or _crowded(target):
+    if len(nexus.exchanges) >= EXCHANGES_LIMIT or target.open_exchanges >= PORT_EXCHANGES_LIMIT:
         _refuse(target, nexus, exchange)
         return
-    nexus.exchanges[ox_id] = exchange
+    nexus.keep(exchange)
     _start(target, nexus, exchange)
-
-
-def _crowded(target: FcpTarget) -> bool:
-    """All initiators of the port together have too many exchanges open."""
-    nexuses = target.nexuses.values()
-    return len(nexuses) > CROWD and sum(len(nexus.exchanges) for nexus in nexuses) >= PORT_EXCHANGES_LIMIT
 
 
 def _start(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None:
@@ -157,12 +151,12 @@ def _overlapped(nexus: FcpNexus, there: Exchange | Management, exchange: Exchang
     nexus.submit_collecting()
     if there.done or there.abort():
         # nothing of it is left that the core could find
-        nexus.exchanges[exchange.ox_id] = exchange
+        nexus.keep(exchange)
         task = nexus.make_task(exchange, b"")
         exchange.task, exchange.submitted = task, True
         nexus.port.nexus.refuse(task, OVERLAPPED)
         return
-    nexus.exchanges[exchange.ox_id] = exchange
+    nexus.keep(exchange)
     exchange.submit()
 
 
@@ -177,10 +171,14 @@ def _manage(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int, comman
         _invalid(target, nexus, frame, rx_id)
         return
     management = Management(nexus, frame, rx_id, command.lun, flag)
-    nexus.exchanges[frame.ox_id] = management
+    nexus.keep(management)
     of_logical_unit = _ABORTING.get(TaskManagementFlag(flag))
     if of_logical_unit is None:
         nexus.submit_collecting()
     else:
         nexus.give_up(command.lun if of_logical_unit else None)
+    if flag in _OF_ALL:
+        for other in target.nexuses.values():
+            if other.collecting and other is not nexus:
+                other.submit_collecting()
     nexus.port.manage(flag, command.lun, management)

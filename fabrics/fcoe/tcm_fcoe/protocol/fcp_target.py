@@ -20,10 +20,11 @@ from tcm_fcoe.protocol.fcp import (
     InformationUnit,
     ServiceParameters,
 )
+from tcm_fcoe.protocol.fcp_answered import CRN_AT, Answered
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_memory import Pool
-from tcm_fcoe.protocol.fcp_nexus import CRN_AT, READ_LIMIT, Answered, FcpNexus
+from tcm_fcoe.protocol.fcp_nexus import READ_LIMIT, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class SendsFrames(Protocol):
 
     fc_id: int
     outbox: deque[bytes]
+    e_d_tov: float
+    """Seconds within which the frames of a sequence follow each other."""
 
 
 class FcpTarget:
@@ -102,6 +105,8 @@ class FcpTarget:
         )
         self.nexuses: dict[int, FcpNexus] = {}
         """By the initiator's FC_ID."""
+        self.open_exchanges = 0
+        """Of all of them."""
         self.unsolicited: set[FcpNexus] = set()
         """Those that send first bursts unasked."""
         self.sending: deque[Exchange] = deque()
@@ -116,7 +121,7 @@ class FcpTarget:
         """What SRR has asked for."""
         self.now = 0.0
         self.receiving = False
-        self.e_d_tov = 2.0
+        self.e_d_tov = port.e_d_tov
         self.next_rx_id = 0
         self.next_timer = inf
 
@@ -134,7 +139,7 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox = self.n_port.outbox
+        self.outbox, self.e_d_tov = self.n_port.outbox, self.n_port.e_d_tov
         self.end(remote.fc_id)
         agreed = parameters & self.service_parameters
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
@@ -170,11 +175,9 @@ class FcpTarget:
         for exchange in list(nexus.exchanges.values()):
             exchange.abort()
         nexus.port.nexus.lose()
-        for ox_id in list(nexus.answered):
-            nexus.release(ox_id)
+        nexus.answered.clear()
         if self.waiting:
             self.go_on()
-        nexus.answered_data.clear()
         self.services.ended(nexus, reason)
 
     # frames
@@ -197,7 +200,7 @@ class FcpTarget:
             if r_ctl == FCP_DATA and exchange is not None and frame.rx_id in (exchange.rx_id, NO_EXCHANGE):
                 nexus.rx_bytes += len(frame.payload)
                 exchange.receive_data(frame)
-            elif r_ctl == FCP_CONF and exchange is None and nexus.release(frame.ox_id):
+            elif r_ctl == FCP_CONF and exchange is None and nexus.answered.release(frame.ox_id):
                 self.counters.confirmations += 1
             else:
                 self.counters.unexpected_frames += 1
@@ -228,14 +231,14 @@ class FcpTarget:
             or length > READ_LIMIT
             or ox_id in nexus.exchanges
             or nexus.backlog
-            or nexus.data_in.used > READ_LIMIT
+            or (self.data_in.used and not nexus.data_in.has_room(length))
         ):
             return False
         itl = nexus.luns.get(lun)
         if itl is None or itl.express_read is None or blocks << itl.block_shift != length:
             return False
         key, again = nexus.d_id << 16 | ox_id, bytes(payload)
-        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.repeats(ox_id, again)):
+        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.answered.repeats(ox_id, again)):
             self.counters.duplicate_frames += 1
             return True
         view = memoryview(bytearray(length))
@@ -257,14 +260,14 @@ class FcpTarget:
             exchange.response = GOOD_RESPONSE
             exchange.reading = length
             nexus.data_in.take(length)
-            nexus.exchanges[ox_id] = exchange
+            nexus.keep(exchange)
             self.sending.append(exchange)
             self.pump()
             return True
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
         if nexus.remembers:
             nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
-            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE_CONF, 3, self.now, again))
+            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, self.now, again), view)
         else:
             nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         return True
@@ -281,12 +284,12 @@ class FcpTarget:
             counters.duplicate_frames += 1
             return
         again = bytes(frame.payload)
-        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.repeats(ox_id, again)):
+        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.answered.repeats(ox_id, again)):
             counters.duplicate_frames += 1
             return
         rx_id = self.next_rx_id
         self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
-        nexus.release(ox_id)
+        nexus.answered.release(ox_id)
         fcp_command.begin(self, nexus, frame, rx_id)
 
     def go_on(self) -> None:

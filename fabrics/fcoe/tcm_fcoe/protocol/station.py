@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Protocol
-from zlib import crc32
+
+from fastcrc.crc32 import iso_hdlc as crc32
 
 from tcm_fcoe.protocol.counters import Counters
 from tcm_fcoe.protocol.enode import ENodeController
@@ -62,6 +63,8 @@ _UNTAGGED = Struct(">6s6s2sB12xBIIIBBHHHI")
 _TAGGED = Struct(">6s6s6sB12xBIIIBBHHHI")
 _UNPACK_TRAILER = Struct("<IB").unpack_from
 _FCOE = ETHERTYPE_FCOE.to_bytes(2, "big")
+CONGESTION = 16384
+"""Frames in the outbox beyond which those that come are lost: the link takes nothing, and each would ask for more."""
 _FIP_VLAN = b"\0\x04"
 """FIP operation of VLAN discovery, which is never tagged."""
 
@@ -164,7 +167,10 @@ class Station:
     # Frames in
 
     def receive(self, frames: Iterable[memoryview], now: float) -> None:
-        """What the link has received: whole Ethernet frames with their tags."""
+        """What the link has received: a batch of whole Ethernet frames with their tags."""
+        if len(self.outbox) > CONGESTION:
+            self.counters.congested += sum(1 for _ in frames)
+            return
         receive_fcoe, counters, unpack, types = self.controller.receive_fcoe, self.counters, self._unpack, self._types
         data_offset = 2 * MAC_LENGTH + len(types) + FCOE_HEADER_LENGTH + FC_HEADER_LENGTH
         fc_offset = data_offset - FC_HEADER_LENGTH

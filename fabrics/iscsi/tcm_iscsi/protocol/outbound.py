@@ -123,7 +123,7 @@ class Outbound:
         self.wake()
 
     def request_negotiation(self, seconds: int) -> None:
-        """Ask the initiator to negotiate parameters on this connection within ``seconds``; otherwise it is to be dropped."""
+        """Ask the initiator to send a Text Request on this connection within ``seconds``, empty if it has nothing to say."""
         self.async_message(AsyncEvent.NEGOTIATION_REQUESTED, parameter3=seconds)
         self.wake()
 

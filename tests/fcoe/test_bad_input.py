@@ -1,0 +1,245 @@
+"""Whatever others put on the wire of a whole target: it is counted, the initiator that is logged in goes on, and memory is bounded.
+
+Station, controller, N_Port and FCP target, over the real core: what each of them refuses by itself is in its own tests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+
+import pytest
+from support.fcoe_pair import Pair, fcoe_pair
+from tcm_fcoe.initiator.commands import read_16, write_16
+from tcm_fcoe.initiator.tasks import FcpTask
+from tcm_fcoe.protocol.els import Logo, Plain
+from tcm_fcoe.protocol.els_codes import ElsCommand
+from tcm_fcoe.protocol.els_login import ProcessLogin, ServicePage
+from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, SOF_I3, SOF_N3, encapsulate
+from tcm_fcoe.protocol.fcp import Command
+from tcm_fcoe.protocol.frame import pack_header
+
+pytestmark = pytest.mark.anyio
+MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]
+EVERY_MODE = pytest.mark.parametrize("modes", MODES, ids="-".join)
+BLOCK = 512
+STRANGER = bytes.fromhex("525400000063")
+NOT_ERRORS = {"frames_in", "fip_frames_in", "els_in", "els_out", "els_rejected", "plogi_in", "abts_in", "abts_rejected", "logo_in"}
+
+
+class Wire:
+    """What the target gets besides what the initiator sends, and the initiator's I/O that has to go on."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.station = pair.target.station
+        self.fcp = pair.target.fc4
+        self.initiator = pair.initiator.port
+        self.target = pair.target.port
+        prefix = self.initiator.prefix(self.target.fc_id)
+        assert prefix is not None
+        self.prefix = prefix
+        self.chance = random.Random(1)
+
+    def frame(
+        self, r_ctl: int, fc_type: int, payload: bytes, *, source: bytes | None = None, ox_id: int = 0x7777, rx_id: int = 0xFFFF,
+        f_ctl: int = 0x290000, seq_id: int = 0, seq_cnt: int = 0, parameter: int = 0, sof: int = SOF_I3, eof: int = EOF_T,
+    ) -> bytes:  # fmt: skip
+        """In the initiator's name; from another MAC address if there is a source."""
+        prefix = self.prefix if source is None else self.prefix[:6] + source + self.prefix[12:]
+        header = pack_header(
+            r_ctl, self.target.fc_id, self.initiator.fc_id, fc_type, f_ctl | -len(payload) & 3, seq_id, 0, seq_cnt, ox_id, rx_id,
+            parameter,
+        )  # fmt: skip
+        return encapsulate(prefix, sof, header, payload, eof)
+
+    def command(self, cdb: bytes, *, read: int = 0, write: int = 0, ox_id: int, **fields: object) -> bytes:
+        command = Command(
+            lun=bytes(8), cdb=cdb.ljust(16, b"\0"), read_data=bool(read), write_data=bool(write), data_length=read or write
+        )
+        return self.frame(6, 8, command.pack(), ox_id=ox_id, **fields)  # type: ignore[arg-type]
+
+    def give(self, frames: Iterable[bytes]) -> int:
+        """To the target only. How many errors were counted; what it answers is lost."""
+        before = self.errors()
+        kept = list(self.station.outbox)
+        self.station.receive([memoryview(frame) for frame in frames], self.pair.now)
+        self.station.outbox.clear()
+        self.station.outbox.extend(kept)
+        return self.errors() - before
+
+    def errors(self) -> int:
+        counted = {name: count for name, count in self.station.counters.as_dict().items() if name not in NOT_ERRORS}
+        return sum(counted.values()) + self.fcp.counters.unexpected_frames + self.fcp.counters.invalid_commands
+
+    async def io(self, blocks: int = 64) -> None:
+        """What is written is read."""
+        data = self.chance.randbytes(blocks * BLOCK)
+        assert (await self.pair.execute(write_16(0, blocks), data_out=data)).result.good
+        task = await self.pair.execute(read_16(0, blocks), read_length=len(data))
+        assert bytes(task.result.data) == data
+
+
+async def in_the_middle(wire: Wire, attack: Callable[[], None]) -> None:
+    """The attack comes while half of a WRITE's data is on its way: the write ends well, in the same login."""
+    pair = wire.pair
+    (nexus,) = wire.fcp.nexuses.values()
+    data = wire.chance.randbytes(512 * BLOCK)
+    task = FcpTask(write_16(0, 512), data_out=data)
+    pair.fcp.submit(pair.nexus, task, pair.now)
+    await pair.run(lambda: task.finished or any(0 < each.data_out.filled < len(data) for each in nexus.exchanges.values() if each.data_out))
+    assert not task.finished
+    attack()
+    await pair.run(lambda: task.finished)
+    assert task.result.good
+    read = await pair.execute(read_16(0, 512), read_length=len(data))
+    assert bytes(read.result.data) == data
+    assert list(wire.fcp.nexuses.values()) == [nexus]
+
+
+def good_frames(wire: Wire) -> list[bytes]:
+    return [
+        wire.command(write_16(0, 8), write=4096, ox_id=0x7001),
+        wire.command(bytes(6), ox_id=0x7002),
+        wire.frame(1, 8, bytes(97), f_ctl=0x090008, ox_id=0x7001),
+        wire.frame(0x22, 1, Logo(wire.initiator.fc_id, wire.initiator.port_name).pack()),
+        wire.frame(0x81, 0, b"", f_ctl=0x090000),
+    ]
+
+
+@EVERY_MODE
+async def test_cut_at_every_byte(modes):
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        for frame in good_frames(wire):
+            cuts = [frame[:length] for length in range(len(frame))]
+            assert wire.give(cuts) == len(cuts)
+            assert wire.give(frame + bytes(extra) for extra in range(1, 8)) == 7
+        await wire.io()
+
+
+@EVERY_MODE
+async def test_any_byte_wrong(modes):
+    """From SOF on: CRC, SOF, EOF; each is counted, and nothing of it is believed."""
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        for frame in good_frames(wire):
+            end = len(frame) - 3  # reserved bytes
+            wrong = [frame[:at] + bytes((frame[at] ^ 1 << bit,)) + frame[at + 1 :] for at in range(27, end) for bit in range(8)]
+            assert wire.give(wrong) == len(wrong)
+        delimiters = [
+            wire.command(bytes(6), ox_id=0x7002)[:27] + bytes((sof,)) + wire.command(bytes(6), ox_id=0x7002)[28:]
+            for sof in range(256)
+            if sof not in (SOF_I3, SOF_N3)
+        ]
+        assert wire.give(delimiters) == len(delimiters)
+        await wire.io()
+
+
+@EVERY_MODE
+async def test_every_r_ctl_and_type(modes):
+    """65,536 frames in the name of the initiator that are of no use."""
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        (nexus,) = wire.fcp.nexuses.values()
+        for r_ctl in range(256):
+            wire.give(wire.frame(r_ctl, fc_type, bytes(8), f_ctl=0x090000) for fc_type in range(256))
+        assert wire.station.counters.unknown_type + wire.station.counters.unsupported_headers > 65000
+        await wire.io()
+        assert list(wire.fcp.nexuses.values()) == [nexus]
+        assert not nexus.exchanges
+
+
+def spoofed(wire: Wire, source: bytes) -> list[bytes]:
+    """In the initiator's name from elsewhere: data, an abort, a reset, and every kind of logout."""
+    (exchange,) = next(iter(wire.fcp.nexuses.values())).exchanges.values()
+    ids = {"ox_id": exchange.ox_id, "rx_id": exchange.rx_id, "source": source}
+    page = ServicePage(flags=0)
+    return [
+        wire.frame(1, 8, bytes(2048), f_ctl=0x090008, seq_id=exchange.data_out.seq_id, **ids),
+        wire.frame(0x81, 0, b"", f_ctl=0x090000, **ids),
+        wire.frame(6, 8, Command(lun=bytes(8), cdb=bytes(16), management=0x20).pack(), source=source),
+        wire.frame(0x22, 1, Logo(wire.initiator.fc_id, wire.initiator.port_name).pack(), source=source),
+        wire.frame(0x22, 1, ProcessLogin(ElsCommand.PRLO, (page,)).pack(), source=source),
+        wire.frame(0x22, 1, ProcessLogin(ElsCommand.PRLI, (page,)).pack(), source=source),
+        wire.frame(0x22, 1, Plain(ElsCommand.RTV).pack(), source=source),
+    ]
+
+
+@EVERY_MODE
+async def test_spoofed_mac(modes):
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+
+        def attack() -> None:
+            frames = spoofed(wire, STRANGER)
+            before = wire.station.counters.fcoe_spoofed
+            wire.give(frames)
+            assert wire.station.counters.fcoe_spoofed - before == len(frames)
+
+        await in_the_middle(wire, attack)
+
+
+@EVERY_MODE
+async def test_sequence_that_never_ends(modes):
+    """Of link services, and of data: kept within limits, and given up."""
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        for ox_id in range(0x6000, 0x6010):
+            wire.give(
+                wire.frame(
+                    0x22, 1, bytes(2048), f_ctl=0x200000, ox_id=ox_id, seq_cnt=number, sof=SOF_N3 if number else SOF_I3, eof=EOF_N
+                )
+                for number in range(100)
+            )
+        assert len(wire.target.sequences) <= wire.target.limits.sequences_per_port
+        assert wire.station.counters.sequences_too_long
+        wire.give([wire.command(write_16(0, 8), write=4096, ox_id=0x6100)])
+        (nexus,) = wire.fcp.nexuses.values()
+        data_out = nexus.exchanges[0x6100].data_out
+        for number in range(1000):
+            wire.give(
+                [wire.frame(1, 8, bytes(4), f_ctl=8, ox_id=0x6100, parameter=4, seq_cnt=number, sof=SOF_N3, eof=EOF_N)]
+            )
+        assert len(data_out.islands) == 1
+        await wire.io()
+        for end in (pair.initiator, pair.target):
+            end.station.link_down(pair.now)
+        assert not wire.fcp.data_out.used
+        assert not wire.fcp.data_in.used
+
+
+@EVERY_MODE
+async def test_link_that_takes_nothing(modes):
+    """Who asks and does not listen: what waits for the link is bounded, whatever is asked for."""
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        for number in range(1000):
+            questions = [
+                *(wire.frame(6, 8, bytes(12), ox_id=0x6000 + (number * 32 + each) % 0x1000) for each in range(32)),
+                wire.command(bytes((0xFF,)), ox_id=0x6000),
+                wire.frame(0x22, 1, Plain(ElsCommand.RTV).pack()),
+                wire.frame(0x81, 0, b"", f_ctl=0x090000),
+            ]
+            wire.station.receive([memoryview(frame) for frame in questions], pair.now)
+            wire.fcp.resume(pair.now)
+        assert len(wire.station.outbox) < 20_000
+        assert wire.station.counters.congested
+        wire.station.outbox.clear()
+        wire.station.resume(pair.now)
+        await wire.io()
+
+
+async def test_switch_whose_link_takes_nothing():
+    """The same for what a switch forwards, and for its services."""
+    async with fcoe_pair(modes=("fabric", "fcf")) as pair:
+        wire = Wire(pair)
+        ids = wire.initiator.fc_id
+        header = pack_header(6, ids, ids, 8, 0x290000, 0, 0, 0, 1, 0xFFFF, 0)
+        to_itself = encapsulate(wire.prefix, SOF_I3, header, bytes(2048), EOF_T)
+        for _ in range(400):
+            wire.station.receive([memoryview(to_itself)] * 128, pair.now)
+        assert len(wire.station.outbox) < 20_000
+        assert wire.station.counters.congested
+        wire.station.outbox.clear()
+        await wire.io()
