@@ -84,12 +84,14 @@ class BridgedSegment:
 
 
 class Hub:
-    """A segment of Unix sockets: every frame that comes in at one port goes out at all others. No root."""
+    """A segment of Unix sockets, without root: a frame goes where its destination was last seen, or else to all other ports."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hub"))
         self.lock = threading.Lock()
         self.ports: dict[int, socket.socket] = {}
+        self.places: dict[bytes, int] = {}
+        """Ports, by the MAC addresses behind them."""
         self.selector = selectors.DefaultSelector()
         self.stopped = False
         self.thread = threading.Thread(target=self._forward)
@@ -121,6 +123,7 @@ class Hub:
     def _close(self, number: int) -> None:
         with self.lock:
             sock = self.ports.pop(number)
+            self.places = {address: place for address, place in self.places.items() if place != number}
             self.selector.unregister(sock)
         sock.close()
         os.unlink(self.folder / f"port{number}")
@@ -132,8 +135,10 @@ class Hub:
                     if self.ports.get(key.data) is not key.fileobj:
                         continue
                     frame = self.ports[key.data].recv(LARGEST)
+                    self.places[frame[6:12]] = key.data
+                    place = self.places.get(frame[:6])
                     for number, sock in self.ports.items():
-                        if number != key.data:
+                        if number != key.data and (place is None or place == number):
                             with contextlib.suppress(OSError):
                                 sock.sendto(frame, str(self.folder / f"end{number}"))
 

@@ -97,7 +97,7 @@ def reset(ports: list[Port], _target: str) -> None:
             moving(disk, 16, 32)
         done = fio.stop()
     same(done["error"], 0, "how fio ended")
-    log(f"reset: {Fio.counts(done)} blocks written and verified")
+    log(f"reset: {Fio.counts(done, least=32)} blocks written and verified")
     quiet(disk)
 
 

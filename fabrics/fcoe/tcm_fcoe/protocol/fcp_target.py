@@ -16,6 +16,7 @@ from tcm_fcoe.protocol.fcp import (
     COMMAND_10,
     COMMAND_16,
     GOOD_RESPONSE,
+    GOOD_RESPONSE_CONF,
     InformationUnit,
     ServiceParameters,
 )
@@ -264,9 +265,11 @@ class FcpTarget:
             self.pump()
             return True
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
-        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
-        if nexus.retries:
-            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE, 3, self.now, again), view)
+        if nexus.remembers:
+            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
+            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, self.now, again), view)
+        else:
+            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
