@@ -198,6 +198,14 @@ def parse_bool(value: object) -> bool:
     raise ValueError("not a yes or no")
 
 
+def parse_whole(text: str) -> int:
+    """A whole number, decimal or ``0x``. Raises ``ValueError``."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ValueError("write a whole number") from None
+
+
 class _WriteInstead(Exception):
     """A value that is not of the option's type; the text says what to write instead."""
 

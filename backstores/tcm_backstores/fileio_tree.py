@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from tcm.options import parse_bool
+from tcm.options import parse_bool, parse_whole
 from tcm.tree_types import BackstoreTree
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _size(text: str) -> Mapping[str, object]:
     """0: whatever it has, a block device."""
-    size = int(text, 0)
+    size = parse_whole(text)
     return {"size": size} if size else {}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent, Support
-from tcm.options import parse_bool
+from tcm.options import parse_bool, parse_whole
 from tcm.plugin_types import API_VERSION, BackstoreType, option
 from tcm.tree_types import BackstoreTree
 from tcm_backstores.null import ZEROES, NullBackstore, check_size
@@ -219,7 +219,7 @@ RAMDISK_TREE = BackstoreTree(
     plugin="rd_mcp",
     saveconfig="ramdisk",
     controls={
-        "rd_pages": lambda text: {"size": int(text, 0) * RD_PAGE},
+        "rd_pages": lambda text: {"size": parse_whole(text) * RD_PAGE},
         "rd_nullio": lambda text: {"nullio": parse_bool(text)},
         "rd_dummy": lambda _text: {},
     },

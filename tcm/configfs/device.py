@@ -188,7 +188,10 @@ class Device:
         if key not in self._keys():
             raise ValueError(f"{key[:60]!r} is unknown; keys are {', '.join(self._keys())}")
         if key in self.tree.controls:
-            return dict(self.tree.controls[key](value))
+            try:
+                return dict(self.tree.controls[key](value))
+            except ValueError as error:
+                raise ValueError(f"{key}={value[:60]}: {error}") from None
         return {key: flag(value) if key in {"read_only", "removable"} else value}
 
     async def enable(self, text: str) -> None:

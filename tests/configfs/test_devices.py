@@ -63,8 +63,15 @@ async def test_control_takes_all_or_nothing(tmp_path):
     async with serving(tmp_path) as site:
         await site.make_all(DISK)
         await site.write(f"{DISK}/control", f"fd_dev_name={tmp_path}/a,fd_dev_size=4096")
-        for text in ("fd_dev_size=8192,nonsense=1", "fd_dev_size", "fd_buffered_io=maybe", "=1"):
-            with pytest.raises(TreeError) as error:
+        refused = {
+            "fd_dev_size=8192,nonsense=1": "'nonsense' is unknown",
+            "fd_dev_size": "is not key=value",
+            "fd_buffered_io=maybe": "fd_buffered_io=maybe: not a yes or no",
+            "fd_dev_size=1G": "fd_dev_size=1G: write a whole number",
+            "=1": "'' is unknown",
+        }
+        for text, why in refused.items():
+            with pytest.raises(TreeError, match=why) as error:
                 await site.write(f"{DISK}/control", text)
             assert site.refused(error) == "EINVAL"
         await site.write(f"{DISK}/enable", "1")
