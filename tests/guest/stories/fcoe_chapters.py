@@ -25,7 +25,7 @@ MIB = 1 << 20
 def discovery(ports: list[Port], target: str) -> None:
     """The LUN is a disk; everybody has the names and roles that they should."""
     for port in ports:
-        disk = port.disk()
+        disk = port.create().disk()
         same(port.attribute("port_state"), "Online", f"{port.nic}: port state")
         (found,) = port.targets()
         same(number(found["port_name"]), number(target), "target port name")
@@ -185,7 +185,6 @@ def reboot(ports: list[Port], _target: str) -> None:
     same(port.disk().write(80000, pattern), 0, "write")
     port.plug(up=False)
     port.destroy()
-    port.plug(up=True)
     port.create()
     disk = port.disk()
     same(disk.read(80000), pattern, "read again")
