@@ -19,7 +19,7 @@ from tcm_fcoe.protocol.els import (
 )
 from tcm_fcoe.protocol.els_codes import Explanation, Reason
 from tcm_fcoe.protocol.fc4 import BasicReply
-from tcm_fcoe.protocol.fcp import InformationUnit, Response, TransferReady
+from tcm_fcoe.protocol.fcp import InformationUnit, Response, ServiceParameters, TransferReady
 from tcm_fcoe.protocol.fcp_answered import ANSWERED_LIMIT
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +100,7 @@ async def test_abts_of_an_unknown_exchange() -> None:
         (ready,) = i.received()
         assert abort(i, ox_id, ready.rx_id + 1) == UNKNOWN_EXCHANGE
         i.data(ox_id, ready.rx_id, pattern(4096))
-        assert i.outcome(ox_id)[0] == Response()
+        assert i.outcome(ox_id)[0] == i.good
 
 
 async def test_rec_at_every_stage() -> None:
@@ -164,7 +164,7 @@ async def test_srr_for_lost_data_in(bits: int) -> None:
             assert srr(i, ox_id, InformationUnit.FCP_DATA, offset) == ACCEPTED
             frames = i.received()
             response, rest = outcome(frames, ox_id)
-            assert (response, rest) == (Response(), data[offset:])
+            assert (response, rest) == (i.good, data[offset:])
             assert frames[0].seq_id not in {frame.seq_id for frame in first}
         assert srr(i, ox_id, InformationUnit.FCP_DATA, 16385)[:1] == b"\x01"
 
@@ -177,7 +177,7 @@ async def test_srr_while_data_in_is_being_sent() -> None:
         ox_id = i.command(read10(0, 2048), read=1 << 20)
         i.site.outbox.clear()
         assert srr(i, ox_id, InformationUnit.FCP_DATA, 4224) == ACCEPTED
-        assert i.outcome(ox_id) == (Response(), data[4224:])
+        assert i.outcome(ox_id) == (i.good, data[4224:])
 
 
 @pytest.mark.parametrize("bits", [0, DPO])
@@ -196,7 +196,7 @@ async def test_srr_for_lost_data_out(bits: int) -> None:
         assert TransferReady.unpack(again.payload) == TransferReady(2048, 6144)
         i.data(ox_id, ready.rx_id, data, keep={2, 3}, seq_id=1)
         i.data(ox_id, ready.rx_id, data[2048:], 2048, seq_id=2)
-        assert i.outcome(ox_id)[0] == Response()
+        assert i.outcome(ox_id)[0] == i.good
         assert i.read(0, 16) == data
 
 
@@ -209,7 +209,7 @@ async def test_srr_for_lost_first_burst(bits: int) -> None:
         i.data(ox_id, NO_RX_ID, data[:4096], keep={1}, seq_id=9)
         assert rec(i, ox_id) == (0, E_STAT_RESPONDER)
         assert srr(i, ox_id, InformationUnit.FCP_XFER_RDY) == ACCEPTED
-        assert i.give(ox_id, data) == Response()
+        assert i.give(ox_id, data) == i.good
         assert i.read(0, 16) == data
 
 
@@ -219,7 +219,7 @@ async def test_srr_for_lost_transfer_ready() -> None:
         ox_id = i.command(write10(0, 8), write=4096)
         i.received()
         assert srr(i, ox_id, InformationUnit.FCP_XFER_RDY) == ACCEPTED
-        assert i.give(ox_id, pattern(4096)) == Response()
+        assert i.give(ox_id, pattern(4096)) == i.good
 
 
 async def test_srr_that_cannot_be() -> None:
@@ -233,7 +233,7 @@ async def test_srr_that_cannot_be() -> None:
         assert srr(i, ox_id, InformationUnit.FCP_RSP) == cannot
         assert srr(i, ox_id, InformationUnit.FCP_XFER_RDY, 512) == cannot
         i.data(ox_id, ready.rx_id, pattern(4096))
-        assert i.outcome(ox_id)[0] == Response()
+        assert i.outcome(ox_id)[0] == i.good
         assert srr(i, ox_id, InformationUnit.FCP_XFER_RDY) == cannot
         assert srr(i, ox_id, InformationUnit.FCP_DATA) == cannot
         assert srr(i, ox_id, InformationUnit.FCP_CMND) == cannot
@@ -251,6 +251,38 @@ async def test_confirmed_completion() -> None:
         assert rec(i, ox_id) is not None
         i.send(InformationUnit.FCP_CONF, b"", ox_id, rx_id=frame.rx_id, f_ctl=0x190000)
         assert i.site.target.counters.confirmations == 1
+        assert rec(i, ox_id) is None
+
+
+async def test_every_response_is_confirmed_where_exchanges_are_remembered() -> None:
+    """FCP-4 4.5, 12.4: with RETRY the exchange is kept until FCP_CONF, and no longer.
+
+    REC for a command that was lost must not be answered with the exchange that had its OX_ID before.
+    """
+    async with fcp_initiator(parameters=LINUX) as i:
+        for express in (0, DPO):
+            ox_id = i.command(read10(0, 8, express), read=4096)
+            frame = i.received()[-1]
+            assert Response.unpack(frame.payload) == Response(confirm=True)
+            assert rec(i, ox_id) == (4096, E_STAT_RESPONDER | E_STAT_COMPLETE)
+            i.send(InformationUnit.FCP_CONF, b"", ox_id, rx_id=frame.rx_id, f_ctl=0x190000)
+            assert rec(i, ox_id) is None
+    without = LINUX & ~ServiceParameters.CONFIRMED_COMPLETION_ALLOWED
+    async with fcp_initiator(parameters=without) as i:
+        i.read(0, 8)
+        i.write(0, pattern(4096))
+        assert not i.nexus.answered
+
+
+async def test_an_exchange_that_is_asked_about_is_kept() -> None:
+    """A link that is crowded may bring REC late, and again."""
+    async with fcp_initiator(parameters=LINUX) as i:
+        ox_id = i.command(read10(0, 8), read=4096)
+        i.received()
+        for _ in range(5):
+            i.site.tick(8)
+            assert rec(i, ox_id) is not None
+        i.site.tick(20)
         assert rec(i, ox_id) is None
 
 

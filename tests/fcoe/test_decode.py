@@ -104,6 +104,19 @@ def test_names_of_a_fabric_are_learnt_from_its_logins():
     assert rows[2].right_name == ""
 
 
+def test_every_kind_of_frame_has_a_name():
+    from support.fcoe_examples import examples
+
+    made = Ladder()
+    rows = [made.take(bytes(frame), at) for at, frame in enumerate(examples())]
+    assert [row.problem for row in rows if row.problem] == []
+    assert [row.what for row in rows] == [
+        "PLOGI", "LS_ACC (PLOGI)", "PRLI", "LS_ACC (PRLI)", "RTV", "LS_ACC (RTV)", "ADISC", "LS_RJT (ADISC)", "FCP_CMND",
+        "FCP_DATA", "FCP_DATA", "REC", "LS_ACC (REC)", "FCP_RSP", "FCP_CONF", "FCP_CMND", "FCP_XFER_RDY", "ABTS", "BA_ACC",
+        "LOGO", "FIP Discovery", "FIP VLAN",
+    ]  # fmt: skip
+
+
 def test_data_of_a_sequence_is_folded(rows):
     short = list(folded(rows))
     assert len(short) < len(rows) // 2

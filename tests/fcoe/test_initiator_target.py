@@ -6,6 +6,7 @@ import random
 
 import pytest
 from support.fcoe_pair import fcoe_pair
+from tcm_fcoe.initiator import fcp_initiator
 from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
@@ -168,6 +169,19 @@ async def test_everything_at_once(seed, modes):
             worker.step()
         await pair.run(lambda: all(worker.finished for worker in workers), 3600)
         assert [worker.finished for worker in workers if worker.finished != "done"] == []
+
+
+async def test_ox_ids_that_are_used_again_soon(monkeypatch):
+    """The target still remembers the exchange before when FCP_CMND of the next is lost: it must not be taken for that."""
+    monkeypatch.setattr(fcp_initiator, "FC4_OX_IDS", range(0x1000, 0x1080))
+    async with fcoe_pair(options=Options(recovery=QUICK), target={"burst_length": 16384}) as pair:
+        pair.misbehave(Faults.all(0.02))
+        workers = [Worker(pair, number, random.Random(number), commands=40) for number in range(12)]
+        for worker in workers:
+            worker.step()
+        await pair.run(lambda: all(worker.finished for worker in workers), 36000)
+        assert [worker.finished for worker in workers if worker.finished != "done"] == []
+        assert pair.fcp.counters.retries > 3
 
 
 class Worker:

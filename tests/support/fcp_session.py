@@ -70,7 +70,7 @@ class FcpSite:
     def __init__(self, group: TargetPortalGroup, **options: Any) -> None:
         self.group = group
         self.outbox: deque[bytes] = deque()
-        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox)
+        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, e_d_tov=2.0)
         self.target = FcpTarget(self.n_port, self, **options)
         self.woken = 0
         self.endings: list[str] = []
@@ -186,6 +186,11 @@ class FcpInitiator:
     def received(self) -> list[Frame]:
         return [frame for frame in self.site.drain() if frame.d_id == self.remote.fc_id]
 
+    @property
+    def good(self) -> Response:
+        """GOOD, without a residual."""
+        return Response(confirm=self.nexus.remembers)
+
     # whole commands
 
     def outcome(self, ox_id: int) -> tuple[Response, bytes]:
@@ -201,13 +206,13 @@ class FcpInitiator:
 
     def read(self, lba: int, blocks: int, bits: int = 0) -> bytes:
         response, data = self.outcome(self.command(read10(lba, blocks, bits), read=blocks * 512))
-        assert response == Response()
+        assert response == self.good
         return data
 
     def write(self, lba: int, data: bytes, bits: int = 0) -> None:
         """With FCP_DATA as FCP_XFER_RDY asks for it."""
         ox_id = self.command(write10(lba, len(data) // 512, bits), write=len(data))
-        assert self.give(ox_id, data) == Response()
+        assert self.give(ox_id, data) == self.good
 
     def give(self, ox_id: int, data: bytes) -> Response:
         """All FCP_DATA that is asked for; the FCP_RSP in the end."""

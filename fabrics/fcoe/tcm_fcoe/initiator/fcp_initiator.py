@@ -22,6 +22,8 @@ from tcm_fcoe.protocol.els import Reject
 from tcm_fcoe.protocol.els_codes import Reason
 from tcm_fcoe.protocol.exchange import FC4_OX_IDS
 from tcm_fcoe.protocol.fcp import (
+    GOOD_RESPONSE,
+    GOOD_RESPONSE_CONF,
     FcpError,
     InformationUnit,
     Response,
@@ -51,7 +53,7 @@ FCP_DATA, FCP_XFER_RDY, FCP_RSP = (
     int(InformationUnit.FCP_XFER_RDY),
     int(InformationUnit.FCP_RSP),
 )
-GOOD_RSP = bytes(24)
+_GOOD = (GOOD_RESPONSE, GOOD_RESPONSE_CONF)
 CONFIRM_AT = 10
 """Byte of FCP_RSP with its flags."""
 _CLEARING = {
@@ -281,13 +283,16 @@ class FcpInitiator:
                 self._late_data(task, payload, start, end)
         elif r_ctl == FCP_RSP:
             payload = frame.payload
-            if task.read_length == task.received and payload == GOOD_RSP:
-                self.counters.responses += 1
-                self.counters.data_in_bytes += task.received
-                self.counters.data_out_bytes += task.written
+            if task.read_length == task.received and payload in _GOOD:
+                counters, nexus = self.counters, task.nexus
+                counters.responses += 1
+                counters.data_in_bytes += task.received
+                counters.data_out_bytes += task.written
+                if payload[CONFIRM_AT]:
+                    counters.confirmations += 1
+                    nexus.send_confirmation(task)
                 self._forget(task)
                 task.finished = True
-                nexus = task.nexus
                 if task.management:
                     self._managed(task)
                 if task.done is not None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.basic import BasicAccept, BasicReject
 
 LS_ACC = 0x02
+LONGEST_TIMEOUT = 16
+"""Of the answer to REC and SRR, times REC_TOV."""
 ABTS_ROUNDS = 3
 """How often an exchange is aborted, ABTS being sent twice each time, before a target is held to be gone."""
 FCP_DATA, FCP_XFER_RDY, FCP_RSP = InformationUnit.FCP_DATA, InformationUnit.FCP_XFER_RDY, InformationUnit.FCP_RSP
@@ -59,8 +61,12 @@ class Recoveries:
             elif task.response is not None:
                 if now - task.progress > patience.gap_timeout:
                     self._request(task, FCP_DATA, task.received, now)
-            elif now - task.progress > patience.rec_timeout:
+            elif now - task.progress > self._timeout(task):
                 self._ask(task, now)
+
+    def _timeout(self, task: FcpTask) -> float:
+        """How long to wait for an answer: longer each time, since a link that is crowded answers late."""
+        return self._patience.rec_timeout * min(1 << task.attempts, LONGEST_TIMEOUT)
 
     # REC
 
@@ -78,7 +84,7 @@ class Recoveries:
         ox_id = task.ox_id
         self._initiator.port.exchanges.request(
             nexus.d_id, query.pack(), lambda reply, then: self._told(task, ox_id, now, reply, then), now,
-            timeout=self._patience.rec_timeout, attempts=1,
+            timeout=self._timeout(task), attempts=1,
         )  # fmt: skip
 
     def _told(self, task: FcpTask, ox_id: int, asked: float, reply: bytes | None, now: float) -> None:
@@ -91,7 +97,7 @@ class Recoveries:
             return
         if isinstance(answer, Reject):
             if answer.reason == Reason.LOGICAL_BUSY:
-                task.progress = now
+                task.progress, task.attempts = now, 0
             else:
                 self._give_up(task, f"LS_RJT to REC, {answer.reason:02x}h/{answer.explanation:02x}h")
             return
@@ -116,7 +122,7 @@ class Recoveries:
             task.rx_id = status.rx_id
         complete, transferred = bool(status.status & E_STAT_COMPLETE), status.fc4_value
         if not complete and status.status & E_STAT_SEQUENCE_INITIATIVE:
-            task.progress = now  # the target is at work
+            task.progress, task.attempts = now, 0  # the target is at work
             return
         writes = bool(task.write_length)
         if writes and not complete and transferred < task.write_length:
@@ -144,7 +150,7 @@ class Recoveries:
         ox_id = task.ox_id
         self._initiator.port.exchanges.request(
             nexus.d_id, request.pack(), lambda reply, then: self._granted(task, ox_id, now, reply, then), now,
-            r_ctl=RCtl.FC4_LINK_REQUEST, fc_type=TYPE_FCP, timeout=self._patience.rec_timeout, attempts=1,
+            r_ctl=RCtl.FC4_LINK_REQUEST, fc_type=TYPE_FCP, timeout=self._timeout(task), attempts=1,
         )  # fmt: skip
 
     def _granted(self, task: FcpTask, ox_id: int, asked: float, reply: bytes | None, now: float) -> None:

@@ -71,6 +71,10 @@ class Answers:
         """One that is remembered."""
         return self.exchanges.get(ox_id)
 
+    def asked(self, ox_id: int, now: float) -> None:
+        """Somebody asks about it: it is remembered for as long again from now on."""
+        self.exchanges[ox_id] = self.exchanges.pop(ox_id)._replace(at=now)
+
     def has_data(self, ox_id: int, offset: int) -> bool:
         """Whether its Data-In from ``offset`` on could be sent again."""
         data = self.data.get(ox_id)

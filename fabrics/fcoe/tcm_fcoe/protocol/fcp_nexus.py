@@ -27,6 +27,8 @@ READ_LIMIT = 8 << 20
 """Bytes of Data-In of one initiator that are being read, or wait to be sent, beyond which its further commands wait."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that one initiator may have been asked for, of commands that have not ended."""
+FLAGS_AT = 10
+"""Byte of FCP_RSP with FCP_CONF_REQ."""
 STALL_SECONDS = 120.0
 """Without a frame of the data that was asked for: the command is given up."""
 
@@ -90,6 +92,7 @@ class FcpNexus:
         "luns",
         "max_payload",
         "port",
+        "remembers",
         "remote",
         "retries",
         "rsp_ius",
@@ -113,6 +116,9 @@ class FcpNexus:
         self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
         self.confirms = bool(parameters & ServiceParameters.CONFIRMED_COMPLETION_ALLOWED)
         self.retries = bool(parameters & ServiceParameters.RETRY)
+        self.remembers = self.retries and self.confirms
+        """Every FCP_RSP asks for FCP_CONF, until which the exchange is remembered. Without it nobody could tell a command that
+        was lost from the one before with the same OX_ID: its initiator would be given that one's response and data."""
         self.exchanges: dict[int, Exchange | Management] = {}
         """By OX_ID."""
         self.collecting: dict[int, Exchange] = {}
@@ -349,7 +355,7 @@ class FcpNexus:
         self.target.counters.responses += 1
         if prefix is None:
             return
-        f_ctl = RESPONSE_TO_CONFIRM if response[10] & CONF_REQ else RESPONSE
+        f_ctl = RESPONSE_TO_CONFIRM if response[FLAGS_AT] & CONF_REQ else RESPONSE
         header = _pack(
             InformationUnit.FCP_RSP << 24 | self.d_id, self.s_id, f_ctl | -len(response) & 3, seq_id, 0, 0, ox_id, rx_id, 0
         )
@@ -357,11 +363,13 @@ class FcpNexus:
 
     def send_response(self, exchange: Exchange | Management) -> None:
         """FCP_RSP of an exchange, which is remembered if it may be asked about."""
-        seq_id = exchange.sequences
+        seq_id, response = exchange.sequences, exchange.response
+        if self.remembers and not response[FLAGS_AT] & CONF_REQ:
+            exchange.response = response[:FLAGS_AT] + bytes((response[FLAGS_AT] | CONF_REQ,)) + response[FLAGS_AT + 1 :]
         self.target.fresh[self.d_id << 16 | exchange.ox_id] = exchange.command
         self.put_response(exchange.ox_id, exchange.rx_id, seq_id, exchange.response)
-        if self.retries or exchange.response[10] & CONF_REQ:
-            data = exchange.data_in if self.retries else None
+        if exchange.response[FLAGS_AT] & CONF_REQ:
+            data = exchange.data_in if self.remembers else None
             length = len(data) if data is not None else exchange.data_out.filled if exchange.data_out is not None else 0
             self.answered.remember(
                 exchange.ox_id,

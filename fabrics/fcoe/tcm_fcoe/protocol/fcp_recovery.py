@@ -81,6 +81,7 @@ def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int) -> ExchangeState 
         return ExchangeState(exchange.rx_id, _transferred(exchange), E_STAT_RESPONDER | initiative)
     answered = nexus.answered.find(ox_id)
     if answered is not None and rx_id in (answered.rx_id, NO_EXCHANGE):
+        nexus.answered.asked(ox_id, target.now)
         return ExchangeState(answered.rx_id, answered.length, E_STAT_RESPONDER | E_STAT_COMPLETE)
     return None
 

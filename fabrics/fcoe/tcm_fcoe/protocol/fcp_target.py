@@ -16,6 +16,7 @@ from tcm_fcoe.protocol.fcp import (
     COMMAND_10,
     COMMAND_16,
     GOOD_RESPONSE,
+    GOOD_RESPONSE_CONF,
     InformationUnit,
     ServiceParameters,
 )
@@ -68,6 +69,8 @@ class SendsFrames(Protocol):
 
     fc_id: int
     outbox: deque[bytes]
+    e_d_tov: float
+    """Seconds within which the frames of a sequence follow each other."""
 
 
 class FcpTarget:
@@ -118,7 +121,7 @@ class FcpTarget:
         """What SRR has asked for."""
         self.now = 0.0
         self.receiving = False
-        self.e_d_tov = 2.0
+        self.e_d_tov = port.e_d_tov
         self.next_rx_id = 0
         self.next_timer = inf
 
@@ -136,7 +139,7 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox = self.n_port.outbox
+        self.outbox, self.e_d_tov = self.n_port.outbox, self.n_port.e_d_tov
         self.end(remote.fc_id)
         agreed = parameters & self.service_parameters
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
@@ -262,9 +265,11 @@ class FcpTarget:
             self.pump()
             return True
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
-        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
-        if nexus.retries:
-            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE, 3, self.now, again), view)
+        if nexus.remembers:
+            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
+            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, self.now, again), view)
+        else:
+            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:

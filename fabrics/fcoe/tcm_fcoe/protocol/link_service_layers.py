@@ -308,6 +308,7 @@ class Abts(Packet):
 
 BASIC: dict[int, type[Packet]] = {0x81: Abts, 0x84: BaAcc, 0x85: BaRjt}
 """By R_CTL."""
+BASIC_NAMES = {0x81: "ABTS", 0x84: "BA_ACC", 0x85: "BA_RJT"}
 
 
 class CommonTransport(Packet):
