@@ -105,7 +105,7 @@ class Wire:
         """A command, to its end."""
         (nexus,) = self.fcp.nexuses.values()
         self.fcp.submit(nexus, task, self.now)
-        self.run(lambda: task.finished)
+        self.run(lambda: task.finished and not any(station.outbox for station in self.stations))
         assert task.error is None
         return task
 
