@@ -302,7 +302,7 @@ class FabricContract:
                 renewal = fabric.reload()
                 assert renewal is None or callable(renewal)
                 group.remove_lun(0)
-                del target.portal_groups[1]
+                target.remove_portal_group(1)
                 fabric.portal_group_removed(group)
                 targets.remove(target)
                 fabric.target_removed(target)

@@ -89,7 +89,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tpgs": {}}, "storage_objects[0].alua_tpgs: {} is not a list [...]"),
     ({"tpgs": GROUPS[:1]}, f"{LUN}.alua_tg_pt_gp_name: 'far' is not in alua_tpgs of /backstores/ramdisk/disk; write one of"),
     ({"tpgs": [GROUPS[0], {"tg_pt_gp_id": 2}]}, f"{TPG}.name: missing"),
-    ({"tpgs": [GROUPS[0], {"name": "a/b", "tg_pt_gp_id": 2}]}, f"{TPG}.name: 'a/b': 1 to 255 characters, no slash"),
+    (
+        {"tpgs": [GROUPS[0], {"name": "a/b", "tg_pt_gp_id": 2}]},
+        f"{TPG}.name: 'a/b': write 1 to 255 printable characters without a slash",
+    ),
     ({"tpgs": [GROUPS[0], {"name": "far"}]}, f"{TPG}.tg_pt_gp_id: missing"),
     ({"tpgs": [GROUPS[0], {"name": "far", "tg_pt_gp_id": 0}]}, f"{TPG}.tg_pt_gp_id: 0 is out of range; write 1 to 65535"),
     ({"tpgs": [GROUPS[0], {"name": "far", "tg_pt_gp_id": 65536}]}, f"{TPG}.tg_pt_gp_id: 65536 is out of range"),

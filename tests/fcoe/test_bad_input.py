@@ -1,4 +1,4 @@
-"""Whatever others put on the wire of a whole target: it is counted, the initiator that is logged in goes on, and memory is bounded.
+"""Whatever others put on the wire of a whole target is counted; who is logged in goes on, and memory is bounded.
 
 Station, controller, N_Port and FCP target, over the real core: what each of them refuses by itself is in its own tests.
 """
@@ -24,7 +24,17 @@ MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]
 EVERY_MODE = pytest.mark.parametrize("modes", MODES, ids="-".join)
 BLOCK = 512
 STRANGER = bytes.fromhex("525400000063")
-NOT_ERRORS = {"frames_in", "fip_frames_in", "els_in", "els_out", "els_rejected", "plogi_in", "abts_in", "abts_rejected", "logo_in"}
+NOT_ERRORS = {
+    "frames_in",
+    "fip_frames_in",
+    "els_in",
+    "els_out",
+    "els_rejected",
+    "plogi_in",
+    "abts_in",
+    "abts_rejected",
+    "logo_in",
+}
 
 
 class Wire:
@@ -42,13 +52,15 @@ class Wire:
         self.chance = random.Random(1)
 
     def frame(
-        self, r_ctl: int, fc_type: int, payload: bytes, *, source: bytes | None = None, ox_id: int = 0x7777, rx_id: int = 0xFFFF,
+        self, r_ctl: int, fc_type: int, payload: bytes, *, source: bytes | None = None, ox_id: int = 0x7777,
+        rx_id: int = 0xFFFF,
         f_ctl: int = 0x290000, seq_id: int = 0, seq_cnt: int = 0, parameter: int = 0, sof: int = SOF_I3, eof: int = EOF_T,
     ) -> bytes:  # fmt: skip
         """In the initiator's name; from another MAC address if there is a source."""
         prefix = self.prefix if source is None else self.prefix[:6] + source + self.prefix[12:]
         header = pack_header(
-            r_ctl, self.target.fc_id, self.initiator.fc_id, fc_type, f_ctl | -len(payload) & 3, seq_id, 0, seq_cnt, ox_id, rx_id,
+            r_ctl, self.target.fc_id, self.initiator.fc_id, fc_type, f_ctl | -len(payload) & 3, seq_id, 0, seq_cnt, ox_id,
+            rx_id,
             parameter,
         )  # fmt: skip
         return encapsulate(prefix, sof, header, payload, eof)
@@ -87,7 +99,9 @@ async def in_the_middle(wire: Wire, attack: Callable[[], None]) -> None:
     data = wire.chance.randbytes(512 * BLOCK)
     task = FcpTask(write_16(0, 512), data_out=data)
     pair.fcp.submit(pair.nexus, task, pair.now)
-    await pair.run(lambda: task.finished or any(0 < each.data_out.filled < len(data) for each in nexus.exchanges.values() if each.data_out))
+    await pair.run(
+        lambda: task.finished or any(0 < each.data_out.filled < len(data) for each in nexus.exchanges.values() if each.data_out)
+    )
     assert not task.finished
     attack()
     await pair.run(lambda: task.finished)
@@ -188,7 +202,14 @@ async def test_sequence_that_never_ends(modes):
         for ox_id in range(0x6000, 0x6010):
             wire.give(
                 wire.frame(
-                    0x22, 1, bytes(2048), f_ctl=0x200000, ox_id=ox_id, seq_cnt=number, sof=SOF_N3 if number else SOF_I3, eof=EOF_N
+                    0x22,
+                    1,
+                    bytes(2048),
+                    f_ctl=0x200000,
+                    ox_id=ox_id,
+                    seq_cnt=number,
+                    sof=SOF_N3 if number else SOF_I3,
+                    eof=EOF_N,
                 )
                 for number in range(100)
             )
@@ -198,9 +219,7 @@ async def test_sequence_that_never_ends(modes):
         (nexus,) = wire.fcp.nexuses.values()
         data_out = nexus.exchanges[0x6100].data_out
         for number in range(1000):
-            wire.give(
-                [wire.frame(1, 8, bytes(4), f_ctl=8, ox_id=0x6100, parameter=4, seq_cnt=number, sof=SOF_N3, eof=EOF_N)]
-            )
+            wire.give([wire.frame(1, 8, bytes(4), f_ctl=8, ox_id=0x6100, parameter=4, seq_cnt=number, sof=SOF_N3, eof=EOF_N)])
         assert len(data_out.islands) == 1
         await wire.io()
         for end in (pair.initiator, pair.target):

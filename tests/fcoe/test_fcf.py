@@ -446,18 +446,18 @@ def test_storms_are_not_the_loss_of_others():
     segment, one, port = fcf()
     first = logged_in(segment, ENODE, port_of(ENODE))
     descriptors = (fip.MacAddress(OTHER), fip.NameIdentifier(bytes(8)), fip.MaxFcoeSize(2158))
-    for step in range(30):
-        for _ in range(2500):
+    for step in range(10):
+        for _ in range(1500):
             segment.inject(to_fcf(OTHER, Pdu.SOLICITATION, *descriptors))
         segment.inject(keep_alive(ENODE))
-        if step == 20:
+        if step == 5:
             assert logged_in(segment, ENODE, port_of(ENODE)) == first
         del segment.frames[:]
-        segment.run(1.0)
+        segment.run(3.0)
     assert set(one.controller.switch.ports) == {port.fc_id, first}
     for _ in range(3000):
         segment.inject(keep_alive(mac_of(0x999)))
-    assert one.services.counters["fip_rate_limited"] > 3000
+    assert one.services.counters["fip_rate_limited"] > 900
 
 
 # The table

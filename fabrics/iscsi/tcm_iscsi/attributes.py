@@ -138,7 +138,7 @@ class TpgParameters:
     MaxBurstLength: int = 1048576
     """Bytes of one Data-In sequence, and of what one R2T asks for, 512 to 16777215."""
     FirstBurstLength: int = 262144
-    """Bytes of unsolicited data of one command, immediate data included, 512 to 16777215, of which MaxBurstLength are agreed on at most."""
+    """Bytes of unsolicited data of one command, immediate data included, 512 to 16777215, or MaxBurstLength if less."""
     DefaultTime2Wait: int = 2
     """Seconds to wait before a session or its tasks are taken up again after a connection was lost, 0 to 3600."""
     DefaultTime2Retain: int = 20
