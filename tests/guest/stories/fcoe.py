@@ -25,7 +25,10 @@ class Port:
     mode: str
 
     def create(self) -> Port:
+        """Without a link at first: a FIP frame that comes before libfcoe is ready ends in its fcoe_ctlr_vn_recv (Linux 6.1)."""
+        self.plug(up=False)
         (PARAMETERS / CREATE[self.mode]).write_text(self.nic)
+        self.plug(up=True)
         return self
 
     def destroy(self) -> None:

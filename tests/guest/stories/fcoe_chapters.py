@@ -25,7 +25,7 @@ MIB = 1 << 20
 def discovery(ports: list[Port], target: str) -> None:
     """The LUN is a disk; everybody has the names and roles that they should."""
     for port in ports:
-        disk = port.disk()
+        disk = port.create().disk()
         same(port.attribute("port_state"), "Online", f"{port.nic}: port state")
         (found,) = port.targets()
         same(number(found["port_name"]), number(target), "target port name")
@@ -159,8 +159,13 @@ def outage(ports: list[Port], _target: str) -> None:
     with Fio("outage", disk.path, 44 * MIB, 8 * MIB, "--iodepth=32") as fio:
         moving(disk, 32, 64)
         CUT.touch()
+        if port.mode == "p2p":  # a cable: both ends notice
+            port.plug(up=False)
         until(lambda: not port.targets() or _still(disk), "I/O stands still")
         CUT.unlink()
+        if port.mode == "p2p":
+            time.sleep(2)  # until the plug is in at the other end, too
+            port.plug(up=True)
         moving(disk, 32, 64)
         port.plug(up=False)
         until(lambda: not port.targets(), "no target without a link")
@@ -185,7 +190,6 @@ def reboot(ports: list[Port], _target: str) -> None:
     same(port.disk().write(80000, pattern), 0, "write")
     port.plug(up=False)
     port.destroy()
-    port.plug(up=True)
     port.create()
     disk = port.disk()
     same(disk.read(80000), pattern, "read again")
