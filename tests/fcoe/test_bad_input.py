@@ -58,7 +58,8 @@ class Wire:
 
     def frame(
         self, r_ctl: int, fc_type: int, payload: bytes, *, source: bytes | None = None, ox_id: int = 0x7777,
-        rx_id: int = 0xFFFF, f_ctl: int = 0x290000, seq_id: int = 0, seq_cnt: int = 0, parameter: int = 0, sof: int = SOF_I3, eof: int = EOF_T,
+        rx_id: int = 0xFFFF, f_ctl: int = 0x290000,
+        seq_id: int = 0, seq_cnt: int = 0, parameter: int = 0, sof: int = SOF_I3, eof: int = EOF_T,
     ) -> bytes:  # fmt: skip
         """In the initiator's name; from another MAC address if there is a source."""
         prefix = self.prefix if source is None else self.prefix[:6] + source + self.prefix[12:]
