@@ -273,6 +273,13 @@ def make_serial(text: str, place: str) -> str:
         ) from None
 
 
+def check_entry(name: str, place: str, example: str) -> str:
+    """A name that can be one of a directory or a link in LIO's tree."""
+    if name in {".", ".."} or "/" in name or not name.isprintable() or not 0 < len(name.encode()) <= 255:
+        raise ConfigError(f"{place}: {name[:60]!r}: write 1 to 255 printable characters without a slash, for example {example}")
+    return name
+
+
 def make_options(kind: Any, values: Mapping[str, object], prefix: str) -> Any:
     """Checked options for a descriptor of :mod:`tcm.plugin_types`."""
     options = build(kind.options, values, prefix)

@@ -90,6 +90,30 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def check_text(node: Node) -> None:
+    """JSON can write halves of characters, which no file, name or secret can have. Raises :class:`ConfigError`."""
+    try:
+        json.dumps(node.value, ensure_ascii=False, check_circular=False).encode()
+    except UnicodeEncodeError:
+        _check_text(node.value, node.path)
+        raise
+
+
+def _check_text(value: Any, place: str) -> None:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_text(key, place)
+            _check_text(each, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            _check_text(each, f"{place}[{index}]")
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{place or 'the file'}: {shown(value)} has half a character in it; write whole ones") from None
+
+
 def read_json(path: str) -> Node:
     """The file's value. Raises :class:`ConfigError` (which begins with the file's name) if there is none."""
     if not path:

@@ -34,6 +34,7 @@ from tcm.configuration import (
     StorageObject,
     TargetConfig,
     check_authentication,
+    check_entry,
     check_unique,
     make_fabric,
     make_filter,
@@ -43,7 +44,7 @@ from tcm.configuration import (
     named,
     portal_text,
 )
-from tcm.json_reader import Node, read_json
+from tcm.json_reader import Node, check_text, read_json
 from tcm.options import build, options_of, unknown_key
 from tcm.saveconfig_alua import check_one_group, lba_map, logical_unit_groups, lun_group, target_port_groups
 from tcm.saveconfig_names import (
@@ -117,6 +118,7 @@ class _Loader:
         self._logical_unit_groups: tuple[LogicalUnitGroupConfig, ...] = ()
 
     def configuration(self, root: Node) -> Configuration:
+        check_text(root)
         root.keys({"storage_objects", "targets", "fabric_modules", "alua_lu_gps", EXTRAS, FABRICS})
         self._logical_unit_groups = logical_unit_groups(root)
         extras = root.child(EXTRAS)
@@ -162,6 +164,7 @@ class _Loader:
         name = node.text("name", required=True)
         if not name or any(character in name for character in "/ \t\n"):
             raise ConfigError(f"{node.path}.name: {name!r}: no slash, space, tab or newline; write for example disk0")
+        check_entry(name, f"{node.path}.name", "disk0")
         if plugin in NOT_SUPPORTED:
             raise ConfigError(
                 f"{node.path}.plugin: {plugin!r} is not supported yet ({NOT_SUPPORTED[plugin]}); write fileio or ramdisk"
@@ -313,7 +316,7 @@ class _Loader:
         return LunConfig(
             index=index,
             storage_object=storage_object,
-            alias=node.text("alias"),
+            alias=_alias(node),
             target_port_group=lun_group(node, storage_object),
             offline=node.boolean("alua_tg_pt_offline"),
             write_metadata=node.boolean("alua_tg_pt_write_md"),
@@ -338,7 +341,7 @@ class _Loader:
                 raise ConfigError(f"{each.path}.tpg_lun: LUN {tpg_lun} is not in luns; write one of {sorted(luns)}")
             index = each.integer("index", minimum=0, maximum=MAXIMUM_LUN, required=True)
             protect = each.boolean("write_protect") if "write_protect" in each.value else None
-            mapped.append(MappedLunConfig(index=index, tpg_lun=tpg_lun, write_protect=protect, alias=each.text("alias")))
+            mapped.append(MappedLunConfig(index=index, tpg_lun=tpg_lun, write_protect=protect, alias=_alias(each)))
         check_unique(
             ((f"{node.path}.mapped_luns[{number}].index", each.index) for number, each in enumerate(mapped)), "mapped LUN"
         )
@@ -384,6 +387,12 @@ class _Loader:
             own.keys({name for name, attribute in kind.tree.attributes.items() if attribute.store is not None})
             found[kind.name] = {name: own.text(name) for name in own.object()}
         return found
+
+
+def _alias(node: Node) -> str:
+    """The name of LIO's link."""
+    alias = node.text("alias")
+    return check_entry(alias, f"{node.path}.alias", "a1b2c3d4e5") if alias else ""
 
 
 def _dynamic(node: Node, fabric: FabricType) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from tcm.backstore import ConfigError
-from tcm.configuration import LogicalUnitGroupConfig, TargetPortGroupConfig, check_unique
+from tcm.configuration import LogicalUnitGroupConfig, TargetPortGroupConfig, check_entry, check_unique
 from tcm.options import build
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.scsi.referrals import parse_lba_map
@@ -14,7 +14,6 @@ from tcm.target.target_port_group import (
     ATTRIBUTES,
     DEFAULT_GROUP,
     MAXIMUM_IDENTIFIER,
-    MAXIMUM_NAME_LENGTH,
     SUPPORT_ATTRIBUTES,
     GroupAttributes,
 )
@@ -44,8 +43,7 @@ def target_port_groups(node: Node) -> tuple[TargetPortGroupConfig, ...]:
 def _target_port_group(node: Node, *, mapped: bool) -> TargetPortGroupConfig:
     node.keys({"name", "tg_pt_gp_id", "alua_access_state", "alua_access_status", *ATTRIBUTES})
     name = node.text("name", required=True)
-    if not 0 < len(name) <= MAXIMUM_NAME_LENGTH or "/" in name or not name.isprintable():
-        raise ConfigError(f"{node.path}.name: {name!r}: 1 to {MAXIMUM_NAME_LENGTH} characters, no slash; write for example ao")
+    check_entry(name, f"{node.path}.name", "ao")
     default = name == DEFAULT_GROUP
     least, most = (0, 0) if default else (1, MAXIMUM_IDENTIFIER)
     identifier = node.integer("tg_pt_gp_id", required=not default, minimum=least, maximum=most)
@@ -127,8 +125,9 @@ def logical_unit_groups(root: Node) -> tuple[LogicalUnitGroupConfig, ...]:
     for node in root.items("alua_lu_gps"):
         node.keys({"name", "lu_gp_id"})
         name = node.text("name", required=True)
-        if name in {"", DEFAULT_LU_GROUP}:
+        if name == DEFAULT_LU_GROUP:
             raise ConfigError(f"{node.path}.name: {name!r}: write another name")
+        check_entry(name, f"{node.path}.name", "pair")
         identifier = node.integer("lu_gp_id", required=True, minimum=1, maximum=MAXIMUM_IDENTIFIER)
         groups.append(LogicalUnitGroupConfig(name=name, identifier=identifier))
     check_unique(((f"alua_lu_gps[{index}].name", group.name) for index, group in enumerate(groups)), "LU group")

@@ -297,8 +297,9 @@ class _Builder:
     # targets
 
     def _names(self, fabric: FabricType, options: Any) -> list[str]:
-        given = [named("--target", fabric.check_name, each) for each in self._arguments.targets]
-        check_unique((("--target", each) for each in given), "target")
+        flag = f"--{next(iter(fabric.target_flags), 'target')}"
+        given = [named(flag, fabric.check_name, each) for each in self._arguments.targets]
+        check_unique(((flag, each) for each in given), "target")
         count = 1 if fabric.default_targets is None else fabric.default_targets(options)
         return given or [self._state.target_name(fabric, number) for number in range(count)]
 

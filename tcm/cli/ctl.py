@@ -117,6 +117,13 @@ class Ctl:
             return Console(highlight=False, soft_wrap=False)
         return Console(highlight=False, no_color=True, width=max(int(os.environ.get("COLUMNS", "0") or 0), 200))
 
+    def show_plan(self, operations: Any, *, done: bool = False) -> None:
+        """What is to be done, or has been done: in a pipe with whole paths."""
+        from tcm.cli import ctl_output
+
+        # a path is never broken up: whoever copies it gets all of it
+        self.console.print(ctl_output.plan(operations, done=done, headings=self.console.is_terminal), soft_wrap=True)
+
     def show(self, value: Any, people: Callable[[Any], None]) -> None:
         """As JSON, or for people."""
         if self.as_json:
@@ -190,7 +197,7 @@ def _with_json(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--statistics", is_flag=True, help="Show the groups of counters too.")
 @_with_json
 def ls(ctl: Ctl, path: str, depth: int, statistics: bool) -> None:
-    """Show what is served to whom; with PATH, what is there in the tree."""
+    """Show what is served to whom; with PATH, a part of the tree."""
     from tcm.cli import ctl_output
 
     whole = not path and not ctl.here
@@ -213,7 +220,7 @@ _COUNTED = {"statistics", "fabric_statistics"}
 @click.argument("names", metavar="[ATTRIBUTE]...", nargs=-1)
 @_with_json
 def get(ctl: Ctl, path: str, names: tuple[str, ...]) -> None:
-    """Show an attribute, or the ATTRIBUTEs of a group, or all of them."""
+    """Show an attribute, or ATTRIBUTEs of a group, or all of them."""
     where = ctl.path(path)
     found = ctl.call("list", path=where, depth=1, values=True)
     if found["kind"] == "link":
@@ -222,7 +229,9 @@ def get(ctl: Ctl, path: str, names: tuple[str, ...]) -> None:
         if names:
             raise click.UsageError(f"{where} is an attribute itself; write tcm-ctl get {where}")
         _check_readable(found, where)
-        ctl.show({where.rpartition("/")[2]: found["value"].rstrip("\n")}, lambda _: click.echo(found["value"], nl=False))
+        ctl.show(
+            {where.rpartition("/")[2]: found["value"].rstrip("\n")}, lambda _: click.echo(_shown(found["value"]), nl=False)
+        )
         return
     there = {name: each for name, each in found["children"].items() if each["kind"] == "attribute"}
     for name in names:
@@ -234,12 +243,17 @@ def get(ctl: Ctl, path: str, names: tuple[str, ...]) -> None:
         groups = ", ".join(name for name, each in found["children"].items() if each["kind"] == "group")
         raise RuntimeFailure(f"{where or '/'} has no attributes that can be read; its groups are {groups or 'none'}")
     values = {name: each["value"].rstrip("\n") for name, each in shown.items()}
-    ctl.show(values, lambda each: click.echo("\n".join(f"{name}={_indented(text)}" for name, text in each.items())))
+    ctl.show(values, lambda each: click.echo("\n".join(f"{name}={_indented(_shown(text))}" for name, text in each.items())))
 
 
 def _check_readable(node: dict[str, Any], where: str) -> None:
     if "value" not in node:
         raise RuntimeFailure(node["error"]["message"] if "error" in node else f"{where}: can only be written")
+
+
+def _shown(text: str) -> str:
+    """In a pipe it is what it is."""
+    return errors.printable(text) if sys.stdout.isatty() else text
 
 
 def _indented(text: str) -> str:
@@ -253,7 +267,10 @@ def sessions(ctl: Ctl) -> None:
     from tcm.cli import ctl_output
 
     found = ctl.call("sessions")
-    ctl.show(found, lambda value: ctl.console.print(ctl_output.sessions(value) if value else "nobody is logged in"))
+    ctl.show(
+        found,
+        lambda value: ctl.console.print(ctl_output.sessions(value, ctl.console.width) if value else "nobody is logged in"),
+    )
 
 
 @command.command()
@@ -261,7 +278,7 @@ def sessions(ctl: Ctl) -> None:
 @click.option("--count", type=click.IntRange(min=1), help="Looks before it ends; otherwise Ctrl-C ends it.")
 @_with_json
 def top(ctl: Ctl, interval: float, count: int | None) -> None:
-    """Live: I/O per second, bandwidth, latency and queue of sessions and LUNs."""
+    """Live: IOPS, bandwidth, latency, queue of LUNs and sessions."""
     from tcm.cli.ctl_top import run
 
     run(ctl, interval, count)
@@ -275,7 +292,7 @@ def log(ctl: Ctl, since: int) -> None:
 
     def lines(value: dict[str, Any]) -> None:
         for each in value["changes"]:
-            click.echo(f"{each['revision']:>6}  {each['who']}  {each['what']}")
+            click.echo(errors.printable(f"{each['revision']:>6}  {each['who']}  {each['what']}"))
 
     ctl.show(ctl.call("changes", since=since), lines)
 
@@ -304,15 +321,18 @@ def statistics(ctl: Ctl) -> None:
 @click.option("--revision", type=int, help="Refuse if the tree has changed since this revision.")
 @_with_json
 def set_(ctl: Ctl, path: str, values: tuple[str, ...], revision: int | None) -> None:
-    """Set the attribute PATH, or ATTRIBUTEs of the group PATH."""
+    """Set the attribute PATH, or ATTRIBUTEs of the group PATH.
+
+    password=- asks for it, or reads a line: others see the arguments of a command.
+    """
     where = ctl.path(path)
     kind = ctl.call("stat", path=where)["kind"]
     if kind == "attribute":
         if len(values) > 1:
             raise click.UsageError(f"{where} is an attribute; write one value")
-        pairs = [(where, values[0])]
+        pairs = [(where, _asked((where.rpartition("/")[2], values[0]))[1])]
     else:
-        pairs = [(f"{where}/{name}", value) for name, value in map(_pair, values)]
+        pairs = [(f"{where}/{name}", value) for name, value in map(_asked, map(_pair, values))]
     done: dict[str, Any] = {}
     for place, value in pairs:
         done = ctl.call("write", path=place, value=value, revision=revision)
@@ -327,17 +347,35 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _asked(pair: tuple[str, str]) -> tuple[str, str]:
+    """With the secret for which ``-`` stands."""
+    from tcm.cli.ctl_output import hidden
+
+    name, value = pair
+    if value != "-" or not hidden(name):
+        return pair
+    if sys.stdin.isatty():
+        return name, click.prompt(name, hide_input=True, err=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise click.UsageError(f"{name}=-: there is no line to read; write it to standard input")
+    return name, line.rstrip("\n")
+
+
 @command.command()
 @click.argument("path")
 @click.argument("values", metavar="[ATTRIBUTE=VALUE]...", nargs=-1)
 @click.option("-p", "--parents", is_flag=True, help="Make the groups above it that are missing, too.")
 @_with_json
 def create(ctl: Ctl, path: str, values: tuple[str, ...], parents: bool) -> None:
-    """Make the group PATH and set its ATTRIBUTEs; if one is refused, nothing is left."""
+    """Make the group PATH and set its ATTRIBUTEs.
+
+    If one is refused, nothing is left of it.
+    """
     from tcm.control.client import Refused
 
     where = ctl.path(path)
-    pairs = [_pair(each) for each in values]
+    pairs = [_asked(_pair(each)) for each in values]
     names = where.split("/")
     made: list[str] = []
     try:
@@ -416,7 +454,10 @@ def _drain(ctl: Ctl, where: str, timeout: float, *, recursive: bool) -> list[str
 @click.argument("target")
 @_with_json
 def link(ctl: Ctl, path: str, target: str) -> None:
-    """Make a link at PATH to the group TARGET: exports a device as a LUN, maps a LUN to an initiator."""
+    """Make a link at PATH to TARGET: a device becomes a LUN, a LUN is mapped.
+
+    PATH is a name in a LUN of a portal group, and TARGET a device; or PATH is one in a LUN of a node ACL, and TARGET a LUN.
+    """
     ctl.show(ctl.call("link", path=ctl.path(path), target=ctl.path(target)), lambda _: None)
 
 
@@ -427,7 +468,10 @@ def link(ctl: Ctl, path: str, target: str) -> None:
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @_with_json
 def save(ctl: Ctl, file: str | None) -> None:
-    """Save what runs: to FILE, or to where tcm-run keeps it, with backups."""
+    """Save what runs, to FILE or to where tcm-run keeps it.
+
+    The one before goes to backup/ beside it, ten at most.
+    """
     if file is None:
         found = ctl.call("save")
     else:
@@ -453,10 +497,8 @@ def read_config(file: str) -> dict[str, Any]:
 @_with_json
 def diff(ctl: Ctl, file: str) -> None:
     """Show what FILE would change. Exit code 1 if there is anything."""
-    from tcm.cli import ctl_output
-
     plan = ctl.call("diff", config=read_config(file))
-    ctl.show(plan, lambda value: ctl.console.print(ctl_output.plan(value)))
+    ctl.show(plan, ctl.show_plan)
     if plan:
         raise click.exceptions.Exit(errors.FAILED)
 
@@ -467,30 +509,30 @@ def diff(ctl: Ctl, file: str) -> None:
 @_with_json
 def apply(ctl: Ctl, file: str, dry_run: bool) -> None:
     """Make what FILE says out of what runs: whole, or not at all."""
-    from tcm.cli import ctl_output
-
     plan = ctl.call("diff" if dry_run else "apply", config=read_config(file))
-    ctl.show(plan, lambda value: ctl.console.print(ctl_output.plan(value, done=not dry_run)))
+    ctl.show(plan, functools.partial(ctl.show_plan, done=not dry_run))
 
 
 @command.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @_with_json
 def restore(ctl: Ctl, file: str | None) -> None:
-    """Make what was saved out of what runs: of FILE, or of where tcm-run keeps it."""
-    from tcm.cli import ctl_output
+    """Make what was saved out of what runs.
 
+    What was saved to FILE, or to where tcm-run keeps it: whole, or not at all.
+    """
     plan = ctl.call("reload") if file is None else ctl.call("apply", config=read_config(file))
-    ctl.show(plan, lambda value: ctl.console.print(ctl_output.plan(value, done=True)))
+    ctl.show(plan, functools.partial(ctl.show_plan, done=True))
 
 
 @command.command()
 @_with_json
 def reload(ctl: Ctl) -> None:
-    """Have tcm-run read its --config file again and apply it: whole, or not at all."""
-    from tcm.cli import ctl_output
+    """Have tcm-run read its --config file again.
 
-    ctl.show(ctl.call("reload"), lambda value: ctl.console.print(ctl_output.plan(value, done=True)))
+    It is applied: whole, or not at all.
+    """
+    ctl.show(ctl.call("reload"), functools.partial(ctl.show_plan, done=True))
 
 
 @command.command()
@@ -498,11 +540,9 @@ def reload(ctl: Ctl) -> None:
 @_with_json
 def clear(ctl: Ctl, confirm: bool) -> None:
     """Remove every target and every storage object. The media themselves are left alone."""
-    from tcm.cli import ctl_output
-
     if not confirm:
         raise click.UsageError("this takes every LUN away from everybody; write tcm-ctl clear --confirm")
-    ctl.show(ctl.call("clear"), lambda value: ctl.console.print(ctl_output.plan(value, done=True)))
+    ctl.show(ctl.call("clear"), functools.partial(ctl.show_plan, done=True))
 
 
 # other ways in
@@ -513,7 +553,10 @@ def clear(ctl: Ctl, confirm: bool) -> None:
 @click.option("--own-dbroot", is_flag=True, help="What is written to dbroot there stays there.")
 @click.pass_obj
 def mount(ctl: Ctl, path: str, own_dbroot: bool) -> None:
-    """Mount the tree at PATH, as LIO's ConfigFS; ends when it is unmounted, or with tcm-run, or by a signal."""
+    """Mount the tree at PATH, as LIO's ConfigFS.
+
+    Ends when it is unmounted, or with tcm-run, or by a signal.
+    """
     from tcm.cli.ctl_mount import run
 
     run(ctl.control, path, own_dbroot=own_dbroot)
@@ -534,7 +577,10 @@ def targetcli(ctl: Ctl, arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def exec_(ctl: Ctl, program: str, arguments: tuple[str, ...]) -> None:
-    """Run any PROGRAM where it finds this tree at /sys/kernel/config, as targetcli does."""
+    """Run a PROGRAM for LIO on this tree.
+
+    It finds it at /sys/kernel/config, in a mount namespace of its own, as targetcli does.
+    """
     from tcm.cli.ctl_targetcli import run
 
     raise click.exceptions.Exit(run(ctl.control, program, arguments))

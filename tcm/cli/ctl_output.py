@@ -9,12 +9,21 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from tcm.cli.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_SECRET = "password"  # noqa: S105 - the beginning of a name
 _NOT_FABRICS = {"core"}
+_FILE = re.compile(r"\bFile: (?P<path>.*?)  Size: ")
 _SIZE = re.compile(r"\bSize: (?P<bytes>\d+)|PAGES/PAGE_SIZE: (?P<pages>\d+)\*(?P<page>\d+)")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def hidden(name: str) -> bool:
+    """An attribute that is shown to who asks for it by name only."""
+    return name.startswith(_SECRET)
 
 
 def size_text(count: float) -> str:
@@ -50,7 +59,7 @@ def _fill(branch: Tree, node: Mapping[str, Any]) -> None:
 
 def _attribute(name: str, node: Mapping[str, Any]) -> Text:
     if "value" in node:
-        value = node["value"].rstrip("\n")
+        value = "***" if hidden(name) and node["value"].strip() else printable(node["value"].rstrip("\n"))
         if "\n" in value:
             value = "\n" + "\n".join(f"  {line}" for line in value.splitlines())
         return Text.assemble(name, ("=", "dim"), (value, "green" if node["mode"] & 0o200 else "dim"))
@@ -89,7 +98,7 @@ def _links(node: Mapping[str, Any]) -> list[str]:
 def _value(node: Mapping[str, Any], *names: str) -> str:
     for name in names:
         node = node.get("children", {}).get(name, {})
-    return str(node.get("value", "")).strip()
+    return printable(str(node.get("value", "")).strip())
 
 
 def _exports(children: Mapping[str, Any]) -> dict[str, int]:
@@ -116,8 +125,9 @@ def _backstores(made: Tree, hbas: Mapping[str, Any], exported: Mapping[str, int]
         if size:
             count = int(size["bytes"]) if size["bytes"] else int(size["pages"]) * int(size["page"])
             parts.append(f"  {size_text(count)}")
-        if _value(device, "udev_path"):
-            parts.append((f"  {_value(device, 'udev_path')}", "dim"))
+        file = _FILE.search(info)
+        if where := _value(device, "udev_path") or (file["path"] if file else ""):
+            parts.append((f"  {where}", "dim"))
         if _value(device, "enable") == "0":
             parts.append(("  not enabled", "yellow"))
         elif path not in exported:
@@ -176,27 +186,39 @@ def _heading(name: str, count: int, what: str) -> Text:
 # tables
 
 
-def sessions(found: Iterable[Mapping[str, Any]]) -> Table:
-    """Who is logged in."""
+def sessions(found: Sequence[Mapping[str, Any]], width: int) -> Table | Text:
+    """Who is logged in: a table, or some lines for each where ``width`` columns are too few for whole names."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("initiator", "from", "target", "tpg", "LUNs", "commands", "read", "written"):
-        table.add_column(column, justify="right" if column in {"commands", "read", "written"} else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in {"commands", "read", "written"} else "left", no_wrap=True)
+    lines = Text()
     for each in found:
-        luns = each["luns"]
-        commands = sum(lun["read_cmds"] + lun["write_cmds"] + lun["other_cmds"] for lun in luns)
-        table.add_row(
-            each["initiator"],
-            each["address"],
-            each["target"],
-            str(each["tag"]),
-            " ".join(f"{lun['lun']}={lun['unit']}{' (ro)' if lun['write_protect'] else ''}" for lun in luns),
-            str(commands),
-            size_text(sum(lun["read_bytes"] for lun in luns)),
-            size_text(sum(lun["write_bytes"] for lun in luns)),
-        )
-    return table
+        counted = each["luns"]
+        commands = sum(lun["read_cmds"] + lun["write_cmds"] + lun["other_cmds"] for lun in counted)
+        read, written = (size_text(sum(lun[name] for lun in counted)) for name in ("read_bytes", "write_bytes"))
+        luns = " ".join(f"{lun['lun']}={lun['unit']}{' (ro)' if lun['write_protect'] else ''}" for lun in counted)
+        table.add_row(each["initiator"], each["address"], each["target"], str(each["tag"]), luns, str(commands), read, written)
+        lines.append(f"{each['initiator']}", style="bold").append(f"\n    from {each['address']}")
+        lines.append(f"\n    to {each['target']} tpg {each['tag']}\n    LUNs {luns or 'none'}")
+        lines.append(f"\n    {commands} commands, {read} read, {written} written\n", style="dim")
+    lines.rstrip()
+    return table if table_width(table) <= width else lines
 
 
+def table_width(table: Table) -> int:
+    """Columns that it takes if nothing of it is cut."""
+    from rich.console import Console
+
+    return Console(width=10_000).measure(table).maximum
+
+
+def from_the_left(text: str, width: int) -> str:
+    """At most that wide; what names have in common is at their beginning, so that it is cut there."""
+    return text if len(text) <= width else f"…{text[len(text) - max(width - 1, 0) :]}" if width > 1 else "…"[:width]
+
+
+_COMMON = 3
+"""Names of a path that make a heading: a portal group, a storage object."""
 _SIGNS = {
     "make": ("+", "green"),
     "link": ("+", "green"),
@@ -206,20 +228,32 @@ _SIGNS = {
 }
 
 
-def plan(operations: Sequence[Mapping[str, Any]], *, done: bool = False) -> Text:
-    """The operations of a plan, a line each, and how many."""
+def plan(operations: Sequence[Mapping[str, Any]], *, done: bool = False, headings: bool = False) -> Text:
+    """The operations of a plan, a line each, and how many.
+
+    :param headings: whole paths are too long for a terminal: what operations have in common stands above them.
+    """
     text = Text()
     counts = {"+": 0, "~": 0, "-": 0}
+    above = ""
     for each in operations:
         sign, style = _SIGNS[each["action"]]
         counts[sign] += 1
+        path = each["path"]
+        if headings:
+            heading = "/".join(path.split("/")[:-1][:_COMMON])
+            if heading and heading != above:
+                text.append(f"{heading}\n", style="bold")
+            above, path = heading, path[len(heading) :].lstrip("/")
         value = (
             f" -> {each['value']}" if each["action"] == "link" else f" = {each['value']}" if each["action"] == "write" else ""
         )
         before = f"  (was {each['before']})" if each.get("before") is not None else ""
-        text.append(f"{sign} {each['path']}", style=style).append(value.replace("\n", " ")).append(f"{before}\n", style="dim")
+        indent = "  " if above else ""
+        line = [printable(each.replace("\n", " ")) for each in (value, before)]
+        text.append(f"{indent}{sign} {path}", style=style).append(line[0]).append(f"{line[1]}\n", style="dim")
         if "not_taken" in each:
-            text.append(f"  not taken: {each['not_taken']}\n", style="yellow")
+            text.append(f"{indent}  not taken: {each['not_taken']}\n", style="yellow")
     if not any(counts.values()):
         return Text("nothing to change")
     made, changed, removed = counts["+"], counts["~"], counts["-"]

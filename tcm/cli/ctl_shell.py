@@ -64,8 +64,16 @@ def run_shell(ctl: Ctl) -> int:
             except KeyboardInterrupt:
                 print()
                 continue
+            _forget_secrets(line)
             if _run_line(ctl, line) < 0:
                 return errors.OK
+
+
+def _forget_secrets(line: str) -> None:
+    """A line with a password in it is not kept."""
+    readline = sys.modules.get("readline")
+    if "password" in line and readline is not None and (length := readline.get_current_history_length()):
+        readline.remove_history_item(length - 1)
 
 
 def _run_line(ctl: Ctl, line: str) -> int:

@@ -1,7 +1,7 @@
 """``tcm-ctl targetcli`` and ``exec``: a program that finds the tree at /sys/kernel/config, in a mount namespace of its own.
 
-``run`` starts unshare(1), which starts this module again inside: it mounts the tree, starts a D-Bus daemon if the program is
-targetcli, runs the program, and takes all of it down again.
+``run`` starts unshare(1), which starts this module again inside: it mounts the tree, starts a D-Bus daemon for the program,
+runs the program, and takes all of it down again.
 """
 
 from __future__ import annotations
@@ -88,11 +88,14 @@ def main(arguments: Sequence[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tcm-ctl"))
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_shim(folder), environment.get("PYTHONPATH"))))
-        if os.path.basename(program) == "targetcli":
+        # any program may be one that runs targetcli, as Pacemaker's agents do
+        if shutil.which("dbus-daemon") is not None:
             stack.enter_context(_bus(folder))
             environment["DBUS_SYSTEM_BUS_ADDRESS"] = f"unix:path={folder}/bus"
             # its history and preferences are made below HOME
             environment.setdefault("HOME", folder)
+        elif os.path.basename(program) == "targetcli":
+            raise ConfigError("dbus-daemon: not found, and targetcli wants a bus; apt-get install dbus")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         child = subprocess.Popen([program, *rest], env=environment, preexec_fn=_take_signals)  # noqa: PLW1509 - one thread
         code = child.wait()
@@ -170,8 +173,6 @@ def _mounted(control: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _bus(folder: str) -> Iterator[None]:
     """Targetcli talks to a system bus and fails without one; this one has nobody on it."""
-    if shutil.which("dbus-daemon") is None:
-        raise ConfigError("dbus-daemon: not found, and targetcli wants a bus; apt-get install dbus")
     config = os.path.join(folder, "bus.conf")
     with open(config, "w", encoding="utf-8") as file:
         file.write(_BUS.format(folder))

@@ -12,15 +12,21 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tcm.cli.ctl_output import size_text
+from tcm.cli.ctl_output import from_the_left, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tcm.cli.ctl import Ctl
 
+_NUMBERS = ("r/s", "w/s", "other/s", "read/s", "write/s")
 _RATES = ("reads", "writes", "others", "read_bytes", "write_bytes")
 _PERCENTILES = (0.5, 0.99, 0.999)
+_NARROW = 100
+"""Columns below which the least interesting number is left out, for names."""
+_SPARED = {"other/s"}
+_WIDE = 120
+"""Columns from which on there is room for the target of a session."""
 
 
 class Rates:
@@ -100,12 +106,12 @@ def run(ctl: Ctl, interval: float, count: int | None) -> None:
             if ctl.as_json:
                 click.echo(json.dumps(found))
             else:
-                ctl.console.print(view(found))
+                ctl.console.print(view(found, ctl.console.width))
         return
     with Live(console=ctl.console, screen=count is None, auto_refresh=False, transient=False) as live:
         shown = 0
         while count is None or shown <= count:
-            live.update(view(rates.add(_snapshot(ctl)), ctl.console.height - 1), refresh=True)
+            live.update(view(rates.add(_snapshot(ctl)), ctl.console.width, ctl.console.height - 1), refresh=True)
             shown += 1
             if count is None or shown <= count:
                 time.sleep(interval)
@@ -115,19 +121,33 @@ def _snapshot(ctl: Ctl) -> dict[str, Any]:
     return {**ctl.call("units"), "sessions": ctl.call("sessions")}
 
 
-def view(found: Mapping[str, Any], height: int = 10_000) -> Group:
-    """Both tables, the busiest first, within ``height`` lines."""
-    room = max(height - 6, 4)
+def view(found: Mapping[str, Any], width: int, height: int = 10_000) -> Group:
+    """A line that sums it up and both tables, the busiest first, within ``height`` lines."""
+    room = max(height - 7, 4)
     units = sorted(found["units"], key=_business, reverse=True)
     sessions = sorted(found["sessions"], key=_business, reverse=True)
     for_units = max(room // 2, room - len(sessions))
     for_sessions = room - min(for_units, len(units))
     return Group(
-        _units(units[:for_units]),
+        _summary(units, sessions),
+        _units(units[:for_units], width),
         _rest(len(units) - for_units, "LUNs"),
-        _sessions(sessions[:for_sessions]),
+        _sessions(sessions[:for_sessions], width),
         _rest(len(sessions) - for_sessions, "sessions"),
     )
+
+
+def _summary(units: Sequence[Mapping[str, Any]], sessions: Sequence[Mapping[str, Any]]) -> Text:
+    read, written = (size_text(round(sum(each[name] for each in units))) for name in ("read_bytes", "write_bytes"))
+    commands = sum(map(_business, units))
+    parts = (
+        f"{len(units)} LUNs",
+        f"{len(sessions)} sessions",
+        f"{commands:,.0f} IOPS",
+        f"{read}/s read",
+        f"{written}/s written",
+    )
+    return Text(f"{time.strftime('%H:%M:%S')}  {', '.join(parts)}", style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def _business(each: Mapping[str, Any]) -> float:
@@ -138,12 +158,23 @@ def _rest(count: int, what: str) -> Text:
     return Text(f"and {count} more {what}" if count > 0 else "", style="dim")
 
 
-def _table(first: Sequence[str], last: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    for column in first:
-        table.add_column(column, overflow="ellipsis", no_wrap=True, ratio=1)
-    for column in ("IOPS r", "w", "other", "read/s", "written/s", *last):
-        table.add_column(column, justify="right", no_wrap=True)
+def _table(first: Mapping[str, Sequence[str]], last: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> Table:
+    """Numbers whole; what is left of ``width`` is shared by the names, which are cut at their beginning."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    numbers = [name for name in (*_NUMBERS, *last) if width >= _NARROW or name not in _SPARED]
+    rows = [[row[at] for at, name in enumerate((*_NUMBERS, *last)) if name in numbers] for row in rows]
+    wide = [max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(numbers)]
+    room = width - sum(wide) - 2 * (len(wide) + len(first) - 1)
+    for left, (name, texts) in zip(range(len(first), 0, -1), first.items(), strict=True):
+        wanted = max([len(name), *map(len, texts)])
+        given = min(wanted, max(room // left, len(name)))
+        room -= given
+        table.add_column(name, no_wrap=True, min_width=given, max_width=given)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    limits = [column.max_width or 0 for column in table.columns]
+    for names, row in zip(zip(*first.values(), strict=True), rows, strict=True):
+        table.add_row(*(from_the_left(text, limit) for text, limit in zip(names, limits, strict=False)), *row)
     return table
 
 
@@ -160,21 +191,25 @@ def _styled(text: str, value: float) -> Text:
     return Text(text, style="" if value >= 0.5 else "dim")
 
 
-def _units(units: Iterable[Mapping[str, Any]]) -> Table:
-    table = _table(("LUN",), ("p50", "p99", "p99.9", "queue"))
+def _units(units: Sequence[Mapping[str, Any]], width: int) -> Table:
+    rows = []
     for each in units:
         latency = each.get("latency", {})
         percentiles = [_time(latency.get(f"{share:g}")) for share in _PERCENTILES]
-        table.add_row(each["path"].removeprefix("/backstores/"), *_cells(each), *percentiles, str(each["queue"]))
-    return table
+        rows.append([*_cells(each), *percentiles, Text(str(each["queue"]))])
+    names = {"LUN": [each["path"].removeprefix("/backstores/") for each in units]}
+    return _table(names, ("p50", "p99", "p99.9", "queue"), rows, width)
 
 
-def _sessions(sessions: Iterable[Mapping[str, Any]]) -> Table:
-    table = _table(("initiator", "from", "target"), ("LUNs", "queue"))
-    for each in sessions:
-        where = f"{each['target']} {each['tag']}"
-        table.add_row(each["initiator"], each["address"], where, *_cells(each), str(each["luns"]), str(each["queue"]))
-    return table
+def _sessions(sessions: Sequence[Mapping[str, Any]], width: int) -> Table:
+    rows = [[*_cells(each), Text(str(each["luns"])), Text(str(each["queue"]))] for each in sessions]
+    names = {
+        "from": [each["address"].rpartition(":")[0] or each["address"] for each in sessions],
+        "initiator": [each["initiator"] for each in sessions],
+    }
+    if width >= _WIDE:
+        names["target"] = [f"{each['target']} {each['tag']}" for each in sessions]
+    return _table(names, ("LUNs", "queue"), rows, width)
 
 
 def _time(microseconds: int | None) -> Text:

@@ -51,6 +51,13 @@ def report(program: str, error: BaseException) -> int:
     return FAILED
 
 
+def printable(text: str) -> str:
+    """With escapes for what a terminal would act upon; lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text)
+
+
 def _is_a_defect(cause: BaseException | None) -> bool:
     """Of a plug-in, say: nobody raises it to tell people something."""
     return cause is not None and not isinstance(cause, (OSError, BackstoreError, ConfigError, RuntimeFailure))
@@ -60,5 +67,5 @@ def complain(program: str, text: str) -> None:
     """``tcm-run: error: text`` on standard error, whatever state that is in."""
     # if nobody reads it any more, the exit code still tells
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{program}: error: {' '.join(text.split())}\n")
+        sys.stderr.write(f"{program}: error: {printable(' '.join(text.split()))}\n")
         sys.stderr.flush()

@@ -124,7 +124,11 @@ def _storage_object(group: DeviceGroup) -> dict[str, Any]:
         "name": group.name,
         "plugin": plugin,
         "attributes": _settings(group, "attrib"),
-        "alua_tpgs": [_target_port_group(each) for each in _groups(group, "alua") if _text(each, "tg_pt_gp_id")],
+        "alua_tpgs": [
+            _target_port_group(each, mapped=bool(_text(group, "lba_map")))
+            for each in _groups(group, "alua")
+            if _text(each, "tg_pt_gp_id")
+        ],
         "wwn": _text(group, "wwn", "vpd_unit_serial").removeprefix(SERIAL),
     }
     if plugin not in PLUGINS:
@@ -162,12 +166,16 @@ def _own(group: Group, attributes: Any) -> dict[str, Any]:
     return {name: _json(value) for name in names if (value := getattr(attributes, name)) is not None}
 
 
-def _target_port_group(group: Group) -> dict[str, Any]:
+def _target_port_group(group: Group, *, mapped: bool) -> dict[str, Any]:
+    """``mapped``: the storage object has an LBA map."""
     found: dict[str, Any] = {"name": group.name}
     assert isinstance(group, TableGroup)
     for name, text in group.settings().items():
         known = {"alua_access_type": _TYPES, "alua_access_status": _STATUSES}.get(name)
         found[name] = known[text] if known is not None else _number(text)
+    # rtslib makes no group that has this key; it follows from the map, unless somebody has set it otherwise
+    if found.get("alua_support_lba_dependent") == int(mapped):
+        del found["alua_support_lba_dependent"]
     return found
 
 

@@ -108,7 +108,8 @@ def _draining(node: Node) -> Iterator[Draining]:
     """What a link leads to is drained where the link is."""
     group = node.parent if isinstance(node, Link) else node
     if isinstance(group, TableGroup):
-        yield from group.draining()
-        for each in group.children().values() if group is node else ():
+        own = tuple(group.draining())
+        yield from own
+        for each in group.children().values() if group is node and not own else ():
             if isinstance(each, TableGroup):
                 yield from _draining(each)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 """Bytes that an attribute holds when it is written (ConfigFS: one page)."""
+LINE_LIMIT = 1000
+"""Characters of a refusal: what is refused may be a megabyte."""
 NAME_LIMIT = 255
 """Bytes of a name (NAME_MAX)."""
 MAXIMUM_DRAIN = 3600
@@ -36,7 +38,7 @@ class TreeError(Exception):
     """
 
     def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= LINE_LIMIT else f"{message[: LINE_LIMIT - 3]}...")
         self.number = number
 
     @property

@@ -67,7 +67,7 @@ def authentication_table() -> Table:
                 raise ValueError("both directions would have the same CHAP secret (RFC 7143 9.2.1 forbids it); write another")
             owner.authentication = changed
 
-        return TreeAttribute(lambda owner: str(getattr(owner.authentication, name)), store)
+        return TreeAttribute(lambda owner: str(getattr(owner.authentication, name)), store, exact=True)
 
     names = sorted(field.name for field in dataclasses.fields(Authentication))
     shown = TreeAttribute(lambda owner: f"{owner.authentication.authenticate_target:d}")

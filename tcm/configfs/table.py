@@ -74,7 +74,7 @@ class TableAttribute(Attribute):
         if self._rule.store is None:
             return await super().write(text)
         try:
-            done = self._rule.store(self._subject, text.strip())
+            done = self._rule.store(self._subject, text.removesuffix("\n") if self._rule.exact else text.strip())
             if done is not None:
                 await done
         except Exception as error:
@@ -127,7 +127,7 @@ class TableGroup(Group):
         return {}
 
     def draining(self) -> Iterable[Draining]:
-        """What has to be drained of itself, and not of what is in it, before it is removed."""
+        """What has to be drained before it is removed; if there is anything, that does for what is in it as well."""
         return ()
 
 

@@ -97,6 +97,9 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         else:
             found = self._call("stat", path=_inside(path))
             mode = _KINDS.get(found["kind"]) or (stat.S_IFREG | found["mode"])
+            if posixpath.basename(path).startswith("password"):
+                # where everybody sees the tree, not everybody sees secrets
+                mode &= ~0o077
             size = PAGE if found["kind"] == "attribute" else 0
         links = 2 if stat.S_ISDIR(mode) else 1
         times = {"st_ctime": self._time, "st_mtime": self._time, "st_atime": self._time}

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
-from tcm.configfs.node import Attribute, Group, Link, Node, Tree, TreeError
+from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
 
 if typing.TYPE_CHECKING:
@@ -24,6 +24,8 @@ MOUNT_POINT = "/sys/kernel/config/target"
 """Where LIO has the tree."""
 STATISTICS = frozenset({"statistics", "fabric_statistics"})
 """Groups that a list without statistics leaves out."""
+MAXIMUM_WHO = 128
+"""Characters of ``who``."""
 _BATCH = 256
 """Nodes that are listed before others get their turn."""
 
@@ -72,16 +74,16 @@ class Methods:
             raise RpcError(METHOD_NOT_FOUND, f"no method {method[:80]!r}; there are {', '.join(self.table)}")
         arguments = _bind(self._parameters[method], params, method)
         if "who" in self._parameters[method]:
-            arguments["who"] = arguments.get("who") or str(peer)
+            arguments["who"] = _one_name(arguments.get("who") or str(peer))
         try:
             return await self.table[method](**arguments)
         except TreeError as error:
             raise RpcError(REFUSED, str(error), {"errno": error.number, "name": error.name}) from None
         except ConfigError as error:
-            raise RpcError(REFUSED, str(error), {"errno": 22, "name": "EINVAL"}) from None
+            raise RpcError(REFUSED, _shortened(str(error)), {"errno": 22, "name": "EINVAL"}) from None
         except OSError as error:
             text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
-            raise RpcError(REFUSED, text, {"errno": error.errno, "name": "OSError"}) from None
+            raise RpcError(REFUSED, _shortened(text), {"errno": error.errno, "name": "OSError"}) from None
 
     # looking
 
@@ -193,6 +195,15 @@ class Methods:
         return self._sources.settings
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= LINE_LIMIT else f"{text[: LINE_LIMIT - 3]}..."
+
+
+def _one_name(who: str) -> str:
+    """It stands in the log and in the list of changes, a line each."""
+    return "".join(each if each.isprintable() else "?" for each in who[:MAXIMUM_WHO])
+
+
 class _Listing:
     """One walk through a part of the tree; others get their turn in between."""
 
@@ -270,10 +281,21 @@ def _bind(parameters: Mapping[str, _Parameter], params: dict[str, Any] | list[An
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(_KIND_NAMES[each] for each in kinds if not (each is int and float in kinds))
             raise RpcError(INVALID_PARAMS, f"{method}: {name}: write {wanted}")
+        if isinstance(value, str) and not _is_text(value):
+            raise RpcError(REFUSED, f"{method}: {name}: this is no UTF-8; write text", {"errno": 22, "name": "EINVAL"})
     for name, parameter in parameters.items():
         if parameter.required and name not in params:
             raise RpcError(INVALID_PARAMS, f"{method}: {name} is missing; write {_names(parameters)}")
     return dict(params)
+
+
+def _is_text(value: str) -> bool:
+    """Not half of a surrogate pair, which is what bytes that are no UTF-8 become."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(parameters: Mapping[str, _Parameter]) -> str:

@@ -15,6 +15,11 @@ MAXIMUM_BATCH = 1000
 MAXIMUM_DEPTH = 64
 """Arrays and objects inside each other."""
 
+MAXIMUM_VALUES = 500_000
+"""Arrays and objects in one line; each takes much more room once it is parsed."""
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
@@ -100,8 +105,11 @@ def parse_line(line: bytes) -> tuple[list[Request | RpcError], bool]:
 
 def parse_json(line: bytes) -> Any:
     """Any JSON value, neither too deep nor with NaN in it. Raises :class:`RpcError`."""
-    # counted before it is parsed: the parser would recurse
-    if line.count(b"[") + line.count(b"{") > MAXIMUM_DEPTH and _depth(line) > MAXIMUM_DEPTH:
+    brackets = line.count(b"[") + line.count(b"{")
+    if brackets > MAXIMUM_VALUES:
+        raise RpcError(PARSE_ERROR, f"{brackets} arrays and objects; write at most {MAXIMUM_VALUES}")
+    # looked at before it is parsed: the parser would recurse
+    if brackets > MAXIMUM_DEPTH and _too_deep(line):
         raise RpcError(PARSE_ERROR, f"nested more than {MAXIMUM_DEPTH} deep")
     try:
         return json.loads(line, parse_constant=_refuse_constant)
@@ -109,18 +117,18 @@ def parse_json(line: bytes) -> Any:
         raise RpcError(PARSE_ERROR, f"not JSON: {error}") from None
 
 
-def _depth(line: bytes) -> int:
-    """How deep arrays and objects are nested; brackets inside strings do not count."""
-    depth = deepest = 0
-    for index, text in enumerate(line.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')):
-        if index % 2 == 0 and text:
-            for byte in text:
-                if byte in b"[{":
-                    depth += 1
-                    deepest = max(deepest, depth)
-                elif byte in b"]}":
-                    depth -= 1
-    return deepest
+def _too_deep(line: bytes) -> bool:
+    """Whether arrays and objects are nested too deep, or do not end; brackets inside strings do not count.
+
+    Pairs are taken away from the inside, a level at a time: others wait for the answer, and so nothing is done byte by byte.
+    """
+    outside = b"".join(line.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    left = outside.translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(MAXIMUM_DEPTH):
+        if not left:
+            return False
+        left = left.replace(b"[]", b"")
+    return bool(left)
 
 
 def _refuse_constant(name: str) -> float:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAXIMUM_CLIENTS = 32
+MAXIMUM_ANSWERS = 4 << 20
+"""Bytes of answers after which the rest of a batch is not done."""
 SEND_TIMEOUT = 10.0
 """Seconds in which a client has to take each piece of an answer."""
 _PIECE = 256 << 10
@@ -92,10 +94,12 @@ class ControlServer:
         try:
             async with stream:
                 await self._greet(stream)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            pass
         except TimeoutError:
             log.warning("control socket: a client does not read its answers: dropped")
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass
+        except Exception:
+            log.exception("control socket: a client ended unexpectedly")  # the others are still served
         finally:
             self.connected -= 1
 
@@ -135,10 +139,24 @@ class ControlServer:
             requests, batch = parse_line(line)
         except RpcError as error:
             return dump(failure(None, error))
-        answers = [answer for each in requests if (answer := await self._one(each, peer)) is not None]
-        if not answers:
-            return None
-        return dump(answers if batch else answers[0])
+        if not batch:
+            answer = await self._one(requests[0], peer)
+            return None if answer is None else dump(answer)
+        answers: list[bytes] = []
+        size = 0
+        for each in requests:
+            if size > MAXIMUM_ANSWERS:
+                identifier = each.identifier if isinstance(each, Request) else None
+                text = (
+                    f"the answers of this batch have more than {MAXIMUM_ANSWERS} bytes already: not done; write smaller batches"
+                )
+                answer = failure(identifier, RpcError(INVALID_REQUEST, text))
+            else:
+                answer = await self._one(each, peer)
+            if answer is not None:
+                answers.append(dump(answer).rstrip(b"\n"))
+                size += len(answers[-1])
+        return b"[" + b",".join(answers) + b"]\n" if answers else None
 
     async def _one(self, request: Request | RpcError, peer: Peer) -> dict[str, Any] | None:
         if isinstance(request, RpcError):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 HEADER_LENGTH = 20
 MAXIMUM_PAYLOAD = 1 << 20
 """Bytes that a PDU may have; a master agent sends a few hundred."""
+MAXIMUM_RANGES = 1000
+"""Names that a request may ask for; each is looked for while initiators wait."""
 MAXIMUM_SUBIDENTIFIERS = 128
 """RFC 2578 3.5."""
 VERSION = 1
@@ -236,6 +238,8 @@ def unpack(data: bytes) -> Pdu:
             start, include = reader.oid()
             end, _ = reader.oid()
             ranges.append(SearchRange(start, end, include))
+            if len(ranges) > MAXIMUM_RANGES:
+                raise AgentXError(f"a request of more than {MAXIMUM_RANGES} names")
         content["ranges"] = tuple(ranges)
     elif kind == PduType.RESPONSE:
         content = {"uptime": reader.number(4), "error": reader.number(2), "index": reader.number(2)}

@@ -184,9 +184,10 @@ def device_groups(unit: LogicalUnit, inst: int) -> tuple[LioGroup, ...]:
             indx=1,
             lun=0,
             lu_name=unit.serial or "None",
-            vend=identity.vendor,
-            prod=identity.product,
-            rev=identity.revision,
+            # padded as in INQUIRY data, which is what LIO shows
+            vend=f"{identity.vendor:8}",
+            prod=f"{identity.product:16}",
+            rev=f"{identity.revision:4}",
             dev_type=0,
             status="available" if exported else "notavailable",
             state_bit="exposed",

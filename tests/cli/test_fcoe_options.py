@@ -26,6 +26,13 @@ ETH = (*FCOE, "--interface", "eth1")
         ((*ETH, "--vlan", "0"), "--fabric fcoe: vlan: 0 is out of range; write 1 to 4094"),
         ((*ETH, "--vlan", "4095"), "--fabric fcoe: vlan: 4095 is out of range; write 1 to 4094"),
         ((*ETH, "--vlan", "x"), "--fabric fcoe: vlan: 'x' is not an integer"),
+        ((*ETH, "--domain", "2"), "--fabric fcoe: domain: mode vn2vn has no use for it; write mode=fcf, or leave it out"),
+        ((*ETH, "--mode", "fcf", "--domain", "240"), "--fabric fcoe: domain: 240 is out of range; write 1 to 239"),
+        ((*ETH, "--mode", "fcf", "--fc-map", "0efd00"), "--fabric fcoe: fc_map: '0efd00' is none; write six hex digits"),
+        (
+            (*FCOE, "--interface", "unix:a,b", "--mode", "p2p", "--wwpn", "1" * 16, "--wwpn", "2" * 16),
+            "--fabric fcoe: 2 targets, and in mode p2p an interface has one port",
+        ),
         ((*ETH, "--priority", "8"), "--fabric fcoe: priority: 8 is out of range; write 0 to 7"),
         ((*ETH, "--burst", "100"), "--fabric fcoe: burst: 100 is out of range; write 256 to 16777216"),
         ((*ETH, "--retry", "perhaps"), "--fabric fcoe: retry: 'perhaps' is not yes or no"),
@@ -35,11 +42,11 @@ ETH = (*FCOE, "--interface", "eth1")
             (*FCOE, "--interface", "unix:a,b", "--mac", "01:00:00:00:00:01"),
             "--fabric fcoe: mac: 01:00:00:00:00:01 is no address of one interface",
         ),
-        ((*ETH, "--wwpn", "x"), "--target: 'x' is not a name; write eight pairs of hex digits, such as 20:00:"),
-        ((*ETH, "--wwpn", "0" * 16), "--target: '0000000000000000' names nobody"),
+        ((*ETH, "--wwpn", "x"), "--wwpn: 'x' is not a name; write eight pairs of hex digits, such as 20:00:"),
+        ((*ETH, "--wwpn", "0" * 16), "--wwpn: '0000000000000000' names nobody"),
         (
             (*ETH, "--wwpn", "naa.20005254002ffc00", "--target", "20:00:52:54:00:2f:fc:00"),
-            "--target: target 20:00:52:54:00:2f:fc:00 is already at --target; write another one",
+            "--wwpn: target 20:00:52:54:00:2f:fc:00 is already at --wwpn; write another one",
         ),
         ((*ETH, "--portal", "127.0.0.1:0"), "--portal: fabric fcoe has no portals; leave it out"),
         (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -13,6 +15,8 @@ from support.lio_tree import Entry, Site, captured
 from tcm_fcoe.attributes import FcoeOptions
 from tcm_fcoe.fabric import FcoeFabric
 
+from tcm import saveconfig
+from tcm.configfs.export import export
 from tcm.configfs.node import TreeError
 from tcm.configuration import Configuration, FabricConfig
 from tcm.plugins import PluginManager
@@ -93,3 +97,39 @@ async def test_demo_mode(tmp_path):
         await site.write(f"{GROUP}/attrib/generate_node_acls", "1")
         (target,) = site.runtime.targets
         assert target.portal_groups[1].admits(INITIATOR)
+
+
+def exported(site: Site) -> dict[str, Any]:
+    steps = export(site.tree)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+async def test_saved_and_read_again(tmp_path):
+    """What is exported is fabric tcm_fc as rtslib has it, and makes the same targets, LUNs and node ACLs."""
+    async with fcoe_tree(tmp_path) as site:
+        device = await site.ramdisk()
+        await site.make_all(f"{GROUP}/lun/lun_0", f"{GROUP}/acls/{INITIATOR}/lun_3")
+        await site.link(f"{GROUP}/lun/lun_0/x", device)
+        await site.link(f"{GROUP}/acls/{INITIATOR}/lun_3/y", f"{GROUP}/lun/lun_0")
+        await site.write(f"{GROUP}/acls/{INITIATOR}/tag", "rack")
+        document = exported(site)
+    (saved,) = document["targets"]
+    assert (saved["fabric"], saved["wwn"]) == ("tcm_fc", PORT)
+    path = tmp_path / "saveconfig.json"
+    path.write_text(json.dumps(document))
+    fabrics = {"fcoe": {"interface": f"unix:{tmp_path}/ours,{tmp_path}/theirs"}}
+    loaded = saveconfig.load(str(path), PluginManager(), fabrics=fabrics)
+    (target,) = loaded.targets
+    (group,) = target.portal_groups
+    assert (target.name, target.fabric, [lun.index for lun in group.luns]) == (PORT, "fcoe", [0])
+    (acl,) = group.node_acls
+    assert (acl.initiator_name, acl.tag, [(each.index, each.tpg_lun) for each in acl.mapped_luns]) == (
+        INITIATOR,
+        "rack",
+        [(3, 0)],
+    )
+    assert not group.access.generate_node_acls

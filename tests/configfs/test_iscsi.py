@@ -334,7 +334,7 @@ async def test_what_parameters_and_attributes_cannot_be(tmp_path):
         for path, text in (
             ("param/MaxConnections", "0"),
             ("param/MaxBurstLength", "511"),
-            ("param/FirstBurstLength", "16777215"),
+            ("param/FirstBurstLength", "16777216"),
             ("param/HeaderDigest", "MD5"),
             ("param/InitialR2T", "perhaps"),
             ("param/IFMarker", "Yes"),

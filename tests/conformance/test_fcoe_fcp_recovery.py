@@ -20,7 +20,7 @@ from tcm_fcoe.protocol.els import (
 from tcm_fcoe.protocol.els_codes import Explanation, Reason
 from tcm_fcoe.protocol.fc4 import BasicReply
 from tcm_fcoe.protocol.fcp import InformationUnit, Response, TransferReady
-from tcm_fcoe.protocol.fcp_nexus import ANSWERED_LIMIT
+from tcm_fcoe.protocol.fcp_answered import ANSWERED_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -273,8 +273,8 @@ async def test_answered_exchanges_are_bounded() -> None:
         assert len(i.nexus.answered) == ANSWERED_LIMIT
         assert rec(i, ANSWERED_LIMIT + 99) is not None
         assert rec(i, 0) is None
-        kept = sum(len(each.data) for each in i.nexus.answered.values() if each.data is not None)
-        assert i.nexus.kept.used == i.site.target.kept.used == kept <= 8 << 20
+        kept = sum(len(data) for data in i.nexus.answered.data.values())
+        assert i.nexus.answered.memory.used == i.site.target.kept.used == kept <= 8 << 20
 
 
 async def test_lost_frames_of_data_out_without_retry() -> None:

@@ -139,11 +139,6 @@ def test_what_lio_does_not_save_is_saved_compared_and_there_after_a_restart(ctl,
         assert ctl.json("apply", put(tmp_path, changed))
         assert ctl.json("get", TPG, "rtpi") == {"rtpi": "4712"}
         assert ctl.run("diff", put(tmp_path, changed)) == "nothing to change\n"
-        # what a node ACL has of its own has to go together with the portal group's
-        ctl.run("set", f"{acl}/tcm_param", "MaxBurstLength=NULL", "FirstBurstLength=65536")
-        assert "iqn.2026-01.org.test:h" in ctl.run(
-            "set", f"{TPG}/param", "FirstBurstLength=512", "MaxBurstLength=32768", code=1
-        )
         assert tcm.stop() == 0
     ctl.daemon.start()
 
@@ -384,6 +379,47 @@ def test_an_initiator_is_served_while_100_luns_come_and_go(tmp_path):
         ctl.run("apply", put(tmp_path, before))
         assert ctl.export(tmp_path) == before
         assert [each["initiator"] for each in ctl.json("sessions")] == ["iqn.2025-01.test.raw:initiator"]
+
+
+def test_removed_once_what_runs_there_has_ended(tmp_path):
+    """``delete --drain``: under load nothing fails but with BUSY; in time or not at all."""
+    with controlled(tmp_path, "--lun", "ramdisk:size=4M", "--filter", "0=delay:read=2000") as ctl:
+        before = ctl.export(tmp_path)
+        with connect(ctl.daemon.url) as initiator:
+            assert initiator.write(0, b"x" * 512).status == 0
+            tag = initiator.start(bytes((0x28, *bytes(7), 1, 0)), read=512)
+            answer = ctl.run("delete", "-r", "--drain", "--timeout", "0.1", f"iscsi/{TARGET}", code=1)
+            assert len(answer.splitlines()) == 1
+            assert "after 0.1 s there are still 1 command(s) of iqn.2025-01.test.raw:initiator; nothing was removed" in answer
+            assert initiator.finish(tag).data == b"x" * 512
+            assert ctl.export(tmp_path) == before
+            tag = initiator.start(bytes((0x28, *bytes(7), 1, 0)), read=512)
+            removed = ctl.json("delete", "-r", "--drain", f"{TPG}/lun/lun_0")["removed"]
+            assert removed[-1] == f"{TPG}/lun/lun_0"
+            assert initiator.finish(tag).data == b"x" * 512
+        assert ctl.export(tmp_path)["targets"][0]["tpgs"][0]["luns"] == []
+        assert ctl.json("delete", "-r", "--drain", f"iscsi/{TARGET}")["removed"][-1] == f"iscsi/{TARGET}"
+        assert ctl.export(tmp_path)["targets"] == []
+        for arguments in (("--timeout", "-1"), ("--timeout", "x")):
+            assert "--timeout" in ctl.run("delete", "--drain", *arguments, "core", code=2)
+        assert "cannot be removed; set it instead" in ctl.run("delete", "--drain", "dbroot", code=1)
+
+
+def test_who_hangs_up_while_it_drains_has_asked_for_it(tmp_path):
+    """As with every other request: it is ended, one way or the other."""
+    with controlled(tmp_path, "--lun", "ramdisk:size=4M", "--filter", "0=delay:read=1500") as ctl:
+        with connect(ctl.daemon.url) as initiator:
+            assert initiator.write(0, b"x" * 512).status == 0
+            tag = initiator.start(bytes((0x28, *bytes(7), 1, 0)), read=512)
+            process = subprocess.Popen([*CTL, "delete", "-r", "--drain", f"{TPG}/lun/lun_0"], env=ctl.environment)
+            while initiator.command(bytes(6)).status != 8:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+            assert initiator.finish(tag).data == b"x" * 512
+            while initiator.command(bytes(6)).status == 8:
+                time.sleep(0.01)
+        assert ctl.export(tmp_path)["targets"][0]["tpgs"][0]["luns"] == []
 
 
 def test_two_writers_at_once(ctl, tmp_path):

@@ -58,8 +58,8 @@ class Served:
                 made.settimeout(10)
                 made.connect(self.path)
                 made.sendall(b"".join(lines))
-                file = made.makefile("rb")
-                return [json.loads(file.readline()) for _ in range(answers)]
+                with made.makefile("rb") as file:
+                    return [json.loads(file.readline()) for _ in range(answers)]
 
         return await to_thread.run_sync(talk)
 
@@ -219,7 +219,7 @@ async def test_a_path_of_any_length(tmp_path):
         tasks.cancel_scope.cancel()
 
 
-async def test_a_client_that_does_not_read_is_dropped_and_the_others_are_not(tmp_path):
+async def test_a_client_that_does_not_read_is_dropped_and_the_others_are_not(tmp_path, caplog):
     async with Served(tmp_path, send_timeout=0.5) as served:
         silent = socket.socket(socket.AF_UNIX)
         silent.connect(served.path)
@@ -236,8 +236,22 @@ async def test_a_client_that_does_not_read_is_dropped_and_the_others_are_not(tmp
         with anyio.fail_after(10):
             while served.server.connected:
                 await anyio.sleep(0.05)
+        assert "a client does not read its answers: dropped" in caplog.text
         assert (await served.call("read", path="core/value"))["value"] == "0\n"
         silent.close()
+
+
+async def test_a_bug_ends_one_client_only(tmp_path, monkeypatch, caplog):
+    def fail(_self, _line, _peer):
+        raise RuntimeError("a bug")
+
+    async with Served(tmp_path) as served:
+        with monkeypatch.context() as broken:
+            broken.setattr(ControlServer, "_answer", fail)
+            with pytest.raises((json.JSONDecodeError, ConnectionError)):
+                await served.raw(b"{}\n")
+        assert "RuntimeError: a bug" in caplog.text
+        assert (await served.call("read", path="core/value"))["value"] == "0\n"
 
 
 async def test_a_line_without_end_is_refused(tmp_path):

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import stat
 import subprocess
 import time
 
 import pytest
 from support.controlled import Ctl, Load, controlled
+from support.namespaced import needs_namespace
 from support.raw_iscsi import LoginFailed, connect
 from support.tcm_process import TcmProcess
 
 pytestmark = pytest.mark.interop
 
-for program, package in (
-    ("targetcli", "targetcli-fb"),
-    ("fusermount3", "fuse3"),
-    ("dbus-daemon", "dbus"),
-    ("unshare", "util-linux"),
-):
-    if shutil.which(program) is None:
-        pytest.skip(f"not installed: {package}", allow_module_level=True)
-if not os.path.exists("/dev/fuse") or importlib.util.find_spec("mfusepy") is None:
-    pytest.skip("no /dev/fuse, or not installed: pip install 'tcm-target[fuse]'", allow_module_level=True)
-if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
-    pytest.skip("mount namespaces are not allowed here", allow_module_level=True)
+needs_namespace()
 
 TARGET = "iqn.2003-01.org.linux-iscsi.test:targetcli"
 HOST = "iqn.2025-01.test.raw:initiator"
@@ -226,6 +214,9 @@ def test_mounted_by_tcm_run_itself(tmp_path):
     with TcmProcess(tmp_path, *arguments, "--configfs", str(folder)) as tcm:
         tcm.serving()
         assert sorted(os.listdir(folder / "target")) == ["core", "dbroot", "iscsi", "version"]
+        auth = folder / "target" / "iscsi" / "discovery_auth"
+        modes = {name: stat.S_IMODE((auth / name).stat().st_mode) for name in ("userid", "password", "password_mutual")}
+        assert modes == {"userid": 0o644, "password": 0o600, "password_mutual": 0o600}
         ctl = Ctl(None, tmp_path)
         (folder / "target" / "core" / "fileio_7").mkdir()
         assert "core/fileio_7" in ctl.run("log")

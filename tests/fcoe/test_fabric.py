@@ -99,6 +99,18 @@ async def test_names_of_the_port(tmp_path: Path) -> None:
         assert b"naa.20005254002ffc00\0" in page
 
 
+async def test_a_conflict_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another interface that has the target's port name: one clear line, and who has its own name gets in all the same."""
+    caplog.set_level(logging.WARNING)
+    async with fcoe_site(tmp_path) as site:
+        async with site.initiator(WWPN) as port:
+            with pytest.raises(LoginFailed):
+                await port.target(timeout=3)
+        assert f"has port name {WWPN}, which is ours" in caplog.text
+        async with site.initiator() as port:
+            await read_and_write(await port.target())
+
+
 async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without demo mode only WWPNs with a node ACL get in, to the LUNs that are mapped; an ACL that comes later calls them."""
     luns = [{"index": n, "storage_object": "/backstores/ramdisk/r"} for n in (0, 1)]

@@ -441,6 +441,25 @@ def test_solicitation_storm():
     assert one.services.counters["fip_rate_limited"] > 7900
 
 
+def test_storms_are_not_the_loss_of_others():
+    """Whoever is logged in keeps its links, logs out and in again, in the middle of a storm of strangers."""
+    segment, one, port = fcf()
+    first = logged_in(segment, ENODE, port_of(ENODE))
+    descriptors = (fip.MacAddress(OTHER), fip.NameIdentifier(bytes(8)), fip.MaxFcoeSize(2158))
+    for step in range(30):
+        for _ in range(2500):
+            segment.inject(to_fcf(OTHER, Pdu.SOLICITATION, *descriptors))
+        segment.inject(keep_alive(ENODE))
+        if step == 20:
+            assert logged_in(segment, ENODE, port_of(ENODE)) == first
+        del segment.frames[:]
+        segment.run(1.0)
+    assert set(one.controller.switch.ports) == {port.fc_id, first}
+    for _ in range(3000):
+        segment.inject(keep_alive(mac_of(0x999)))
+    assert one.services.counters["fip_rate_limited"] > 3000
+
+
 # The table
 
 
@@ -467,6 +486,21 @@ def test_ports_come_and_go():
     one.controller.remove_port(another, segment.now)
     assert another.events[-1] == ("down", "removed")
     assert set(one.controller.switch.ports) == {port.fc_id}
+
+
+def test_name_of_a_new_port_is_in_use():
+    """Ours has it; whoever had it before is logged out, and refused from then on."""
+    segment, one, port = fcf()
+    taken = port_of(ENODE)
+    logged_in(segment, ENODE, taken)
+    own = Port(taken.port_name, taken.node_name)
+    one.controller.add_port(own, segment.now)
+    segment.deliver()
+    assert own.fc_id
+    assert len(clears(segment)) == 1
+    assert "which is ours" in one.services.reports[0]
+    assert set(one.controller.switch.ports) == {port.fc_id, own.fc_id}
+    assert refused(segment, login(ENODE, taken)) == (Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME)
 
 
 @pytest.mark.parametrize("initiators", [1, 5])

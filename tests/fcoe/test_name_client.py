@@ -218,6 +218,19 @@ def test_a_storm_of_rscn_asks_no_more_than_it_has_to():
     assert len(wire.take()) == 1
 
 
+def test_a_storm_of_rscn_asks_of_eachport_once():
+    wire, port, _fc4 = paired_target()
+    for _ in range(1000):
+        wire.give(CONTROLLER, Rscn(((3, 0),)).pack())
+    asked = [frame for frame in wire.take() if frame.type == 0x20]
+    assert len(asked) == 1
+    accept(wire, asked[0], reject(CtReason.UNABLE_TO_PERFORM).pack())  # an answer from before the last change
+    (query,) = wire.take()
+    accept(wire, query, ct_accept(Name(port.remotes[OTHER].port_name).pack()).pack())
+    assert wire.take() == []
+    assert port.remotes[OTHER].ready
+
+
 # With a fabric
 
 

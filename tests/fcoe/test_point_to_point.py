@@ -297,6 +297,9 @@ def test_flogi_storm():
     assert len(port.remotes) == 1
     assert len(segment.frames) < 100
     assert one.services.counters["fip_rate_limited"] > 1900
+    sent = len(segment.frames)
+    segment.inject(flogi(mac_of(0x1000)))  # the peer's
+    assert len(segment.frames) == sent + 1
 
 
 def test_one_port():

@@ -333,3 +333,16 @@ def test_the_two_ways_to_read_a_frame_agree(header, payload, sof, eof, tagged):
     assert [getattr(one[2], name) for name in FIELDS] == [getattr(other[2], name) for name in FIELDS]
     assert one[2].payload == other[2].payload == payload
     assert station.counters.frames_in == 2
+
+
+@pytest.mark.parametrize("modes", [("vn2vn", "vn2vn"), ("fcf", "fabric")])
+def test_a_crowd(modes):
+    """Twenty initiators come up at once, and each has an image pair with the target once."""
+    target, port, fc4 = station_of(0x10, TARGET, mode=modes[0])
+    others = [station_of(0x100 + number, INITIATOR, mode=modes[1]) for number in range(20)]
+    segment = Segment(target, *(station for station, _port, _fc4 in others))
+    segment.up(60.0)
+    assert sorted(event[1] for event in fc4.events) == sorted(other.fc_id for _station, other, _fc4 in others)
+    assert {event[0] for event in fc4.events} == {"login"}
+    assert all(other.remotes[port.fc_id].ready for _station, other, _fc4 in others)
+    assert target.counters.plogi_collisions == target.counters.els_timed_out == 0

@@ -226,6 +226,21 @@ def test_claim_response_has_full_size():
     assert lengths == [1514]
 
 
+def test_a_day():
+    """Nothing is sent but beacons, nothing changes, nothing is counted."""
+    segment, one, other = pair()
+    segment.up()
+    segment.run(10)
+    events = [list(each.ports[0].events) for each in (one, other)]
+    del segment.frames[:]
+    segment.run(86400)
+    assert [each.ports[0].events for each in (one, other)] == events
+    assert {pdu.pdu for pdu in segment.pdus()} == {Pdu.BEACON}
+    assert len(segment.frames) == pytest.approx(2 * 86400 / 8.05, rel=0.01)
+    assert not one.services.counters
+    assert not other.services.counters
+
+
 # Addresses
 
 
@@ -659,8 +674,11 @@ def test_flogi_storm():
     friend = introduce(segment, mac_of(0x6001), 0x6001, one)
     for number in range(3000):
         segment.inject(els(mac_of(0x6000), one, flogi(port_of(mac_of(0x6000)), 0x6000, port.fc_id, number), fip.Flogi))
+    assert one.services.counters["fip_rate_limited"] > 2900
     assert port.remotes.keys() == {0x6000, 0x6001}
-    assert ("remote down", 0x6001) not in [event[:2] for event in port.events]
+    segment.inject(els(mac_of(0x6001), one, flogi(port_of(mac_of(0x6001)), 0x6001, port.fc_id, 77), fip.Flogi))
+    assert decoded(segment.frames[-1]).get(fip.Flogi).frame[24] == ElsCommand.LS_ACC
+    assert [event[2] for event in port.events if event[:2] == ("remote down", 0x6001)] == ["FLOGI again"]
     assert friend.port_name == port.remotes[0x6001][0]
     (vn_port,) = one.controller.vn_ports.values()
     assert len(vn_port.links) == 2

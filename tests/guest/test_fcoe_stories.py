@@ -100,12 +100,13 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         stack.callback(target.process.kill)
         target.wait_for(WWPN)
         nics = [word for number in range(mode.nics) for word in ("--l2", segment.nic(number))]
-        options = ("--no-user", *nics)
+        # its first port's frames, for whom it may concern: python -m tcm_fcoe.decode
+        options = ("--no-user", *nics, "--pcap", str(folder / "frames.pcap"))
         guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *mode.chapters, timeout=300, files=("stories",), options=options)
         stack.callback(guest.end)
         follow(segment, guest.share, lambda: guest.process.poll() is None)
-        print(guest.finish())
         print(target.log.read_text())
+        print(guest.finish())
         yield mode, guest, target
         target.stop()
 

@@ -123,7 +123,6 @@ def test_lio_defaults() -> None:
         (TpgParameters, {"MaxRecvDataSegmentLength": 1 << 24}),
         (TpgParameters, {"MaxXmitDataSegmentLength": 511}),
         (TpgParameters, {"MaxBurstLength": 1 << 24}),
-        (TpgParameters, {"FirstBurstLength": 1 << 20, "MaxBurstLength": 1 << 19}),
         (TpgParameters, {"DefaultTime2Wait": 3601}),
         (TpgParameters, {"MaxOutstandingR2T": 0}),
         (TpgParameters, {"ErrorRecoveryLevel": 3}),

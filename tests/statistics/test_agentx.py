@@ -312,6 +312,7 @@ def test_byte_by_byte() -> None:
         (struct.pack(">BBBxIIII", 1, 5, 0x10, 0, 0, 0, 4) + b"\x05\0\0\0", "ends in the middle"),
         (struct.pack(">BBBxIIII", 1, 5, 0x10, 0, 0, 0, 4) + b"\xff\0\0\0", "255 sub-identifiers"),
         (struct.pack(">BBBxIIII", 1, 18, 0x10, 0, 0, 0, 4) + bytes(4), "ends in the middle"),
+        (struct.pack(">BBBxIIII", 1, 6, 0x10, 0, 0, 0, 1 << 20) + bytes(1 << 20), "more than 1000 names"),
         (struct.pack(">BBBxIIII", 1, 5, 0x18, 0, 0, 0, 4) + b"\xff\xff\xff\xff", "ends in the middle"),
     ],
 )

@@ -12,12 +12,14 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 from support.fcoe_daemon import FcoeDaemon, fcoe_running
+from tcm_fcoe.capture import CaptureFile
 from tcm_fcoe.initiator import Faults, FaultyPath, InitiatorPort, Options, Recovery, Target, attach, read_16, write_16
 
 BLOCK = 512
@@ -25,6 +27,7 @@ REGION = 1024
 """Blocks that one worker has to itself."""
 SIZES = (1, 1, 7, 8, 8, 16, 64, 129, 256, 512)
 """Blocks of one command, chosen by chance: less than a frame, and many bursts."""
+FRAMES_KEPT = 100_000
 MODES = {"vn2vn": "vn2vn", "p2p": "p2p", "fcf": "fabric"}
 """The target's, and ours with it."""
 PATIENCE = Recovery(rec_timeout=0.3, gap_timeout=0.03, command_timeout=0, attempts=1000, retries=1000)
@@ -52,6 +55,21 @@ class Tally:
             f"{c['retries']} sent again, {self.again} of them begun before; faults: {faults or 'none'}; "
             f"target's memory {self.rss[0] >> 20} to {max(self.rss) >> 20} MiB"
         )
+
+
+class Recorder(CaptureFile):
+    """The last frames of the link; a file only when something has gone wrong."""
+
+    def __init__(self) -> None:
+        self.last: deque[tuple[bytes, int]] = deque(maxlen=FRAMES_KEPT)
+
+    def write(self, frame: Any, nanoseconds: int) -> None:
+        self.last.append((bytes(frame), nanoseconds))
+
+    def save(self, path: Path) -> None:
+        with CaptureFile(str(path)) as capture:
+            for frame, nanoseconds in self.last:
+                capture.write(frame, nanoseconds)
 
 
 class Worker:
@@ -121,12 +139,14 @@ def misbehave(port: InitiatorPort, faults: Faults, chance: random.Random) -> Non
     port.incoming, port.outgoing = FaultyPath(faults, chance), FaultyPath(faults, chance)
 
 
-async def soak(daemon: FcoeDaemon, seconds: float, seed: int, *, rate: float, mode: str, depth: int = 64) -> Tally:
+async def soak(
+    daemon: FcoeDaemon, seconds: float, seed: int, *, rate: float, mode: str, recorder: Recorder, depth: int = 64
+) -> Tally:
     """``depth`` commands in flight; frames are lost, doubled, out of order or damaged, with chance ``rate`` each."""
     chance = random.Random(seed)
     tally = Tally()
     options, nothing = Options(recovery=PATIENCE), Faults(choose=lambda *_: "none")
-    async with attach(daemon.link, mode=MODES[mode], options=options, faults=nothing) as port:
+    async with attach(daemon.link, mode=MODES[mode], options=options, faults=nothing, capture=recorder) as port:
         target = await port.target()
         await target.test_unit_ready()
         for number in range(depth):
@@ -165,9 +185,16 @@ def run(seconds: float, seed: int, rate: float, mode: str = "vn2vn") -> Tally:
     """One soak with a tcm-run of its own; AssertionError for anything that is not as it should be."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        fcoe_running(Path(folder), "--lun", f"ramdisk:size={64 * REGION * BLOCK}", "--log-level=error", mode=mode) as daemon,
+        fcoe_running(Path(folder), "--lun", f"ramdisk:size={64 * REGION * BLOCK}", "--log-level=info", mode=mode) as daemon,
     ):
-        tally = anyio.run(lambda: soak(daemon, seconds, seed, rate=rate, mode=mode))
+        recorder = Recorder()
+        try:
+            tally = anyio.run(lambda: soak(daemon, seconds, seed, rate=rate, mode=mode, recorder=recorder))
+        except BaseException:
+            path = Path(tempfile.gettempdir()) / f"fcoe-fault-soak-{seed}.pcap"
+            recorder.save(path)
+            print(f"target's log:\n{daemon.log()[-4000:]}\nlast frames: {path}", file=sys.stderr)
+            raise
         early, late = tally.rss[len(tally.rss) // 4], tally.rss[-1]
         assert late < early * 1.3 + (32 << 20), f"the target grew from {early >> 20} to {late >> 20} MiB"
         return tally

@@ -138,7 +138,7 @@ class TpgParameters:
     MaxBurstLength: int = 1048576
     """Bytes of one Data-In sequence, and of what one R2T asks for, 512 to 16777215."""
     FirstBurstLength: int = 262144
-    """Bytes of unsolicited data of one command, immediate data included, 512 to MaxBurstLength."""
+    """Bytes of unsolicited data of one command, immediate data included, 512 to 16777215; no more than MaxBurstLength is agreed on."""
     DefaultTime2Wait: int = 2
     """Seconds to wait before a session or its tasks are taken up again after a connection was lost, 0 to 3600."""
     DefaultTime2Retain: int = 20
@@ -179,8 +179,6 @@ class TpgParameters:
         for name in ("IFMarker", "OFMarker", "IFMarkInt", "OFMarkInt"):
             if getattr(self, name) not in (False, "Reject"):
                 raise ConfigError(f"{name}: markers are obsolete; write {'No' if name.endswith('er') else 'Reject'}")
-        if self.FirstBurstLength > self.MaxBurstLength:
-            raise ConfigError(f"FirstBurstLength={self.FirstBurstLength}: write at most MaxBurstLength={self.MaxBurstLength}")
         if not self.TargetAlias.isprintable() or len(self.TargetAlias.encode()) > MAX_VALUE_LENGTH:
             raise ConfigError(f"TargetAlias: write at most {MAX_VALUE_LENGTH} bytes without control characters")
 

@@ -75,7 +75,7 @@ def _set_discovery(name: str) -> TreeAttribute:
             raise ConfigError(f"{name}: write at most {_SECRET_BYTES} bytes")
         fabric.discovery_auth = dataclasses.replace(fabric.discovery_auth, **{name: value})
 
-    return TreeAttribute(lambda fabric: str(getattr(_discovery(fabric), name)), store)
+    return TreeAttribute(lambda fabric: str(getattr(_discovery(fabric), name)), store, exact=True)
 
 
 def _enforce_discovery(fabric: IscsiFabric, text: str) -> None:

@@ -6,6 +6,7 @@ business of :mod:`tcm_fcoe.initiator.recovery`.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from dataclasses import dataclass, fields
 from math import inf
@@ -126,6 +127,8 @@ class FcpInitiator:
         self.now = 0.0
         self.next_timer = inf
         self._next_ox_id = FC4_OX_IDS.start
+        self.last_rx_ids = array("H", (NO_EXCHANGE,)) * (NO_EXCHANGE + 1)
+        """By OX_ID, of the exchange before: what the target still says of that one is no news of the next."""
         # a tenth of the shortest patience is how late one may be
         recovery = self.options.recovery
         self._tick = max(0.01, min(recovery.rec_timeout, recovery.gap_timeout) / 4)
@@ -192,11 +195,11 @@ class FcpInitiator:
             following = ox_id + 1
             if ox_id not in tasks and not holds(ox_id):
                 break
-            ox_id = following if following < NO_EXCHANGE else FC4_OX_IDS.start
+            ox_id = following if following < FC4_OX_IDS.stop else FC4_OX_IDS.start
         else:
             nexus.queue.append(task)  # the first that ends makes room
             return
-        self._next_ox_id = following if following < NO_EXCHANGE else FC4_OX_IDS.start
+        self._next_ox_id = following if following < FC4_OX_IDS.stop else FC4_OX_IDS.start
         task.ox_id = ox_id
         task.progress = self.now
         tasks[ox_id] = task
@@ -229,6 +232,7 @@ class FcpInitiator:
         """Its exchange is over, as far as we are concerned."""
         if self.tasks.get(task.ox_id) is task:
             del self.tasks[task.ox_id]
+            self.last_rx_ids[task.ox_id] = task.rx_id
             if task.nexus is not None:
                 task.nexus.outstanding -= 1
         if task.burst_at < task.burst_end:
@@ -299,7 +303,7 @@ class FcpInitiator:
 
     def _name(self, task: FcpTask, frame: Frame) -> bool:
         """The first frame of the responder names its exchange; False: it is of another one."""
-        if task.rx_id != NO_EXCHANGE:
+        if task.rx_id != NO_EXCHANGE or frame.rx_id == self.last_rx_ids[task.ox_id]:
             return False
         task.rx_id = frame.rx_id
         return True

@@ -110,6 +110,9 @@ class Recoveries:
     def _decide(self, task: FcpTask, status: ExchangeStatus, now: float) -> None:
         """FCP-4 12.4: what was lost, by direction, completeness, initiative and the bytes transferred."""
         if task.rx_id == NO_EXCHANGE:
+            if status.rx_id == self._initiator.last_rx_ids[task.ox_id]:
+                self._give_up(task, "the target knows the OX_ID from the exchange before only")
+                return
             task.rx_id = status.rx_id
         complete, transferred = bool(status.status & E_STAT_COMPLETE), status.fc4_value
         if not complete and status.status & E_STAT_SEQUENCE_INITIATIVE:

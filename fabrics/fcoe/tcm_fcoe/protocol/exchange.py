@@ -64,7 +64,7 @@ class Exchanges:
     ) -> None:
         self._send_sequence = send
         self._timers = timers
-        self._counters = counters
+        self.counters = counters
         self._limits = limits
         self._sequences = sequences
         self._aborts = aborts
@@ -117,9 +117,9 @@ class Exchanges:
         request.ox_id = ox_id
         self._open[ox_id] = request
         if request.type == FcType.COMMON_TRANSPORT:
-            self._counters.ct_out += 1
+            self.counters.ct_out += 1
         else:
-            self._counters.els_out += 1
+            self.counters.els_out += 1
         self._send_sequence(request.d_id, request.r_ctl, request.type, F_CTL_REQUEST, ox_id, NO_EXCHANGE, request.payload, now)
 
     def _allocate(self) -> int | None:
@@ -132,7 +132,7 @@ class Exchanges:
         return None
 
     def _time_out(self, request: Request, now: float) -> None:
-        self._counters.els_timed_out += 1
+        self.counters.els_timed_out += 1
         if self._open.get(request.ox_id) is request:
             del self._open[request.ox_id]
             if request.recover:
@@ -141,7 +141,7 @@ class Exchanges:
                 self._aborts.rest(request.d_id, request.ox_id, now)
             request.ox_id = NO_EXCHANGE
         if request.attempts > 0:
-            self._counters.els_retried += 1
+            self.counters.els_retried += 1
             self._send(request, now)
         else:
             request.done(None, now)
@@ -156,7 +156,7 @@ class Exchanges:
             or frame.type != request.type
             or not frame.f_ctl & F_CTL_EXCHANGE_RESPONDER
         ):
-            self._counters.unknown_exchange += 1
+            self.counters.unknown_exchange += 1
             return
         data = self._sequences.receive(frame, now)
         if data is not None:

@@ -7,7 +7,6 @@ delivered is dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tcm_fcoe.protocol import ethernet, fip
@@ -37,6 +36,7 @@ from tcm_fcoe.protocol.els_login import (
     Login,
 )
 from tcm_fcoe.protocol.els_payload import ElsError, Payload
+from tcm_fcoe.protocol.fcf_enodes import Attempt, ENode, check_source
 from tcm_fcoe.protocol.fcf_tables import VirtualLinkEvent, VirtualLinkState
 from tcm_fcoe.protocol.fcoe import encapsulate
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
@@ -63,34 +63,6 @@ FCOE_ETHERTYPE = b"\x89\x06"
 SWITCH_QUALIFIER, F_PORT_QUALIFIER = 0xFFF, 0xFFE
 FEATURE_NPIV_GRANTED = FEATURE_VALID_VENDOR_VERSION
 """In LS_ACC to FLOGI: the fabric gives several addresses to one port (FC-LS-2 table 150)."""
-
-
-@dataclass(slots=True, eq=False)
-class ENode:
-    """An ENode that has VN_Ports logged in."""
-
-    mac: bytes
-    heard: float
-    """When its last keep-alive, or login, came."""
-    ports: dict[bytes, AttachedPort] = field(default_factory=dict)
-    """By port name; the first of them sent FLOGI."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Login:
-    """What the table's actions need to know of an event."""
-
-    enode: bytes
-    port_name: bytes
-    attached: AttachedPort | None = None
-    frame: Frame | None = None
-    descriptor: type[fip.Encapsulated] = fip.Flogi
-    flags: Flag = fip.NO_FLAGS
-    proposed: bytes = bytes(6)
-    """MAC address that the ENode would like."""
-    identity: fip.VxPort | None = None
-    """Of a keep-alive."""
-    reason: str = ""
 
 
 class FcfController(Controller):
@@ -124,11 +96,13 @@ class FcfController(Controller):
         self.name = name_from_mac(address, qualifier=SWITCH_QUALIFIER)
         """Of switch and fabric."""
         self.switch = Switch(self, self.name, receive_size=self.receive_size, domain=domain)
+        self._attached = self.switch.ports
         self.enodes: dict[bytes, ENode] = {}
         """By MAC address."""
         self._advertise_at = NEVER
         self._sweep_at = NEVER
         self._answers = Allowance(2048, 1024)
+        """For who is not logged in."""
 
     # Controller
 
@@ -149,14 +123,14 @@ class FcfController(Controller):
 
     def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:
         """For a port of ours, for a service of the fabric, or for another VN_Port."""
-        attached = self.switch.ports.get(frame.s_id)
+        attached = self._attached.get(frame.s_id)
         if destination != self.address:
             self.services.count("fcoe_not_for_us")
             return None
         if attached is None or attached.mac != source:
             self.services.count("fcoe_spoofed")
             return None
-        to = self.switch.ports.get(frame.d_id)
+        to = self._attached.get(frame.d_id)
         if to is None:
             self.switch.receive(attached, frame, now)
             return None
@@ -200,8 +174,12 @@ class FcfController(Controller):
         super().stop(now)
 
     def start_port(self, port: LocalPort, now: float) -> None:
-        """Plug in a port of ours. Raises ValueError if its name is in use."""
-        features = {int(FcType.FCP): features_of(port)}
+        """Plug in a port of ours; who has its name gives way. Raises ValueError if there is no room for it."""
+        other = self.switch.by_name.get(port.port_name)
+        if other is not None:
+            self.report(f"{other.enode.hex(':')} has port name {port.port_name.hex(':')}, which is ours: it is logged out", now)
+            login = Attempt(other.enode, other.port_name, other, reason="its name is another's")
+            self._link(login, VirtualLinkEvent.STOPPED, now)
         try:
             attached = self.switch.attach(
                 port.port_name,
@@ -209,7 +187,7 @@ class FcfController(Controller):
                 now,
                 receive_size=self.receive_size,
                 port=port,
-                features=features,
+                features={int(FcType.FCP): features_of(port)},
             )
         except ElsError as e:
             raise ValueError(f"port name {port.port_name.hex(':')}: {e}") from None
@@ -246,16 +224,18 @@ class FcfController(Controller):
         handler = _RECEIVE.get(pdu.pdu)
         if handler is None or pdu.flags & Flag.FCF:
             raise FipError("fip_unexpected", f"{pdu.pdu.name.lower()} at an FCF")
-        if not self._answers.take(now):
+        enode = self.enodes.get(source)
+        answers = self._answers if enode is None else enode.answers
+        if pdu.pdu is not Pdu.KEEP_ALIVE and not answers.take(now):
             raise FipError("fip_rate_limited", "more than there are answers for")
         getattr(self, f"_receive_{handler}")(source, pdu, now)
 
     def _receive_vlan_request(self, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
-        _check_source(source, pdu)
+        check_source(source, pdu)
         self.vlan_notification(source, Pdu.VLAN_NOTIFICATION, (self.vlan,))
 
     def _receive_solicitation(self, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
-        _check_source(source, pdu)
+        check_source(source, pdu)
         if not self._addressing(pdu.flags):
             raise FipError("fip_unexpected", "an ENode that takes no MAC address of ours")
         size = min(pdu.get(fip.MaxFcoeSize).size, self.max_fcoe_size)
@@ -283,9 +263,9 @@ class FcfController(Controller):
         mac, identity = pdu.get(fip.MacAddress).address, pdu.find(fip.VxPort)
         enode = self.enodes.get(mac)
         if identity is None:
-            _check_source(source, pdu)
+            check_source(source, pdu)
             if enode is None:
-                self._link(_Login(mac, b""), VirtualLinkEvent.KEEP_ALIVE, now)
+                self._link(Attempt(mac, b""), VirtualLinkEvent.KEEP_ALIVE, now)
             else:
                 enode.heard = now
             return
@@ -294,7 +274,7 @@ class FcfController(Controller):
         attached = enode.ports.get(identity.port_name) if enode else None
         if attached is not None and (attached.mac, attached.fc_id) != (identity.address, identity.fc_id):
             raise FipError("fip_spoofed", f"a keep-alive of {format_fc_id(attached.fc_id)} with other addresses")
-        self._link(_Login(mac, identity.port_name, attached, identity=identity), VirtualLinkEvent.KEEP_ALIVE, now)
+        self._link(Attempt(mac, identity.port_name, attached, identity=identity), VirtualLinkEvent.KEEP_ALIVE, now)
 
     def _receive_virtual_link_request(self, source: bytes, pdu: FipPdu, now: float) -> None:
         descriptor, frame = encapsulated_els(pdu)
@@ -307,7 +287,7 @@ class FcfController(Controller):
         try:
             request: Any = parse_els(frame.payload)
             attached = enode.ports.get(request.port_name) if enode else None
-            login = _Login(
+            login = Attempt(
                 source, request.port_name, attached, frame, kind, self._addressing(pdu.flags), pdu.get(fip.MacAddress).address
             )
             if kind is fip.Logo:
@@ -325,7 +305,7 @@ class FcfController(Controller):
             reply = els_reply(frame, Reject(reason=e.reason, explanation=e.explanation))
             self.services.transmit(self.fip_frame(source, FipPdu(Pdu.VIRTUAL_LINK_REPLY, (kind(reply),))))
 
-    def _check_login(self, login: _Login, enode: ENode | None) -> None:
+    def _check_login(self, login: Attempt, enode: ENode | None) -> None:
         """Raises :class:`ElsError`."""
         assert login.frame is not None
         if login.frame.s_id != NO_FC_ID:
@@ -344,7 +324,7 @@ class FcfController(Controller):
         taken = any(each.mac == mac and each.enode != enode for each in self.switch.ports.values())
         return taken or int.from_bytes(mac[:3], "big") == self.fc_map
 
-    def _log_out_others(self, enode: ENode, login: _Login, now: float) -> None:
+    def _log_out_others(self, enode: ENode, login: Attempt, now: float) -> None:
         """FLOGI ends all that the ENode had (FC-LS-2 clause 6.2.2)."""
         for attached in list(enode.ports.values()):
             if attached.port_name != login.port_name:
@@ -352,7 +332,7 @@ class FcfController(Controller):
 
     # The table
 
-    def _link(self, login: _Login, event: VirtualLinkEvent, now: float) -> None:
+    def _link(self, login: Attempt, event: VirtualLinkEvent, now: float) -> None:
         state = VirtualLinkState.LOGGED_OUT if login.attached is None else VirtualLinkState.LOGGED_IN
         step = tables.VIRTUAL_LINK.get((state, event))
         if step is None:
@@ -361,7 +341,7 @@ class FcfController(Controller):
             self.log(f"{login.port_name.hex(':')}: {state.value}, {event.value}: {step.state.value}")
         getattr(self, f"_{step.action}")(login, now)
 
-    def _accept(self, login: _Login, now: float) -> None:
+    def _accept(self, login: Attempt, now: float, enode: ENode | None = None) -> None:
         """Raises :class:`ElsError` if the switch has no room for it."""
         assert login.frame is not None
         request = Login.parse(login.frame.payload)
@@ -369,7 +349,7 @@ class FcfController(Controller):
         attached.enode, attached.heard = login.enode, now
         fpma = bool(login.flags & Flag.FPMA)
         attached.mac = fabric_provided_mac(attached.fc_id, self.fc_map) if fpma else login.proposed
-        enode = self.enodes.setdefault(login.enode, ENode(login.enode, now))
+        enode = self.enodes.setdefault(login.enode, enode or ENode(login.enode, now))
         enode.heard = now
         enode.ports[attached.port_name] = attached
         self._sweep_at = min(self._sweep_at, now + tables.MISSED * tables.FKA_ADV_PERIOD)
@@ -387,13 +367,14 @@ class FcfController(Controller):
         )
         self._reply(login, accept, Flag.FPMA if fpma else Flag.SPMA, attached.mac, attached.fc_id)
 
-    def _accept_again(self, login: _Login, now: float) -> None:
+    def _accept_again(self, login: Attempt, now: float) -> None:
         """A login ends the one there is; the address stays."""
         assert login.attached is not None
+        enode = self.enodes[login.enode]
         self._remove(login.attached, f"{login.descriptor.__name__.upper()} again", now)
-        self._accept(login, now)
+        self._accept(login, now, enode)
 
-    def _accept_logo(self, login: _Login, now: float) -> None:
+    def _accept_logo(self, login: Attempt, now: float) -> None:
         assert login.attached is not None
         attached, enode = login.attached, self.enodes.get(login.enode)
         self._reply(login, Plain(), fip.NO_FLAGS, attached.mac, attached.fc_id)
@@ -403,24 +384,26 @@ class FcfController(Controller):
         else:
             self._remove(attached, "LOGO", now)
 
-    def _refuse_logo(self, login: _Login, now: float) -> None:  # noqa: ARG002
+    def _refuse_logo(self, login: Attempt, now: float) -> None:  # noqa: ARG002
         raise ElsError(Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED, "LOGO without a login")
 
-    def _reply(self, login: _Login, payload: Payload, flags: Flag, mac: bytes, fc_id: int) -> None:
+    def _reply(self, login: Attempt, payload: Payload, flags: Flag, mac: bytes, fc_id: int) -> None:
         assert login.frame is not None
         reply = els_reply(login.frame, payload, d_id=fc_id)
         descriptors = (login.descriptor(reply), fip.MacAddress(mac))
         self.services.transmit(self.fip_frame(login.enode, FipPdu(Pdu.VIRTUAL_LINK_REPLY, descriptors, flags)))
 
-    def _note(self, login: _Login, now: float) -> None:
+    def _note(self, login: Attempt, now: float) -> None:
         assert login.attached is not None
         login.attached.heard = now
 
-    def _clear_stranger(self, login: _Login, now: float) -> None:  # noqa: ARG002
+    def _clear_stranger(self, login: Attempt, now: float) -> None:
         """It thinks that it is logged in: let it log in again."""
+        if not self._answers.take(now):
+            raise FipError("fip_rate_limited", "more than there are answers for")
         self._clear_virtual_links(login.enode, (login.identity,) if login.identity else ())
 
-    def _clear(self, login: _Login, now: float) -> None:
+    def _clear(self, login: Attempt, now: float) -> None:
         assert login.attached is not None
         attached = login.attached
         self._clear_virtual_links(attached.enode, (fip.VxPort(attached.mac, attached.fc_id, attached.port_name),))
@@ -432,7 +415,7 @@ class FcfController(Controller):
 
     def _clear_enode(self, enode: ENode, event: VirtualLinkEvent, reason: str, now: float) -> None:
         for attached in list(enode.ports.values()):
-            self._link(_Login(enode.mac, attached.port_name, attached, reason=reason), event, now)
+            self._link(Attempt(enode.mac, attached.port_name, attached, reason=reason), event, now)
 
     def _remove(self, attached: AttachedPort, reason: str, now: float) -> None:
         self.switch.detach(attached, now)
@@ -463,18 +446,11 @@ class FcfController(Controller):
                 if attached is None:
                     self._clear_enode(enode, VirtualLinkEvent.SILENT, "no keep-alives of the ENode", now)
                     break
-                login = _Login(enode.mac, attached.port_name, attached, reason="no keep-alives")
+                login = Attempt(enode.mac, attached.port_name, attached, reason="no keep-alives")
                 self._link(login, VirtualLinkEvent.SILENT, now)
         self._sweep_at = min(
             (deadline for enode in self.enodes.values() for deadline, _ in self._deadlines(enode)), default=NEVER
         )
-
-
-def _check_source(source: bytes, pdu: FipPdu) -> None:
-    """The ENode itself speaks. Raises :class:`FipError`."""
-    mac = pdu.get(fip.MacAddress).address
-    if mac != source:
-        raise FipError("fip_spoofed", f"{source.hex(':')} speaks for {mac.hex(':')}")
 
 
 _COMMANDS: dict[type[fip.Encapsulated], ElsCommand] = {

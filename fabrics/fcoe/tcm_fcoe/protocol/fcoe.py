@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 from struct import Struct
-from zlib import crc32
+
+from fastcrc.crc32 import iso_hdlc as crc32
 
 Buffer = bytes | bytearray | memoryview
 

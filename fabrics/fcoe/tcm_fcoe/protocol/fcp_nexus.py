@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
 from tcm_fcoe.protocol.fcp import CONF_REQ, InformationUnit, ServiceParameters, TransferReady
+from tcm_fcoe.protocol.fcp_answered import Answered, Answers
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_memory import RESERVE, Memory
+from tcm_fcoe.protocol.fcp_memory import Memory
 from tcm_fcoe.protocol.frame import HEADER
 
 if TYPE_CHECKING:
@@ -26,12 +27,6 @@ READ_LIMIT = 8 << 20
 """Bytes of Data-In of one initiator that are being read, or wait to be sent, beyond which its further commands wait."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that one initiator may have been asked for, of commands that have not ended."""
-CRN_AT = 8
-"""Byte of FCP_CMND with COMMAND REFERENCE NUMBER (FCP-4 9.2.2.2); 0: none."""
-ANSWERED_LIMIT = 2048
-"""Exchanges of one initiator that are remembered after FCP_RSP, for REC and SRR."""
-ANSWERED_BYTES = 8 << 20
-"""Bytes of Data-In of the last of them; if older data is asked for, the initiator has to read again."""
 STALL_SECONDS = 120.0
 """Without a frame of the data that was asked for: the command is given up."""
 
@@ -74,22 +69,6 @@ class ScsiPort(Protocol):
         """RSP_CODE and additional response information."""
 
 
-class Answered(NamedTuple):
-    """What is kept of an exchange after FCP_RSP."""
-
-    rx_id: int
-    data: Any
-    """All Data-In; ``None``: there was none, or it is not kept any more."""
-    length: int
-    """Bytes transferred, either way (FC4VALUE of REC)."""
-    response: bytes
-    sequences: int
-    """SEQ_ID of our next sequence."""
-    at: float
-    command: bytes = b""
-    """The payload of its FCP_CMND."""
-
-
 class FcpNexus:
     """One initiator; implements :class:`tcm.fabric.TransportServices` for its I_T nexus.
 
@@ -98,7 +77,6 @@ class FcpNexus:
 
     __slots__ = (
         "answered",
-        "answered_data",
         "backlog",
         "cmd_ius",
         "collecting",
@@ -109,7 +87,6 @@ class FcpNexus:
         "draining",
         "exchanges",
         "grant_queue",
-        "kept",
         "luns",
         "max_payload",
         "port",
@@ -147,12 +124,8 @@ class FcpNexus:
         self.data_out = Memory(target.data_out, GRANT_LIMIT)
         self.data_in = Memory(target.data_in, READ_LIMIT)
         self.draining = False
-        self.answered: dict[int, Answered] = {}
-        """By OX_ID, the oldest first."""
-        self.answered_data: dict[int, None] = {}
-        """Those whose Data-In is kept, the oldest first."""
-        self.kept = Memory(target.kept, ANSWERED_BYTES)
-        """Data-In of those."""
+        self.answered = Answers(target.kept)
+        """What is remembered after FCP_RSP."""
         self.since = target.now
         """Monotonic seconds of the login."""
         self.cmd_ius = 0
@@ -301,70 +274,29 @@ class FcpNexus:
                 self.target.counters.stalled_transfers += 1
                 if not each.abort():
                     self.port.abort_task(each.lun, each.ox_id, _Nobody)
-        while self.answered and next(iter(self.answered.values())).at + retain < now:
-            self._forget_oldest()
+        self.answered.forget_before(now - retain)
 
     # after FCP_RSP
 
-    def remember(self, ox_id: int, answered: Answered) -> None:
-        """For REC and SRR, within limits."""
-        self.release(ox_id)
-        self.answered[ox_id] = answered
-        if answered.data is not None:
-            self.answered_data[ox_id] = None
-            self.kept.take(len(answered.data))
-            kept = self.kept
-            while kept.used > ANSWERED_BYTES or (kept.used > RESERVE and kept.pool.used > kept.pool.limit):
-                oldest = next(iter(self.answered_data))
-                self.answered[oldest] = self._without_data(oldest, self.answered[oldest])
-        if len(self.answered) > ANSWERED_LIMIT:
-            self._forget_oldest()
-
-    def _without_data(self, ox_id: int, answered: Answered) -> Answered:
-        if answered.data is not None:
-            del self.answered_data[ox_id]
-            self.kept.give_back(len(answered.data))
-        return answered._replace(data=None)
-
     def answer_again(self, ox_id: int, offset: int) -> None:
-        """SRR: Data-In from ``offset`` on, and FCP_RSP, once more; nothing if that is under way, or FCP_CONF has come."""
-        answered = self.answered.get(ox_id)
-        if answered is None:
+        """SRR: Data-In from ``offset`` on, and FCP_RSP, once more; nothing if that is under way, or it has been forgotten."""
+        answered, data = self.answered.find(ox_id), self.answered.data.get(ox_id)
+        if answered is None or data is None:
             return
-        exchange = Exchange(self, ox_id, answered.rx_id)
+        exchange = Exchange(self, ox_id, answered.rx_id, command=answered.command)
         exchange.submitted = True
-        exchange.data_in, exchange.sent = answered.data, offset
+        exchange.data_in, exchange.sent = data, offset
         exchange.sequences, exchange.response = answered.sequences, answered.response
-        self.release(ox_id)
+        self.answered.release(ox_id)
         self.keep(exchange)
         self.target.sending.append(exchange)
         self.target.pump()
 
     def respond_again(self, ox_id: int) -> None:
         """SRR: FCP_RSP once more, likewise."""
-        answered = self.answered.get(ox_id)
-        if answered is None:
-            return
-        self.put_response(ox_id, answered.rx_id, answered.sequences, answered.response)
-        self.answered[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
-
-    def repeats(self, ox_id: int, command: bytes) -> bool:
-        """An FCP_CMND with a command reference number that is that of an exchange which has been answered: it came twice.
-
-        Without a number nobody can tell: initiators take an OX_ID again once they have FCP_RSP, also for the same command.
-        """
-        answered = self.answered.get(ox_id)
-        return answered is not None and bool(command[CRN_AT]) and answered.command == command
-
-    def release(self, ox_id: int) -> bool:
-        """FCP_CONF, or an ABTS. False: there was no such exchange."""
-        answered = self.answered.pop(ox_id, None)
-        if answered is not None and answered.data is not None:
-            self._without_data(ox_id, answered)
-        return answered is not None
-
-    def _forget_oldest(self) -> None:
-        self.release(next(iter(self.answered)))
+        answered = self.answered.take_sequence(ox_id)
+        if answered is not None:
+            self.put_response(ox_id, answered.rx_id, answered.sequences, answered.response)
 
     # frames
 
@@ -431,9 +363,10 @@ class FcpNexus:
         if self.retries or exchange.response[10] & CONF_REQ:
             data = exchange.data_in if self.retries else None
             length = len(data) if data is not None else exchange.data_out.filled if exchange.data_out is not None else 0
-            self.remember(
+            self.answered.remember(
                 exchange.ox_id,
-                Answered(exchange.rx_id, data, length, exchange.response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
+                Answered(exchange.rx_id, length, exchange.response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
+                data,
             )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.basic import Abts
     from tcm_fcoe.protocol.fc4 import BasicReply
     from tcm_fcoe.protocol.fcp_exchange import Management
-    from tcm_fcoe.protocol.fcp_nexus import Answered, FcpNexus
+    from tcm_fcoe.protocol.fcp_nexus import FcpNexus
     from tcm_fcoe.protocol.fcp_target import FcpTarget
 
 
@@ -52,10 +52,10 @@ def abort(target: FcpTarget, fc_id: int, abts: Abts, reply: Callable[[BasicReply
     if nexus is None:
         return UNKNOWN_EXCHANGE
     if exchange is None or abts.rx_id not in (exchange.rx_id, NO_EXCHANGE):
-        answered = nexus.answered.get(abts.ox_id)
+        answered = nexus.answered.find(abts.ox_id)
         if answered is None or abts.rx_id not in (answered.rx_id, NO_EXCHANGE):
             return UNKNOWN_EXCHANGE
-        nexus.release(abts.ox_id)
+        nexus.answered.release(abts.ox_id)
         target.counters.aborts += 1
         return BasicAccept(abts.ox_id, answered.rx_id)
     target.counters.aborts += 1
@@ -79,7 +79,7 @@ def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int) -> ExchangeState 
     if exchange is not None and rx_id in (exchange.rx_id, NO_EXCHANGE):
         initiative = E_STAT_SEQUENCE_INITIATIVE if exchange.has_initiative else 0
         return ExchangeState(exchange.rx_id, _transferred(exchange), E_STAT_RESPONDER | initiative)
-    answered = nexus.answered.get(ox_id)
+    answered = nexus.answered.find(ox_id)
     if answered is not None and rx_id in (answered.rx_id, NO_EXCHANGE):
         return ExchangeState(answered.rx_id, answered.length, E_STAT_RESPONDER | E_STAT_COMPLETE)
     return None
@@ -108,10 +108,10 @@ def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview) -> Callable[
     exchange = nexus.exchanges.get(request.ox_id)
     if exchange is not None and request.rx_id in (exchange.rx_id, NO_EXCHANGE):
         return _go_on(exchange, request) or _CANNOT
-    answered = nexus.answered.get(request.ox_id)
+    answered = nexus.answered.find(request.ox_id)
     if answered is None or request.rx_id not in (answered.rx_id, NO_EXCHANGE):
         return Reject(Reason.LOGICAL_ERROR, Explanation.INVALID_OX_ID_RX_ID)
-    return _again(nexus, answered, request) or _CANNOT
+    return _again(nexus, request) or _CANNOT
 
 
 def _go_on(exchange: Exchange | Management, request: Srr) -> Callable[[], None] | None:
@@ -126,10 +126,10 @@ def _go_on(exchange: Exchange | Management, request: Srr) -> Callable[[], None] 
     return None
 
 
-def _again(nexus: FcpNexus, answered: Answered, request: Srr) -> Callable[[], None] | None:
+def _again(nexus: FcpNexus, request: Srr) -> Callable[[], None] | None:
     """FCP_RSP was sent: once more, with the Data-In from an offset on or without."""
     ox_id, offset = request.ox_id, request.relative_offset
-    if request.r_ctl == InformationUnit.FCP_DATA and answered.data is not None and offset <= len(answered.data):
+    if request.r_ctl == InformationUnit.FCP_DATA and nexus.answered.has_data(ox_id, offset):
         return lambda: nexus.answer_again(ox_id, offset)
     if request.r_ctl == InformationUnit.FCP_RSP:
         return lambda: nexus.respond_again(ox_id)

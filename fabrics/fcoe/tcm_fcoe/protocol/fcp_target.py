@@ -19,10 +19,11 @@ from tcm_fcoe.protocol.fcp import (
     InformationUnit,
     ServiceParameters,
 )
+from tcm_fcoe.protocol.fcp_answered import CRN_AT, Answered
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_memory import Pool
-from tcm_fcoe.protocol.fcp_nexus import CRN_AT, READ_LIMIT, Answered, FcpNexus
+from tcm_fcoe.protocol.fcp_nexus import READ_LIMIT, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class SendsFrames(Protocol):
 
     fc_id: int
     outbox: deque[bytes]
+    e_d_tov: float
+    """Seconds within which the frames of a sequence follow each other."""
 
 
 class FcpTarget:
@@ -117,7 +120,7 @@ class FcpTarget:
         """What SRR has asked for."""
         self.now = 0.0
         self.receiving = False
-        self.e_d_tov = 2.0
+        self.e_d_tov = port.e_d_tov
         self.next_rx_id = 0
         self.next_timer = inf
 
@@ -135,7 +138,7 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox = self.n_port.outbox
+        self.outbox, self.e_d_tov = self.n_port.outbox, self.n_port.e_d_tov
         self.end(remote.fc_id)
         agreed = parameters & self.service_parameters
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
@@ -171,11 +174,9 @@ class FcpTarget:
         for exchange in list(nexus.exchanges.values()):
             exchange.abort()
         nexus.port.nexus.lose()
-        for ox_id in list(nexus.answered):
-            nexus.release(ox_id)
+        nexus.answered.clear()
         if self.waiting:
             self.go_on()
-        nexus.answered_data.clear()
         self.services.ended(nexus, reason)
 
     # frames
@@ -198,7 +199,7 @@ class FcpTarget:
             if r_ctl == FCP_DATA and exchange is not None and frame.rx_id in (exchange.rx_id, NO_EXCHANGE):
                 nexus.rx_bytes += len(frame.payload)
                 exchange.receive_data(frame)
-            elif r_ctl == FCP_CONF and exchange is None and nexus.release(frame.ox_id):
+            elif r_ctl == FCP_CONF and exchange is None and nexus.answered.release(frame.ox_id):
                 self.counters.confirmations += 1
             else:
                 self.counters.unexpected_frames += 1
@@ -236,7 +237,7 @@ class FcpTarget:
         if itl is None or itl.express_read is None or blocks << itl.block_shift != length:
             return False
         key, again = nexus.d_id << 16 | ox_id, bytes(payload)
-        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.repeats(ox_id, again)):
+        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.answered.repeats(ox_id, again)):
             self.counters.duplicate_frames += 1
             return True
         view = memoryview(bytearray(length))
@@ -265,7 +266,7 @@ class FcpTarget:
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
         nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
         if nexus.retries:
-            nexus.remember(ox_id, Answered(rx_id, view, length, GOOD_RESPONSE, 3, self.now, again))
+            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE, 3, self.now, again), view)
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
@@ -280,12 +281,12 @@ class FcpTarget:
             counters.duplicate_frames += 1
             return
         again = bytes(frame.payload)
-        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.repeats(ox_id, again)):
+        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.answered.repeats(ox_id, again)):
             counters.duplicate_frames += 1
             return
         rx_id = self.next_rx_id
         self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
-        nexus.release(ox_id)
+        nexus.answered.release(ox_id)
         fcp_command.begin(self, nexus, frame, rx_id)
 
     def go_on(self) -> None:

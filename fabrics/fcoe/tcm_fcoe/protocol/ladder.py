@@ -249,7 +249,7 @@ class Ladder:
         elif fc.r_ctl in (0x22, 0x23, 0x32, 0x33):
             what, detail, failed, request = self._els(body, macs, vlan, time, (s_id, d_id, ox_id), answer)
         elif fc.r_ctl in link_services.BASIC:
-            what = str(body.name)
+            what = str(link_services.BASIC[fc.r_ctl].name)
             key = (vlan, left, right, ox_id)
             request = self._exchanges.get((*key, "ABTS"))
             detail, failed = els_text(body), what == "BA_RJT"

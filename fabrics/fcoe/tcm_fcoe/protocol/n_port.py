@@ -158,7 +158,7 @@ class NPort:
         self.outbox = line.outbox
         self.counters = line.counters
         for each in (self.sequences, self.aborts, self.exchanges):
-            each._counters = line.counters
+            each.counters = line.counters
 
     # What the FCoE controller says
 
@@ -226,7 +226,7 @@ class NPort:
         """A frame for this port's address."""
         if frame.type == FCP and frame.r_ctl < LINK_DATA and not frame.df_ctl:
             remote = self._image_pairs.get(frame.s_id)
-            if remote is not None and not (self.qualifiers._held and self._is_qualified(frame)):
+            if remote is not None and not (self.qualifiers.held and self._is_qualified(frame)):
                 self._fc4_receive(remote, frame, now)  # type: ignore[misc]  # there is one as soon as there is an image pair
                 return
         self._receive_other(frame, now)

@@ -98,6 +98,8 @@ class NameClient:
         self._timer: Timer | None = None
         self._querying = False
         self._again = False
+        self._checking: dict[RemotePort, bool] = {}
+        """Those of whom the name server is being asked, and whether it is to be asked again after that."""
         self.step = ""
         """Name of the step that is under way; ``registered`` at the end, empty without a fabric."""
 
@@ -119,6 +121,7 @@ class NameClient:
         self._port.exchanges.forget(DIRECTORY)
         self._port.exchanges.forget(CONTROLLER)
         self._querying = self._again = False
+        self._checking.clear()
         self.step = ""
 
     def logged_out(self, s_id: int, now: float) -> None:
@@ -209,8 +212,19 @@ class NameClient:
         self._find(now)
 
     def _check(self, remote: RemotePort, now: float) -> None:
+        if remote in self._checking:  # a storm of notifications makes no storm of questions
+            self._checking[remote] = True
+            return
+        self._checking[remote] = False
+
         def answered(iu: CtIu | None, moment: float) -> None:
-            if iu is None or self._port.remotes.get(remote.fc_id) is not remote:
+            again = self._checking.pop(remote)
+            if self._port.remotes.get(remote.fc_id) is not remote:
+                return
+            if again:
+                self._check(remote, moment)
+                return
+            if iu is None:
                 return
             if not iu.accepted or Name.parse(iu.body.ljust(8, b"\0")).name != remote.port_name:
                 self._port.remote_down(remote.fc_id, "the fabric says it is gone", moment)

@@ -110,7 +110,7 @@ class PointToPointController(Controller):
         """The port sends no FLOGI."""
         self._since = 0.0
         self._timer = NEVER
-        self._answers = Allowance(64, 16)
+        self._answers, self._peer_answers = Allowance(64, 16), Allowance(64, 16)
 
     # Controller
 
@@ -204,10 +204,11 @@ class PointToPointController(Controller):
 
     def _receive_flogi(self, source: bytes, frame: Frame, now: float) -> None:
         assert self.port is not None
-        if not self._answers.take(now):
+        peer = self.peer
+        answers = self._answers if peer is None or source not in self._peer_macs else self._peer_answers
+        if not answers.take(now):
             self.services.count("fip_rate_limited")
             return
-        peer = self.peer
         try:
             login = Login.parse(frame.payload)
             if login.port_name == self.port.port_name:

@@ -68,7 +68,7 @@ class Aborts:
         self._send_rrq = rrq
         self._s_id = s_id
         self._timers = timers
-        self._counters = counters
+        self.counters = counters
         self._open: dict[int, _Abort] = {}
         """By OX_ID, until the OX_ID is free."""
         self.r_a_tov = 10.0
@@ -109,7 +109,7 @@ class Aborts:
 
     def _send(self, abort: _Abort, now: float) -> None:
         abort.attempts -= 1
-        self._counters.abts_out += 1
+        self.counters.abts_out += 1
         self._send_abts(
             abort.d_id,
             F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE,
@@ -184,30 +184,30 @@ class RecoveryQualifiers:
     def __init__(self, timers: Timers, limits: Limits) -> None:
         self._timers = timers
         self._limits = limits
-        self._held: dict[tuple[int, int], tuple[int, Timer]] = {}
+        self.held: dict[tuple[int, int], tuple[int, Timer]] = {}
         """RX_ID by S_ID and OX_ID."""
         self.r_a_tov = 10.0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self.held)
 
     def establish(self, abts: Abts, rx_id: int, now: float) -> None:
         """Of an exchange whose ABTS is accepted; it ends by RRQ, or after twice R_A_TOV."""
         key = abts.s_id, abts.ox_id
-        if (known := self._held.pop(key, None)) is not None:
+        if (known := self.held.pop(key, None)) is not None:
             known[1].cancel()
-        elif len(self._held) >= self._limits.recovery_qualifiers:
-            oldest = next(iter(self._held))
-            self._held.pop(oldest)[1].cancel()
-        self._held[key] = rx_id, self._timers.set(now + 2 * self.r_a_tov, lambda _now: self._end(key))
+        elif len(self.held) >= self._limits.recovery_qualifiers:
+            oldest = next(iter(self.held))
+            self.held.pop(oldest)[1].cancel()
+        self.held[key] = rx_id, self._timers.set(now + 2 * self.r_a_tov, lambda _now: self._end(key))
 
     def covers(self, frame: Frame) -> bool:
         """Whether a frame is of such an exchange."""
-        return (frame.s_id, frame.ox_id) in self._held and not frame.f_ctl & F_CTL_EXCHANGE_RESPONDER
+        return (frame.s_id, frame.ox_id) in self.held and not frame.f_ctl & F_CTL_EXCHANGE_RESPONDER
 
     def reinstate(self, s_id: int, query: ExchangeQuery) -> bool:
         """RRQ; False: there is no such qualifier."""
-        found = self._held.get((s_id, query.ox_id))
+        found = self.held.get((s_id, query.ox_id))
         if found is None or (found[0] != query.rx_id and NO_EXCHANGE not in {found[0], query.rx_id}):
             return False
         found[1].cancel()
@@ -215,9 +215,9 @@ class RecoveryQualifiers:
         return True
 
     def _end(self, key: tuple[int, int]) -> None:
-        self._held.pop(key, None)
+        self.held.pop(key, None)
 
     def forget(self, s_id: int | None = None) -> None:
         """A logout ends them."""
-        for key in [key for key in self._held if s_id is None or key[0] == s_id]:
-            self._held.pop(key)[1].cancel()
+        for key in [key for key in self.held if s_id is None or key[0] == s_id]:
+            self.held.pop(key)[1].cancel()

@@ -40,7 +40,7 @@ class Sequences:
 
     def __init__(self, timers: Timers, counters: Counters, limits: Limits, e_d_tov: float = 2.0) -> None:
         self._timers = timers
-        self._counters = counters
+        self.counters = counters
         self._limits = limits
         self.e_d_tov = e_d_tov
         self._open: dict[Key, _Sequence] = {}
@@ -53,7 +53,7 @@ class Sequences:
         """The data of the sequence, if the frame completes one."""
         ends = bool(frame.f_ctl & F_CTL_END_SEQUENCE)
         if ends != (frame.eof == EOF_T):
-            self._counters.bad_eof += 1
+            self.counters.bad_eof += 1
             return None
         key = (frame.s_id, frame.ox_id, frame.seq_id, bool(frame.f_ctl & F_CTL_EXCHANGE_RESPONDER))
         sequence = self._open.get(key)
@@ -72,11 +72,11 @@ class Sequences:
 
     def _begin(self, key: Key, *, begins: bool) -> _Sequence | None:
         if not begins:
-            self._counters.unknown_sequence += 1
+            self.counters.unknown_sequence += 1
             return None
         held = self._per_port.get(key[0], 0)
         if len(self._open) >= self._limits.sequences or held >= self._limits.sequences_per_port:
-            self._counters.sequences_refused += 1
+            self.counters.sequences_refused += 1
             return None
         self._per_port[key[0]] = held + 1
         sequence = self._open[key] = _Sequence()
@@ -85,11 +85,11 @@ class Sequences:
     def _add(self, key: Key, sequence: _Sequence, frame: Frame, begins: bool, ends: bool, now: float) -> bytes | None:
         sequence.length += len(frame.payload)
         if sequence.length > self._limits.sequence_length or len(sequence.frames) * 16 > self._limits.sequence_length:
-            self._counters.sequences_too_long += 1
+            self.counters.sequences_too_long += 1
             self._discard(key)
             return None
         if frame.seq_cnt in sequence.frames or (begins and sequence.first >= 0) or (ends and sequence.last >= 0):
-            self._counters.sequences_wrong += 1
+            self.counters.sequences_wrong += 1
             self._discard(key)
             return None
         offset = frame.parameter if frame.f_ctl & F_CTL_RELATIVE_OFFSET else None
@@ -111,20 +111,20 @@ class Sequences:
         for index in range(len(sequence.frames)):
             found = sequence.frames.get(sequence.first + index & 0xFFFF)
             if found is None:
-                self._counters.sequences_wrong += 1
+                self.counters.sequences_wrong += 1
                 return None
             offset, payload = found
             if offset is not None:
                 base = offset - len(data) if base is None else base
                 if offset != base + len(data):
-                    self._counters.sequences_wrong += 1
+                    self.counters.sequences_wrong += 1
                     return None
             data += payload
         return bytes(data)
 
     def _time_out(self, key: Key, sequence: _Sequence) -> None:
         if self._open.get(key) is sequence:
-            self._counters.sequences_timed_out += 1
+            self.counters.sequences_timed_out += 1
             self._discard(key)
 
     def _discard(self, key: Key) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Protocol
-from zlib import crc32
+
+from fastcrc.crc32 import iso_hdlc as crc32
 
 from tcm_fcoe.protocol.counters import Counters
 from tcm_fcoe.protocol.enode import ENodeController

@@ -62,7 +62,7 @@ class VirtualLinks(Controller):
             self.services.count("fcoe_spoofed")
             return
         self.services.count("fcoe_unexpected")
-        if link.told + E_D_TOV <= now and self._answers.take(now):
+        if link.told + E_D_TOV <= now:
             link.told = now
             self._send_logo(vn_port, link)
 
@@ -97,7 +97,8 @@ class VirtualLinks(Controller):
         if pdu.pdu is Pdu.VIRTUAL_LINK_REPLY:
             self._reply(vn_port, link, descriptor, frame, now)
             return
-        self._allow(now)
+        if not link.answers.take(now):
+            raise FipError("fip_rate_limited", "more logins than there are answers for")
         link.request = frame
         if isinstance(descriptor, fip.Flogi) and frame.payload[0] == ElsCommand.FLOGI:
             self._flogi(vn_port, link, frame, now)

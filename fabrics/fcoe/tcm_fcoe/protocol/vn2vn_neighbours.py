@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol import fip
-from tcm_fcoe.protocol.controller import NEVER, LocalPort
+from tcm_fcoe.protocol.controller import NEVER, Allowance, LocalPort
 from tcm_fcoe.protocol.ct_names import FEATURE_INITIATOR, FEATURE_TARGET, Features, fc4_types
 from tcm_fcoe.protocol.fip import FipError, FipPdu
 from tcm_fcoe.protocol.frame import FcType, Frame
@@ -64,6 +64,8 @@ class VirtualLink:
     """What is being answered."""
     reason: str = ""
     """Why it ends."""
+    answers: Allowance = field(default_factory=lambda: Allowance(16, 4))
+    """The neighbour's own, so that others' storms are not its loss."""
     told: float = -NEVER
     """When the neighbour was told that there is no login."""
 
