@@ -417,3 +417,45 @@ async def test_fip_of_any_descriptors(modes):
             wire.give([frame + frame[24:], frame[:24] + frame[24:] * 20])
         assert wire.fcp.nexuses[wire.initiator.fc_id] is nexus
         await wire.io()
+
+
+@EVERY_MODE
+async def test_farewells_in_somebodys_name(modes):
+    """What the initiator sends to log out, FIP too, from another MAC address; then what it sends itself."""
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        nexus = wire.fcp.nexuses[wire.initiator.fc_id]
+        pair.initiator.station.stop(pair.now)
+        farewells = list(pair.initiator.station.outbox)
+        assert farewells
+        spoofed = [frame[:6] + STRANGER + frame[12:] for frame in farewells]
+        assert wire.give(spoofed) == len(spoofed)
+        assert list(wire.fcp.nexuses.values()) == [nexus]
+        await pair.run(lambda: not wire.fcp.nexuses)
+
+
+@EVERY_MODE
+async def test_initiator_that_vanishes(modes):
+    """In the middle of a WRITE and a READ: another finds the port as it should be; what was held is given back."""
+    async with fcoe_pair(modes=modes) as pair:
+        wire = Wire(pair)
+        wire.give(
+            [
+                wire.command(write_16(0, 512), write=512 * BLOCK, ox_id=0x6000),
+                wire.command(read_16(0, 2048), read=2048 * BLOCK, ox_id=0x6001),
+            ]
+        )
+        assert wire.fcp.data_out.used
+        pair.initiator.station.link_down(pair.now)
+        end = pair.now + 300
+        while wire.fcp.open_exchanges and pair.now < end:
+            pair.now = max(pair.now + 0.01, wire.station.next_timer)
+            wire.station.handle_timer(pair.now)
+            wire.station.outbox.clear()
+            wire.station.resume(pair.now)
+        assert (wire.fcp.open_exchanges, wire.fcp.data_out.used, wire.fcp.data_in.used) == (0, 0, 0)
+        pair.initiator.station.link_up(pair.now)
+        await pair.run(lambda: bool(pair.fcp.nexuses))
+        told = (await pair.execute(bytes(6))).result
+        assert told.sense_key == 6
+        await wire.io()
