@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import SocketAttribute
+from anyio.abc import SocketAttribute, SocketListener
 
 from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal, portal_text
@@ -16,7 +17,7 @@ from tcm.statistics.http import Responder
 from tcm.target.device import NetworkPortal
 
 if TYPE_CHECKING:
-    from anyio.abc import Listener, SocketStream, TaskStatus
+    from anyio.abc import TaskStatus
 
     from tcm.statistics.registry import Statistics
 
@@ -59,16 +60,30 @@ class Endpoint:
             return await expose(await self._statistics.gather(), accept)
 
 
+def _bind(portal: NetworkPortal) -> socket.socket:
+    """Not by name: the resolver knows no address of a machine that has none but on lo, as machines with FCoE only do."""
+    family = socket.AF_INET6 if ":" in portal.address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((portal.address, portal.port))
+        made.listen(128)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 async def serve(portal: NetworkPortal, statistics: Statistics, *, task_status: TaskStatus[NetworkPortal]) -> None:
     """Serves until cancelled; the portal that ``task_status`` gets has its real port. Raises :class:`ConfigError`."""
     try:
-        listener: Listener[SocketStream] = await anyio.create_tcp_listener(local_host=portal.address, local_port=portal.port)
+        bound = _bind(portal)
     except OSError as error:
-        found = error
-        while isinstance(found.__cause__, OSError):
-            found = found.__cause__
-        why = _WHY.get(found.errno or 0, found.strerror or str(found))
+        why = _WHY.get(error.errno or 0, error.strerror or str(error))
         raise ConfigError(f"{FLAG} {portal_text(portal)}: {why}") from error
+    listener = await SocketListener.from_socket(bound)
     async with listener:
         real = NetworkPortal(portal.address, listener.extra(SocketAttribute.local_port))  # noqa: S610  # not Django's
         log.info("metrics at http://%s/metrics", portal_text(real))

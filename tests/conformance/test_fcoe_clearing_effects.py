@@ -115,3 +115,30 @@ async def test_abts_is_answered_when_the_core_has_let_go():
         (accepted,) = [each for each in (answer, *answers) if each is not None]
         assert isinstance(accepted, BasicAccept)
         assert not [frame for frame in one.received() if frame.r_ctl == InformationUnit.FCP_RSP]
+
+
+@pytest.mark.parametrize("released_first", [False, True])
+async def test_nothing_is_held_for_a_login_that_ended(released_first):
+    """Commands that the core has, commands that wait for data, answers that the link has not taken."""
+    store = GatedMemory()
+    async with fcp_site(store) as site:
+        one = site.login().ready()
+        store.shut()
+        for number in range(4):
+            one.command(read10(8 * number, 8, DPO), read=4096)
+            one.command(write10(8 * number, 8, DPO), write=4096)
+            one.command(write10(8 * number, 8), write=4096)
+        await store.until_waiting(4)
+        if released_first:
+            store.release()
+            await settle()
+        nexus = one.nexus
+        site.target.end(INITIATOR_ID)
+        store.release()
+        await settle()
+        target = site.target
+        assert not nexus.exchanges
+        assert (target.open_exchanges, target.data_in.used, target.data_out.used, target.kept.used) == (0, 0, 0, 0)
+        site.outbox.clear()
+        target.resume(site.now)
+        assert not [frame for frame in site.drain() if frame.r_ctl != InformationUnit.FCP_DATA]

@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from support.daemon import TARGET, Daemon
+from support.namespaces import namespace
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 from support.statistics_site import NAME, PATH, SIZE, apart, serving
 from support.tcm_process import TcmProcess
@@ -241,6 +242,17 @@ def test_what_cannot_be_listened_at(tmp_path, text: str, message: str) -> None:
     with TcmProcess(tmp_path, "--fabric", "loopback", "--lun", "ramdisk:size=1M", "--metrics", text) as tcm:
         assert tcm.exit_code() == 2
         assert message in tcm.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("text", "other"), [("127.0.0.1:0", "fd00::1/64"), ("[::1]:0", "192.0.2.1/24")])
+def test_no_address_of_the_family_but_that_of_lo(tmp_path, text: str, other: str) -> None:
+    """As on a machine whose interface is for FCoE, and has a link-local IPv6 address only."""
+    with namespace() as there:
+        there.ip("link", "set", "lo", "up")
+        there.ip("address", "add", other, "dev", "lo")
+        with there.inside(), TcmProcess(tmp_path, "--fabric", "loopback", "--lun", "ramdisk:size=1M", "--metrics", text) as tcm:
+            tcm.wait_for("metrics at http://", in_log=True)
+            assert tcm.stop() == 0
 
 
 def test_a_port_that_is_taken(tmp_path) -> None:
