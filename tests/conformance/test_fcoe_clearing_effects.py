@@ -37,7 +37,7 @@ async def settle() -> None:
     ],
 )
 async def test_writes_of_others_are_cleared_whose_data_is_on_its_way(flag, status, bits):
-    """TAS is one: each gets TASK ABORTED, and nothing is written; resets leave a unit attention."""
+    """FCP-4 4.9: TAS is one: each gets TASK ABORTED, and nothing is written; resets leave a unit attention."""
     async with fcp_site() as site:
         one, two = site.login().ready(), site.login(OTHER).ready()
         writes = [two.command(write10(8 * number, 8, bits), write=4096) for number in range(3)]
@@ -57,6 +57,7 @@ async def test_writes_of_others_are_cleared_whose_data_is_on_its_way(flag, statu
 
 
 async def test_abort_task_set_leaves_others_alone():
+    """FCP-4 4.9: ABORT TASK SET clears the commands of the one who asks, in one logical unit."""
     async with fcp_site() as site:
         one, two = site.login().ready(), site.login(OTHER).ready()
         ox_id = two.command(write10(0, 8), write=4096)
@@ -70,6 +71,7 @@ async def test_abort_task_set_leaves_others_alone():
 
 
 async def test_logical_unit_reset_leaves_other_units_alone():
+    """FCP-4 4.9: LOGICAL UNIT RESET clears one logical unit; commands for others go on."""
     async with fcp_site(None, None) as site:
         one, two = site.login().ready().ready(LUN_1), site.login(OTHER).ready().ready(LUN_1)
         ox_id = two.command(write10(0, 8), write=4096, lun=LUN_1)
@@ -82,7 +84,7 @@ async def test_logical_unit_reset_leaves_other_units_alone():
 
 
 async def test_abts_is_not_answered_in_the_next_login():
-    """Its exchange ended with the login; the OX_ID may be another command's by now."""
+    """FCP-4 4.9: its exchange ended with the login; the OX_ID may be another command's by now."""
     store = GatedMemory()
     async with fcp_site(store) as site:
         one = site.login().ready()
@@ -101,6 +103,7 @@ async def test_abts_is_not_answered_in_the_next_login():
 
 
 async def test_abts_is_answered_when_the_core_has_let_go():
+    """FCP-4 12.3: BA_ACC to ABTS comes once the command can do nothing more."""
     store = GatedMemory()
     async with fcp_site(store) as site:
         one = site.login().ready()
@@ -119,7 +122,7 @@ async def test_abts_is_answered_when_the_core_has_let_go():
 
 @pytest.mark.parametrize("released_first", [False, True])
 async def test_nothing_is_held_for_a_login_that_ended(released_first):
-    """Commands that the core has, commands that wait for data, answers that the link has not taken."""
+    """FCP-4 4.9: commands that the core has, commands that wait for data, answers that the link has not taken."""
     store = GatedMemory()
     async with fcp_site(store) as site:
         one = site.login().ready()

@@ -1,4 +1,7 @@
-"""Mode fabric: an ENode behind our own FCF, and behind FCFs that are not as they should be (FC-BB-5 7.9)."""
+"""Mode fabric: an ENode behind our own FCF, and behind FCFs that are not as they should be (FC-BB-5 7.9).
+
+Longer than most files because one table of states has all its stories in one place.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exchanges and sequences: replies, retransmission, ABTS both ways, RRQ, what never ends (FC-FS-3 clauses 12, 13, 16, 22)."""
+"""Exchanges and sequences: replies, retransmission, ABTS both ways, RRQ, what never ends (FC-FS-3 clauses 12, 13, 16, 22).
+
+Longer than most files because one table of states has all its stories in one place.
+"""
 
 from __future__ import annotations
 

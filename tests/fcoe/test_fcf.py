@@ -1,4 +1,7 @@
-"""Mode fcf: an FCF as ENodes see it (FC-BB-5 7.9), Linux's libfcoe above all; and ENodes as an FCF has to bear them."""
+"""Mode fcf: an FCF as ENodes see it (FC-BB-5 7.9), Linux's libfcoe above all; and ENodes as an FCF has to bear them.
+
+Longer than most files because one table of states has all its stories in one place.
+"""
 
 from __future__ import annotations
 

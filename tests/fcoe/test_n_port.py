@@ -1,4 +1,7 @@
-"""One N_Port at a line: logins both ways and at once, every ELS with its answer, what is refused and why (FC-LS-2)."""
+"""One N_Port at a line: logins both ways and at once, every ELS with its answer, what is refused and why (FC-LS-2).
+
+Longer than most files because every ELS has its rows in one table.
+"""
 
 from __future__ import annotations
 

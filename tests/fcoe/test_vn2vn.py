@@ -1,4 +1,7 @@
-"""VN2VN mode (FC-BB-6): addresses, claims, beacons, logins; LIO and Linux's initiator as the golden trace has them."""
+"""VN2VN mode (FC-BB-6): addresses, claims, beacons, logins; LIO and Linux's initiator as the golden trace has them.
+
+Longer than most files because one table of states has all its stories in one place.
+"""
 
 from __future__ import annotations
 

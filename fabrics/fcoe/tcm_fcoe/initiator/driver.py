@@ -296,12 +296,12 @@ class InitiatorPort:
             if self.incoming is not None and self.outgoing is not None:
                 if late := self.incoming.handle_timer(now):
                     frames = [memoryview(frame) for frame in late]
-                    self._process(lambda frames=frames, now=now: self.station.receive(frames, now), now)  # type: ignore[misc]
+                    self._process(partial(self.station.receive, frames, now), now)
                 if late := self.outgoing.handle_timer(now):
                     self._sending += (bytes(frame) for frame in late)
                     self._flush()
             if self.station.next_timer <= now:
-                self._process(lambda now=now: self.station.handle_timer(now), now)  # type: ignore[misc]
+                self._process(partial(self.station.handle_timer, now), now)
 
     async def _drain(self) -> None:
         """When the link took no more: go on as soon as it does."""
@@ -320,17 +320,17 @@ class InitiatorPort:
             now = self.clock()
             if up and (not self.link.up or self.link.downs != downs):
                 up = False
-                self._process(lambda now=now: self.station.link_down(now), now)  # type: ignore[misc]
+                self._process(partial(self.station.link_down, now), now)
             if self.link.up and not up:
                 up = True
-                self._process(lambda now=now: self.station.link_up(now), now)  # type: ignore[misc]
+                self._process(partial(self.station.link_up, now), now)
             downs = self.link.downs
             await self.link.wait_change()
 
     async def leave(self) -> None:
         """Log out, as well as that goes."""
         now = self.clock()
-        self._process(lambda: self.station.stop(now), now)
+        self._process(partial(self.station.stop, now), now)
         await anyio.sleep(LOGOUT_SECONDS if self.targets else 0)
 
     @property

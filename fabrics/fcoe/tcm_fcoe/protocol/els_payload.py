@@ -48,7 +48,8 @@ class Block:
 
     def pack(self) -> bytes:
         """The bytes, reserved ones zero."""
-        built: bytes = self.layout.build({each.name: getattr(self, each.name) for each in fields(self)})  # type: ignore[arg-type]
+        values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]  # always a dataclass
+        built: bytes = self.layout.build(values)
         return built
 
 

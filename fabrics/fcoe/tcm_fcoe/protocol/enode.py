@@ -100,7 +100,7 @@ class ENodeController(Controller):
                     self._login(vn_port, LoginEvent.GAVE_UP if gave_up else LoginEvent.TIMER, now)
         self._send_keep_alives(now)
 
-    def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:  # noqa: ARG002
+    def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:  # noqa: ARG002 - all alike
         """From the FCF only, to the MAC address that it has granted."""
         vn_port = self._by_mac.get(destination)
         if vn_port is None or frame.d_id != vn_port.fc_id:
@@ -111,7 +111,7 @@ class ENodeController(Controller):
             return None
         return vn_port.port
 
-    def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002
+    def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002 - all alike
         """All goes to the FCF."""
         vn_port = self.vn_ports.get(port.port_name)
         if self.fcf is None or vn_port is None or vn_port.state is not LoginState.IN:
@@ -171,7 +171,7 @@ class ENodeController(Controller):
 
     # FIP frames that come
 
-    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
+    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
         """Raises :class:`FipError` to drop it."""
         if pdu.pdu is Pdu.ADVERTISEMENT:
             self._advertisement(source, pdu, now)

@@ -140,7 +140,7 @@ class FcfController(Controller):
             self.services.transmit(encapsulate(prefix, frame.sof, packed[:24], packed[24:], frame.eof))
         return to.port
 
-    def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002
+    def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002 - all alike
         """To a VN_Port that is logged in."""
         to = self.switch.ports.get(d_id)
         return to.mac + self.address if to is not None and to.port is None else None
@@ -219,7 +219,7 @@ class FcfController(Controller):
 
     # FIP frames that come
 
-    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
+    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
         """Raises :class:`FipError` to drop it."""
         handler = _RECEIVE.get(pdu.pdu)
         if handler is None or pdu.flags & Flag.FCF:
@@ -230,11 +230,11 @@ class FcfController(Controller):
             raise FipError("fip_rate_limited", "more than there are answers for")
         getattr(self, f"_receive_{handler}")(source, pdu, now)
 
-    def _receive_vlan_request(self, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
+    def _receive_vlan_request(self, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
         check_source(source, pdu)
         self.vlan_notification(source, Pdu.VLAN_NOTIFICATION, (self.vlan,))
 
-    def _receive_solicitation(self, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
+    def _receive_solicitation(self, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
         check_source(source, pdu)
         if not self._addressing(pdu.flags):
             raise FipError("fip_unexpected", "an ENode that takes no MAC address of ours")
@@ -384,7 +384,7 @@ class FcfController(Controller):
         else:
             self._remove(attached, "LOGO", now)
 
-    def _refuse_logo(self, login: Attempt, now: float) -> None:  # noqa: ARG002
+    def _refuse_logo(self, login: Attempt, now: float) -> None:  # noqa: ARG002 - all alike
         raise ElsError(Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED, "LOGO without a login")
 
     def _reply(self, login: Attempt, payload: Payload, flags: Flag, mac: bytes, fc_id: int) -> None:

@@ -130,7 +130,7 @@ class PointToPointController(Controller):
             raise ValueError("point-to-point mode has one port on an interface; use vn2vn mode for several")
         super().add_port(port, now)
 
-    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
+    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
         """Whatever it says."""
         raise FipError("fip_unexpected", "FIP in point-to-point mode")
 
@@ -161,7 +161,7 @@ class PointToPointController(Controller):
         assert self.peer is not None
         return self.peer.mac, fabric_provided_mac(self.peer.fc_id), fabric_provided_mac(self.peer.own_fc_id), NO_MAC
 
-    def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002
+    def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002 - all alike
         """To the peer."""
         return self.peer.mac + self.address if self.peer is not None and d_id == self.peer.fc_id else None
 

@@ -202,7 +202,7 @@ class Station:
                 ether_type != types
                 or version > 0x0F
                 or (sof != SOF_I3 and sof != SOF_N3)  # noqa: PLR1714 - half the time
-                or (eof != EOF_T and eof != EOF_N)  # noqa: PLR1714
+                or (eof != EOF_T and eof != EOF_N)  # noqa: PLR1714 - half the time
                 or word_2 & F_CTL_FILL_MASK > length - shortest
                 or crc32(ethernet[fc_offset : length - TRAILER_LENGTH]) != crc
             ):
@@ -250,7 +250,7 @@ class Station:
             frame = Frame.unpack(fc, sof, eof)
             port = self.controller.receive_fcoe(destination, source, frame, now)
             if port is not None:
-                port.receive(frame, now)  # type: ignore[attr-defined]
+                port.receive(frame, now)  # type: ignore[attr-defined]  # ours
         except FcoeError as error:
             self.count(error.counter)
 

@@ -124,7 +124,7 @@ class Vn2vnController(VirtualLinks):
 
     # FIP frames that come
 
-    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002
+    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
         """Raises :class:`FipError` to drop it."""
         if pdu.pdu in _ADDRESS_PDUS:
             self._receive_address_pdu(source, pdu, now)
@@ -282,7 +282,7 @@ class Vn2vnController(VirtualLinks):
         vn_port.timer = now + (tables.PROBE_WAIT if vn_port.state is AddressState.PROBE_1 else tables.ANNOUNCE_WAIT)
         self._arm(vn_port.timer)
 
-    def _send_probe_reply(self, vn_port: VnPort, now: float) -> None:  # noqa: ARG002
+    def _send_probe_reply(self, vn_port: VnPort, now: float) -> None:  # noqa: ARG002 - all alike
         self._send_address_pdu(vn_port, Pdu.PROBE_REPLY, vn_port.asker)
 
     def _claim(self, vn_port: VnPort, now: float) -> None:

@@ -195,7 +195,7 @@ class VirtualLinks(Controller):
             self.services.remote_down(vn_port.port, link.neighbour.fc_id, link.reason, now)
             self.services.routes_changed(vn_port.port)
 
-    def _accept_logo(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:  # noqa: ARG002
+    def _accept_logo(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:  # noqa: ARG002 - all alike
         assert link.request is not None
         reply = els_reply(link.request, Plain())
         self._send_els(vn_port, link.neighbour, Pdu.VIRTUAL_LINK_REPLY, fip.Logo(reply))
