@@ -190,6 +190,9 @@ class InterfaceServer:
         now = self.clock()
         deadline = now + TURN
         self._more = False
+        addresses = station.take_addresses()
+        if addresses is not None:
+            self.link.set_addresses(addresses)  # before anybody can answer to a new one
         while True:
             if outbox:
                 if self._writing is not None:
@@ -209,9 +212,6 @@ class InterfaceServer:
             if now > deadline:
                 self._more = True
                 break
-        addresses = station.take_addresses()
-        if addresses is not None:
-            self.link.set_addresses(addresses)
         if station.next_timer < self.armed:
             self._rearm.set()
 

@@ -284,10 +284,11 @@ class InitiatorPort:
             work()
         finally:
             self._processing = False
-        self._flush()
+        # before anybody can answer to a new one
         addresses = self.station.take_addresses()
         if addresses is not None:
             self.link.set_addresses(addresses)
+        self._flush()
 
     async def _tick(self) -> None:
         while True:
