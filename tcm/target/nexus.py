@@ -345,7 +345,7 @@ class ITNexus:
             task.itl = self.find_lun(task.lun)
             task.logical_unit = task.itl.logical_unit if task.itl else None
             if not self.lost:
-                self.tasks[task.tag] = task
+                self.tasks.setdefault(task.tag, task)  # others may have waited for the same end
                 router.terminate(task, OverlappedCommandsAttempted())
 
         router.abort(doomed, respond=lambda _: False, then=respond)

@@ -130,7 +130,7 @@ def begin(task: Task, *, delayed: bool = False) -> None:
 def without_logical_unit(task: Task) -> None:
     """A task for a LUN where there is no logical unit: answered at once, whatever its attribute."""
     if task.nexus.lost:
-        del task.nexus.tasks[task.tag]
+        forget(task)
         task.nexus.services.task_aborted(task)
         return
     try:
@@ -222,7 +222,7 @@ def complete(task: Task) -> None:
     if produced != expected:
         _truncate(task, produced, expected)
         produced = min(produced, expected)
-    del nexus.tasks[task.tag]
+    forget(task)
     if itl is None or lu is None:
         nexus.services.send_command_complete(task)
         return
@@ -254,6 +254,13 @@ def _count(task: Task, itl: ITLNexus, lu: LogicalUnit, produced: int) -> None:
     latency.microseconds += microseconds
     itl.read_bytes += produced
     itl.write_bytes += task.data_out_wanted
+
+
+def forget(task: Task) -> None:
+    """Its tag is free, unless the tag is another task's by now."""
+    tasks = task.nexus.tasks
+    if tasks.get(task.tag) is task:
+        del tasks[task.tag]
 
 
 def terminate(task: Task, error: CommandTerminated) -> None:
@@ -303,7 +310,7 @@ def aborted(task: Task, *, dispatch: bool = True) -> None:
     """An aborted task has ended: send its TASK ABORTED, or tell the fabric to forget it."""
     lu, nexus = task.logical_unit, task.nexus
     assert lu is not None
-    nexus.tasks.pop(task.tag, None)
+    forget(task)
     lu.task_set.remove(task)
     task.data_in = []
     task.sense = None

@@ -18,7 +18,7 @@ from support.scsi import (
 )
 from tcm_loopback import cdb
 from tcm_loopback.commands import check
-from tcm_loopback.transport import CommandAborted, LoopbackCommand
+from tcm_loopback.transport import CommandAborted, LoopbackCommand, Result
 
 from tcm.scsi.lun import encode
 from tcm.scsi.sense import (
@@ -150,6 +150,34 @@ async def test_the_fabric_aborts_some() -> None:
         await aborted(commands[0])
         commands[1].deliver()
         check(await commands[1].wait(), Status.GOOD)
+
+
+async def test_a_tag_that_is_taken_again_while_overlapped_commands_wait() -> None:
+    """SAM-5 5.11: two wait for the end of the first; the second's end brings one more with the same tag, which goes its way."""
+    store = GatedMemory()
+    async with one_initiator(store) as disk:
+        store.shut()
+        start = disk.initiator.start
+        start(0, cdb.write(10, 0, 1), bytes(512), tag=7)
+        await store.until_waiting(1)
+        second, third = (start(0, cdb.read(10, 0, 1), read_length=512, tag=7) for _ in range(2))
+        fourth: list[LoopbackCommand] = []
+        finish = second.finish
+
+        def finish_and_go_on(result: Result | None) -> None:
+            finish(result)
+            store.shut()
+            fourth.append(start(0, cdb.read(10, 0, 1), read_length=512, tag=7))
+
+        second.finish = finish_and_go_on  # type: ignore[method-assign]
+        store.release()
+        with anyio.fail_after(5):
+            for command in (second, third):
+                check(await command.wait(), OverlappedCommandsAttempted)
+            await store.until_waiting(1)
+            store.release()
+            check(await fourth[0].wait(), Status.GOOD)
+        assert not nexus_of(disk).tasks
 
 
 async def test_overlapped_commands_abort_all_of_the_nexus() -> None:
