@@ -260,6 +260,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Silence of an initiator that owes Data-Out until the command is given up", "tcm_fcoe.protocol.fcp_nexus:STALL_SECONDS",
      "seconds"),
     ("Frames that wait for the link, beyond which no FCP_DATA is made", "tcm_fcoe.protocol.fcp_target:OUTBOX_LIMIT", "count"),
+    ("Frames that wait for the link, beyond which those that come are lost", "tcm_fcoe.protocol.station:CONGESTION", "count"),
     ("Pieces of a burst that wait for what is missing between them; what would make another is lost",
      "tcm_fcoe.protocol.data_out:ISLANDS_LIMIT", "count"),
     ("Sequences of a command that may end with Data-Out missing; then it fails (PROTOCOL SERVICE CRC ERROR)",
