@@ -33,7 +33,7 @@ lint: environment-dev
 
 test: lint
 	@echo "test: pytest $(TESTS)    (tests that need programs which are not installed skip and name the Debian package)"
-	@$(if $(filter tests,$(TESTS)),tools/lanes,$(BIN)/python -m pytest) $(TESTS)
+	@$(if $(filter tests,$(TESTS)),tools/lanes,$(BIN)/python -m pytest $(TESTS))
 
 bench: environment-dev
 	@$(BIN)/python tools/bench $(ARGS)
