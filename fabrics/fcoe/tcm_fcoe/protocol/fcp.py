@@ -78,6 +78,8 @@ MAXIMUM_CDB = 260
 SHORT_CDB = 16
 FCP_CMND_LENGTH = 32
 """Of one with a CDB of 16 bytes or fewer."""
+CDB_AT, CDB_END = 12, 28
+"""Where that has it."""
 
 RSP_LEN_VALID = 0x01
 SNS_LEN_VALID = 0x02
@@ -96,6 +98,8 @@ _RSP_INFO = Struct(">3sB4x")
 # operation code, byte 1, LBA, ..., FCP_DL
 COMMAND_10 = Struct(">8sxBBBBBIBHB6xI").unpack_from
 COMMAND_16 = Struct(">8sxBBBBBQIBBI").unpack_from
+pack_transfer_ready = _XFER_RDY.pack
+"""FCP_XFER_RDY of a relative offset and a burst length."""
 GOOD_RESPONSE = bytes(_RSP.size)
 """FCP_RSP of GOOD without a residual, sense data or FCP_CONF_REQ."""
 GOOD_RESPONSE_CONF = _RSP.pack(0, CONF_REQ, 0, 0, 0, 0)

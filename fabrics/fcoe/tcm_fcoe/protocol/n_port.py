@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from tcm_fcoe.protocol.els_payload import Payload
     from tcm_fcoe.protocol.fc4 import BasicReply, Fc4
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 FCP = int(FcType.FCP)
@@ -58,6 +59,8 @@ class Line(Protocol):
     outbox: deque[bytes]
     """Whole Ethernet frames, in order."""
     counters: Counters
+    rooms: Rooms | None
+    """Memory of the link in which frames may be made."""
 
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         """The Ethernet header of frames from the port to an address, EtherType included; ``None``: there is no way."""
@@ -146,6 +149,11 @@ class NPort:
     def fc4(self, fc4: Fc4) -> None:
         self._fc4 = fc4
         self._fc4_receive = fc4.receive
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """See :class:`Line`."""
+        return self.line.rooms if self.line is not None else None
 
     @property
     def is_up(self) -> bool:

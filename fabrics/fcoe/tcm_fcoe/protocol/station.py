@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tcm_fcoe.protocol.controller import Controller, LocalPort
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.n_port import NPort
 
 CONTROLLERS: dict[str, type[Controller]] = {
@@ -110,6 +111,8 @@ class Station:
         self.address = address
         self.outbox: deque[bytes] = deque()
         """Whole Ethernet frames, in order."""
+        self.rooms: Rooms | None = None
+        """Memory of the link in which frames may be made; set before the link comes up, by who sends them."""
         self.counters = Counters()
         self.ports: dict[bytes, NPort] = {}
         """By port name."""
