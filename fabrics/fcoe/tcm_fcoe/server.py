@@ -65,8 +65,9 @@ class InterfaceServer:
         self.link = link
         self.receive: Callable[[], Sequence[memoryview]] = link.receive
         self.send: Callable[[deque[bytes]], bool] = link.send
-        if capture is not None:
-            self.receive, self.send = partial(capture.receive, link), partial(capture.send, link)
+        self.rooms = link.rooms
+        if capture is not None:  # which has to see them
+            self.receive, self.send, self.rooms = partial(capture.receive, link), partial(capture.send, link), None
         self.mode = mode
         self.vlan = vlan
         self.tag_priority = tag_priority
@@ -91,7 +92,7 @@ class InterfaceServer:
 
     def _make_station(self) -> Station:
         link = self.link
-        return Station(
+        station = Station(
             self.mode,
             link.address,
             link.mtu,
@@ -101,6 +102,8 @@ class InterfaceServer:
             listener=self.listener,
             **self.controller_options,
         )
+        station.rooms = self.rooms
+        return station
 
     def __str__(self) -> str:
         return self.link.name
@@ -186,7 +189,7 @@ class InterfaceServer:
     def flush(self) -> None:
         """Send what there is; have more made as long as the link takes it, and it does not take too long."""
         station = self.station
-        outbox = station.outbox
+        outbox, rooms = station.outbox, self.rooms
         now = self.clock()
         deadline = now + TURN
         self._more = False
@@ -194,7 +197,7 @@ class InterfaceServer:
         if addresses is not None:
             self.link.set_addresses(addresses)  # before anybody can answer to a new one
         while True:
-            if outbox:
+            if outbox or (rooms is not None and rooms.unsent):
                 if self._writing is not None:
                     break
                 if not self.send(outbox):
@@ -206,7 +209,7 @@ class InterfaceServer:
                 station.resume(now)
             except Exception as error:  # noqa: BLE001  # see above
                 self._unexpected("data to be sent", error)
-            if not outbox:
+            if not outbox and not (rooms is not None and rooms.unsent):
                 break
             now = self.clock()
             if now > deadline:

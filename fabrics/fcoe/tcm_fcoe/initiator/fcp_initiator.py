@@ -32,6 +32,7 @@ from tcm_fcoe.protocol.fcp import (
     TaskManagementFlag,
     TransferReady,
 )
+from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, F_CTL_RELATIVE_OFFSET, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tcm_fcoe.initiator.tasks import FcpTask
     from tcm_fcoe.protocol.exchange import Exchanges
     from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.recovery import Aborts
     from tcm_fcoe.protocol.remote_port import RemotePort
@@ -72,6 +74,10 @@ class Port(Protocol):
     outbox: deque[bytes]
     exchanges: Exchanges
     aborts: Aborts
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """Memory of the link in which frames may be made."""
 
 
 @dataclass(slots=True)
@@ -114,6 +120,7 @@ class FcpInitiator:
     def __init__(self, port: Port, options: Options | None = None) -> None:
         self.port = port
         self.outbox = port.outbox
+        self.rooms = port.rooms
         self.options = options or Options()
         self.service_parameters = self.options.service_parameters()
         self.counters = InitiatorCounters()
@@ -140,7 +147,7 @@ class FcpInitiator:
     def process_login(self, remote: RemotePort, parameters: int, now: float) -> bool:
         """PRLI has come or was accepted. False: it is no target."""
         self.now = now
-        self.outbox = self.port.outbox  # a station's, once the port is one of its ports
+        self.outbox, self.rooms = self.port.outbox, self.port.rooms  # a station's, once the port is one of its ports
         if not parameters & ServiceParameters.TARGET_FUNCTION:
             return False
         known = self.nexuses.get(remote.fc_id)
@@ -438,8 +445,8 @@ class FcpInitiator:
     def resume(self, now: float) -> None:
         """The link has taken frames: make the next ones, a turn for each command."""
         self.now = now
-        sending, outbox = self.sending, self.outbox
-        while sending and (room := OUTBOX_LIMIT - len(outbox)) > 0:
+        sending, outbox, rooms = self.sending, self.outbox, self.rooms
+        while sending and (room := OUTBOX_LIMIT - len(outbox)) > 0 and (rooms is None or rooms.unsent < ROOMS_LIMIT):
             task = sending.popleft()
             nexus = task.nexus
             assert nexus is not None

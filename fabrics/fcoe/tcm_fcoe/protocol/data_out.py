@@ -24,6 +24,7 @@ class DataOut:
     """What has come of a command's data.
 
     :param size: bytes that there may be: FCP_DL, or what the core wants of it.
+    :param view: where they are put; made if not given.
     :param unsolicited: the first burst comes without FCP_XFER_RDY.
     """
 
@@ -49,9 +50,8 @@ class DataOut:
     since = 0.0
     """When a frame of it came last, or it was asked for; monotonic seconds."""
 
-    def __init__(self, size: int, *, unsolicited: bool = False) -> None:
-        self.buffer = bytearray(size)
-        self.view = memoryview(self.buffer)
+    def __init__(self, size: int, *, view: memoryview | None = None, unsolicited: bool = False) -> None:
+        self.view = memoryview(bytearray(size)) if view is None else view
         self.islands: list[tuple[int, int]] = []
         """What is there beyond ``filled``: disjoint, in order, not touching."""
         if unsolicited:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tcm_fcoe.protocol.fcp_memory import RESERVE, Memory
 
 if TYPE_CHECKING:
-    from tcm_fcoe.protocol.fcp_memory import Pool
+    from tcm_fcoe.protocol.fcp_memory import Buffers, Pool
 
 ANSWERED_LIMIT = 2048
 """Exchanges of one initiator that are remembered."""
@@ -32,6 +32,8 @@ class Answered(NamedTuple):
     """When that was, monotonic seconds."""
     command: bytes = b""
     """The payload of its FCP_CMND."""
+    borrowed: bool = False
+    """Its Data-In is one of the target's buffers."""
 
 
 class Answers:
@@ -96,11 +98,23 @@ class Answers:
         return answered is not None and bool(command[CRN_AT]) and answered.command == command
 
     def release(self, ox_id: int) -> bool:
-        """FCP_CONF, an ABTS, or the OX_ID is used again. False: there was no such exchange."""
+        """An ABTS, or the OX_ID is used again. False: there was no such exchange."""
         data = self.data.pop(ox_id, None)
         if data is not None:
             self.memory.give_back(len(data))
         return self.exchanges.pop(ox_id, None) is not None
+
+    def confirm(self, ox_id: int, buffers: Buffers) -> bool:
+        """FCP_CONF: nobody will ask for its data, whose buffer may be used again. False: there was no such exchange."""
+        answered = self.exchanges.pop(ox_id, None)
+        if answered is None:
+            return False
+        data = self.data.pop(ox_id, None)
+        if data is not None:
+            self.memory.give_back(len(data))
+            if answered.borrowed:
+                buffers.give_back(data)
+        return True
 
     def forget_before(self, moment: float) -> None:
         """Those that are older."""

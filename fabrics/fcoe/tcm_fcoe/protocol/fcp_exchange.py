@@ -54,6 +54,8 @@ class Exchange:
     sequences = 1
     """SEQ_ID of our next sequence."""
     data_in: memoryview | None = None
+    borrowed = False
+    """It is one of the target's buffers, which has it back if it is not to be remembered."""
     sent = 0
     """Of it, bytes."""
     seq_cnt = 0
@@ -138,7 +140,7 @@ class Exchange:
         elif self.submitted:
             task = self.task
             assert task is not None
-            task.data_out = data_out.buffer if len(data_out.buffer) == wanted else data_out.view[:wanted]
+            task.data_out = data_out.view[:wanted]
             task.nexus.data_out_received(task)
         elif not (self.blocks and self.express_write()):
             self.submit(data_out.view[: data_out.filled])
@@ -152,9 +154,10 @@ class Exchange:
         itl = nexus.luns.get(self.lun)
         if itl is None or itl.express_write is None or self.blocks << itl.block_shift != self.write_length:
             return False
-        if not itl.express_write(self.lba, self.blocks, (data_out.buffer,)):
+        if not itl.express_write(self.lba, self.blocks, (data_out.view,)):
             return False
         nexus.target.counters.express_writes += 1
+        nexus.target.buffers.give_back(data_out.view)
         self.response = GOOD_RESPONSE
         self.finish()
         nexus.send_response(self)
@@ -305,6 +308,7 @@ class Management:
     has_initiative = True
     data_out = None
     data_in = None
+    borrowed = False
 
     def __init__(self, nexus: FcpNexus, frame: Frame, rx_id: int, lun: bytes, flag: int) -> None:
         self.nexus = nexus

@@ -20,8 +20,8 @@ from tcm_fcoe.protocol.fcp import (
     WRITE_DATA,
 )
 from tcm_fcoe.protocol.fcp_answered import CRN_AT, Answered
-from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_command import PORT_EXCHANGES_LIMIT
+from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT, GRANT_LIMIT, OUTBOX_LIMIT, READ_LIMIT
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
@@ -86,13 +86,16 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame) -> bool:
         target.counters.duplicate_frames += 1
         return True
     if wanted == READ_DATA:
-        view = memoryview(bytearray(length))
+        view = target.buffers.take(length)
         if not itl.express_read(lba, blocks, (view,)):  # type: ignore[misc]  # seen above
+            target.buffers.give_back(view)
             return False
         target.fresh[key] = command
         _answer_read(target, nexus, frame, command, lun, view)
     else:
-        _begin_write(target, nexus, Exchange(nexus, ox_id, target.take_rx_id(), frame.seq_id, command, lun, length, lba, blocks))
+        _begin_write(
+            target, nexus, Exchange(nexus, ox_id, target.take_rx_id(), frame.seq_id, command, lun, length, lba, blocks)
+        )
     return True
 
 
@@ -109,7 +112,7 @@ def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: byte
     outbox = target.outbox
     if length > EXPRESS_LIMIT or target.sending or len(outbox) > OUTBOX_LIMIT:
         exchange = Exchange(nexus, ox_id, rx_id, frame.seq_id, command, lun)
-        exchange.submitted = True
+        exchange.submitted = exchange.borrowed = True
         exchange.data_in = data
         exchange.response = GOOD_RESPONSE
         exchange.reading = length
@@ -121,9 +124,10 @@ def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: byte
     nexus.frames.put_data(outbox, target.rooms, ox_id, rx_id, 1, 0, data, 0, length, length)
     if nexus.remembers:
         nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
-        nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, target.now, command), data)
+        nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, target.now, command, True), data)
     else:
         nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
+        target.buffers.give_back(data)
 
 
 def _begin_write(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None:
@@ -136,7 +140,7 @@ def _begin_write(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None
     nexus.exchanges[ox_id] = nexus.collecting[ox_id] = exchange
     exchange.wanted = exchange.granted = length
     nexus.data_out.take(length)
-    exchange.data_out = data_out = DataOut(length)
+    exchange.data_out = data_out = DataOut(length, view=target.buffers.take(length))
     burst = min(length, target.burst_length)
     data_out.begin(0, burst, target.now)
     nexus.send_transfer_ready(exchange, 0, burst)

@@ -37,6 +37,8 @@ _trailer_into = Struct("<IB3x").pack_into
 _FILL = (b"", b"\0", b"\0\0", b"\0\0\0")
 _HEADERS = {length: Struct(f">{length}sIIIBBHHHI").pack_into for length in (14 + HEADER_LENGTH, 18 + HEADER_LENGTH)}
 """Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before the last."""
+ROOMS_LIMIT = 64
+"""Frames in a link's memory before they are sent, beyond which no FCP_DATA is made: the other side may begin with these."""
 DATA_GOES_ON = TYPE_FCP << 24 | F_CTL_RELATIVE_OFFSET
 DATA_ENDS = DATA_GOES_ON | F_CTL_END_SEQUENCE
 DATA_ENDS_AND_ASKS = DATA_ENDS | F_CTL_SEQUENCE_INITIATIVE
@@ -45,6 +47,9 @@ DATA_ENDS_AND_ASKS = DATA_ENDS | F_CTL_SEQUENCE_INITIATIVE
 
 class Rooms(Protocol):
     """Memory of a link, into which frames are written where they are sent from."""
+
+    unsent: int
+    """Frames in it that the link has not been told to send."""
 
     def reserve(self, waiting: deque[bytes], count: int, length: int) -> Sequence[memoryview]:
         """Rooms for the next frames, behind those that are ``waiting``, which are taken.

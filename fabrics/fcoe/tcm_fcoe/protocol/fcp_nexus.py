@@ -357,7 +357,11 @@ class FcpNexus:
         if response[FLAGS_AT] & CONF_REQ:
             data_out, data = exchange.data_out, exchange.data_in if self.remembers else None
             length = len(data) if data is not None else data_out.filled if data_out is not None else 0
-            self.answered.remember(ox_id, Answered(rx_id, length, response, seq_id + 1 & 0xFF, target.now, command), data)
+            self.answered.remember(
+                ox_id,
+                Answered(rx_id, length, response, seq_id + 1 & 0xFF, target.now, command, exchange.borrowed),
+                data,
+            )
 
 
 class _Nobody:

@@ -15,8 +15,8 @@ from tcm_fcoe.protocol.els import Plain, Reject
 from tcm_fcoe.protocol.fcp import InformationUnit, ServiceParameters
 from tcm_fcoe.protocol.fcp_answered import CRN_AT
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
-from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_memory import Pool
+from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
+from tcm_fcoe.protocol.fcp_memory import Buffers, Pool
 from tcm_fcoe.protocol.fcp_nexus import OUTBOX_LIMIT, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tcm_fcoe.protocol.basic import Abts
     from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fcp_exchange import Exchange
     from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.fcp_nexus import ScsiPort
     from tcm_fcoe.protocol.frame import Frame
@@ -58,10 +59,12 @@ class SendsFrames(Protocol):
 
     fc_id: int
     outbox: deque[bytes]
-    rooms: Rooms | None
-    """Where frames may be made, if the link has such memory."""
     e_d_tov: float
     """Seconds within which the frames of a sequence follow each other."""
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """Where frames may be made, if the link has such memory."""
 
 
 class FcpTarget:
@@ -105,6 +108,8 @@ class FcpTarget:
         """Exchanges with FCP_DATA to be made as the link takes it."""
         self.data_out, self.data_in, self.kept = Pool(), Pool(), Pool()
         """Memory: for data that is to come, for data to be sent, and for what may have to be sent again."""
+        self.buffers = Buffers()
+        """Memory that is used again."""
         self.waiting: dict[FcpNexus, None] = {}
         """Initiators with commands that wait for memory, in turn."""
         self.fresh: dict[int, bytes] = {}
@@ -192,7 +197,7 @@ class FcpTarget:
             if r_ctl == FCP_DATA and exchange is not None and frame.rx_id in (exchange.rx_id, NO_EXCHANGE):
                 nexus.rx_bytes += len(frame.payload)
                 exchange.receive_data(frame)
-            elif r_ctl == FCP_CONF and exchange is None and nexus.answered.release(frame.ox_id):
+            elif r_ctl == FCP_CONF and exchange is None and nexus.answered.confirm(frame.ox_id, self.buffers):
                 self.counters.confirmations += 1
             else:
                 self.counters.unexpected_frames += 1
@@ -276,8 +281,8 @@ class FcpTarget:
         """Make the next frames, as long as not too many wait for the link: a turn for each exchange."""
         while self.again:
             self.again.popleft()()
-        sending, outbox = self.sending, self.outbox
-        while sending and len(outbox) < OUTBOX_LIMIT:
+        sending, outbox, rooms = self.sending, self.outbox, self.rooms
+        while sending and len(outbox) < OUTBOX_LIMIT and (rooms is None or rooms.unsent < ROOMS_LIMIT):
             exchange = sending.popleft()
             if exchange.done:
                 continue
@@ -287,7 +292,7 @@ class FcpTarget:
             start = exchange.sent
             stop = start + TURN * nexus.max_payload
             exchange.seq_cnt = nexus.frames.put_data(
-                outbox, self.rooms, exchange.ox_id, exchange.rx_id, exchange.sequences, exchange.seq_cnt, data, start,
+                outbox, rooms, exchange.ox_id, exchange.rx_id, exchange.sequences, exchange.seq_cnt, data, start,
                 min(stop, length), length,
             )  # fmt: skip
             exchange.sent = stop
@@ -297,6 +302,8 @@ class FcpTarget:
             exchange.sequences = exchange.sequences + 1 & 0xFF
             exchange.finish()
             nexus.send_response(exchange)
+            if exchange.borrowed and not nexus.remembers:
+                self.buffers.give_back(data)
 
     def handle_timer(self, now: float) -> None:
         """Data that does not come; exchanges that need not be remembered any more."""

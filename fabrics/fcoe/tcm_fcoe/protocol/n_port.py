@@ -7,7 +7,7 @@ answer to frames that nobody understands: they are counted and dropped.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm_fcoe.protocol.basic import UNKNOWN_EXCHANGE, Abts, BasicAccept, BasicReject
 from tcm_fcoe.protocol.counters import Counters
@@ -51,6 +51,17 @@ OUTBOX_LIMIT = 8192
 """Frames in the outbox beyond which link services are not answered any more: nobody takes them anyway."""
 _END_BITS = F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE | F_CTL_LAST_SEQUENCE
 """F_CTL bits that only the last frame of a sequence has."""
+
+
+Lane = tuple[
+    bytes,
+    "dict[int, RemotePort]",
+    "RemotePort",
+    "dict[tuple[int, int], Any]",
+    "Callable[[RemotePort, Frame, float], None]",
+]
+"""Ethernet header, image pairs by S_ID, the remote port that has to be there, recovery qualifiers (there must be none), and who
+takes the frame."""
 
 
 class Line(Protocol):
@@ -238,6 +249,16 @@ class NPort:
                 self._fc4_receive(remote, frame, now)  # type: ignore[misc]  # there is one as soon as there is an image pair
                 return
         self._receive_other(frame, now)
+
+    def lane(self, s_id: int, header: bytes) -> Lane | None:
+        """How frames of FCP from a remote port pass :meth:`receive`, for as long as it is the same image pair.
+
+        :param header: of their Ethernet frames, which comes back with it.
+        """
+        remote = self._image_pairs.get(s_id)
+        if remote is None or self._fc4_receive is None:
+            return None
+        return header, self._image_pairs, remote, self.qualifiers.held, self._fc4_receive
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)
