@@ -58,6 +58,7 @@ FCP_DATA, FCP_XFER_RDY, FCP_RSP = (
 _GOOD = (GOOD_RESPONSE, GOOD_RESPONSE_CONF)
 CONFIRM_AT = 10
 """Byte of FCP_RSP with its flags."""
+_DATA_BITS = F_CTL_EXCHANGE_RESPONDER | F_CTL_RELATIVE_OFFSET
 _CLEARING = {
     TaskManagementFlag.ABORT_TASK_SET: True,
     TaskManagementFlag.CLEAR_TASK_SET: True,
@@ -312,6 +313,39 @@ class FcpInitiator:
             self._transfer_ready(task, frame)
         else:
             self.counters.unexpected_frames += 1
+
+    def receive_data(
+        self,
+        remote: RemotePort,
+        payload: memoryview,
+        sof: int,  # noqa: ARG002 - targets look at it
+        f_ctl: int,
+        seq_id: int,  # noqa: ARG002 - likewise
+        seq_cnt: int,  # noqa: ARG002 - likewise
+        ox_id: int,
+        rx_id: int,
+        offset: int,
+        now: float,
+        /,
+    ) -> bool:
+        """FCP_DATA that continues where the last one ended; False: nothing has happened."""
+        task = self.tasks.get(ox_id)
+        end = offset + len(payload)
+        if (
+            task is None
+            or rx_id != task.rx_id
+            or offset != task.received
+            or end > task.read_length
+            or task.pieces is not None
+            or f_ctl & _DATA_BITS != _DATA_BITS
+            or task.nexus is None
+            or task.nexus.remote is not remote
+        ):
+            return False
+        self.now = task.progress = now
+        task.buffer[offset:end] = payload
+        task.received = end
+        return True
 
     def _name(self, task: FcpTask, frame: Frame) -> bool:
         """The first frame of the responder names its exchange; False: it is of another one."""

@@ -1,4 +1,4 @@
-"""The express lane of FCP_CMND: an ordinary READ or WRITE (10) or (16) of a port that has room, without a task (FCP-4 4.2).
+"""The express lane: an ordinary READ or WRITE (10) or (16) of a port that has room, without a task (FCP-4 4.2), and its data.
 
 A READ is done and answered inside the call. A WRITE gets an exchange and FCP_XFER_RDY, and is done when its data is there
 (:meth:`tcm_fcoe.protocol.fcp_exchange.Exchange.express_write`). What is not ordinary in any way goes the general way.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol.data_out import DataOut
+from tcm_fcoe.protocol.fcoe import SOF_I3
 from tcm_fcoe.protocol.fcp import (
     CDB_AT,
     COMMAND_10,
@@ -23,12 +24,13 @@ from tcm_fcoe.protocol.fcp_answered import CRN_AT, Answered
 from tcm_fcoe.protocol.fcp_command import PORT_EXCHANGES_LIMIT
 from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT, GRANT_LIMIT, OUTBOX_LIMIT, READ_LIMIT
-from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
+from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_EXCHANGE_RESPONDER, F_CTL_RELATIVE_OFFSET, NO_EXCHANGE
 
 if TYPE_CHECKING:
     from tcm_fcoe.protocol.fcp_nexus import FcpNexus
     from tcm_fcoe.protocol.fcp_target import FcpTarget
     from tcm_fcoe.protocol.frame import Frame
+    from tcm_fcoe.protocol.remote_port import RemotePort
 
 EXPRESS_LIMIT = 65536
 """Bytes of Data-In that are put into frames at once."""
@@ -144,3 +146,66 @@ def _begin_write(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None
     burst = min(length, target.burst_length)
     data_out.begin(0, burst, target.now)
     nexus.send_transfer_ready(exchange, 0, burst)
+
+
+def receive_data(
+    target: FcpTarget,
+    remote: RemotePort,
+    payload: memoryview,
+    sof: int,
+    f_ctl: int,
+    seq_id: int,
+    seq_cnt: int,
+    ox_id: int,
+    rx_id: int,
+    offset: int,
+    now: float,
+) -> bool:
+    """FCP_DATA that continues where the last one ended, of what was asked for; False: nothing has happened.
+
+    It does what :meth:`tcm_fcoe.protocol.data_out.DataOut.receive` does with such a frame.
+    """
+    nexus = target.nexuses.get(remote.fc_id)
+    if nexus is None:
+        return False
+    exchange = nexus.exchanges.get(ox_id)
+    if exchange is None or exchange.rx_id != rx_id:
+        return False
+    data_out = exchange.data_out
+    if (
+        data_out is None
+        or offset != data_out.filled
+        or not data_out.active
+        or data_out.islands
+        or exchange.discarding  # type: ignore[union-attr]  # a task management function has no data
+        or f_ctl & (F_CTL_RELATIVE_OFFSET | F_CTL_EXCHANGE_RESPONDER) != F_CTL_RELATIVE_OFFSET
+    ):
+        return False
+    ends = f_ctl & F_CTL_END_SEQUENCE
+    size = len(payload)
+    end = offset + size
+    if end > data_out.burst_end or (ends and (end != data_out.burst_end or exchange.wanted < 0)) or data_out.ended:  # type: ignore[union-attr]  # likewise
+        return False
+    if seq_id != data_out.seq_id:
+        if data_out.seq_id >= 0 or seq_id == data_out.void:
+            return False
+        data_out.seq_id = seq_id
+    data_out.view[offset:end] = payload
+    data_out.filled = end
+    data_out.frames += 1
+    data_out.since = target.now = now
+    target.counters.data_frames_received += 1
+    nexus.rx_bytes += size
+    if sof == SOF_I3:
+        data_out.first_count = seq_cnt
+    if ends:
+        data_out.ended = True
+        data_out.last_count = seq_cnt
+        data_out.active = False
+        target.counters.data_out_bytes += end - data_out.burst_start
+        target.receiving = True
+        try:
+            exchange.advance()  # type: ignore[union-attr]  # likewise
+        finally:
+            target.receiving = False
+    return True

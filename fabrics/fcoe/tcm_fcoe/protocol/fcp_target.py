@@ -7,6 +7,7 @@ express lane: they have no task.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_fcoe.protocol.basic import Abts
-    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ReceiveData
     from tcm_fcoe.protocol.fcp_exchange import Exchange
     from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.fcp_nexus import ScsiPort
@@ -121,6 +122,7 @@ class FcpTarget:
         self.e_d_tov = port.e_d_tov
         self.next_rx_id = 0
         self.next_timer = inf
+        self.receive_data: ReceiveData | None = partial(fcp_express.receive_data, self)
 
     def wake(self) -> None:
         """Somebody has to look at the outbox, unless we are called by somebody who will."""

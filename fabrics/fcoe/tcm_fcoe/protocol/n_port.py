@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_fcoe.protocol.els_payload import Payload
-    from tcm_fcoe.protocol.fc4 import BasicReply, Fc4
+    from tcm_fcoe.protocol.fc4 import BasicReply, Fc4, ReceiveData
     from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.remote_port import RemotePort
 
@@ -59,9 +59,10 @@ Lane = tuple[
     "RemotePort",
     "dict[tuple[int, int], Any]",
     "Callable[[RemotePort, Frame, float], None]",
+    "ReceiveData | None",
 ]
 """Ethernet header, image pairs by S_ID, the remote port that has to be there, recovery qualifiers (there must be none), and who
-takes the frame."""
+takes the frame: any, and one of data."""
 
 
 class Line(Protocol):
@@ -256,9 +257,9 @@ class NPort:
         :param header: of their Ethernet frames, which comes back with it.
         """
         remote = self._image_pairs.get(s_id)
-        if remote is None or self._fc4_receive is None:
+        if remote is None:
             return None
-        return header, self._image_pairs, remote, self.qualifiers.held, self._fc4_receive
+        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.receive_data
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)

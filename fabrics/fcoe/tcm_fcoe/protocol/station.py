@@ -40,6 +40,7 @@ from tcm_fcoe.protocol.fcoe import (
     decapsulate,
 )
 from tcm_fcoe.protocol.fcoe import HEADER_LENGTH as FCOE_HEADER_LENGTH
+from tcm_fcoe.protocol.fcp import InformationUnit
 from tcm_fcoe.protocol.frame import F_CTL_FILL_MASK, Frame
 from tcm_fcoe.protocol.n_port import FCP, LINK_DATA
 from tcm_fcoe.protocol.names import MAC_LENGTH
@@ -63,6 +64,7 @@ _ETHERNET = Struct(">6s6sH")
 _UNTAGGED = Struct(">14sB12xBIIIBBHHHI")
 """Ethernet, FCoE and FC header, as :mod:`tcm_fcoe.protocol.fcoe` and ``frame`` have them; a test says so."""
 _TAGGED = Struct(">18sB12xBIIIBBHHHI")
+FCP_DATA = int(InformationUnit.FCP_DATA)
 EOF_LENGTH = 4
 """Of the trailer: EOF, and what is reserved; before it is the CRC."""
 CRC_RESIDUE = 0x2144DF1C
@@ -209,9 +211,24 @@ class Station:
                 lanes.clear()
                 self._receive(ethernet, now)
                 continue
+            lane = lanes.get(word_1 << 24 | word_0 & 0xFFFFFF)
+            deliver = None
+            if lane is not None and word_2 >> 24 == FCP and word_0 < LINK_DATA << 24 and not df_ctl:
+                lane_header, image_pairs, remote, qualifiers, deliver, deliver_data = lane
+                if lane_header != header or image_pairs.get(word_1) is not remote or qualifiers:
+                    deliver = None
+                elif (
+                    word_0 >> 24 == FCP_DATA
+                    and deliver_data is not None
+                    and deliver_data(
+                        remote, ethernet[data_offset:end], sof, word_2 & 0xFFFFFF, seq_id, seq_cnt, ox_id, rx_id, parameter, now
+                    )
+                ):
+                    counters.frames_in += 1
+                    continue
             frame = Frame()
             frame.r_ctl = word_0 >> 24
-            frame.d_id = d_id = word_0 & 0xFFFFFF
+            frame.d_id = word_0 & 0xFFFFFF
             frame.cs_ctl = word_1 >> 24
             frame.s_id = word_1 & 0xFFFFFF
             frame.type = word_2 >> 24
@@ -225,13 +242,10 @@ class Station:
             frame.payload = ethernet[data_offset:end]
             frame.sof = sof
             frame.eof = eof
-            lane = lanes.get(word_1 << 24 | d_id)
-            if lane is not None and word_2 >> 24 == FCP and word_0 < LINK_DATA << 24 and not df_ctl:
-                lane_header, image_pairs, remote, qualifiers, deliver = lane
-                if lane_header == header and image_pairs.get(word_1) is remote and not qualifiers:
-                    counters.frames_in += 1
-                    deliver(remote, frame, now)
-                    continue
+            if deliver is not None:
+                counters.frames_in += 1
+                deliver(remote, frame, now)
+                continue
             lanes.clear()
             if header[2 * MAC_LENGTH :] != types:
                 self._receive(ethernet, now)
@@ -242,7 +256,7 @@ class Station:
                 port.receive(frame, now)
                 lane = port.lane(word_1, header)
                 if lane is not None:
-                    lanes[word_1 << 24 | d_id] = lane
+                    lanes[word_1 << 24 | word_0 & 0xFFFFFF] = lane
 
     def _receive(self, ethernet: memoryview, now: float) -> None:
         """Any frame: the way of those that :meth:`receive` does not take apart itself, and of errors."""
