@@ -30,7 +30,7 @@ from tcm_fcoe.protocol.fcp import (
     ResponseCode,
     ServiceParameters,
     TaskManagementFlag,
-    TransferReady,
+    unpack_transfer_ready,
 )
 from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, F_CTL_RELATIVE_OFFSET, NO_EXCHANGE
@@ -55,7 +55,7 @@ FCP_DATA, FCP_XFER_RDY, FCP_RSP = (
     int(InformationUnit.FCP_XFER_RDY),
     int(InformationUnit.FCP_RSP),
 )
-_GOOD = (GOOD_RESPONSE, GOOD_RESPONSE_CONF)
+_GOOD = frozenset((GOOD_RESPONSE, GOOD_RESPONSE_CONF))
 CONFIRM_AT = 10
 """Byte of FCP_RSP with its flags."""
 _DATA_BITS = F_CTL_EXCHANGE_RESPONDER | F_CTL_RELATIVE_OFFSET
@@ -290,13 +290,13 @@ class FcpInitiator:
             else:
                 self._late_data(task, payload, start, end)
         elif r_ctl == FCP_RSP:
-            payload = frame.payload
-            if task.read_length == task.received and payload in _GOOD:
+            response = bytes(frame.payload)
+            if task.read_length == task.received and response in _GOOD:
                 counters, nexus = self.counters, task.nexus
                 counters.responses += 1
                 counters.data_in_bytes += task.received
                 counters.data_out_bytes += task.written
-                if payload[CONFIRM_AT]:
+                if response[CONFIRM_AT]:
                     counters.confirmations += 1
                     nexus.send_confirmation(task)
                 self._forget(task)
@@ -382,15 +382,13 @@ class FcpInitiator:
             self.counters.duplicate_frames += 1
             return
         try:
-            ready = TransferReady.unpack(frame.payload)
+            offset, length = unpack_transfer_ready(frame.payload)
         except FcpError as e:
             self._violated(task, str(e))
             return
-        end = ready.data_offset + ready.burst_length
-        if not ready.burst_length or end > task.write_length:
-            self._violated(
-                task, f"FCP_XFER_RDY for {ready.burst_length} bytes from {ready.data_offset} on of {task.write_length}"
-            )
+        end = offset + length
+        if not length or end > task.write_length:
+            self._violated(task, f"FCP_XFER_RDY for {length} bytes from {offset} on of {task.write_length}")
             return
         self.counters.transfer_readies += 1
         task.ready_seq_id = frame.seq_id
@@ -401,7 +399,7 @@ class FcpInitiator:
             # asked again for a burst that has not all gone out: that one is not wanted any more
             self.sending.remove(task)
         assert task.nexus is not None
-        task.nexus.begin_burst(task, ready.data_offset, ready.burst_length)
+        task.nexus.begin_burst(task, offset, length)
 
     def _respond(self, task: FcpTask, frame: Frame) -> None:
         """FCP_RSP that says more than GOOD, or before all data is there."""

@@ -165,6 +165,14 @@ class Command:
         return header + cdb + _DL.pack(self.data_length) + (_DL.pack(self.bidirectional_read_length) if both else b"")
 
 
+def unpack_transfer_ready(payload: bytes | memoryview) -> tuple[int, int]:
+    """Relative offset and burst length of FCP_XFER_RDY, without an object. Raises :class:`FcpError`."""
+    if len(payload) < _XFER_RDY.size:
+        raise FcpError(f"FCP_XFER_RDY of {len(payload)} bytes")
+    offset, length = _XFER_RDY.unpack_from(payload)
+    return offset, length
+
+
 @dataclass(frozen=True, slots=True)
 class TransferReady:
     """FCP_XFER_RDY (FCP-4 9.3)."""
@@ -177,9 +185,7 @@ class TransferReady:
     @classmethod
     def unpack(cls, payload: bytes | memoryview) -> TransferReady:
         """Raises :class:`FcpError`."""
-        if len(payload) < _XFER_RDY.size:
-            raise FcpError(f"FCP_XFER_RDY of {len(payload)} bytes")
-        return cls(*_XFER_RDY.unpack_from(payload))
+        return cls(*unpack_transfer_ready(payload))
 
     def pack(self) -> bytes:
         """The payload, 12 bytes."""

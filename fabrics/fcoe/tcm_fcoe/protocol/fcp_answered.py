@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm_fcoe.protocol.fcp_memory import RESERVE, Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcm_fcoe.protocol.fcp_memory import Buffers, Pool
 
 ANSWERED_LIMIT = 2048
@@ -36,6 +39,10 @@ class Answered(NamedTuple):
     """Its Data-In is one of the target's buffers."""
 
 
+answered_by: Callable[[tuple[int, int, bytes, int, float, bytes, bool]], Answered] = partial(tuple.__new__, Answered)
+"""The same of all its fields, in a third of the time."""
+
+
 class Answers:
     """Those of one initiator, by OX_ID. (Ordered, since the first key of a ``dict`` is far to seek when many have gone.)"""
 
@@ -62,8 +69,9 @@ class Answers:
         exchanges[ox_id] = answered
         if data is not None:
             self.data[ox_id] = data
-            memory = self.memory
-            memory.take(len(data))
+            memory, length = self.memory, len(data)
+            memory.used += length
+            memory.pool.used += length
             while memory.used > ANSWERED_BYTES or (memory.used > RESERVE and memory.pool.used > memory.pool.limit):
                 memory.give_back(len(self.data.popitem(last=False)[1]))
         if len(exchanges) > ANSWERED_LIMIT:

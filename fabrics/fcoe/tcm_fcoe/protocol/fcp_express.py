@@ -20,10 +20,18 @@ from tcm_fcoe.protocol.fcp import (
     READ_DATA,
     WRITE_DATA,
 )
-from tcm_fcoe.protocol.fcp_answered import CRN_AT, Answered
+from tcm_fcoe.protocol.fcp_answered import CRN_AT, answered_by
 from tcm_fcoe.protocol.fcp_command import PORT_EXCHANGES_LIMIT
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT, GRANT_LIMIT, OUTBOX_LIMIT, READ_LIMIT
+from tcm_fcoe.protocol.fcp_memory import USED_AGAIN
+from tcm_fcoe.protocol.fcp_nexus import (
+    EXCHANGES_LIMIT,
+    GRANT_LIMIT,
+    OUTBOX_LIMIT,
+    READ_LIMIT,
+    RESPONSE,
+    RESPONSE_TO_CONFIRM,
+)
 from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_EXCHANGE_RESPONDER, F_CTL_RELATIVE_OFFSET, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -88,7 +96,7 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame) -> bool:
         target.counters.duplicate_frames += 1
         return True
     if wanted == READ_DATA:
-        view = target.buffers.take(length)
+        view = target.buffers.take(length) if length >= USED_AGAIN else memoryview(bytearray(length))
         if not itl.express_read(lba, blocks, (view,)):  # type: ignore[misc]  # seen above
             target.buffers.give_back(view)
             return False
@@ -104,7 +112,8 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame) -> bool:
 def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: bytes, lun: bytes, data: memoryview) -> None:
     """FCP_DATA and FCP_RSP: at once if that is not much, or as the link takes them."""
     length = len(data)
-    ox_id, rx_id = frame.ox_id, target.take_rx_id()
+    ox_id, rx_id = frame.ox_id, target.next_rx_id
+    target.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
     counters = target.counters
     counters.commands += 1
     counters.express_reads += 1
@@ -123,12 +132,15 @@ def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: byte
         target.sending.append(exchange)
         target.pump()
         return
-    nexus.frames.put_data(outbox, target.rooms, ox_id, rx_id, 1, 0, data, 0, length, length)
+    frames = nexus.frames
+    frames.put_data(outbox, target.rooms, ox_id, rx_id, 1, 0, data, 0, length, length)
+    counters.responses += 1
+    nexus.rsp_ius += 1
     if nexus.remembers:
-        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
-        nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, target.now, command, True), data)
+        frames.put(outbox, nexus.word_response, RESPONSE_TO_CONFIRM, 2, ox_id, rx_id, GOOD_RESPONSE_CONF)
+        nexus.answered.remember(ox_id, answered_by((rx_id, length, GOOD_RESPONSE_CONF, 3, target.now, command, True)), data)
     else:
-        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
+        frames.put(outbox, nexus.word_response, RESPONSE, 2, ox_id, rx_id, GOOD_RESPONSE)
         target.buffers.give_back(data)
 
 

@@ -14,7 +14,7 @@ from tcm_fcoe.protocol.fcp import (
     ServiceParameters,
     pack_transfer_ready,
 )
-from tcm_fcoe.protocol.fcp_answered import Answered, Answers
+from tcm_fcoe.protocol.fcp_answered import Answers, answered_by
 from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, FcpFrames
 from tcm_fcoe.protocol.fcp_memory import Memory
@@ -359,7 +359,7 @@ class FcpNexus:
             length = len(data) if data is not None else data_out.filled if data_out is not None else 0
             self.answered.remember(
                 ox_id,
-                Answered(rx_id, length, response, seq_id + 1 & 0xFF, target.now, command, exchange.borrowed),
+                answered_by((rx_id, length, response, seq_id + 1 & 0xFF, target.now, command, exchange.borrowed)),
                 data,
             )
 

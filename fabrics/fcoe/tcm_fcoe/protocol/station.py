@@ -211,9 +211,10 @@ class Station:
                 lanes.clear()
                 self._receive(ethernet, now)
                 continue
+            is_fcp = word_2 >> 24 == FCP and word_0 < LINK_DATA << 24 and not df_ctl
             lane = lanes.get(word_1 << 24 | word_0 & 0xFFFFFF)
             deliver = None
-            if lane is not None and word_2 >> 24 == FCP and word_0 < LINK_DATA << 24 and not df_ctl:
+            if lane is not None and is_fcp:
                 lane_header, image_pairs, remote, qualifiers, deliver, deliver_data = lane
                 if lane_header != header or image_pairs.get(word_1) is not remote or qualifiers:
                     deliver = None
@@ -246,17 +247,21 @@ class Station:
                 counters.frames_in += 1
                 deliver(remote, frame, now)
                 continue
-            lanes.clear()
             if header[2 * MAC_LENGTH :] != types:
+                lanes.clear()
                 self._receive(ethernet, now)
                 continue
             counters.frames_in += 1
-            port: NPort | None = receive_fcoe(header[:MAC_LENGTH], header[MAC_LENGTH : 2 * MAC_LENGTH], frame, now)  # type: ignore[assignment]  # a controller has no ports but ours
+            port: NPort | None = receive_fcoe(  # type: ignore[assignment]  # a controller has no ports but ours
+                header[:MAC_LENGTH], header[MAC_LENGTH : 2 * MAC_LENGTH], frame, now
+            )
             if port is not None:
                 port.receive(frame, now)
-                lane = port.lane(word_1, header)
-                if lane is not None:
-                    lanes[word_1 << 24 | word_0 & 0xFFFFFF] = lane
+            lane = port.lane(word_1, header) if port is not None and is_fcp else None
+            if lane is not None:
+                lanes[word_1 << 24 | word_0 & 0xFFFFFF] = lane
+            else:
+                lanes.clear()
 
     def _receive(self, ethernet: memoryview, now: float) -> None:
         """Any frame: the way of those that :meth:`receive` does not take apart itself, and of errors."""
