@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tcm.backstore import ConfigError
-from tcm.cli import errors
 from tcm.cli.state import CONTROL, default_directory
+from tcm.command_line import errors
 from tcm.failure import RuntimeFailure
 
 if TYPE_CHECKING:

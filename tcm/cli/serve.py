@@ -17,7 +17,7 @@ import anyio
 from tcm import saveconfig
 from tcm.backstore import ConfigError
 from tcm.cli.control_plane import ControlPlane, Ways
-from tcm.cli.errors import FAILED
+from tcm.command_line.errors import FAILED
 from tcm.configfs.export import export
 from tcm.configfs.lio import LioTree
 from tcm.configfs.node import TreeError

@@ -23,9 +23,9 @@ from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 from tcm_iscsi.protocol.full_feature import HIGH_WATER
-from tcm_loopback import cdb
 
 from tcm.backstore import ConfigError
+from tcm.scsi import cdb
 from tcm.target.device import AccessControl, Authentication, NetworkPortal, TargetDevice, TargetPortalGroup
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ from support.raw_iscsi import INITIATOR, LoginFailed
 from support.statistics_site import NAME, SIZE, Site, apart, serving
 from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import LoginStatus, LogoutReason
-from tcm_loopback import cdb
 
+from tcm.scsi import cdb
 from tcm.target.device import Authentication
 from tcm.target.latency import BUCKETS, Latency
 
