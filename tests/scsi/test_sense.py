@@ -89,7 +89,7 @@ def test_codes_of_whatever_a_target_sends(data):
 
 
 def test_codes_of_both_formats():
-    """SPC-5 4.5.2.1 and 4.5.3: where each format has them; VALID and deferred errors do not matter; cut short, there are none."""
+    """SPC-5 4.5.2.1 and 4.5.3: where each format has them; VALID does not matter; cut short, there are none."""
     assert sense.sense_codes(bytes.fromhex("f1 00 05 00000000 0a 00000000 24 01 00 000000")) == (5, 0x24, 1)
     assert sense.sense_codes(bytes.fromhex("73 06 29 02")) == (6, 0x29, 2)
     assert sense.sense_codes(bytes.fromhex("70 00 06 00000000")) == (6, 0, 0)
