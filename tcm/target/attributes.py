@@ -8,6 +8,8 @@ from tcm.backstore import Capabilities, ConfigError
 
 MAXIMUM_BLOCK_SIZE = 4096
 BLOCK_SIZES = (512, 1024, 2048, MAXIMUM_BLOCK_SIZE)
+MAXIMUM_QUEUE_DEPTH = 65535
+"""Tasks that a task set may be configured to hold."""
 DEFAULT_UNMAP_BLOCKS = 1 << 20
 """Logical blocks in one UNMAP; more of them at once would keep the extents from others for long."""
 
@@ -104,8 +106,8 @@ class DeviceAttributes:
             raise ConfigError(f"pi_prot_type {self.pi_prot_type} is none; write 0 (no protection information), 1, 2 or 3")
         if self.block_size and self.block_size not in BLOCK_SIZES:
             raise ConfigError(f"block_size {self.block_size}: one of 512, 1024, 2048, 4096")
-        if not 1 <= self.queue_depth <= 65535:
-            raise ConfigError(f"queue_depth {self.queue_depth}: 1 to 65535")
+        if not 1 <= self.queue_depth <= MAXIMUM_QUEUE_DEPTH:
+            raise ConfigError(f"queue_depth {self.queue_depth}: 1 to {MAXIMUM_QUEUE_DEPTH}")
         if self.emulate_ua_intlck_ctrl not in {0, 1, 2}:
             raise ConfigError(f"emulate_ua_intlck_ctrl {self.emulate_ua_intlck_ctrl}: 0, 1 or 2")
         for field in fields(self):
