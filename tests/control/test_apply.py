@@ -74,6 +74,39 @@ def test_what_was_saved_is_what_runs(ctl, tmp_path):
     assert extra["tcm_identity"]["product_id"] == "SPARE"
 
 
+@pytest.mark.parametrize("name", ["a,b.img", "a\\,b\\", "two words ", "a\nb", ",", "a=b,fd_dev_size=1", "\\\\,\\n"])
+def test_a_file_of_any_name_is_applied(ctl, tmp_path, name):
+    """What LIO's control takes for the end of a value is a part of it: the same file, whichever way it is read."""
+    disk = tmp_path / name
+    disk.write_bytes(bytes(1 << 20))
+    wanted = ctl.export(tmp_path)
+    more = {"plugin": "fileio", "name": "more", "dev": str(disk), "size": 1 << 20, "write_back": True, "aio": False}
+    wanted["storage_objects"].append({**more, "wwn": "11111111-2222-4333-8444-555555555555"})
+    path = put(tmp_path, wanted)
+    ctl.run("apply", path)
+    assert ctl.run("diff", path) == "nothing to change\n"
+    (shown,) = [each for each in ctl.export(tmp_path)["storage_objects"] if each["name"] == "more"]
+    assert shown["dev"] == str(disk)
+    del wanted["storage_objects"][-1]
+    ctl.run("apply", put(tmp_path, wanted))
+    escaped = str(disk).replace(",", "\\,").replace("\n", "\\\n")
+    ctl.run("create", "-p", "core/fileio_9/by-hand", f"control=fd_dev_size={1 << 20},fd_dev_name={escaped}", "enable=1")
+    found = ctl.json("get", "core/fileio_9/by-hand", "info")["info"]
+    assert f"File: {disk}" in found
+
+
+def test_saved_where_there_is_no_folder(ctl, tmp_path):
+    path = tmp_path / "typo" / "saveconfig.json"
+    said = ctl.run("save", str(path), code=2)
+    assert (
+        said == f"tcm-ctl: error: save: {path}: there is no folder {tmp_path / 'typo'}; make it, or write a FILE in a folder"
+        " that is there\n"
+    )
+    assert not path.parent.exists()
+    assert "there is no folder" in ctl.run("mount", str(tmp_path / "typo" / "mount"), code=2)
+    assert not path.parent.exists()
+
+
 def test_saved_and_started_again_it_is_the_same(ctl, tmp_path):
     wanted = one_more(ctl.export(tmp_path))
     ctl.run("apply", put(tmp_path, wanted))
