@@ -296,7 +296,7 @@ def test_a_file_of_lio_applied_and_saved_again(tmp_path):
         assert len(said) == 2
         assert shown.splitlines()[-1].endswith("2 of it not taken, see above")
         assert ctl.run("diff", put(tmp_path, faster)) == "nothing to change\n"
-        assert tcm.err.count("optimal_sectors") == 1
+        assert tcm.err.count("was not taken: optimal_sectors") == 1
         shown = ctl.run("apply", put(tmp_path, config))
         assert "not taken" not in shown
         assert ctl.run("diff", put(tmp_path, config)) == "nothing to change\n"
