@@ -482,8 +482,10 @@ def save(ctl: Ctl, file: str | None) -> None:
     if file is None:
         found = ctl.call("save")
     else:
+        from tcm.cli.folders import check_folder_of
         from tcm.control.saved import write_config
 
+        check_folder_of("save", file, "a FILE")
         write_config(file, ctl.call("export"))
         found = {"path": os.path.abspath(file)}
     ctl.show(found, lambda value: click.echo(f"saved to {value['path']}"))
