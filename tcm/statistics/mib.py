@@ -180,10 +180,10 @@ class TableView:
                 place += 1
         return None
 
-    def row(self, index: Oid) -> Any:
+    def row(self, index: Oid, now: float) -> Any:
         """As it is now; ``None``: there is none."""
         self.forget()
-        self.refresh(self._read)
+        self.refresh(now)
         return self._rows.get(index)
 
     def forget(self) -> None:

@@ -157,7 +157,7 @@ class Setter:
 
     def _of_row(self, wanted: _Row, plan: _Plan, now: float) -> list[tuple[int, Edit]]:
         creation = wanted.table.table.creation
-        row = wanted.table.row(wanted.index)
+        row = wanted.table.row(wanted.index, now)
         if creation is None:
             if row is None:
                 raise Refused(Error.NO_CREATION, "there is no such row, and none can be made")
