@@ -181,8 +181,7 @@ class TableView:
         return None
 
     def row(self, index: Oid, now: float) -> Any:
-        """As it is now; ``None``: there is none."""
-        self.forget()
+        """As it was when last looked at; ``None``: there is none."""
         self.refresh(now)
         return self._rows.get(index)
 

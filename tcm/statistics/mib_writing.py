@@ -190,7 +190,5 @@ def plan_row(creation: Creation, index: Oid, row: Any, values: Mapping[str, Valu
         return RowPlan(creation.make(index, given))
     if wanted == RowStatus.NOT_IN_SERVICE and missing:
         raise Refused(Error.INCONSISTENT_VALUE, f"{missing[0]} is missing", status)
-    if row is None and len(creation.pending) >= MAXIMUM_PENDING:
-        raise Refused(Error.RESOURCE_UNAVAILABLE, f"{MAXIMUM_PENDING} rows are being made", status)
     given[status] = RowStatus.NOT_READY if missing else RowStatus.NOT_IN_SERVICE
     return RowPlan([], Pending(given, now))

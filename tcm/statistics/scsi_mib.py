@@ -281,13 +281,13 @@ class ScsiMib:
                 (*device, 3, 1),
                 self._authorized,
                 columns(
-                    (3, "scsiAuthIntrDevOrPort", INTEGER, constant(DEVICE), unchanging(choices=frozenset({1, 2}))),
+                    (3, "scsiAuthIntrDevOrPort", INTEGER, constant(DEVICE), unchanging(choices=frozenset({1, 2, 3}))),
                     (
                         4,
                         "scsiAuthIntrName",
                         OCTETS,
                         lambda row: row.acl.initiator_name.encode(),
-                        Writer(None, 1, NAME, text=True),
+                        Writer(None, 0, NAME, text=True),
                     ),
                     (
                         5,

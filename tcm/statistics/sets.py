@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from tcm.options import one_line
 from tcm.statistics.agentx import Error
 from tcm.statistics.mib import Oid, Pending, TableView, Value
 from tcm.statistics.mib_state import NON_VOLATILE
-from tcm.statistics.mib_writing import Assign, Creation, Document, Edit, Place, Refused, RowPlan, plan_row
+from tcm.statistics.mib_writing import MAXIMUM_PENDING, Assign, Creation, Document, Edit, Place, Refused, RowPlan, plan_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 MAXIMUM_PLANS = 16
 """SETs that have been tested and not committed yet; of more, the oldest is forgotten."""
+PACE = 16
+"""Rows of a SET that are looked at in one go; initiators are served in between."""
 WHO = "SNMP"
 Answer = tuple[Error, int]
 """And which of the variables it is about, from 1; 0: none."""
@@ -110,7 +113,10 @@ class Setter:
         try:
             plan = _Plan()
             edits: list[tuple[int, Edit]] = []
-            for row in self._rows(wanted):
+            self._view.forget()
+            for count, row in enumerate(self._rows(wanted), 1):
+                if count % PACE == 0:
+                    await checkpoint()
                 number = row.first
                 try:
                     edits += self._of_row(row, plan, now)
@@ -177,8 +183,12 @@ class Setter:
     @staticmethod
     def _make(plan: _Plan, creation: Creation, wanted: _Row, made: RowPlan) -> None:
         before = creation.pending.get(wanted.index)
-        if before is not None or made.pending is not None:
-            plan.pending.append((creation, wanted.index, before, made.pending))
+        if before is None and made.pending is None:
+            return
+        plan.pending.append((creation, wanted.index, before, made.pending))
+        begun = sum(each[0] is creation and each[2] is None for each in plan.pending)
+        if before is None and len(creation.pending) + begun > MAXIMUM_PENDING:
+            raise Refused(Error.RESOURCE_UNAVAILABLE, f"{MAXIMUM_PENDING} rows are being made", creation.status)
 
     async def _edit(self, plan: _Plan, number: int, edit: Edit) -> None:
         if isinstance(edit, Assign):

@@ -73,6 +73,7 @@ def test_what_is_refused(snmpd: Snmpd, daemon: Daemon) -> None:
     assert daemon.urls
     assert refused(snmpd, oid("scsiInstVendorVersion", 1), "s", "mine") == "notWritable"
     assert refused(snmpd, f"{SCSI}.9.9.9", "s", "mine") == "notWritable"
+    assert refused(snmpd, oid("iscsiNodeInitialR2T", 1, 1), "i", "1") == "notWritable"
     assert refused(snmpd, oid("scsiInstAlias", 1), "i", "3") == "wrongType"
     assert refused(snmpd, oid("scsiInstAlias", 1), "s", "x" * 80) == "wrongLength"
     assert refused(snmpd, oid("scsiInstAlias", 1), "x", "ff fe") == "wrongValue"
@@ -90,16 +91,16 @@ def test_parameters_of_a_node_hold_from_the_next_login_on(snmpd: Snmpd, daemon: 
     snmpd.set(
         oid("iscsiNodeMaxBurstLength", 1, 1), "u", "65536",
         oid("iscsiNodeFirstBurstLength", 1, 1), "u", "4096",
-        oid("iscsiNodeInitialR2T", 1, 1), "i", "1",
+        oid("iscsiNodeImmediateData", 1, 1), "i", "2",
         oid("iscsiNodeErrorRecoveryLevel", 1, 1), "u", "1",
     )  # fmt: skip
     assert read(snmpd, "iscsiNodeFirstBurstLength", 1, 1) == "4096"
     with connect(daemon) as i:
-        i.login(TARGET, MaxBurstLength="262144", FirstBurstLength="65536", InitialR2T="No", ErrorRecoveryLevel="2").ready()
+        i.login(TARGET, MaxBurstLength="262144", FirstBurstLength="65536", ImmediateData="Yes", ErrorRecoveryLevel="2").ready()
         walked = snmpd.walk(ISCSI)
         assert cell(walked, "ISCSI-MIB", "iscsiSsnMaxBurstLength") == ["65536"]
         assert cell(walked, "ISCSI-MIB", "iscsiSsnFirstBurstLength") == ["4096"]
-        assert cell(walked, "ISCSI-MIB", "iscsiSsnInitialR2T") == ["1"]
+        assert cell(walked, "ISCSI-MIB", "iscsiSsnImmediateData") == ["2"]
         assert cell(walked, "ISCSI-MIB", "iscsiSsnErrorRecoveryLevel") == ["1"]
 
 

@@ -244,7 +244,7 @@ class IscsiMib:
                 self._portals,
                 columns(
                     (2, "iscsiPortalRowStatus", INTEGER, constant(ACTIVE), STATUS),
-                    (3, "iscsiPortalRoles", OCTETS, constant(TARGET_ROLE), unchanging(1, 4)),
+                    (3, "iscsiPortalRoles", OCTETS, constant(TARGET_ROLE), unchanging(0, 4)),
                     (
                         4,
                         "iscsiPortalAddrType",
@@ -293,7 +293,7 @@ class IscsiMib:
                     (3, "iscsiNodeAlias", OCTETS, lambda node: parameters(node.target).TargetAlias.encode()),
                     (4, "iscsiNodeRoles", OCTETS, constant(TARGET_ROLE)),
                     (5, "iscsiNodeTransportType", IDENTIFIER, lambda node: transport_instance(self.indexes, node.target)),
-                    truth(6, "InitialR2T"),
+                    (6, "iscsiNodeInitialR2T", INTEGER, truth_of(node_parameter("InitialR2T"))),
                     truth(7, "ImmediateData"),
                     number(8, "MaxOutstandingR2T", 1, 65535),
                     number(9, "FirstBurstLength", 512, 16777215),

@@ -237,6 +237,7 @@ INITIATOR_TABLES = (
             (4, "iscsiIntrLoginAuthFailRsps", COUNTER),
             (5, "iscsiIntrLoginAuthenticateFails", COUNTER),
             (6, "iscsiIntrLoginNegotiateFails", COUNTER),
+            (7, "iscsiIntrLoginAuthorizeFails", COUNTER),
         ),
     ),
     nowhere(
