@@ -145,6 +145,11 @@ class FcfController(Controller):
         to = self.switch.ports.get(d_id)
         return to.mac + self.address if to is not None and to.port is None else None
 
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """That of its FLOGI or FDISC."""
+        attached = self.switch.ports.get(fc_id)
+        return attached.port_name if attached is not None else None
+
     def addresses(self) -> frozenset[bytes]:
         """The group of FCFs."""
         return self.ADDRESSES
