@@ -562,6 +562,37 @@ def test_stolen_name():
     assert port.events[len(events) :] == [("remote down", 0x6000, "its address has changed")]
 
 
+def test_claims_come_from_the_enode():
+    """Whoever has a VN_Port MAC address does not move a neighbour to it: claims and probes come from the ENode."""
+    segment, one, port = alone()
+    friend = mac_of(0x6000)
+    introduce(segment, friend, 0x6000, one)
+    events = list(port.events)
+    foe = fabric_provided_mac(0x6666, VN2VN_FC_MAP)
+    for pdu in (Pdu.PROBE_REQUEST, Pdu.PROBE_REPLY, Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE):
+        frame = message(pdu, friend, 0x6666, port=port_of(friend))
+        segment.inject(frame[:6] + foe + frame[12:])
+    assert one.services.counters["fip_spoofed"] == 4
+    assert port.events == events
+    assert [each.fc_id for each in one.controller.neighbours] == [0x6000]
+
+
+def test_address_is_not_taken_behind_its_owners_back():
+    """A greater port name gets an address by telling everybody, its owner too, who then gives it up."""
+    segment, one, port = alone()
+    introduce(segment, mac_of(0x6000), 0x6000, one)
+    events = list(port.events)
+    for fc_id in (0x6000, port.fc_id):
+        segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x7777), fc_id, destination=one.mac))
+        segment.inject(message(Pdu.CLAIM_RESPONSE, mac_of(0x7777), fc_id, destination=one.mac))
+        segment.inject(message(Pdu.BEACON, mac_of(0x7777), fc_id, destination=one.mac))
+    assert (one.services.counters["fip_unexpected"], one.services.counters["fip_conflict"]) == (4, 1)
+    assert port.events == events
+    assert port.fc_id
+    segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x7777), 0x6000))
+    assert port.events[len(events) :] == [("remote down", 0x6000, "its address has changed")]
+
+
 def test_neighbour_moves():
     """The same ENode with another address: the old one is gone."""
     segment, one, port = alone()
