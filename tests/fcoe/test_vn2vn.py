@@ -280,6 +280,41 @@ def test_address_that_is_in_use():
     assert logged_in(lesser, greater)
 
 
+def twins() -> tuple[Segment, Station, Station]:
+    """Two interfaces whose ports have one name."""
+    one, other = station(mac_of(0x0203)), station(mac_of(0x0302), seed=5)
+    other.ports = [port_of(one.mac)]
+    return Segment(one, other), one, other
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_name_that_is_in_use(first):
+    """Who comes second has another address, and both say what is wrong: frames to the first do not go astray."""
+    segment, *both = twins()
+    one, two = both[first], both[1 - first]
+    segment.up(one)
+    segment.run(UP_TIME)
+    segment.up(two)
+    segment.run(20)
+    assert one.ports[0].fc_id == 0x0203
+    assert one.ports[0].events == [("up", 0x0203)]
+    assert two.ports[0].fc_id not in (0, 0x0203)
+    for each, other in ((one, two), (two, one)):
+        assert f"{other.mac.hex(':')} has port name {one.ports[0].port_name.hex(':')}, which is ours" in each.services.reports
+
+
+def test_segments_with_one_name_become_one():
+    segment, one, two = twins()
+    segment.lose = lambda _frame: True
+    segment.up()
+    segment.run(5)
+    segment.lose = None
+    segment.run(30)
+    assert two.ports[0].fc_id == 0x0203
+    assert one.ports[0].fc_id not in (0, 0x0203)
+    assert len(segment.frames) < 100
+
+
 def test_segments_become_one():
     """Two that have claimed one address out of each other's hearing: the lesser gives it up."""
     segment, lesser, greater = same_address()

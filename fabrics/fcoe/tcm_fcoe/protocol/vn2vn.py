@@ -148,6 +148,9 @@ class Vn2vnController(VirtualLinks):
         if other.enode == self.address:
             raise FipError("fip_spoofed", f"{source.hex(':')} speaks for us")
         if other.port_name in self.ports:
+            for vn_port in list(self.vn_ports.values()):
+                if vn_port.fc_id == other.fc_id:  # who was first keeps the address, and says so
+                    self._conflict(vn_port, other, pdu, now)
             raise FipError("fip_conflict", f"{other.enode.hex(':')} has port name {other.port_name.hex(':')}, which is ours")
         self.neighbours.check(other)
         if pdu.flags & Flag.REC_P2P and pdu.pdu in (Pdu.CLAIM_NOTIFICATION, Pdu.BEACON):
@@ -183,7 +186,7 @@ class Vn2vnController(VirtualLinks):
 
     def _conflict(self, vn_port: VnPort, other: Neighbour, pdu: FipPdu, now: float) -> None:
         """Somebody else uses or wants our address."""
-        greater = other.port_name > vn_port.port.port_name
+        greater = (other.port_name, other.enode) > (vn_port.port.port_name, self.address)
         vn_port.asker = other.enode
         if pdu.pdu is Pdu.PROBE_REQUEST:
             recorded = bool(pdu.flags & Flag.REC_P2P)
