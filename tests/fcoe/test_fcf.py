@@ -17,7 +17,7 @@ from tcm_fcoe.protocol.controller import FCP_TARGET, els_request
 from tcm_fcoe.protocol.els import Logo, Plain
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
-from tcm_fcoe.protocol.fcf import FcfController
+from tcm_fcoe.protocol.fcf import MAX_PORTS_PER_ENODE, FcfController
 from tcm_fcoe.protocol.fcf_tables import VirtualLinkEvent, VirtualLinkState
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
 from tcm_fcoe.protocol.fip import FipPdu, Flag, Pdu
@@ -236,6 +236,8 @@ def test_spma():
     assert one.controller.route(one.ports[0], fc_id) == proposed + one.mac
     for wrong in (proposed, bytes(6), bytes.fromhex("030000000001"), one.mac, fabric_provided_mac(0x010005)):
         assert refused(segment, login(OTHER, port_of(OTHER), flags=Flag.SPMA, proposed=wrong)) == (Reason.FIP_ERROR, 0)
+    wrong = ENODE  # frames to the one would go to the other, and the other's would pass for its own
+    assert refused(segment, login(OTHER, port_of(OTHER), flags=Flag.SPMA, proposed=wrong)) == (Reason.FIP_ERROR, 0)
     # FPMA is preferred of an ENode that takes both
     other = logged_in(segment, OTHER, port_of(OTHER), flags=Flag.SPMA | Flag.FPMA, proposed=proposed)
     assert one.controller.route(one.ports[0], other) == fabric_provided_mac(other) + one.mac
@@ -417,6 +419,19 @@ def test_login_storm():
         segment.inject(keep_alive(ENODE))
         segment.run(8)
     assert set(one.controller.switch.ports) == {friend, port.fc_id}
+
+
+def test_one_enode_does_not_take_all_the_room():
+    segment, one, _port = fcf()
+    logged_in(segment, ENODE, port_of(ENODE))
+    for number in range(1, MAX_PORTS):
+        segment.now += 0.02
+        segment.inject(login(ENODE, port_of(ENODE, qualifier=number), kind=fip.Fdisc))
+    assert len(one.controller.enodes[ENODE].ports) == MAX_PORTS_PER_ENODE
+    assert answer(segment)[1].payload[6] == Explanation.INSUFFICIENT_RESOURCES
+    segment.now += 1
+    assert logged_in(segment, ENODE, port_of(ENODE, qualifier=1), kind=fip.Fdisc)
+    assert logged_in(segment, OTHER, port_of(OTHER))
 
 
 def test_flogi_storm():

@@ -243,6 +243,10 @@ class Controller(ABC):
     def route(self, port: LocalPort, d_id: int) -> bytes | None:
         """Destination and source MAC address (12 bytes) of frames from a port to an address; None: there is no way."""
 
+    def port_name_of(self, fc_id: int) -> bytes | None:  # noqa: ARG002 - modes use it
+        """The port name that an address belongs to, where the mode knows that of itself; PLOGI with another is refused."""
+        return None
+
     @abstractmethod
     def addresses(self) -> frozenset[bytes]:
         """MAC addresses besides its own that the interface has to receive."""

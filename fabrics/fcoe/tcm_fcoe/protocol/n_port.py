@@ -62,6 +62,9 @@ class Line(Protocol):
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         """The Ethernet header of frames from the port to an address, EtherType included; ``None``: there is no way."""
 
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """The port name that an address belongs to, if that is known of itself."""
+
     def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
         """Send an ELS request in FIP, where the mode does so; False: it goes as other frames do."""
 
