@@ -39,7 +39,7 @@ class Wire:
             else None
         )
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
         return False
 
     def take(self) -> list[Frame]:

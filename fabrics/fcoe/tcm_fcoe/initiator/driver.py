@@ -357,7 +357,7 @@ async def attach(
     """An initiator port on an interface, for the length of the block: it logs in to every target that it finds.
 
     :param interface: a network interface, or ``unix:LOCAL,PEER``.
-    :param mode: ``vn2vn``, ``fabric`` or ``p2p``.
+    :param mode: ``vn2vn``, ``fabric``, ``p2p`` or ``fcf``: then the port is one of the switch itself.
     :param vlan: of all its frames but those of VLAN discovery.
     :param port_name: made from the interface's MAC address if not given; so is ``node_name``.
     :param faults: misbehave, at the mercy of ``chance`` (a :class:`random.Random` with a seed).

@@ -28,7 +28,7 @@ from tcm_fcoe.protocol.frame import (
 from tcm_fcoe.protocol.limits import DEFAULT_LIMITS, Limits
 from tcm_fcoe.protocol.logins import Logins
 from tcm_fcoe.protocol.name_client import NameClient
-from tcm_fcoe.protocol.names import NO_FC_ID, colon_form, format_fc_id
+from tcm_fcoe.protocol.names import FIRST_WELL_KNOWN_ADDRESS, NO_FC_ID, colon_form, format_fc_id
 from tcm_fcoe.protocol.recovery import Aborts, Answered, RecoveryQualifiers, Released
 from tcm_fcoe.protocol.sequence import Sequences
 from tcm_fcoe.protocol.timers import Timers
@@ -62,8 +62,8 @@ class Line(Protocol):
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         """The Ethernet header of frames from the port to an address, EtherType included; ``None``: there is no way."""
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
-        """Send an ELS request in FIP, where the mode does so; False: it goes as other frames do."""
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+        """Send a link service that is no ordinary frame: see :meth:`Controller.send_link_service`. False: it is one."""
 
 
 class NPort:
@@ -375,9 +375,9 @@ class NPort:
         :param f_ctl: that of its last frame, without fill bytes.
         """
         self._seq_id = seq_id = self._seq_id + 1 & 0xFF
-        if r_ctl == RCtl.EXTENDED_LINK_REQUEST and self.line is not None:
+        if self.line is not None and (r_ctl == RCtl.EXTENDED_LINK_REQUEST or d_id >= FIRST_WELL_KNOWN_ADDRESS):
             header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, 0, ox_id, rx_id, 0)
-            if self.line.send_els(self, header, payload, now):
+            if self.line.send_link_service(self, header, payload, now):
                 return
         remote = self.remotes.get(d_id)
         size = remote.max_frame if remote is not None and remote.logged_in else self.receive_size

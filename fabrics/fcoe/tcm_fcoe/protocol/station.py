@@ -313,9 +313,9 @@ class Station:
         route = self.controller.route(port, d_id)
         return route + self._tag + _FCOE if route is not None else None
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
-        """See :meth:`Controller.send_els`."""
-        return self.controller.send_els(port, header, payload, now)
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+        """See :meth:`Controller.send_link_service`."""
+        return self.controller.send_link_service(port, header, payload, now)
 
     # What the controller asks for (:class:`tcm_fcoe.protocol.controller.ControllerServices`)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PROGRAM = "python -m tcm_fcoe.initiator"
-MODES = ("vn2vn", "fabric", "p2p")
+MODES = ("vn2vn", "fabric", "p2p", "fcf")
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 LONGEST = 1 << 26
