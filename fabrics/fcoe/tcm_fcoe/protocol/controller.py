@@ -122,7 +122,7 @@ class ControllerServices(Protocol):
         """FIP VLAN discovery has found the VLAN that frames go to from now on; 0: none."""
 
     def received(self, port: LocalPort, frame: Frame, now: float) -> None:
-        """A frame that came by FIP or from a service of this station, most often a reply to :meth:`Controller.send_link_service`."""
+        """A frame that came in FIP, or from a service of this station."""
 
 
 class Controller(ABC):

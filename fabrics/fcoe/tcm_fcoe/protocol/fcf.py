@@ -1,8 +1,8 @@
 """Mode ``fcf``: the station is the FCoE forwarder (FC-BB-5 clauses 7.4, 7.9), and with :class:`Switch` the fabric behind it.
 
 ENodes find it by solicitations and advertisements, log in by FIP, and keep their virtual links by keep-alives. Our own N_Ports
-are plugged in directly, and use its services as others do (:mod:`.fcf_local`). Frames go to and from VN_Ports by way of the FCF's MAC address only, as class 3 has it: what cannot be
-delivered is dropped.
+are plugged in directly, and use its services as others do (:mod:`.fcf_local`). Frames go to and from VN_Ports by way of the
+FCF's MAC address only, as class 3 has it: what cannot be delivered is dropped.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 FCOE_ETHERTYPE = b"\x89\x06"
 SWITCH_QUALIFIER, F_PORT_QUALIFIER = 0xFFF, 0xFFE
+NO_MAC = bytes(6)
 FEATURE_NPIV_GRANTED = FEATURE_VALID_VENDOR_VERSION
 """In LS_ACC to FLOGI: the fabric gives several addresses to one port (FC-LS-2 table 150)."""
 
@@ -301,6 +302,8 @@ class FcfController(Controller):
                 source, request.port_name, attached, frame, kind, self._addressing(pdu.flags), pdu.get(fip.MacAddress).address
             )
             if kind is fip.Logo:
+                if attached is not None and login.proposed not in (attached.mac, source, NO_MAC):
+                    raise FipError("fip_spoofed", f"LOGO of {attached.mac.hex(':')} that speaks for {login.proposed.hex(':')}")
                 if attached is not None and frame.s_id not in (attached.fc_id, NO_FC_ID):
                     raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_N_PORT_ID, "LOGO with another's address")
                 self._link(login, VirtualLinkEvent.LOGO, now)
