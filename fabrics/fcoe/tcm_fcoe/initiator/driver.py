@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
+from tcm_fcoe.hba import describe
 from tcm_fcoe.initiator.commands import Commands
 from tcm_fcoe.initiator.faults import FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
@@ -138,7 +139,12 @@ class InitiatorPort:
         rng = random.Random()
         self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan)
         port_name = port_name or name_from_mac(link.address)
-        self.port = NPort(port_name, node_name or name_from_mac(link.address, naa=1), symbolic_name="tcm initiator")
+        self.port = NPort(
+            port_name,
+            node_name or name_from_mac(link.address, naa=1),
+            symbolic_name="tcm initiator",
+            hba=describe(link.name, "FCoE initiator"),
+        )
         self.fcp = FcpInitiator(self.port, options)
         self.port.fc4 = self.fcp
         self.fcp.on_login, self.fcp.on_logout = self._logged_in, self._logged_out

@@ -27,6 +27,7 @@ from tcm_fcoe.protocol.frame import (
 )
 from tcm_fcoe.protocol.limits import DEFAULT_LIMITS, Limits
 from tcm_fcoe.protocol.logins import Logins
+from tcm_fcoe.protocol.management_client import HbaDescription, ManagementClient
 from tcm_fcoe.protocol.name_client import NameClient
 from tcm_fcoe.protocol.names import FIRST_WELL_KNOWN_ADDRESS, NO_FC_ID, colon_form, format_fc_id
 from tcm_fcoe.protocol.recovery import Aborts, Answered, RecoveryQualifiers, Released
@@ -72,6 +73,7 @@ class NPort:
     :param fc4: FCP. May be set later, before the port comes up: ``port.fc4 = ...``.
     :param receive_size: bytes that we take in a data field; what the way carries may be less.
     :param symbolic_name: what the name server shows to people.
+    :param hba: what a fabric's management server is told; ``None``: nothing.
     """
 
     port_name: bytes
@@ -87,6 +89,7 @@ class NPort:
         *,
         receive_size: int = MAX_DATA_FIELD,
         symbolic_name: str = "tcm",
+        hba: HbaDescription | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.port_name = port_name
@@ -95,6 +98,7 @@ class NPort:
         self.fabric = False
         """There are well-known addresses: a directory server, a fabric controller."""
         self.symbolic_name = symbolic_name
+        self.hba = hba
         self.limits = limits
         self.own_receive_size = receive_size
         self.receive_size = receive_size
@@ -117,6 +121,7 @@ class NPort:
         self.exchanges = Exchanges(self.send_sequence, self.timers, self.counters, limits, self.sequences, self.aborts)
         self.logins = Logins(self)
         self.name_client = NameClient(self)
+        self.management_client = ManagementClient(self)
         self._responder = Responder(self)
         self.remotes: dict[int, RemotePort] = self.logins.remotes
         """By FC_ID."""
@@ -190,6 +195,7 @@ class NPort:
     def down(self, reason: str, now: float) -> None:
         """The address is gone, and everybody with it; nobody is told."""
         self.name_client.stop()
+        self.management_client.stop()
         self.logins.forget_all(reason, now)
         self.exchanges.forget()
         self.aborts.forget()
@@ -200,6 +206,7 @@ class NPort:
     def stop(self, now: float) -> None:
         """Log out of every remote port, politely; the address goes with the FCoE controller."""
         self.name_client.stop()
+        self.management_client.stop()
         for remote in list(self.remotes.values()):
             self.logins.logout(remote, now)
 

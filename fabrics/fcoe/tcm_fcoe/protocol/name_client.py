@@ -134,6 +134,7 @@ class NameClient:
         if index == len(STEPS):
             self.step = "registered"
             self._find(now)
+            port.management_client.start(now)
             return
         step = STEPS[index]
         self.step = step.name
