@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tcm.scsi.lun import decode as decode_lun
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
 from tcm_fcoe.protocol.fcp import CONF_REQ, InformationUnit, ServiceParameters, TransferReady
 from tcm_fcoe.protocol.fcp_answered import Answered, Answers
@@ -178,6 +179,15 @@ class FcpNexus:
         request.context.executed(request)
         self.target.wake()
 
+    def unsubmitted(self, lun: bytes) -> list[Task]:
+        """See :class:`tcm.fabric.TransportServices`: writes whose data is collected, and what waits for memory."""
+        number = decode_lun(lun)
+        return [
+            each.hand_over()
+            for each in list(self.exchanges.values())
+            if isinstance(each, Exchange) and not each.submitted and decode_lun(each.lun) == number
+        ]
+
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         """FCP has no way to tell: the condition waits for the next command."""
 
@@ -260,12 +270,6 @@ class FcpNexus:
         """Something comes that must not overtake them, or has to find them: hand them to the core, whatever has come."""
         for exchange in list(self.collecting.values()):
             exchange.submit()
-
-    def give_up(self, lun: bytes | None) -> None:
-        """Commands that the core does not have and a task management function aborts: of a logical unit (``None``: all)."""
-        for exchange in [each for each in self.exchanges.values() if not each.submitted]:
-            if lun is None or exchange.lun == lun:
-                exchange.abort()
 
     def handle_timer(self, now: float, e_d_tov: float, retain: float) -> None:
         """Data that does not come, and exchanges that need not be remembered any more."""
