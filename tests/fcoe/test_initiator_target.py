@@ -20,7 +20,7 @@ QUICK = Recovery(rec_timeout=0.3, gap_timeout=0.02, command_timeout=0)
 BLOCK = 512
 
 
-MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]
+MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf"), ("fcf", "fabric")]
 
 
 @pytest.mark.parametrize("modes", MODES, ids="-".join)

@@ -7,6 +7,7 @@ Run for minutes by ``tools/fcoe-fault-soak``, and for less by a test. The target
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import tempfile
@@ -98,7 +99,7 @@ def run(seconds: float, seed: int, rate: float, mode: str = "vn2vn") -> Tally:
         try:
             tally = anyio.run(lambda: exercise(daemon, seconds, seed, rate=rate, mode=mode, recorder=recorder))
         except BaseException:
-            path = Path(tempfile.gettempdir()) / f"fcoe-fault-soak-{seed}.pcap"
+            path = Path(tempfile.gettempdir()) / f"fcoe-fault-soak-{mode}-{seed}-{os.getpid()}.pcap"
             recorder.save(path)
             print(f"target's log:\n{daemon.log()[-4000:]}\nlast frames: {path}", file=sys.stderr)
             raise

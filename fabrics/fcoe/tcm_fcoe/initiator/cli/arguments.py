@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PROGRAM = "python -m tcm_fcoe.initiator"
-MODES = ("vn2vn", "fabric", "p2p")
+MODES = ("vn2vn", "fabric", "p2p", "fcf")
 LONGEST = 64 << 20
 """Bytes of one request, and of a first burst."""
 _CHANCE = click.FloatRange(0, 0.5)
