@@ -39,7 +39,16 @@ LAYERS = (
         "tcm.hookspecs",
         "tcm.failure",
     ),
-    ("tcm.options", "tcm.json_reader", "tcm.adapters", "tcm.plugins", "tcm.target", "tcm.command_line", "tcm.initiator"),
+    (
+        "tcm.options",
+        "tcm.option_syntax",
+        "tcm.json_reader",
+        "tcm.adapters",
+        "tcm.plugins",
+        "tcm.target",
+        "tcm.command_line",
+        "tcm.initiator",
+    ),
     ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig_alua", "tcm.saveconfig", "tcm.statistics"),
     ("tcm.runtime", "tcm.live"),
     ("tcm.configfs",),
@@ -134,7 +143,7 @@ INITIATORS = {
 """The modules of each that do I/O."""
 COMMON_TO_INITIATORS = ("tcm.initiator.results", "tcm.initiator.commands", "tcm.failure")
 """Without I/O themselves."""
-CORE_OF_COMMAND_LINES = ("tcm.command_line", "tcm.initiator", "tcm.backstore", "tcm.options")
+CORE_OF_COMMAND_LINES = ("tcm.command_line", "tcm.initiator", "tcm.backstore", "tcm.options", "tcm.option_syntax")
 SHARED_WITH_TARGETS = {
     "tcm.initiator": CORE_OF_COMMAND_LINES,
     "tcm_iscsi.initiator": CORE_OF_COMMAND_LINES,
