@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import pytest
 from support.controlled import Ctl, controlled
 from support.daemon import TARGET
+from support.pdus import IMMEDIATE, LOGOUT, LOGOUT_RESPONSE, REJECT
 from support.programs import free_port
-from support.raw_iscsi import IMMEDIATE, INITIATOR, LOGOUT, LOGOUT_RESPONSE, REJECT, Initiator, LoginFailed
+from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 from tcm_loopback import cdb
 
 from tcm.control.client import Client
