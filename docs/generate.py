@@ -234,7 +234,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Data-Out asked for by R2T, of commands that have not ended, per connection",
      "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
     ("Connections of a session, whatever MaxConnections allows; then the login is refused (0302h)",
-     "tcm_iscsi.sessions:CONNECTION_LIMIT", "count"),
+     "tcm_iscsi.login_policy:CONNECTION_LIMIT", "count"),
     ("ERL 1 and 2: responses and Data-In kept until acknowledged, per connection; then commands wait, and a NOP-In asks",
      "tcm_iscsi.protocol.unacknowledged:KEPT_BYTES", "bytes"),
     ("Likewise, the number of responses", "tcm_iscsi.protocol.unacknowledged:KEPT_RESPONSES", "count"),

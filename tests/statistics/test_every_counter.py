@@ -18,9 +18,9 @@ from support.daemon import TARGET
 from support.pdus import IMMEDIATE, LOGOUT, LOGOUT_RESPONSE, REJECT
 from support.programs import free_port
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
-from tcm_loopback import cdb
 
 from tcm.control.client import Client
+from tcm.scsi import cdb
 
 MIB = 1 << 20
 SLOW = 1
