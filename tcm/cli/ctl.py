@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tcm.backstore import ConfigError
-from tcm.cli import errors
 from tcm.cli.state import CONTROL, default_directory
+from tcm.command_line import errors
 from tcm.failure import RuntimeFailure
 
 if TYPE_CHECKING:
@@ -505,8 +505,10 @@ def save(ctl: Ctl, file: str | None) -> None:
     if file is None:
         found = ctl.call("save")
     else:
+        from tcm.cli.folders import check_folder_of
         from tcm.control.saved import write_config
 
+        check_folder_of("save", file, "a FILE")
         write_config(file, ctl.call("export"))
         found = {"path": os.path.abspath(file)}
     ctl.show(found, lambda value: click.echo(f"saved to {value['path']}"))
@@ -671,7 +673,7 @@ def run_command(arguments: list[str], ctl: Ctl | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return errors.OK
     except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
-        return errors.report(PROGRAM, error, complain)
+        return errors.report(PROGRAM, error, tell=complain)
     return errors.OK
 
 

@@ -155,6 +155,42 @@ async def test_attributes_are_in_force(tmp_path):
             assert site.refused(error) == "EINVAL"
 
 
+async def test_limits_are_in_force_and_kept(tmp_path):
+    """They are what was written, also while UNMAP is switched off; VPD pages and checks follow them (SBC-4 6.6.4, 5.32)."""
+    limits = {"max_unmap_block_desc_count": "3", "max_unmap_lba_count": "64", "unmap_granularity": "16"}
+    limits |= {"unmap_granularity_alignment": "8", "max_write_same_len": "100"}
+    async with serving(tmp_path, "loopback") as site:
+        await disk(site, tmp_path)
+        await site.write(f"{DISK}/attrib/emulate_tpu", "0")
+        for name, value in limits.items():
+            await site.write(f"{DISK}/attrib/{name}", value)
+        client = await client_of(site, DISK)
+
+        async def shown() -> list[int]:
+            await client.request_sense()
+            page = await client.inquiry(0xB0)
+            places = ((20, 24), (24, 28), (28, 32), (32, 36), (36, 44))
+            return [int.from_bytes(page[begin:end], "big") for begin, end in places]
+
+        assert await shown() == [0, 0, 0, 0, 100]
+        assert {name: site.read(f"{DISK}/attrib/{name}").strip() for name in limits} == limits
+        await site.write(f"{DISK}/attrib/emulate_tpu", "1")
+        assert await shown() == [64, 3, 16, 1 << 31 | 8, 100]
+        assert {name: site.read(f"{DISK}/attrib/{name}").strip() for name in limits} == limits
+        # as in LIO: no UNMAP without a limit, and none is offered then
+        await site.write(f"{DISK}/attrib/max_unmap_lba_count", "0")
+        assert site.read(f"{DISK}/attrib/emulate_tpu") == "0\n"
+        with pytest.raises(TreeError, match="max_unmap_lba_count and max_unmap_block_desc_count first"):
+            await site.write(f"{DISK}/attrib/emulate_tpu", "1")
+        assert (await client.inquiry(0xB2))[5] & 0x80 == 0
+        await site.write(f"{DISK}/attrib/max_unmap_lba_count", "4294967295")
+        assert (await shown())[0] == 0xFFFFFFFF
+        assert (await client.inquiry(0xB2))[5] & 0x80
+        await site.write(f"{DISK}/attrib/max_write_same_len", "0")
+        assert site.read(f"{DISK}/attrib/max_write_same_len") == "0\n"
+        assert (await shown())[4] == 65535
+
+
 async def test_block_size_before_it_is_exported(tmp_path):
     async with serving(tmp_path, "loopback") as site:
         await disk(site, tmp_path)

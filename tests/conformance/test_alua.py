@@ -10,10 +10,10 @@ import pytest
 from support.memory import GatedMemory
 from support.ports import TwoPorts, report_groups, two_ports
 from support.scsi import pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted
 
+from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.command import VARIABLE_LENGTH, Command
 from tcm.scsi.command_table import COMMANDS

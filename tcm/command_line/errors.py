@@ -21,6 +21,7 @@ FAILED = 1
 """Something failed at run time."""
 USAGE = 2
 """Bad usage or a bad configuration."""
+DEBUG_HINT = "; run with --log-level debug for the traceback"
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -30,11 +31,14 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def report(program: str, error: BaseException, tell: Callable[[str, str], None] | None = None) -> int:
+def report(
+    program: str, error: BaseException, *, hint: str = DEBUG_HINT, tell: Callable[[str, str], None] | None = None
+) -> int:
     """Prints the worst of ``error`` in one line and returns the exit code.
 
     A class that is not meant for people is a defect: its traceback is a debug line away.
 
+    :param hint: how to see that line.
     :param tell: prints it instead of :func:`complain`.
     """
     tell = tell or complain
@@ -46,7 +50,7 @@ def report(program: str, error: BaseException, tell: Callable[[str, str], None] 
     if config:
         tell(program, one_line(config[0]))
         return USAGE
-    hint = "" if log.isEnabledFor(logging.DEBUG) else "; run with --log-level debug for the traceback"
+    hint = "" if log.isEnabledFor(logging.DEBUG) else hint
     if expected:
         cause = expected[0].__cause__
         tell(program, one_line(expected[0]) + (hint if _is_a_defect(cause) else ""))
