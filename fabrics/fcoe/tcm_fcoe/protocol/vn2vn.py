@@ -181,7 +181,7 @@ class Vn2vnController(VirtualLinks):
                     size = min(other.max_fcoe_size, self.max_fcoe_size)
                     self._send_address_pdu(vn_port, Pdu.CLAIM_RESPONSE, other.enode, size)
                     if was_known:  # its link was down, and it waits for our beacon to log in again
-                        vn_port.timer = min(vn_port.timer, now + tables.ANNOUNCE_WAIT)
+                        vn_port.timer = min(vn_port.timer, now + tables.ANNOUNCE_WAIT + tables.COME_UP_WAIT)
                         self._arm(vn_port.timer)
 
     def _conflict(self, vn_port: VnPort, other: Neighbour, pdu: FipPdu, now: float) -> None:
