@@ -264,6 +264,29 @@ async def test_task_management_response_code(flag: int, code: int) -> None:
         assert (response.code, response.status) == (code, 0)
 
 
+@pytest.mark.parametrize(
+    ("bit", "code", "status"),
+    [(0x01, 8, 0), (0x02, 0, None), (0x04, 0, None), (0x08, 0, 0), (0x10, 0, 6), (0x20, 0, 6), (0x40, 4, 0), (0x80, 2, 0)],
+)
+async def test_task_management_bits(bit: int, code: int, status: int | None) -> None:
+    """FCP-4 9.2.2.6: byte 10 of FCP_CMND: QUERY TASK SET, ABORT TASK SET, CLEAR TASK SET, QUERY ASYNCHRONOUS EVENT,
+    LOGICAL UNIT RESET, TARGET RESET (obsolete), CLEAR ACA, TERMINATE TASK (obsolete). What a write comes to that waits for data.
+    """
+    async with fcp_initiator() as i:
+        write = i.command(write10(0, 8), write=4096)
+        (ready,) = i.received()
+        i.send(InformationUnit.FCP_CMND, bytes(10) + bytes((bit,)) + bytes(21), 0x200)
+        assert i.outcome(0x200)[0].code == code
+        i.data(write, ready.rx_id, pattern(4096))
+        frames = i.received()
+        if status == 0:
+            assert Response.unpack(frames[0].payload) == Response()
+            return
+        assert not frames
+        sense = i.outcome(i.command(TEST_UNIT_READY))[0].sense
+        assert (sense[2] if sense else None) == status
+
+
 async def test_fcp_task_management_incorrect_lun() -> None:
     """FCP-4 9.5.13: RSP_CODE 09h."""
     async with fcp_initiator() as i:

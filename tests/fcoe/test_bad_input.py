@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import pytest
 from support.fcoe_pair import Pair, fcoe_pair
-from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.tasks import FcpTask
 from tcm_fcoe.protocol.els import Logo, Plain
 from tcm_fcoe.protocol.els_codes import ElsCommand
@@ -23,6 +22,8 @@ from tcm_fcoe.protocol.fcp import Command, ServiceParameters
 from tcm_fcoe.protocol.frame import Frame, pack_header
 from tcm_fcoe.protocol.logins import service_parameters
 from tcm_fcoe.protocol.switch import AttachedPort
+
+from tcm.scsi.cdb import read_16, write_16
 
 pytestmark = pytest.mark.anyio
 MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]

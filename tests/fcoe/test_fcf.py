@@ -70,9 +70,9 @@ def login(
     return to_fcf(mac, Pdu.VIRTUAL_LINK_REQUEST, request, fip.MacAddress(proposed), **options)
 
 
-def logo(mac: bytes, port: Port, s_id: int) -> bytes:
+def logo(mac: bytes, port: Port, s_id: int, vn_mac: bytes | None = None) -> bytes:
     request = fip.Logo(els_request(F_PORT, s_id, 6, Logo(n_port_id=s_id, port_name=port.port_name)))
-    return to_fcf(mac, Pdu.VIRTUAL_LINK_REQUEST, request, fip.MacAddress(fabric_provided_mac(s_id)))
+    return to_fcf(mac, Pdu.VIRTUAL_LINK_REQUEST, request, fip.MacAddress(vn_mac or fabric_provided_mac(s_id)))
 
 
 def answer(segment: Segment) -> tuple[FipPdu, Frame]:
@@ -192,6 +192,28 @@ def test_npiv():
     assert set(one.controller.switch.ports) == {port.fc_id}
     assert not one.controller.enodes
     assert refused(segment, logo(ENODE, ports[0], ids[0])) == (Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED)
+
+
+def test_whose_logo_is_accepted():
+    """The VN_Port's own: by its ENode, with its address and its MAC address."""
+    segment, one, _port = fcf()
+    port = port_of(ENODE)
+    fc_id, other = logged_in(segment, ENODE, port), logged_in(segment, OTHER, port_of(OTHER))
+    assert refused(segment, logo(OTHER, port, fc_id)) == (Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED)
+    assert refused(segment, logo(ENODE, port, other, fabric_provided_mac(fc_id))) == (
+        Reason.LOGICAL_ERROR,
+        Explanation.INVALID_N_PORT_ID,
+    )
+    sent = len(segment.frames)
+    segment.inject(logo(ENODE, port, fc_id, fabric_provided_mac(other)))
+    assert len(segment.frames) == sent
+    assert one.services.counters["fip_spoofed"] == 1
+    assert fc_id in one.controller.switch.ports
+    segment.inject(logo(ENODE, port, fc_id))
+    pdu, accept = answer(segment)
+    assert accept.payload[0] == ElsCommand.LS_ACC
+    assert pdu.get(fip.MacAddress).address == fabric_provided_mac(fc_id)
+    assert fc_id not in one.controller.switch.ports
 
 
 def test_flogi_again():

@@ -511,15 +511,15 @@ def test_port_logs_out():
     segment.run(10)
     a, b = one.ports[0], other.ports[0]
     request = els_request(b.fc_id, a.fc_id, 0x55, Logo(n_port_id=a.fc_id, port_name=a.port_name))
-    assert one.controller.send_els(a, request[:24], request[24:], segment.now)
+    assert one.controller.send_link_service(a, request[:24], request[24:], segment.now)
     del a.remotes[b.fc_id]
     segment.deliver()
     assert b.events[-1] == ("remote down", a.fc_id, "LOGO")
     assert [(frame.ox_id, frame.payload[0]) for frame in a.frames] == [(0x55, ElsCommand.LS_ACC)]
     assert one.controller.route(a, b.fc_id) is None
-    assert not one.controller.send_els(a, request[:24], request[24:], segment.now)
+    assert not one.controller.send_link_service(a, request[:24], request[24:], segment.now)
     rtv = els_request(b.fc_id, a.fc_id, 0x56, Plain(command=ElsCommand.RTV))
-    assert not one.controller.send_els(a, rtv[:24], rtv[24:], segment.now)
+    assert not one.controller.send_link_service(a, rtv[:24], rtv[24:], segment.now)
     segment.run(10)
     assert logged_in(one, other)
 

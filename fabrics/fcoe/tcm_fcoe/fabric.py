@@ -11,6 +11,7 @@ from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
 from tcm_fcoe.attributes import FcoeOptions, check_config, controller_options
 from tcm_fcoe.link import open_link
+from tcm_fcoe.protocol.fcf import FcfController
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_mac
 from tcm_fcoe.server import InterfaceServer
 from tcm_fcoe.statistics import FcoeStatistics
@@ -234,6 +235,16 @@ class FcoeFabric(Fabric):
             f"{nexus.port.nexus.initiator_port.name} (FC_ID {format_fc_id(nexus.d_id)}) to {name} on {port.server}"
             for name, port in self.ports.items()
             for nexus in port.fcp.nexuses.values()
+        ]
+
+    def hbas(self) -> Sequence[str]:
+        """One line per HBA that has registered with a switch of ours (mode ``fcf``)."""
+        controllers = [(server, server.station.controller) for server in self.interfaces]
+        return [
+            f"{server}: {hba.describe()}"
+            for server, controller in controllers
+            if isinstance(controller, FcfController)
+            for hba in controller.switch.fdmi.hbas.values()
         ]
 
     def targets(self) -> Sequence[TargetDevice]:

@@ -1,8 +1,8 @@
 """Mode ``fcf``: the station is the FCoE forwarder (FC-BB-5 clauses 7.4, 7.9), and with :class:`Switch` the fabric behind it.
 
 ENodes find it by solicitations and advertisements, log in by FIP, and keep their virtual links by keep-alives. Our own N_Ports
-are plugged in directly. Frames go to and from VN_Ports by way of the FCF's MAC address only, as class 3 has it: what cannot be
-delivered is dropped.
+are plugged in directly, and use its services as others do (:mod:`.fcf_local`). Frames go to and from VN_Ports by way of the
+FCF's MAC address only, as class 3 has it: what cannot be delivered is dropped.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tcm_fcoe.protocol.els_login import (
 )
 from tcm_fcoe.protocol.els_payload import ElsError, Payload
 from tcm_fcoe.protocol.fcf_enodes import Attempt, ENode, check_source
+from tcm_fcoe.protocol.fcf_local import LocalFrames
 from tcm_fcoe.protocol.fcf_tables import VirtualLinkEvent, VirtualLinkState
 from tcm_fcoe.protocol.fcoe import encapsulate
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 FCOE_ETHERTYPE = b"\x89\x06"
 SWITCH_QUALIFIER, F_PORT_QUALIFIER = 0xFFF, 0xFFE
+NO_MAC = bytes(6)
 FEATURE_NPIV_GRANTED = FEATURE_VALID_VENDOR_VERSION
 """In LS_ACC to FLOGI: the fabric gives several addresses to one port (FC-LS-2 table 150)."""
 
@@ -101,6 +103,7 @@ class FcfController(Controller):
         """Of switch and fabric."""
         self.switch = Switch(self, self.name, receive_size=self.receive_size, domain=domain)
         self._attached = self.switch.ports
+        self._local = LocalFrames(self.switch)
         self.enodes: dict[bytes, ENode] = {}
         """By MAC address."""
         self._advertise_at = NEVER
@@ -112,8 +115,8 @@ class FcfController(Controller):
 
     @property
     def next_timer(self) -> float:
-        """The next advertisement, the next silent ENode, the next notification."""
-        return min(self._advertise_at, self._sweep_at, self.switch.next_timer)
+        """The next advertisement, the next silent ENode, the next notification, or what ports of ours have yet to be told."""
+        return min(self._advertise_at, self._sweep_at, self.switch.next_timer, self._local.next_timer)
 
     def handle_timer(self, now: float) -> None:
         """Advertise, clear virtual links that are not kept alive, notify of changes."""
@@ -124,6 +127,11 @@ class FcfController(Controller):
             self._sweep(now)
         if self.switch.next_timer <= now:
             self.switch.handle_timer(now)
+        self._local.deliver(self.services.received, now)
+
+    def send_link_service(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:
+        """To a service of the fabric."""
+        return self._local.take(port, header, payload, now)
 
     def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:
         """For a port of ours, for a service of the fabric, or for another VN_Port."""
@@ -179,6 +187,7 @@ class FcfController(Controller):
         super().ended(now)
         self.enodes.clear()
         self.switch.clear()
+        self._local.clear()
         self._advertise_at = self._sweep_at = NEVER
 
     def stop(self, now: float) -> None:
@@ -208,7 +217,7 @@ class FcfController(Controller):
         except ElsError as e:
             raise ValueError(f"port name {port.port_name.hex(':')}: {e}") from None
         self.services.port_up(
-            port, attached.fc_id, fabric=False, e_d_tov=E_D_TOV, r_a_tov=R_A_TOV, receive_size=self.receive_size, now=now
+            port, attached.fc_id, fabric=True, e_d_tov=E_D_TOV, r_a_tov=R_A_TOV, receive_size=self.receive_size, now=now
         )
 
     def stop_port(self, port: LocalPort, reason: str, now: float) -> None:
@@ -225,9 +234,11 @@ class FcfController(Controller):
     # The switch's
 
     def send(self, to: AttachedPort, header: bytes, payload: Buffer, sof: int, eof: int) -> None:
-        """A frame of a service. Ours ask for nothing, and are told by other ways."""
+        """A frame of a service."""
         if to.port is None:
             self.services.transmit(encapsulate(to.mac + self.address + FCOE_ETHERTYPE, sof, header, payload, eof))
+        else:
+            self._local.send(to, header, payload, sof, eof)
 
     def count(self, counter: str) -> None:
         """Add one to a statistic."""
@@ -307,6 +318,8 @@ class FcfController(Controller):
                 source, request.port_name, attached, frame, kind, self._addressing(pdu.flags), pdu.get(fip.MacAddress).address
             )
             if kind is fip.Logo:
+                if attached is not None and login.proposed not in (attached.mac, source, NO_MAC):
+                    raise FipError("fip_spoofed", f"LOGO of {attached.mac.hex(':')} that speaks for {login.proposed.hex(':')}")
                 if attached is not None and frame.s_id not in (attached.fc_id, NO_FC_ID):
                     raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_N_PORT_ID, "LOGO with another's address")
                 self._link(login, VirtualLinkEvent.LOGO, now)

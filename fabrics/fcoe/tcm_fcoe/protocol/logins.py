@@ -440,6 +440,7 @@ class Logins:
             self._run(remote, Event.LOGO_RECEIVED, now)
         elif s_id >= FIRST_WELL_KNOWN_ADDRESS:
             self._port.name_client.logged_out(s_id, now)
+            self._port.management_client.logged_out(s_id, now)
 
     def _logged_out(self, remote: RemotePort, now: float) -> None:
         port = self._port
