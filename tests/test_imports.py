@@ -131,8 +131,11 @@ INITIATORS = {
     "tcm_fcoe.initiator": ("driver", "__main__", "cli"),
 }
 """The modules of each that do I/O."""
-SHARED_WITH_TARGETS = {"tcm_iscsi.initiator": (), "tcm_fcoe.initiator": ("tcm_fcoe.link", "tcm_fcoe.capture", "tcm.backstore")}
-"""What those modules may use of the fabric besides its protocol: it opens interfaces, and has their errors."""
+SHARED_WITH_TARGETS = {
+    "tcm_iscsi.initiator": (),
+    "tcm_fcoe.initiator": ("tcm_fcoe.link", "tcm_fcoe.capture", "tcm_fcoe.hba", "tcm.backstore"),
+}
+"""What those modules may use of the fabric besides its protocol: it opens interfaces, has their errors, and says who we are."""
 INITIATOR_MODULES = [(own, name) for own in INITIATORS for name in MODULES if within(name, (own,)) and name != own]
 
 
