@@ -38,7 +38,12 @@ ETHERNET = 14
 def remote_port(fc_id: int = INITIATOR_ID, max_frame: int = MAX_FRAME) -> Any:
     prefix = b"\x0e\xfd\x00" + fc_id.to_bytes(3) + b"\x0e\xfd\x00" + TARGET_ID.to_bytes(3) + b"\x89\x06"
     return SimpleNamespace(
-        fc_id=fc_id, prefix=prefix, max_frame=max_frame, port_name=b"\x20\x00" + fc_id.to_bytes(6), node_name=b"\x10" + bytes(7)
+        fc_id=fc_id,
+        prefix=prefix,
+        max_frame=max_frame,
+        port_name=b"\x20\x00" + fc_id.to_bytes(6),
+        node_name=b"\x10" + bytes(7),
+        e_d_tov=0.0,
     )
 
 
