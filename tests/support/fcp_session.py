@@ -97,6 +97,12 @@ class FcpSite:
     def wake(self) -> None:
         self.woken += 1
 
+    def send_away(self, nexus: FcpNexus, now: float) -> None:
+        self.target.end(nexus.d_id, "sent away")
+
+    def look_after(self, now: float) -> bool:
+        return False
+
     def login(self, fc_id: int = INITIATOR_ID, parameters: int = INITIATOR, max_frame: int = MAX_FRAME) -> FcpInitiator:
         remote = remote_port(fc_id, max_frame)
         assert self.target.process_login(remote, parameters, self.now)
