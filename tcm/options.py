@@ -195,7 +195,7 @@ def parse_bool(value: object) -> bool:
         return True
     if word in _FALSE:
         return False
-    raise ValueError("not a yes or no")
+    raise ValueError(f"{str(value)[:40]!r} is neither yes nor no; write yes or no, 1 or 0")
 
 
 def parse_whole(text: str) -> int:

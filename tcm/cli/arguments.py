@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tcm import saveconfig
 from tcm.backstore import ConfigError
 from tcm.cli.fabric_options import give
+from tcm.cli.folders import check_folder_of
 from tcm.cli.state import State, default_directory
 from tcm.configuration import (
     MAXIMUM_LUN,
@@ -96,6 +97,8 @@ class Arguments:
 
 def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration:
     """What to serve. Raises :class:`ConfigError`: one line."""
+    if arguments.state_dir:
+        check_folder_of("--state-dir", arguments.state_dir, "--state-dir DIR")
     fabrics: dict[str, dict[str, Any]] = {}
     for text in arguments.fabrics:
         name, values = split_spec(text, "--fabric")
@@ -147,6 +150,8 @@ def _keeping(configuration: Configuration, arguments: Arguments) -> Configuratio
     try:
         directory = os.path.abspath(_state_directory(arguments))
     except ConfigError:
+        if arguments.state_dir is not None:
+            raise
         # a --config is served without a home directory too
         log.warning("no home directory and no --state-dir: nothing that initiators want to be kept outlives this process")
         return configuration

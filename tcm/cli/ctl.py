@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tcm.backstore import ConfigError
-from tcm.cli import errors
 from tcm.cli.state import CONTROL, default_directory
+from tcm.command_line import errors
 from tcm.failure import RuntimeFailure
 
 if TYPE_CHECKING:
@@ -136,7 +136,13 @@ _LOOKING = {"version", "read", "stat", "list", "sessions", "units", "statistics"
 
 
 class _Commands(click.Group):
-    """Unknown commands get a suggestion."""
+    """Every command's help has examples; unknown commands get a suggestion."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        from tcm.cli.ctl_examples import epilog
+
+        cmd.epilog = epilog(name or cmd.name or "")
+        super().add_command(cmd, name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
@@ -406,7 +412,8 @@ def create(ctl: Ctl, path: str, values: tuple[str, ...], parents: bool) -> None:
 def delete(ctl: Ctl, path: str, recursive: bool, drain: bool, timeout: float) -> None:
     """Remove the group or link PATH.
 
-    Without --drain commands that are under way are aborted. If they have not ended in time, nothing is removed.
+    Without --drain commands that are under way there are aborted. With it they get --timeout seconds to end, and if they
+    have not, nothing is removed.
     """
     from tcm.control.client import Refused
 
@@ -475,8 +482,10 @@ def save(ctl: Ctl, file: str | None) -> None:
     if file is None:
         found = ctl.call("save")
     else:
+        from tcm.cli.folders import check_folder_of
         from tcm.control.saved import write_config
 
+        check_folder_of("save", file, "a FILE")
         write_config(file, ctl.call("export"))
         found = {"path": os.path.abspath(file)}
     ctl.show(found, lambda value: click.echo(f"saved to {value['path']}"))
@@ -562,26 +571,41 @@ def mount(ctl: Ctl, path: str, own_dbroot: bool) -> None:
     run(ctl.control, path, own_dbroot=own_dbroot)
 
 
+def _help_if_asked(context: click.Context, words: tuple[str, ...]) -> None:
+    """All options but a lone ``--help`` are the program's."""
+    if words in {("--help",), ("-h",)}:
+        click.echo(context.get_help())
+        context.exit()
+
+
 @command.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def targetcli(ctl: Ctl, arguments: tuple[str, ...]) -> None:
-    """Run targetcli on this tree, in a mount namespace of its own."""
+@click.pass_context
+def targetcli(context: click.Context, arguments: tuple[str, ...]) -> None:
+    """Run targetcli on this tree, in a mount namespace of its own.
+
+    ARGUMENTS are targetcli's; its own help is tcm-ctl targetcli help.
+    """
     from tcm.cli.ctl_targetcli import run
 
+    ctl: Ctl = context.obj
+    _help_if_asked(context, arguments)
     raise click.exceptions.Exit(run(ctl.control, "targetcli", arguments))
 
 
 @command.command("exec", context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def exec_(ctl: Ctl, program: str, arguments: tuple[str, ...]) -> None:
+@click.pass_context
+def exec_(context: click.Context, program: str, arguments: tuple[str, ...]) -> None:
     """Run a PROGRAM for LIO on this tree.
 
     It finds it at /sys/kernel/config, in a mount namespace of its own, as targetcli does.
     """
     from tcm.cli.ctl_targetcli import run
+
+    ctl: Ctl = context.obj
+    _help_if_asked(context, (program, *arguments))
 
     raise click.exceptions.Exit(run(ctl.control, program, arguments))
 

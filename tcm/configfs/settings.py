@@ -68,6 +68,11 @@ class Settings:
         self._kept: dict[str, str] = {}
         """What is applied: paths that have not taken the value, and why."""
 
+    @property
+    def revision(self) -> int:
+        """The tree's."""
+        return self._tree.revision
+
     async def export(self) -> dict[str, Any]:
         """What runs, at one moment."""
         for _ in range(_TRIES):

@@ -6,13 +6,16 @@ import errno
 import json
 import os
 import socket
+from contextlib import suppress
 from typing import Any, Self
 
 from tcm.control.peer import short_path
-from tcm.control.protocol import MAXIMUM_RESPONSE, REFUSED, LineFramer, RpcError, TooLong, request_line
+from tcm.control.protocol import GAVE_WAY, MAXIMUM_RESPONSE, REFUSED, LineFramer, RpcError, TooLong, request_line
 
 TIMEOUT = 60.0
 """Seconds to wait for an answer."""
+_ATTEMPTS = 5
+"""How often a call is made by a client that has to give way to others."""
 
 
 class ClientError(Exception):
@@ -65,20 +68,34 @@ class Client:
         self._socket.settimeout(TIMEOUT + seconds)
 
     def call(self, method: str, **params: Any) -> Any:
-        """The result. Raises :class:`Refused` and :class:`ClientError`."""
-        self._identifier += 1
+        """The result. Raises :class:`Refused` and :class:`ClientError`.
+
+        A client that was idle may have had to give way to others: it connects again.
+        """
+        for attempts_left in range(_ATTEMPTS, 0, -1):
+            self._identifier += 1
+            answer = self._ask(request_line(method, params, self._identifier))
+            if not isinstance(answer, dict):
+                raise ClientError(f"{self.path}: whoever answers does not speak this protocol")
+            if "error" not in answer:
+                return answer.get("result")
+            if not is_farewell(answer) or attempts_left == 1:
+                raise self._error(answer["error"])
+            timeout = self._socket.gettimeout()
+            self.close()
+            self._framer = LineFramer(MAXIMUM_RESPONSE)
+            self._socket = connect(self.path, timeout)
+        raise AssertionError
+
+    def _ask(self, request: bytes) -> Any:
         try:
-            self._socket.sendall(request_line(method, params, self._identifier))
-            answer = self._receive()
+            with suppress(BrokenPipeError, ConnectionResetError):  # there may be a last word to read
+                self._socket.sendall(request)
+            return self._receive()
         except TimeoutError:
             raise ClientError(f"{self.path}: no answer in time; see the log of tcm-run") from None
         except (OSError, TooLong) as error:
             raise ClientError(f"{self.path}: the connection broke ({error}); does tcm-run still run?") from None
-        if not isinstance(answer, dict):
-            raise ClientError(f"{self.path}: whoever answers does not speak this protocol")
-        if "error" in answer:
-            raise self._error(answer["error"])
-        return answer.get("result")
 
     def _receive(self) -> Any:
         while True:
@@ -96,6 +113,12 @@ class Client:
         if error.get("code") == REFUSED:
             return Refused(data.get("errno") or errno.EINVAL, str(error.get("message")))
         return Refused(errno.EINVAL, str(RpcError(error.get("code", 0), str(error.get("message")))))
+
+
+def is_farewell(answer: Any) -> bool:
+    """Whether it says that the client gives way to another one, and may connect again."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return isinstance(error, dict) and error.get("code") == GAVE_WAY
 
 
 def connect(path: str, timeout: float | None) -> socket.socket:

@@ -7,6 +7,7 @@ mount goes.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import posixpath
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import mfusepy
 
-from tcm.control.client import Client, ClientError, Refused, connect
+from tcm.control.client import Client, ClientError, Refused, connect, is_farewell
+from tcm.control.protocol import MAXIMUM_MESSAGE, LineFramer, TooLong
 
 if TYPE_CHECKING:
     import socket
@@ -36,6 +38,8 @@ _DBROOT = "/target/dbroot"
 _CONNECTIONS = 4
 _TIMEOUT = 0.1
 """Seconds for which the kernel remembers that something is there."""
+_AGAIN = 1.0
+"""Seconds after which the connection that tells of the target's end is made again, if others wanted its place."""
 _KINDS = {"group": stat.S_IFDIR | 0o755, "link": stat.S_IFLNK | 0o777}
 
 
@@ -232,7 +236,7 @@ def serve(control: str, mount_point: str, *, own_dbroot: bool = False) -> None:
     made = _prepare(mount_point)
     operations = Mount(control, mount_point, own_dbroot=own_dbroot)
     watched = connect(control, None)
-    threading.Thread(target=_unmount_at_the_end, args=(watched, mount_point), daemon=True).start()
+    threading.Thread(target=_unmount_at_the_end, args=(control, watched, mount_point), daemon=True).start()
     options: dict[str, Any] = {
         "fsname": "configfs",
         "subtype": "tcm",
@@ -257,9 +261,9 @@ def serve(control: str, mount_point: str, *, own_dbroot: bool = False) -> None:
 
 
 def _prepare(mount_point: str) -> bool:
-    """Makes the folder; clears away a mount whose process has died. Returns whether the folder was made."""
+    """Makes the folder, not what it is in; clears away a mount whose process has died. Returns whether the folder was made."""
     try:
-        os.makedirs(mount_point)
+        os.mkdir(mount_point)
         return True
     except FileExistsError:
         pass
@@ -273,11 +277,24 @@ def _prepare(mount_point: str) -> bool:
     return False
 
 
-def _unmount_at_the_end(watched: socket.socket, mount_point: str) -> None:
-    with suppress(OSError):
-        while watched.recv(1 << 16):
-            pass
+def _unmount_at_the_end(control: str, watched: socket.socket, mount_point: str) -> None:
+    while _gives_way(watched):
+        time.sleep(_AGAIN)
+        try:
+            watched = connect(control, None)
+        except ClientError:
+            break
     unmount(mount_point)
+
+
+def _gives_way(watched: socket.socket) -> bool:
+    """Waits until the connection ends: whether because others want its place (or the target is gone)."""
+    framer = LineFramer(MAXIMUM_MESSAGE)
+    farewell = False
+    with suppress(OSError, ValueError, TooLong), watched:
+        while data := watched.recv(1 << 16):
+            farewell = any(is_farewell(json.loads(line)) for line in framer.receive_data(data))
+    return farewell
 
 
 def unmount(mount_point: str) -> None:

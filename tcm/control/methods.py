@@ -68,6 +68,10 @@ class Methods:
         }
         self._parameters = {name: _parameters(method) for name, method in self.table.items()}
 
+    def may_wait(self, method: str) -> bool:
+        """Whether calls of it may take long, for their turn or for initiators: those that change something."""
+        return "who" in self._parameters.get(method, ())
+
     async def call(self, method: str, params: dict[str, Any] | list[Any], peer: Peer) -> Any:
         """Calls a method. Raises :class:`RpcError`."""
         if method not in self.table:

@@ -28,6 +28,7 @@ from tcm_fcoe.protocol.fcp import (
     TaskManagementFlag,
     TransferReady,
 )
+from tcm_fcoe.protocol.fcp_command import PORT_EXCHANGES_LIMIT, RESERVED_EXCHANGES
 from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +134,24 @@ async def test_fcp_cmnd_too_many_exchanges() -> None:
             statuses += [Response.unpack(f.payload).status for f in i.received() if f.r_ctl == InformationUnit.FCP_RSP]
         assert statuses == [0x28] * 100
         assert other.read(0, 8) == bytes(4096)
+
+
+async def test_fcp_cmnd_too_many_exchanges_of_the_port() -> None:
+    """Many initiators whose exchanges stay open, each within its own limit, leave another a share of its own."""
+    async with fcp_site() as site:
+        greedy = [site.login(0x010000 + number).ready() for number in range(PORT_EXCHANGES_LIMIT // EXCHANGES_LIMIT + 1)]
+        for each in greedy:
+            for ox_id in range(EXCHANGES_LIMIT):
+                each.command(write10(0, 8), write=4096, ox_id=ox_id)
+            site.drain()
+        assert site.target.open_exchanges == PORT_EXCHANGES_LIMIT + RESERVED_EXCHANGES
+        modest = site.login(0x020000).ready()
+        modest.write(0, pattern(4096))
+        assert modest.read(0, 8) == pattern(4096)
+        for ox_id in range(RESERVED_EXCHANGES + 1):
+            modest.command(write10(0, 8), write=4096, ox_id=ox_id)
+        (refused,) = [f for f in modest.received() if f.r_ctl == InformationUnit.FCP_RSP]
+        assert Response.unpack(refused.payload).status == 0x28
 
 
 async def test_fcp_cmnd_task_set_full() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import time
 
 import pytest
 from support.toy_process import Mounted, ToyProcess
+
+from tcm.control.server import MAXIMUM_CLIENTS
 
 if not os.path.exists("/dev/fuse"):
     pytest.skip("no /dev/fuse: load the module fuse", allow_module_level=True)
@@ -124,6 +128,20 @@ def test_changes_by_others_are_seen(toy, target):
     assert toy.ctl("delete", "core/other").returncode == 0
     time.sleep(0.2)
     assert not (target / "core" / "other").exists()
+
+
+def test_it_gives_way_on_the_control_socket_and_stays(toy):
+    """Its connections are idle most of the time, and others want their places: it comes back."""
+    folder = toy.folder / "idle"
+    with Mounted(toy.control, folder) as mounted:
+        for _ in range(3):
+            with contextlib.ExitStack() as others:
+                for _ in range(MAXIMUM_CLIENTS + 8):
+                    others.enter_context(socket.socket(socket.AF_UNIX)).connect(toy.control)
+                assert (folder / "target" / "core" / "value").read_text()
+                time.sleep(0.7)  # longer than it takes to come back, in all
+        assert mounted.there()
+        assert mounted.process.poll() is None
 
 
 def test_unmounted_from_under_it(toy):

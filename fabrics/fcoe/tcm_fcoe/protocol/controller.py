@@ -122,7 +122,7 @@ class ControllerServices(Protocol):
         """FIP VLAN discovery has found the VLAN that frames go to from now on; 0: none."""
 
     def received(self, port: LocalPort, frame: Frame, now: float) -> None:
-        """A reply to what the port had sent by :meth:`Controller.send_els`."""
+        """A frame that came in FIP, or from a service of this station."""
 
 
 class Controller(ABC):
@@ -208,10 +208,11 @@ class Controller(ABC):
             if e.counter in REPORTED:
                 self.report(str(e), now)
 
-    def send_els(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:  # noqa: ARG002 - modes use it
-        """Send an ELS request of a port in FIP, if this mode does so; otherwise False, and it goes as other frames do.
+    def send_link_service(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:  # noqa: ARG002 - modes use it
+        """Send an ELS request in FIP, or anything to a service of this station, if the mode does so; otherwise False.
 
-        :param header: the FC frame's.
+        :param header: the FC frame's, of a sequence of one frame.
+        :param payload: of any length, without fill bytes.
         """
         return False
 
@@ -242,6 +243,10 @@ class Controller(ABC):
     @abstractmethod
     def route(self, port: LocalPort, d_id: int) -> bytes | None:
         """Destination and source MAC address (12 bytes) of frames from a port to an address; None: there is no way."""
+
+    def port_name_of(self, fc_id: int) -> bytes | None:  # noqa: ARG002 - modes use it
+        """The port name that an address belongs to, where the mode knows that of itself; PLOGI with another is refused."""
+        return None
 
     @abstractmethod
     def addresses(self) -> frozenset[bytes]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PORT_EXCHANGES_LIMIT = 8192
 """Exchanges of all initiators of the port that may be open; more commands end in BUSY."""
+RESERVED_EXCHANGES = 64
+"""Exchanges that each initiator may have open, whatever the others do."""
 OVERLAPPED = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x4E, ascq=0x00)
 _ATTRIBUTES = frozenset((TaskAttribute.SIMPLE, TaskAttribute.HEAD_OF_QUEUE, TaskAttribute.ORDERED, TaskAttribute.ACA, 5))
 _FLAGS = frozenset(int(flag) for flag in TaskManagementFlag)
@@ -73,7 +75,8 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int) -> None:
     if there is not None:
         _overlapped(nexus, there, exchange)
         return
-    if len(nexus.exchanges) >= EXCHANGES_LIMIT or target.open_exchanges >= PORT_EXCHANGES_LIMIT:
+    limit = EXCHANGES_LIMIT if target.open_exchanges < PORT_EXCHANGES_LIMIT else RESERVED_EXCHANGES
+    if len(nexus.exchanges) >= limit:
         _refuse(target, nexus, exchange)
         return
     nexus.keep(exchange)

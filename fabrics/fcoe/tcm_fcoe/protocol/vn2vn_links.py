@@ -66,7 +66,7 @@ class VirtualLinks(Controller):
             link.told = now
             self._send_logo(vn_port, link)
 
-    def send_els(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:
+    def send_link_service(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:
         """LOGO goes in FIP: it ends the virtual link too."""
         vn_port = self.vn_ports.get(port.port_name)
         if vn_port is None or payload[:1] != bytes((ElsCommand.LOGO,)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tcm_fcoe.protocol import fip
 from tcm_fcoe.protocol.controller import NEVER, Allowance, LocalPort
 from tcm_fcoe.protocol.ct_names import FEATURE_INITIATOR, FEATURE_TARGET, Features, fc4_types
-from tcm_fcoe.protocol.fip import FipError, FipPdu
+from tcm_fcoe.protocol.fip import FipError, FipPdu, Pdu
 from tcm_fcoe.protocol.frame import FcType, Frame
 from tcm_fcoe.protocol.names import NO_NAME, VN2VN_FC_MAP, fabric_provided_mac, format_fc_id, is_multicast
 from tcm_fcoe.protocol.vn2vn_tables import AddressState, LinkState
@@ -167,7 +167,8 @@ def neighbour_of(source: bytes, pdu: FipPdu, now: float) -> Neighbour:
     enode = pdu.get(fip.MacAddress).address
     if not 0 < identity.fc_id <= LAST_ADDRESS or identity.port_name == NO_NAME or is_multicast(enode):
         raise FipError("fip_malformed", f"FC_ID {format_fc_id(identity.fc_id)}, port name {identity.port_name.hex(':')}")
-    if identity.address != fabric_provided_mac(identity.fc_id, VN2VN_FC_MAP) or source not in (enode, identity.address):
+    sources = (enode, identity.address) if pdu.pdu is Pdu.BEACON else (enode,)
+    if identity.address != fabric_provided_mac(identity.fc_id, VN2VN_FC_MAP) or source not in sources:
         raise FipError("fip_spoofed", f"{source.hex(':')} speaks for {enode.hex(':')}, {identity.address.hex(':')}")
     attributes, size = pdu.find(fip.Fc4Attributes), pdu.find(fip.MaxFcoeSize)
     return Neighbour(

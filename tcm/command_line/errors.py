@@ -17,6 +17,7 @@ FAILED = 1
 """Something failed at run time."""
 USAGE = 2
 """Bad usage or a bad configuration."""
+DEBUG_HINT = "; run with --log-level debug for the traceback"
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -26,10 +27,12 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def report(program: str, error: BaseException) -> int:
+def report(program: str, error: BaseException, *, hint: str = DEBUG_HINT) -> int:
     """Prints the worst of ``error`` in one line and returns the exit code.
 
     A class that is not meant for people is a defect: its traceback is a debug line away.
+
+    :param hint: how to see that line.
     """
     found = leaves(error)
     for each in found:
@@ -39,7 +42,7 @@ def report(program: str, error: BaseException) -> int:
     if config:
         complain(program, one_line(config[0]))
         return USAGE
-    hint = "" if log.isEnabledFor(logging.DEBUG) else "; run with --log-level debug for the traceback"
+    hint = "" if log.isEnabledFor(logging.DEBUG) else hint
     if expected:
         cause = expected[0].__cause__
         complain(program, one_line(expected[0]) + (hint if _is_a_defect(cause) else ""))
