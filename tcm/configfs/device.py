@@ -122,8 +122,12 @@ class Device:
     def check_not_exported(self, what: str) -> None:
         """Raises ``ValueError``: LIO's EINVAL."""
         if self.exported:
-            where = ", ".join(lun.path for lun in self.unit.asymmetric_access.luns())
-            raise ValueError(f"{what} cannot be changed while the device is exported as {where}")
+            raise ValueError(f"{what} cannot be changed while the device is exported as {', '.join(self.exports)}")
+
+    @property
+    def exports(self) -> list[str]:
+        """The LUNs that lead here, as :attr:`tcm.target.device.Lun.path`."""
+        return [lun.path for lun in self.unit.asymmetric_access.luns()] if self.enabled else []
 
     def check_enabled(self) -> None:
         """Raises ``OSError`` (ENODEV) before ``enable``."""
@@ -312,9 +316,9 @@ class DeviceGroup(MadeGroup):
         self.attach(FixedGroup("wwn", self, IDENTITY, device))
 
     @property
-    def links(self) -> int:
+    def links(self) -> Sequence[str]:
         """LUNs."""
-        return self.device.ports
+        return self.device.exports
 
     async def destroy(self) -> None:
         if self.device.enabled:

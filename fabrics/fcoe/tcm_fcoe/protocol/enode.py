@@ -1,6 +1,6 @@
 """Mode ``fabric``: an ENode behind an FCF (FC-BB-5 clauses 7.4, 7.9). What it does when is in :mod:`.enode_tables`.
 
-Longer than most files because the actions of both tables, of the ENode and of its ports, are methods of one class.
+It is longer than most files because the actions of both tables, of the ENode and of its ports, are methods of one class.
 """
 
 from __future__ import annotations
@@ -131,6 +131,10 @@ class ENodeController(Controller):
         if self.fcf is None or vn_port is None or vn_port.state is not LoginState.IN:
             return None
         return self.fcf.fcoe_mac + vn_port.mac
+
+    def has_link_with(self, source: bytes) -> bool:
+        """The FCF that is selected."""
+        return self.fcf is not None and source == self.fcf.mac
 
     def addresses(self) -> frozenset[bytes]:
         """The group of ENodes, and what was granted."""
