@@ -17,7 +17,7 @@ import anyio
 from tcm import saveconfig
 from tcm.backstore import ConfigError
 from tcm.cli.control_plane import ControlPlane, Ways
-from tcm.cli.errors import FAILED
+from tcm.command_line.errors import FAILED
 from tcm.configfs.export import export
 from tcm.configfs.lio import LioTree
 from tcm.configfs.node import TreeError
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
 
 log = logging.getLogger(__name__)
-
-EVENT_LOOPS = ("auto", "uvloop", "asyncio", "trio")
 
 ONE_SIGNAL = 0.2
 """Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""

@@ -216,7 +216,7 @@ def _histograms(units: Iterable[UnitRow]) -> Iterator[Metric]:
         ("tcm_unit_task_seconds", "How long commands with a task took, from arrival to status.", KINDS),
         (
             "tcm_unit_express_seconds",
-            "How long batches with express commands took, from arrival until the answers were sent; a sample of them.",
+            "How long commands on the express lane took, from the arrival of their batch until its answers were sent.",
             ("express_read", "express_write"),
         ),
     ):

@@ -28,6 +28,7 @@ from tcm.target.unit_attention import (
     AttentionQueue,
     UnitAttention,
 )
+from tcm.target.unsubmitted import take_over
 
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
@@ -308,7 +309,7 @@ class ITNexus:
         """Unmap a logical unit: the nexus's tasks there are aborted, by somebody else than the initiator (SAM-5 5.6.4: TAS)."""
         lu = itl.logical_unit
         tells = lu.mode_parameters.task_aborted_status
-        router.abort(lu.tasks_of(itl), respond=lambda _: tells, then=lambda: None)
+        router.abort((*lu.tasks_of(itl), *take_over((itl,))), respond=lambda _: tells, then=lambda: None)
         del self.luns[itl.lun]
         retire(self._retired, itl)
         self.target_portal_group.retire(itl)

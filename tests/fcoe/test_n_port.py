@@ -559,6 +559,15 @@ def test_prlo_of_ours():
     assert port.remotes[OTHER].state is State.LOGGED_IN
 
 
+def test_the_fabric_logs_out_in_fip():
+    """Outside of it LOGO of the F_Port is refused, and changes nothing (FC-BB-5 7.5)."""
+    wire, port, _fc4 = a_port()
+    pair(wire)
+    rejected = Reject.parse(wire.ask(0xFFFFFE, Logo(0xFFFFFE, LESSER).pack()))
+    assert rejected.reason == Reason.FIP_ERROR
+    assert port.remotes[OTHER].ready
+
+
 def test_an_initiator_pairs_again_after_prlo():
     wire, _port, _fc4, request = prli_sent()
     accept(wire, request, prli_accept())

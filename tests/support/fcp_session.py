@@ -188,8 +188,8 @@ class FcpInitiator:
 
     @property
     def good(self) -> Response:
-        """GOOD, without a residual."""
-        return Response(confirm=self.nexus.remembers)
+        """GOOD, without a residual, to anything but a READ."""
+        return Response(confirm=self.nexus.retries and self.nexus.confirms)
 
     # whole commands
 
@@ -206,7 +206,7 @@ class FcpInitiator:
 
     def read(self, lba: int, blocks: int, bits: int = 0) -> bytes:
         response, data = self.outcome(self.command(read10(lba, blocks, bits), read=blocks * 512))
-        assert response == self.good
+        assert response == Response()
         return data
 
     def write(self, lba: int, data: bytes, bits: int = 0) -> None:
@@ -260,7 +260,7 @@ def outcome(frames: list[Frame], ox_id: int) -> tuple[Response, bytes]:
 @asynccontextmanager
 async def fcp_site(*backstores: Backstore | BlockingBackstore | None, **options: Any) -> AsyncIterator[FcpSite]:
     """A target port with a logical unit for each backstore (None: a 2 MiB ramdisk); one, unless told otherwise."""
-    device = TargetDevice("naa.20005254002ffc00", "fcoe")
+    device = TargetDevice("20:00:52:54:00:2f:fc:00", "fcoe")
     group = device.add_portal_group(1)
     group.access = replace(group.access, generate_node_acls=True, demo_mode_write_protect=False)
     async with AsyncExitStack() as stack:

@@ -9,6 +9,7 @@ from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import InitiatorPort, NexusRefused
 from tcm_fcoe.attributes import node_name
+from tcm_fcoe.hba import describe
 from tcm_fcoe.port import Port
 from tcm_fcoe.protocol.fcp_target import FcpTarget
 from tcm_fcoe.protocol.n_port import NPort
@@ -32,7 +33,12 @@ class TargetPort:
         self.target = target
         self.server = server
         name = parse_name(target.name)
-        self.n_port = NPort(name, node_name(name), symbolic_name=f"tcm {target.name}")
+        self.n_port = NPort(
+            name,
+            node_name(name),
+            symbolic_name=f"tcm {target.name}",
+            hba=describe(server.link.name, "FCoE target"),
+        )
         self.fcp = FcpTarget(
             self.n_port, self, burst_length=options.burst, first_burst=options.first_burst, retry=options.retry
         )

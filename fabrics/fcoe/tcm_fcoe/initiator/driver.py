@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm_fcoe.initiator.commands import Commands
+from tcm.initiator.commands import Commands
+from tcm_fcoe.hba import describe
 from tcm_fcoe.initiator.faults import FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
 from tcm_fcoe.initiator.results import InitiatorError, LoginFailed
@@ -138,7 +139,12 @@ class InitiatorPort:
         rng = random.Random()
         self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan)
         port_name = port_name or name_from_mac(link.address)
-        self.port = NPort(port_name, node_name or name_from_mac(link.address, naa=1), symbolic_name="tcm initiator")
+        self.port = NPort(
+            port_name,
+            node_name or name_from_mac(link.address, naa=1),
+            symbolic_name="tcm initiator",
+            hba=describe(link.name, "FCoE initiator"),
+        )
         self.fcp = FcpInitiator(self.port, options)
         self.port.fc4 = self.fcp
         self.fcp.on_login, self.fcp.on_logout = self._logged_in, self._logged_out
@@ -357,7 +363,7 @@ async def attach(
     """An initiator port on an interface, for the length of the block: it logs in to every target that it finds.
 
     :param interface: a network interface, or ``unix:LOCAL,PEER``.
-    :param mode: ``vn2vn``, ``fabric`` or ``p2p``.
+    :param mode: ``vn2vn``, ``fabric``, ``p2p`` or ``fcf``: then the port is one of the switch itself.
     :param vlan: of all its frames but those of VLAN discovery.
     :param port_name: made from the interface's MAC address if not given; so is ``node_name``.
     :param faults: misbehave, at the mercy of ``chance`` (a :class:`random.Random` with a seed).

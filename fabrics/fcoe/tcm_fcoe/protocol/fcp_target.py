@@ -16,7 +16,6 @@ from tcm_fcoe.protocol.fcp import (
     COMMAND_10,
     COMMAND_16,
     GOOD_RESPONSE,
-    GOOD_RESPONSE_CONF,
     InformationUnit,
     ServiceParameters,
 )
@@ -265,11 +264,10 @@ class FcpTarget:
             self.pump()
             return True
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
-        if nexus.remembers:
-            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
-            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, self.now, again), view)
-        else:
-            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
+        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
+        if nexus.retries:
+            answered = Answered(rx_id, length, GOOD_RESPONSE, 3, self.now, again)
+            nexus.answered.remember(ox_id, answered, view, confirmed=False)
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:

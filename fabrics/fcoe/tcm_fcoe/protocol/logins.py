@@ -216,7 +216,10 @@ class Logins:
         if login.port_name == port.port_name:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "PLOGI with our own port name")
         remote = self.remotes.get(s_id)
-        if remote is not None and remote.on_link and remote.port_name != login.port_name:
+        known = remote.port_name if remote is not None and remote.on_link else None
+        if known is None and port.line is not None:
+            known = port.line.port_name_of(s_id)
+        if known not in (None, login.port_name):  # or anybody could come in as anybody
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "another port name than in discovery")
         if remote is not None and remote.state is State.PLOGI:
             port.counters.plogi_collisions += 1
@@ -437,6 +440,7 @@ class Logins:
             self._run(remote, Event.LOGO_RECEIVED, now)
         elif s_id >= FIRST_WELL_KNOWN_ADDRESS:
             self._port.name_client.logged_out(s_id, now)
+            self._port.management_client.logged_out(s_id, now)
 
     def _logged_out(self, remote: RemotePort, now: float) -> None:
         port = self._port

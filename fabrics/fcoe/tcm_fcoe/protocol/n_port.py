@@ -27,8 +27,9 @@ from tcm_fcoe.protocol.frame import (
 )
 from tcm_fcoe.protocol.limits import DEFAULT_LIMITS, Limits
 from tcm_fcoe.protocol.logins import Logins
+from tcm_fcoe.protocol.management_client import HbaDescription, ManagementClient
 from tcm_fcoe.protocol.name_client import NameClient
-from tcm_fcoe.protocol.names import NO_FC_ID, colon_form, format_fc_id
+from tcm_fcoe.protocol.names import FIRST_WELL_KNOWN_ADDRESS, NO_FC_ID, colon_form, format_fc_id
 from tcm_fcoe.protocol.recovery import Aborts, Answered, RecoveryQualifiers, Released
 from tcm_fcoe.protocol.sequence import Sequences
 from tcm_fcoe.protocol.timers import Timers
@@ -62,8 +63,11 @@ class Line(Protocol):
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         """The Ethernet header of frames from the port to an address, EtherType included; ``None``: there is no way."""
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
-        """Send an ELS request in FIP, where the mode does so; False: it goes as other frames do."""
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """The port name that an address belongs to, if that is known of itself."""
+
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+        """Send a link service that is no ordinary frame: see :meth:`Controller.send_link_service`. False: it is one."""
 
 
 class NPort:
@@ -72,6 +76,7 @@ class NPort:
     :param fc4: FCP. May be set later, before the port comes up: ``port.fc4 = ...``.
     :param receive_size: bytes that we take in a data field; what the way carries may be less.
     :param symbolic_name: what the name server shows to people.
+    :param hba: what a fabric's management server is told; ``None``: nothing.
     """
 
     port_name: bytes
@@ -87,6 +92,7 @@ class NPort:
         *,
         receive_size: int = MAX_DATA_FIELD,
         symbolic_name: str = "tcm",
+        hba: HbaDescription | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.port_name = port_name
@@ -95,6 +101,7 @@ class NPort:
         self.fabric = False
         """There are well-known addresses: a directory server, a fabric controller."""
         self.symbolic_name = symbolic_name
+        self.hba = hba
         self.limits = limits
         self.own_receive_size = receive_size
         self.receive_size = receive_size
@@ -117,6 +124,7 @@ class NPort:
         self.exchanges = Exchanges(self.send_sequence, self.timers, self.counters, limits, self.sequences, self.aborts)
         self.logins = Logins(self)
         self.name_client = NameClient(self)
+        self.management_client = ManagementClient(self)
         self._responder = Responder(self)
         self.remotes: dict[int, RemotePort] = self.logins.remotes
         """By FC_ID."""
@@ -190,6 +198,7 @@ class NPort:
     def down(self, reason: str, now: float) -> None:
         """The address is gone, and everybody with it; nobody is told."""
         self.name_client.stop()
+        self.management_client.stop()
         self.logins.forget_all(reason, now)
         self.exchanges.forget()
         self.aborts.forget()
@@ -200,6 +209,7 @@ class NPort:
     def stop(self, now: float) -> None:
         """Log out of every remote port, politely; the address goes with the FCoE controller."""
         self.name_client.stop()
+        self.management_client.stop()
         for remote in list(self.remotes.values()):
             self.logins.logout(remote, now)
 
@@ -375,9 +385,9 @@ class NPort:
         :param f_ctl: that of its last frame, without fill bytes.
         """
         self._seq_id = seq_id = self._seq_id + 1 & 0xFF
-        if r_ctl == RCtl.EXTENDED_LINK_REQUEST and self.line is not None:
+        if self.line is not None and (r_ctl == RCtl.EXTENDED_LINK_REQUEST or d_id >= FIRST_WELL_KNOWN_ADDRESS):
             header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, 0, ox_id, rx_id, 0)
-            if self.line.send_els(self, header, payload, now):
+            if self.line.send_link_service(self, header, payload, now):
                 return
         remote = self.remotes.get(d_id)
         size = remote.max_frame if remote is not None and remote.logged_in else self.receive_size

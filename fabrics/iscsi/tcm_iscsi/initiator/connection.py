@@ -12,7 +12,7 @@ from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from tcm_iscsi.initiator.numbers import HALF, SERIAL_BITS, Numbers
+from tcm_iscsi.initiator.numbers import Numbers
 from tcm_iscsi.initiator.results import (
     AsyncMessage,
     Rejected,
@@ -48,6 +48,7 @@ from tcm_iscsi.protocol.pdu import (
     RejectReason,
     SnackType,
 )
+from tcm_iscsi.protocol.serial import HALF, SERIAL_BITS
 from tcm_iscsi.protocol.text import TextError
 
 if TYPE_CHECKING:

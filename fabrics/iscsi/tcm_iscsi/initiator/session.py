@@ -12,7 +12,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tcm_iscsi.initiator.connection import Connection
-from tcm_iscsi.initiator.numbers import HALF, SERIAL_BITS, serial_less
 from tcm_iscsi.initiator.recovery import ErrorRecovery
 from tcm_iscsi.initiator.results import (
     AsyncMessage,
@@ -35,6 +34,7 @@ from tcm_iscsi.protocol.pdu import (
     TaskManagementFunctionCode,
     TaskManagementResponseCode,
 )
+from tcm_iscsi.protocol.serial import HALF, SERIAL_BITS, serial_less
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
