@@ -157,8 +157,15 @@ class ITLNexus:
     def drain(self) -> None:
         """New commands end in BUSY, since this is about to go; those that are there go on."""
         if self.draining is None:
+            late = tuple(self.nexus.services.unsubmitted(self.lun))
+            for task in late:
+                if task.write_length:
+                    self.nexus.submit(task)  # its data is on its way: it was here before
             self.draining = frozenset(task for task in self.nexus.tasks.values() if task.itl is self)
             self.update_express()
+            for task in late:
+                if not task.write_length:
+                    self.nexus.submit(task)
 
     def end_drain(self) -> None:
         """Commands are taken again, unless the LUN or the I_T nexus is drained for another reason."""

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 from support.controlled import Ctl, controlled
 from support.daemon import TARGET
+from support.pdus import IMMEDIATE, LOGOUT, LOGOUT_RESPONSE, REJECT
 from support.programs import free_port
-from support.raw_iscsi import IMMEDIATE, INITIATOR, LOGOUT, LOGOUT_RESPONSE, REJECT, Initiator, LoginFailed
-from tcm_loopback import cdb
+from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 
 from tcm.control.client import Client
+from tcm.scsi import cdb
 
 MIB = 1 << 20
 SLOW = 1

@@ -1,6 +1,6 @@
 """Mode ``fabric``: an ENode behind an FCF (FC-BB-5 clauses 7.4, 7.9). What it does when is in :mod:`.enode_tables`.
 
-Longer than most files because the actions of both tables, of the ENode and of its ports, are methods of one class.
+It is longer than most files because the actions of both tables, of the ENode and of its ports, are methods of one class.
 """
 
 from __future__ import annotations
