@@ -28,6 +28,7 @@ from tcm.target.unit_attention import (
     AttentionQueue,
     UnitAttention,
 )
+from tcm.target.unsubmitted import take_over
 
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
@@ -154,8 +155,15 @@ class ITLNexus:
     def drain(self) -> None:
         """New commands end in BUSY, since this is about to go; those that are there go on."""
         if self.draining is None:
+            late = tuple(self.nexus.services.unsubmitted(self.lun))
+            for task in late:
+                if task.write_length:
+                    self.nexus.submit(task)  # its data is on its way: it was here before
             self.draining = frozenset(task for task in self.nexus.tasks.values() if task.itl is self)
             self.update_express()
+            for task in late:
+                if not task.write_length:
+                    self.nexus.submit(task)
 
     def end_drain(self) -> None:
         """Commands are taken again, unless the LUN or the I_T nexus is drained for another reason."""
@@ -308,7 +316,7 @@ class ITNexus:
         """Unmap a logical unit: the nexus's tasks there are aborted, by somebody else than the initiator (SAM-5 5.6.4: TAS)."""
         lu = itl.logical_unit
         tells = lu.mode_parameters.task_aborted_status
-        router.abort(lu.tasks_of(itl), respond=lambda _: tells, then=lambda: None)
+        router.abort((*lu.tasks_of(itl), *take_over((itl,))), respond=lambda _: tells, then=lambda: None)
         del self.luns[itl.lun]
         retire(self._retired, itl)
         self.target_portal_group.retire(itl)

@@ -7,10 +7,10 @@ import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
 from support.scsi import one_initiator, pattern, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted, LoopbackCommand
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import OverlappedCommandsAttempted, SenseKey, Status
 from tcm.target.task import TaskAttribute
 

@@ -39,6 +39,9 @@ class Wire:
             else None
         )
 
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        return None
+
     def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
         return False
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
+from tcm.initiator.commands import Commands
 from tcm_fcoe.hba import describe
-from tcm_fcoe.initiator.commands import Commands
 from tcm_fcoe.initiator.faults import FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
 from tcm_fcoe.initiator.results import InitiatorError, LoginFailed

@@ -132,6 +132,10 @@ class ENodeController(Controller):
             return None
         return self.fcf.fcoe_mac + vn_port.mac
 
+    def has_link_with(self, source: bytes) -> bool:
+        """The FCF that is selected."""
+        return self.fcf is not None and source == self.fcf.mac
+
     def addresses(self) -> frozenset[bytes]:
         """The group of ENodes, and what was granted."""
         return self.ADDRESSES | self._by_mac.keys()

@@ -47,6 +47,7 @@ from tcm_fcoe.protocol.names import (
     NO_FC_ID,
     WellKnownAddress,
     fabric_provided_mac,
+    fc_id_of_mac,
     format_fc_id,
     is_multicast,
     name_from_mac,
@@ -65,6 +66,9 @@ SWITCH_QUALIFIER, F_PORT_QUALIFIER = 0xFFF, 0xFFE
 NO_MAC = bytes(6)
 FEATURE_NPIV_GRANTED = FEATURE_VALID_VENDOR_VERSION
 """In LS_ACC to FLOGI: the fabric gives several addresses to one port (FC-LS-2 table 150)."""
+
+MAX_PORTS_PER_ENODE = 256
+"""N_Ports of one ENode that are logged in at once: a quarter of what there is room for."""
 
 
 class FcfController(Controller):
@@ -152,6 +156,18 @@ class FcfController(Controller):
         """To a VN_Port that is logged in."""
         to = self.switch.ports.get(d_id)
         return to.mac + self.address if to is not None and to.port is None else None
+
+    def has_link_with(self, source: bytes) -> bool:
+        """An ENode, or the VN_Port of one."""
+        if source in self.enodes:
+            return True
+        attached = self._attached.get(fc_id_of_mac(source))
+        return attached is not None and attached.mac == source
+
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """That of its FLOGI or FDISC."""
+        attached = self.switch.ports.get(fc_id)
+        return attached.port_name if attached is not None else None
 
     def addresses(self) -> frozenset[bytes]:
         """The group of FCFs."""
@@ -325,6 +341,9 @@ class FcfController(Controller):
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_ORIGINATOR_S_ID, "FLOGI or FDISC with an address already")
         if login.descriptor is fip.Fdisc and enode is None:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED, "FDISC before FLOGI")
+        if enode is not None and login.attached is None and len(enode.ports) >= MAX_PORTS_PER_ENODE:
+            explanation = Explanation.INSUFFICIENT_RESOURCES
+            raise ElsError(Reason.UNABLE_TO_PERFORM, explanation, f"{MAX_PORTS_PER_ENODE} ports of it are logged in")
         if not login.flags & Flag.FPMA:
             mac = login.proposed
             if not login.flags & Flag.SPMA:
@@ -333,8 +352,8 @@ class FcfController(Controller):
                 raise ElsError(Reason.FIP_ERROR, Explanation.NONE, f"{mac.hex(':')} is no MAC address to have")
 
     def _mac_in_use(self, mac: bytes, enode: bytes) -> bool:
-        """Somebody else's, or an FPMA of this fabric."""
-        taken = any(each.mac == mac and each.enode != enode for each in self.switch.ports.values())
+        """Somebody else's, for FCoE or FIP, or an FPMA of this fabric."""
+        taken = any(mac in (each.mac, each.enode) and each.enode != enode for each in self.switch.ports.values())
         return taken or int.from_bytes(mac[:3], "big") == self.fc_map
 
     def _log_out_others(self, enode: ENode, login: Attempt, now: float) -> None:
