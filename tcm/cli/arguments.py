@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tcm import saveconfig
 from tcm.backstore import ConfigError
 from tcm.cli.fabric_options import give
+from tcm.cli.folders import check_folder_of
 from tcm.cli.state import State, default_directory
 from tcm.configuration import (
     MAXIMUM_LUN,
@@ -31,7 +32,8 @@ from tcm.configuration import (
     named,
     parse_portal,
 )
-from tcm.options import build, join_pairs, options_of, read_secret_file, read_secrets, split_spec, unknown_key
+from tcm.option_syntax import join_pairs, read_secret_file, read_secrets, split_spec
+from tcm.options import build, options_of, unknown_key
 from tcm.plugin_types import option
 from tcm.target.attributes import DeviceAttributes, Identity
 from tcm.target.device import Authentication, NetworkPortal
@@ -96,6 +98,8 @@ class Arguments:
 
 def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration:
     """What to serve. Raises :class:`ConfigError`: one line."""
+    if arguments.state_dir:
+        check_folder_of("--state-dir", arguments.state_dir, "--state-dir DIR")
     fabrics: dict[str, dict[str, Any]] = {}
     for text in arguments.fabrics:
         name, values = split_spec(text, "--fabric")
@@ -147,6 +151,8 @@ def _keeping(configuration: Configuration, arguments: Arguments) -> Configuratio
     try:
         directory = os.path.abspath(_state_directory(arguments))
     except ConfigError:
+        if arguments.state_dir is not None:
+            raise
         # a --config is served without a home directory too
         log.warning("no home directory and no --state-dir: nothing that initiators want to be kept outlives this process")
         return configuration

@@ -15,6 +15,7 @@ import anyio
 from anyio import to_thread
 
 from tcm.backstore import ConfigError
+from tcm.cli.folders import check_folder_of
 from tcm.cli.state import CONTROL
 from tcm.control.notify import control_socket
 from tcm.control.server import ControlServer, listen
@@ -46,6 +47,10 @@ class Ways:
     state_directory: str | None = None
     config: str | None = None
 
+    def in_state_directory(self, path: str) -> bool:
+        """That one is made if need be."""
+        return self.state_directory == os.path.dirname(os.path.abspath(path))
+
     @property
     def saved(self) -> str | None:
         """Where what runs is saved unless somebody says otherwise."""
@@ -69,8 +74,11 @@ class ControlPlane:
             self._ours = False
             self.path = str(self._listener.getsockname())
         elif ways.control is not None:
+            if not ways.in_state_directory(ways.control):
+                check_folder_of("--control", ways.control, "--control PATH")
             self._listener = listen(ways.control)
         if ways.configfs is not None:
+            check_folder_of("--configfs", ways.configfs, "--configfs PATH")
             _check_fuse(self.path)
 
     def _open(self) -> None:

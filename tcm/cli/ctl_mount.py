@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from tcm.backstore import ConfigError
+from tcm.cli.folders import check_folder_of
 from tcm.failure import RuntimeFailure
 
 
@@ -16,6 +17,7 @@ def run(control: str, path: str, *, own_dbroot: bool = False) -> None:
         raise ConfigError(f"mount: mfusepy is not installed ({error}); pip install 'tcm-target[fuse]'") from None
     except OSError:
         raise ConfigError("mount: libfuse is not installed; apt-get install fuse3 libfuse3-3") from None
+    check_folder_of("mount", path, "a PATH")
     logging.getLogger("fuse").setLevel(logging.CRITICAL)
     try:
         serve(control, path, own_dbroot=own_dbroot)

@@ -13,10 +13,12 @@ from tcm.configfs.asymmetric_access import TargetPortGroups, lba_map_text, set_l
 from tcm.configfs.device_attributes import ATTRIBUTES
 from tcm.configfs.identity import IDENTITY
 from tcm.configfs.reservations import RESERVATIONS
+from tcm.configfs.script import control_pairs
 from tcm.configfs.table import FixedGroup, MadeGroup, flag
 from tcm.configuration import FilterConfig, StorageObject, make_filter, make_options
 from tcm.live import groups_of
-from tcm.options import join_pairs, options_of, split_spec
+from tcm.option_syntax import join_pairs, split_spec
+from tcm.options import options_of
 from tcm.statistics.lio import device_groups
 from tcm.target.attributes import Identity
 from tcm.tree_types import BackstoreTree, TreeAttribute
@@ -120,8 +122,12 @@ class Device:
     def check_not_exported(self, what: str) -> None:
         """Raises ``ValueError``: LIO's EINVAL."""
         if self.exported:
-            where = ", ".join(lun.path for lun in self.unit.asymmetric_access.luns())
-            raise ValueError(f"{what} cannot be changed while the device is exported as {where}")
+            raise ValueError(f"{what} cannot be changed while the device is exported as {', '.join(self.exports)}")
+
+    @property
+    def exports(self) -> list[str]:
+        """The LUNs that lead here, as :attr:`tcm.target.device.Lun.path`."""
+        return [lun.path for lun in self.unit.asymmetric_access.luns()] if self.enabled else []
 
     def check_enabled(self) -> None:
         """Raises ``OSError`` (ENODEV) before ``enable``."""
@@ -171,13 +177,14 @@ class Device:
         if self.enabled:
             raise ValueError("the device is enabled; make another one")
         found = dict(self.values)
-        for pair in text.replace("\n", ",").split(","):
-            key, equals, value = (part.strip() for part in pair.partition("="))
+        for pair in control_pairs(text):
+            key, equals, value = pair.partition("=")
             if not pair.strip():
                 continue
             if not equals:
-                raise ValueError(f"{pair[:60]!r} is not key=value; keys are {', '.join(self._keys())}")
-            found |= self._control(key, value)
+                keys = ", ".join(self._keys())
+                raise ValueError(f"{pair[:60]!r} is not key=value; keys are {keys} (and a comma in a value is \\,)")
+            found |= self._control(key.strip(), value)
         self.values = found
 
     def _keys(self) -> list[str]:
@@ -273,7 +280,7 @@ def _text(name: str) -> TreeAttribute:
             raise ValueError(f"write at most {_TEXT_LIMIT} characters")
         setattr(device, name, text)
 
-    return TreeAttribute(lambda device: str(getattr(device, name)), store)
+    return TreeAttribute(lambda device: str(getattr(device, name)), store, exact=True)
 
 
 def _group_text(device: Device) -> str:
@@ -284,7 +291,7 @@ def _group_text(device: Device) -> str:
 DEVICE = {
     "alias": _text("alias"),
     "alua_lu_gp": TreeAttribute(_group_text, set_logical_unit_group),
-    "control": TreeAttribute(None, Device.control),
+    "control": TreeAttribute(None, Device.control, exact=True),
     "enable": TreeAttribute(lambda device: f"{device.enabled:d}", Device.enable),
     "info": TreeAttribute(Device.info),
     "lba_map": TreeAttribute(lba_map_text, set_lba_map),
@@ -309,9 +316,9 @@ class DeviceGroup(MadeGroup):
         self.attach(FixedGroup("wwn", self, IDENTITY, device))
 
     @property
-    def links(self) -> int:
+    def links(self) -> Sequence[str]:
         """LUNs."""
-        return self.device.ports
+        return self.device.exports
 
     async def destroy(self) -> None:
         if self.device.enabled:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import Support
 from tcm.configfs.script import UNEXPORTED
-from tcm.configfs.table import flag, number
+from tcm.configfs.table import number
 from tcm.options import options_of, parse_bool
-from tcm.target.attributes import DeviceAttributes
+from tcm.target.attributes import MAXIMUM_QUEUE_DEPTH, DeviceAttributes, UnmapLimits, unmap_limits
 from tcm.target.persistent_reservations import without_isids
 from tcm.target.reconfiguration import reconfigured
 from tcm.target.unit_attention import MODE_PARAMETERS_CHANGED
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 
 EFFECTIVE: dict[str, Callable[[LogicalUnit], int]] = {
     "block_size": lambda lu: lu.block_size,
-    "emulate_tpu": lambda lu: lu.provisioned and lu.attributes.emulate_tpu is not False,
+    "emulate_tpu": lambda lu: lu.provisioned and lu.attributes.unmap,
     "emulate_tpws": lambda lu: lu.unmap_with_write_same,
     "emulate_write_cache": lambda lu: lu.medium.write_cache,
     "is_nonrot": lambda lu: not lu.capabilities.rotational if lu.attributes.is_nonrot is None else lu.attributes.is_nonrot,
-    "max_unmap_block_desc_count": lambda lu: lu.limits.maximum_unmap_block_descriptor_count,
-    "max_unmap_lba_count": lambda lu: lu.limits.maximum_unmap_lba_count,
-    "max_write_same_len": lambda lu: lu.limits.maximum_write_same_length,
-    "optimal_sectors": lambda lu: lu.limits.optimal_transfer_length or lu.limits.maximum_transfer_length,
+    # limits are what they are while UNMAP is switched off, too: they have to be there when it is switched on
+    "max_unmap_block_desc_count": lambda lu: _unmap_limits(lu).descriptors,
+    "max_unmap_lba_count": lambda lu: _unmap_limits(lu).lba_count,
+    "max_write_same_len": lambda lu: _chosen(lu.attributes.max_write_same_len, lu.limits.maximum_write_same_length),
+    "optimal_sectors": lambda lu: (
+        lu.attributes.optimal_sectors or lu.limits.optimal_transfer_length or lu.limits.maximum_transfer_length
+    ),
     "pi_prot_format": lambda _lu: 0,
     "pi_prot_type": lambda lu: lu.protection.kind,
     "pi_prot_verify": lambda lu: lu.attributes.pi_prot_verify is not False and bool(lu.protection.kind),
-    "unmap_granularity": lambda lu: lu.limits.optimal_unmap_granularity,
-    "unmap_granularity_alignment": lambda lu: lu.limits.unmap_granularity_alignment,
+    "unmap_granularity": lambda lu: _unmap_limits(lu).granularity,
     "unmap_zeroes_data": lambda lu: lu.unmapped_reads_zero,
 }
 """What an attribute is that the backstore has a say in; any other is what was set."""
@@ -48,6 +50,14 @@ _BEGINNING = frozenset(
 _OPTIONS = options_of(DeviceAttributes)
 RAM_DISK_SECTORS = 0xFFFFFFF8
 """What LIO's RAM disk has for a limit, and so in every file that targetcli saves of one: as much as there is."""
+
+
+def _chosen(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
+
+
+def _unmap_limits(lu: LogicalUnit) -> UnmapLimits:
+    return unmap_limits(lu.attributes, lu.capabilities, lu.block_size)
 
 
 def option_value(name: str, text: str) -> Any:
@@ -91,6 +101,8 @@ def check(device: Device, name: str, value: Any) -> None:
         native = unit.capabilities.unmap is Support.NATIVE
         if not native or (name == "unmap_zeroes_data" and not unit.capabilities.unmap_zeroes):
             raise ValueError(f"{name}: the backstore cannot do that; write 0")
+    if name == "emulate_tpu" and value and device.enabled and not unit.attributes.unmap_sizes:
+        raise ValueError("emulate_tpu: no UNMAP could be made; write max_unmap_lba_count and max_unmap_block_desc_count first")
     if name == "emulate_write_cache" and value and device.enabled and unit.capabilities.flush is not Support.NATIVE:
         raise ValueError("emulate_write_cache: the backstore has no write cache to flush; write 0")
     if name == "optimal_sectors" and device.enabled and unit.limits.maximum_transfer_length < value != RAM_DISK_SECTORS:
@@ -133,7 +145,7 @@ def _show(name: str) -> Callable[[Device], str]:
 def _set_model_alias(device: Device, text: str) -> None:
     """PRODUCT IDENTIFICATION is the device's name."""
     device.check_not_exported("emulate_model_alias")
-    device.model_alias = flag(text)
+    device.model_alias = parse_bool(text)
     product = device.name if device.model_alias else device.tree.product or device.tree.plugin.upper()
     identity = replace(device.config.identity, product=product[:16])
     device.unit.identity = identity
@@ -178,7 +190,7 @@ OTHERS: Table = {
     "hw_block_size": TreeAttribute(lambda device: str(device.unit.capabilities.block_size)),
     "hw_max_sectors": _limit("maximum_transfer_length"),
     "hw_pi_prot_type": TreeAttribute(lambda _device: "0"),
-    "hw_queue_depth": TreeAttribute(lambda device: str(device.unit.attributes.queue_depth)),
+    "hw_queue_depth": TreeAttribute(lambda _device: str(MAXIMUM_QUEUE_DEPTH)),
     "pgr_support": _only(1, "persistent reservations are the target's own business"),
     "submit_type": _only(0, "commands are submitted where the event loop is"),
 }

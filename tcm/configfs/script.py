@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tcm.options import join_pairs
+from tcm.option_syntax import join_pairs
 
 Json = Mapping[str, Any]
 
@@ -54,6 +55,9 @@ DISCOVERY_KEYS = {
     "userid_mutual": "discovery_mutual_userid",
     "password_mutual": "discovery_mutual_password",
 }
+_SEPARATOR = re.compile(r"[,\n]")
+_ESCAPE = re.compile(r"\\([,\n])")
+_PAIR = re.compile(r"(?:\\[,\n]|[^,\n])+")
 _SECRET = ("password", "password_mutual")
 
 
@@ -277,7 +281,17 @@ def control_lines(config: Json) -> list[str]:
     known |= {"read_only": bool(config.get("read_only")), "removable": bool(config.get("removable"))}
     taken |= {*_DEVICE_KEYS, "read_only", "removable"}
     own = {name: config[name] for name in sorted(config) if name not in taken and not isinstance(config[name], list)}
-    return [f"{name}={text_of(value)}" for name, value in {**known, **own}.items() if value is not None]
+    return [f"{name}={_escaped(text_of(value))}" for name, value in {**known, **own}.items() if value is not None]
+
+
+def _escaped(value: str) -> str:
+    # one line end is taken away from what is written
+    return _SEPARATOR.sub(r"\\\g<0>", value) + ("\n" if value.endswith("\n") else "")
+
+
+def control_pairs(text: str) -> list[str]:
+    """What ``control`` was written, pair by pair: commas and line ends separate them, but for those after a backslash."""
+    return [_ESCAPE.sub(r"\1", pair) for pair in _PAIR.findall(text)]
 
 
 def filters_text(filters: Any) -> str:

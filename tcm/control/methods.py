@@ -68,6 +68,10 @@ class Methods:
         }
         self._parameters = {name: _parameters(method) for name, method in self.table.items()}
 
+    def may_wait(self, method: str) -> bool:
+        """Whether calls of it may take long, for their turn or for initiators: those that change something."""
+        return "who" in self._parameters.get(method, ())
+
     async def call(self, method: str, params: dict[str, Any] | list[Any], peer: Peer) -> Any:
         """Calls a method. Raises :class:`RpcError`."""
         if method not in self.table:
@@ -123,9 +127,9 @@ class Methods:
         return self._sources.statistics()
 
     async def changes(self, since: int = 0) -> dict[str, Any]:
-        """The last 256 changes after revision ``since``, oldest first."""
+        """The last 256 changes after revision ``since``, oldest first: `time` (since 1970), `who`, `what`."""
         found = [
-            {"revision": each.revision, "who": each.who, "what": each.what}
+            {"revision": each.revision, "time": each.time, "who": each.who, "what": each.what}
             for each in self._tree.changes
             if each.revision > since
         ]

@@ -28,6 +28,9 @@ INTERNAL_ERROR = -32603
 REFUSED = -32000
 """The tree refuses the operation; ``data`` has errno's number and name."""
 
+GAVE_WAY = -32001
+"""The client was idle and others want its place: it may connect again. A request that it has just sent was not looked at."""
+
 
 class RpcError(Exception):
     """What a request is answered with instead of a result.

@@ -1,11 +1,13 @@
 """The control socket: a Unix socket of mode 0600 for the same user and root, a request at a time for each client.
 
 A client's next request is read when the answer to the one before has been taken, so nothing queues; whoever does not take an
-answer is dropped.
+answer is dropped. When all places are taken, the client that has been idle for the longest time gives way to the next one, and
+not all places can be taken by calls that wait: somebody can always get in.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -19,10 +21,13 @@ from anyio.abc import SocketAttribute, SocketListener
 
 from tcm.backstore import ConfigError
 from tcm.control.peer import Peer, peer_of, short_path
+from tcm.control.places import Place, Places
 from tcm.control.protocol import (
+    GAVE_WAY,
     INTERNAL_ERROR,
     INVALID_REQUEST,
     MAXIMUM_MESSAGE,
+    REFUSED,
     LineFramer,
     Request,
     RpcError,
@@ -41,10 +46,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAXIMUM_CLIENTS = 32
+MAXIMUM_CHANGES = 24
+"""Clients with a call that may wait: for its turn, or for initiators (``drain``). There is room for others beside them."""
 MAXIMUM_ANSWERS = 4 << 20
 """Bytes of answers after which the rest of a batch is not done."""
 SEND_TIMEOUT = 10.0
 """Seconds in which a client has to take each piece of an answer."""
+_FAREWELL = 0.5
+"""Seconds in which a client that gives way has to take the news."""
+_BUSY = "calls that change something are under way already; try again when one of them has ended"
 _PIECE = 256 << 10
 _RECEIVE = 64 << 10
 
@@ -64,6 +74,7 @@ class ControlServer:
         *,
         send_timeout: float = SEND_TIMEOUT,
         clients: int = MAXIMUM_CLIENTS,
+        changes: int = MAXIMUM_CHANGES,
         limit: int = MAXIMUM_MESSAGE,
         listener: socket.socket | None = None,
         owned: bool = True,
@@ -71,11 +82,15 @@ class ControlServer:
         self._methods = methods
         self.path = path
         self._send_timeout = send_timeout
-        self._clients = clients
+        self._places = Places(clients, changes)
         self._limit = limit
         self._listener = listener
         self._owned = owned
-        self.connected = 0
+
+    @property
+    def connected(self) -> int:
+        """Clients there are."""
+        return len(self._places)
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled. Raises :class:`ConfigError` if it cannot listen."""
@@ -90,7 +105,6 @@ class ControlServer:
                 _unlink(self.path, inode)
 
     async def _client(self, stream: SocketStream) -> None:
-        self.connected += 1
         try:
             async with stream:
                 await self._greet(stream)
@@ -100,37 +114,59 @@ class ControlServer:
             pass
         except Exception:
             log.exception("control socket: a client ended unexpectedly")  # the others are still served
-        finally:
-            self.connected -= 1
 
     async def _greet(self, stream: SocketStream) -> None:
         peer = peer_of(stream.extra(SocketAttribute.raw_socket))  # noqa: S610 - anyio's
-        refusal = None
         if not peer.allowed:
             log.warning("control socket: %s may not connect", peer)
-            refusal = RpcError(INVALID_REQUEST, f"user {peer.uid} may not control this process; be user {os.geteuid()} or root")
-        elif self.connected > self._clients:
-            refusal = RpcError(INVALID_REQUEST, f"{self._clients} clients are connected already; close one")
-        if refusal is not None:
-            await self._send(stream, dump(failure(None, refusal)))
+            text = f"user {peer.uid} may not control this process; be user {os.geteuid()} or root"
+            await self._send(stream, dump(failure(None, RpcError(INVALID_REQUEST, text))))
             return
+        place = self._places.take(anyio.current_time())
+        if place is None:
+            text = f"{self._places.limit} clients have calls under way; try again when one of them has ended"
+            await self._send(stream, dump(failure(None, RpcError(INVALID_REQUEST, text))))
+            return
+        try:
+            with place.scope:
+                await self._serve(stream, peer, place)
+            if place.gone:
+                log.info("control socket: %s was idle for longest and gave way to another client", peer)
+            if place.gone and not place.sending:
+                text = f"idle for longest of {self._places.limit} clients, it gave way to another one; connect again"
+                with anyio.move_on_after(_FAREWELL):
+                    await stream.send(dump(failure(None, RpcError(GAVE_WAY, text))))
+        finally:
+            self._places.give_back(place)
+
+    async def _serve(self, stream: SocketStream, peer: Peer, place: Place) -> None:
         framer = LineFramer(self._limit)
         while True:
+            data = await stream.receive(_RECEIVE)
+            place.last = anyio.current_time()
             try:
-                lines = framer.receive_data(await stream.receive(_RECEIVE))
+                lines = framer.receive_data(data)
             except TooLong as error:
                 log.warning("control socket: %s sent %s: dropped", peer, error)
                 await self._send(stream, dump(failure(None, RpcError(INVALID_REQUEST, f"{error}; write less at once"))))
                 return
             for line in lines:
+                if place.gone:  # it will ask again, so it must not be done now
+                    return
+                place.busy = True
                 answer = await self._answer(line, peer)
+                place.busy = False
                 if answer is not None:
-                    await self._send(stream, answer)
+                    place.sending = True
+                    await self._send(stream, answer, place)
+                    place.sending = False
 
-    async def _send(self, stream: SocketStream, data: bytes) -> None:
+    async def _send(self, stream: SocketStream, data: bytes, place: Place | None = None) -> None:
         for start in range(0, len(data), _PIECE):
             with anyio.fail_after(self._send_timeout):
                 await stream.send(data[start : start + _PIECE])
+            if place is not None:
+                place.last = anyio.current_time()
 
     async def _answer(self, line: bytes, peer: Peer) -> bytes | None:
         if not line.strip():
@@ -163,7 +199,7 @@ class ControlServer:
             identifier = request.data["id"] if isinstance(request.data, dict) else None
             return failure(identifier, RpcError(request.code, str(request)))
         try:
-            value = await self._methods.call(request.method, request.params, peer)
+            value = await self._call(request, peer)
         except RpcError as error:
             answer = failure(request.identifier, error)
         except Exception:
@@ -172,6 +208,14 @@ class ControlServer:
         else:
             answer = result(request.identifier, value)
         return None if request.notification else answer
+
+    async def _call(self, request: Request, peer: Peer) -> Any:
+        if not self._methods.may_wait(request.method):
+            return await self._methods.call(request.method, request.params, peer)
+        with self._places.changing() as allowed:
+            if not allowed:
+                raise RpcError(REFUSED, f"{self._places.changes} {_BUSY}", {"errno": errno.EBUSY, "name": "EBUSY"})
+            return await self._methods.call(request.method, request.params, peer)
 
 
 def listen(path: str) -> socket.socket:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
-from tcm.backstore import Capabilities, ConfigError
+from tcm.backstore import Capabilities, ConfigError, Support
 
 MAXIMUM_BLOCK_SIZE = 4096
 BLOCK_SIZES = (512, 1024, 2048, MAXIMUM_BLOCK_SIZE)
+MAXIMUM_QUEUE_DEPTH = 65535
+"""Tasks that a task set may be configured to hold."""
 DEFAULT_UNMAP_BLOCKS = 1 << 20
 """Logical blocks in one UNMAP; more of them at once would keep the extents from others for long."""
 
@@ -48,7 +51,7 @@ class DeviceAttributes:
     block_size: int = 0
     """Logical block size: 512, 1024, 2048 or 4096; not smaller than the backstore's."""
     queue_depth: int = 256
-    """Commands that the task set holds; the next one gets TASK SET FULL."""
+    """Commands that the task set holds; the next one gets TASK SET FULL, unless its initiator has less than 1/32 of them."""
     emulate_write_cache: bool | None = None
     """WCE: writes may be acknowledged before they are durable. ``None``: yes if the backstore can flush."""
     emulate_fua_write: bool = True
@@ -79,18 +82,18 @@ class DeviceAttributes:
     """OPTIMAL TRANSFER LENGTH in logical blocks."""
     hw_max_sectors: int = 0
     """MAXIMUM TRANSFER LENGTH in logical blocks; 0: 8 MiB."""
-    max_unmap_lba_count: int = 0
-    """Logical blocks that one UNMAP takes; 0: 1,048,576."""
-    max_unmap_block_desc_count: int = 0
-    """Block descriptors that one UNMAP takes; 0: 256."""
-    unmap_granularity: int = 0
-    """OPTIMAL UNMAP GRANULARITY, logical blocks; 0: what the backstore says."""
+    max_unmap_lba_count: int | None = None
+    """Logical blocks that one UNMAP takes; 0: UNMAP is not offered. ``None``: 1,048,576."""
+    max_unmap_block_desc_count: int | None = None
+    """Block descriptors that one UNMAP takes; 0: UNMAP is not offered. ``None``: 256."""
+    unmap_granularity: int | None = None
+    """OPTIMAL UNMAP GRANULARITY, logical blocks; 0: not reported. ``None``: what the backstore says."""
     unmap_granularity_alignment: int = 0
     """LBA of the first block that such a run may begin with."""
     unmap_zeroes_data: bool | None = None
     """LBPRZ. ``None``: what the backstore says."""
-    max_write_same_len: int = 0
-    """Logical blocks; 0: 64 MiB, or as much as WRITE SAME (10) can ask for if that is less."""
+    max_write_same_len: int | None = None
+    """Logical blocks; ``None`` or 0: 64 MiB, or as much as WRITE SAME (10) can ask for if that is less."""
 
     pi_prot_type: int = 0
     """Protection information, type 1, 2 or 3, for a medium that was never formatted with a type: FORMAT UNIT's choice stays."""
@@ -104,14 +107,24 @@ class DeviceAttributes:
             raise ConfigError(f"pi_prot_type {self.pi_prot_type} is none; write 0 (no protection information), 1, 2 or 3")
         if self.block_size and self.block_size not in BLOCK_SIZES:
             raise ConfigError(f"block_size {self.block_size}: one of 512, 1024, 2048, 4096")
-        if not 1 <= self.queue_depth <= 65535:
-            raise ConfigError(f"queue_depth {self.queue_depth}: 1 to 65535")
+        if not 1 <= self.queue_depth <= MAXIMUM_QUEUE_DEPTH:
+            raise ConfigError(f"queue_depth {self.queue_depth}: 1 to {MAXIMUM_QUEUE_DEPTH}")
         if self.emulate_ua_intlck_ctrl not in {0, 1, 2}:
             raise ConfigError(f"emulate_ua_intlck_ctrl {self.emulate_ua_intlck_ctrl}: 0, 1 or 2")
         for field in fields(self):
             value = getattr(self, field.name)
             if type(value) is int and not 0 <= value < 1 << 32:
                 raise ConfigError(f"{field.name} {value}: 0 to 4294967295")
+
+    @property
+    def unmap(self) -> bool:
+        """UNMAP is offered, if the backstore can."""
+        return self.emulate_tpu is not False and self.unmap_sizes
+
+    @property
+    def unmap_sizes(self) -> bool:
+        """There can be an UNMAP that is not too large."""
+        return self.max_unmap_lba_count != 0 and self.max_unmap_block_desc_count != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,17 +157,15 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
     :param unmap: the UNMAP command is offered.
     """
     maximum = attributes.hw_max_sectors or (8 << 20) // block_size
-    unmap_count = attributes.max_unmap_lba_count or DEFAULT_UNMAP_BLOCKS
-    descriptors = attributes.max_unmap_block_desc_count or 256
-    granularity = attributes.unmap_granularity or max(1, capabilities.unmap_granularity // block_size)
+    unmapping = unmap_limits(attributes, capabilities, block_size)
     return BlockLimits(
         maximum_transfer_length=maximum,
         optimal_transfer_length=min(maximum, attributes.optimal_sectors or capabilities.optimal_transfer // block_size),
         optimal_transfer_length_granularity=max(1, capabilities.physical_block_size // block_size),
         maximum_prefetch_length=0,
-        maximum_unmap_lba_count=unmap_count if unmap else 0,
-        maximum_unmap_block_descriptor_count=descriptors if unmap else 0,
-        optimal_unmap_granularity=granularity if unmap else 0,
+        maximum_unmap_lba_count=unmapping.lba_count if unmap else 0,
+        maximum_unmap_block_descriptor_count=unmapping.descriptors if unmap else 0,
+        optimal_unmap_granularity=unmapping.granularity if unmap else 0,
         unmap_granularity_alignment=attributes.unmap_granularity_alignment if unmap else 0,
         maximum_write_same_length=attributes.max_write_same_len or min((64 << 20) // block_size, 0xFFFF),
         write_same_non_zero=False,
@@ -165,3 +176,21 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
         maximum_atomic_transfer_length_with_atomic_boundary=0,
         maximum_atomic_boundary_size=0,
     )
+
+
+class UnmapLimits(NamedTuple):
+    """What UNMAP is limited by while it is offered, in logical blocks."""
+
+    lba_count: int
+    descriptors: int
+    granularity: int
+
+
+def unmap_limits(attributes: DeviceAttributes, capabilities: Capabilities, block_size: int) -> UnmapLimits:
+    """What attributes say, else the backstore: zeroes if it cannot unmap."""
+    if capabilities.unmap is Support.NATIVE:
+        default = UnmapLimits(DEFAULT_UNMAP_BLOCKS, 256, max(1, capabilities.unmap_granularity // block_size))
+    else:
+        default = UnmapLimits(0, 0, 0)
+    chosen = (attributes.max_unmap_lba_count, attributes.max_unmap_block_desc_count, attributes.unmap_granularity)
+    return UnmapLimits(*(other if value is None else value for value, other in zip(chosen, default, strict=True)))

@@ -19,7 +19,7 @@ def features_of(lu: LogicalUnit) -> frozenset[Feature]:
     attributes = lu.attributes
     return _offered(
         (
-            lu.provisioned and attributes.emulate_tpu is not False,
+            lu.provisioned and attributes.unmap,
             attributes.emulate_caw,
             True,
             lu.provisioned,

@@ -1,4 +1,4 @@
-"""How long commands take: of each that has a task, and of some on the express lane, a batch at a time."""
+"""How long commands take: each that has a task, and those on the express lane a batch at a time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ if TYPE_CHECKING:
 
 BUCKETS = 64
 """Enough for any number of microseconds."""
-SAMPLE_INTERVAL = 64
-"""Of so many batches at least one is timed."""
-_PER_NEXUS = 4
+WATCHED = 4
+"""Logical units that a connection uses at once of which every batch is timed; of others, one in :data:`LOOK_INTERVAL`."""
+LOOK_INTERVAL = 64
+"""Batches after which it is seen which units are used, at least."""
+_PER_UNIT = 4
 """An I_T nexus with many logical units costs more to look at, and is looked at less often: so many batches for each unit."""
 
 
@@ -25,10 +27,10 @@ class Latency:
         self.microseconds = 0
         """The sum of all."""
 
-    def note(self, microseconds: int) -> None:
-        """One more."""
-        self.buckets[microseconds.bit_length()] += 1
-        self.microseconds += microseconds
+    def note(self, microseconds: int, count: int = 1) -> None:
+        """One more, or several that took equally long."""
+        self.buckets[microseconds.bit_length()] += count
+        self.microseconds += microseconds * count
 
     @property
     def count(self) -> int:
@@ -59,33 +61,96 @@ class UnitLatency:
         self.write = Latency()
         self.other = Latency()
         self.express_read = Latency()
-        """Samples of the express lane, from the arrival of a batch of PDUs until the socket had taken the answers."""
+        """The express lane, from the arrival of the batch of PDUs that a command was in until its answers were sent."""
         self.express_write = Latency()
 
 
-class ExpressSample:
-    """One batch is timed: what the express lane of an I_T nexus had done before it."""
+_Done = tuple["ITLNexus", int, int, int]
+"""What one had done at a moment: reads, writes, and how many of all commands had a task."""
 
-    __slots__ = ("_before", "interval")
+
+class ExpressTimer:
+    """Times the batches of one connection, for the units whose express lane it uses.
+
+    :meth:`begin` and :meth:`finish` are called for every batch. They look at the units that were used lately; at all that the
+    nexus has now and then, and soon if none of those was used.
+    """
+
+    __slots__ = ("_before", "_countdown", "_itl", "_looked", "_nexus", "_reads", "_tasks", "_watched", "_writes")
 
     def __init__(self, nexus: ITNexus) -> None:
-        self._before: list[tuple[ITLNexus, int, int, int]] = [
-            (itl, itl.read_cmds, itl.write_cmds, itl.task_cmds) for itl in nexus.luns.values()
-        ]
-        self.interval = max(SAMPLE_INTERVAL, _PER_NEXUS * len(self._before))
-        """How many batches later the next one is due."""
+        self._nexus = nexus
+        self._countdown = 0
+        self._watched: tuple[ITLNexus, ...] = ()
+        self._itl: ITLNexus | None = None
+        """The only one that is watched: most sessions use one."""
+        self._reads = self._writes = self._tasks = 0
+        """What that one had done before the batch; of others:"""
+        self._before: list[_Done] = []
+        self._looked: list[_Done] = []
+        """The same of all, when they were looked at last."""
 
-    def finish(self, seconds: float) -> int:
-        """The batch has been answered after ``seconds``: noted once for each unit that had express commands and no tasks in it.
+    def begin(self) -> None:
+        """A batch of PDUs has arrived."""
+        self._countdown -= 1
+        itl = self._itl
+        if itl is not None and self._countdown > 0:
+            self._reads, self._writes, self._tasks = itl.read_cmds, itl.write_cmds, itl.task_cmds
+            return
+        self._itl = None
+        watched = self._watched if self._countdown > 0 else self._nexus.luns.values()
+        self._before = [(each, each.read_cmds, each.write_cmds, each.task_cmds) for each in watched]
 
-        :returns: :attr:`interval`.
+    def finish(self, seconds: float) -> None:
+        """It has been answered after so many seconds: each command of the express lane is noted with that.
+
+        Those of units that had tasks as well are not: it is not known which were which.
         """
+        itl = self._itl
+        if itl is not None:
+            reads, writes = itl.read_cmds - self._reads, itl.write_cmds - self._writes
+            if not (reads or writes):
+                self._look_soon()
+            elif itl.task_cmds == self._tasks:
+                latency, microseconds = itl.logical_unit.latency, int(seconds * 1e6)
+                if reads:
+                    latency.express_read.note(microseconds, reads)
+                if writes:
+                    latency.express_write.note(microseconds, writes)
+            return
         microseconds = int(seconds * 1e6)
+        used = False
         for itl, reads, writes, tasks in self._before:
-            if itl.task_cmds == tasks:
-                latency = itl.logical_unit.latency
-                if itl.read_cmds != reads:
-                    latency.express_read.note(microseconds)
-                if itl.write_cmds != writes:
-                    latency.express_write.note(microseconds)
-        return self.interval
+            if itl.read_cmds != reads or itl.write_cmds != writes:
+                used = True
+                if itl.task_cmds == tasks:
+                    latency = itl.logical_unit.latency
+                    latency.express_read.note(microseconds, itl.read_cmds - reads)
+                    latency.express_write.note(microseconds, itl.write_cmds - writes)
+        if self._countdown <= 0:
+            self._look()
+        if not used:
+            self._look_soon()
+
+    def _look(self) -> None:
+        """From now on those are watched that were used most since the last time."""
+        before = {itl: (reads, writes) for itl, reads, writes, _ in self._looked or self._before}
+        since: list[tuple[int, ITLNexus]] = []
+        for itl, *_ in self._before:
+            reads, writes = before.get(itl, (0, 0))
+            commands = itl.read_cmds + itl.write_cmds - reads - writes
+            if commands:
+                since.append((commands, itl))
+        since.sort(key=_most)
+        self._watched = tuple(each for _, each in since[:WATCHED])
+        self._itl = self._watched[0] if len(self._watched) == 1 else None
+        self._looked = self._before
+        self._countdown = max(LOOK_INTERVAL, _PER_UNIT * len(self._before))
+
+    def _look_soon(self) -> None:
+        """Nothing that is watched was used; looking at many takes time, and is done the less often."""
+        self._countdown = min(self._countdown, max(1, len(self._nexus.luns)))
+
+
+def _most(used: tuple[int, ITLNexus]) -> int:
+    return -used[0]

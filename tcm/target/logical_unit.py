@@ -300,9 +300,7 @@ class LogicalUnit:
     def provisioned(self) -> bool:
         """Thin provisioned (LBPME): the backstore unmaps, and unmapping is not switched off altogether."""
         attributes = self.attributes
-        return self.capabilities.unmap is Support.NATIVE and not (
-            attributes.emulate_tpu is False and attributes.emulate_tpws is False
-        )
+        return self.capabilities.unmap is Support.NATIVE and (attributes.unmap or attributes.emulate_tpws is not False)
 
     @property
     def unmap_with_write_same(self) -> bool:

@@ -187,6 +187,14 @@ def test_state_directories_that_cannot_be(tcm_run, tmp_path, monkeypatch):
     file.touch()
     assert tcm_run(*RAM, "--state-dir", str(file / "x")).error.startswith(f"--state-dir: {file}")
     assert tcm_run(*RAM, "--state-dir", str(file)).error.startswith(f"--state-dir: {file}: not a folder; write --state-dir DIR")
+    typo = tmp_path / "no" / "such" / "folder"
+    (tmp_path / "empty.json").write_text("{}")
+    for more in (RAM, (*SERVE, "--empty"), ("--config", str(tmp_path / "empty.json"))):
+        said = (
+            f"--state-dir: {typo}: there is no folder {tmp_path / 'no'}; make it, or write --state-dir DIR in a folder that is"
+        )
+        assert tcm_run(*more, "--state-dir", str(typo)).error.startswith(said)
+    assert not (tmp_path / "no").exists()
     (tmp_path / "identity.json").write_text("{")
     assert "is damaged; restore it, or delete it: " in tcm_run(*RAM, "--state-dir", str(tmp_path)).error
     monkeypatch.setenv("XDG_STATE_HOME", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from support.lio_tree import SERIAL, serving
+from support.lio_tree import NAA, SERIAL, serving
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.backstore import ConfigError
@@ -66,7 +66,7 @@ async def test_control_takes_all_or_nothing(tmp_path):
         refused = {
             "fd_dev_size=8192,nonsense=1": "'nonsense' is unknown",
             "fd_dev_size": "is not key=value",
-            "fd_buffered_io=maybe": "fd_buffered_io=maybe: not a yes or no",
+            "fd_buffered_io=maybe": "fd_buffered_io=maybe: 'maybe' is neither yes nor no; write yes or no, 1 or 0",
             "fd_dev_size=1G": "fd_dev_size=1G: write a whole number",
             "=1": "'' is unknown",
         }
@@ -155,6 +155,42 @@ async def test_attributes_are_in_force(tmp_path):
             assert site.refused(error) == "EINVAL"
 
 
+async def test_limits_are_in_force_and_kept(tmp_path):
+    """They are what was written, also while UNMAP is switched off; VPD pages and checks follow them (SBC-4 6.6.4, 5.32)."""
+    limits = {"max_unmap_block_desc_count": "3", "max_unmap_lba_count": "64", "unmap_granularity": "16"}
+    limits |= {"unmap_granularity_alignment": "8", "max_write_same_len": "100"}
+    async with serving(tmp_path, "loopback") as site:
+        await disk(site, tmp_path)
+        await site.write(f"{DISK}/attrib/emulate_tpu", "0")
+        for name, value in limits.items():
+            await site.write(f"{DISK}/attrib/{name}", value)
+        client = await client_of(site, DISK)
+
+        async def shown() -> list[int]:
+            await client.request_sense()
+            page = await client.inquiry(0xB0)
+            places = ((20, 24), (24, 28), (28, 32), (32, 36), (36, 44))
+            return [int.from_bytes(page[begin:end], "big") for begin, end in places]
+
+        assert await shown() == [0, 0, 0, 0, 100]
+        assert {name: site.read(f"{DISK}/attrib/{name}").strip() for name in limits} == limits
+        await site.write(f"{DISK}/attrib/emulate_tpu", "1")
+        assert await shown() == [64, 3, 16, 1 << 31 | 8, 100]
+        assert {name: site.read(f"{DISK}/attrib/{name}").strip() for name in limits} == limits
+        # as in LIO: no UNMAP without a limit, and none is offered then
+        await site.write(f"{DISK}/attrib/max_unmap_lba_count", "0")
+        assert site.read(f"{DISK}/attrib/emulate_tpu") == "0\n"
+        with pytest.raises(TreeError, match="max_unmap_lba_count and max_unmap_block_desc_count first"):
+            await site.write(f"{DISK}/attrib/emulate_tpu", "1")
+        assert (await client.inquiry(0xB2))[5] & 0x80 == 0
+        await site.write(f"{DISK}/attrib/max_unmap_lba_count", "4294967295")
+        assert (await shown())[0] == 0xFFFFFFFF
+        assert (await client.inquiry(0xB2))[5] & 0x80
+        await site.write(f"{DISK}/attrib/max_write_same_len", "0")
+        assert site.read(f"{DISK}/attrib/max_write_same_len") == "0\n"
+        assert (await shown())[4] == 65535
+
+
 async def test_block_size_before_it_is_exported(tmp_path):
     async with serving(tmp_path, "loopback") as site:
         await disk(site, tmp_path)
@@ -172,6 +208,7 @@ async def test_block_size_before_it_is_exported(tmp_path):
         ("block_size", "big"),
         ("queue_depth", "0"),
         ("queue_depth", "-1"),
+        ("queue_depth", "65536"),
         ("emulate_ua_intlck_ctrl", "3"),
         ("emulate_tas", "maybe"),
         ("pi_prot_type", "4"),
@@ -201,6 +238,31 @@ async def test_attributes_that_can_only_be_read(tmp_path, name):
         assert site.refused(error) == "EACCES"
 
 
+async def test_every_boolean_takes_what_the_kernel_takes(tmp_path):
+    """``kstrtobool``; what it refuses is told with what to write instead."""
+    async with serving(tmp_path) as site:
+        await disk(site, tmp_path)
+        for name in ("emulate_model_alias", "emulate_tas", "emulate_dpo", "is_nonrot"):
+            for text in ("0", "1", "n", "y", "off", "on", "N", "Y"):
+                await site.write(f"{DISK}/attrib/{name}", text)
+                assert (
+                    name == "emulate_dpo" or site.read(f"{DISK}/attrib/{name}") == f"{int(text.lower() in {'1', 'y', 'on'})}\n"
+                )
+            with pytest.raises(TreeError, match="'2' is neither yes nor no; write yes or no, 1 or 0"):
+                await site.write(f"{DISK}/attrib/{name}", "2")
+
+
+async def test_queue_depth_is_not_more_than_hw_queue_depth(tmp_path):
+    async with serving(tmp_path) as site:
+        await disk(site, tmp_path)
+        most = site.read(f"{DISK}/attrib/hw_queue_depth").strip()
+        await site.write(f"{DISK}/attrib/queue_depth", "8")
+        assert site.read(f"{DISK}/attrib/hw_queue_depth").strip() == most, "a limit is not what was set"
+        await site.write(f"{DISK}/attrib/queue_depth", most)
+        with pytest.raises(TreeError, match=f"1 to {most}"):
+            await site.write(f"{DISK}/attrib/queue_depth", f"{int(most) + 1}")
+
+
 async def test_identity(tmp_path):
     async with serving(tmp_path, "loopback") as site:
         await disk(site, tmp_path)
@@ -210,6 +272,11 @@ async def test_identity(tmp_path):
         for name, text in (("vendor_id", "TOOLONGNAME"), ("product_id", "x" * 17), ("revision", "12345"), ("company_id", "1g")):
             with pytest.raises(TreeError):
                 await site.write(f"{DISK}/wwn/{name}", text)
+        await site.loopback(DISK)
+        for name in ("vendor_id", "product_id", "revision", "company_id"):
+            with pytest.raises(TreeError, match=f"{name} cannot be changed while the device is exported"):
+                await site.write(f"{DISK}/wwn/{name}", "1")
+        await site.unlink(f"loopback/{NAA}/tpgt_1/lun/lun_0/link")
         await site.write(f"{DISK}/wwn/pd_text_id_info", "cellar\n")
         assert site.read(f"{DISK}/wwn/pd_text_id_info") == "cellar\n"
         client = await client_of(site, DISK)

@@ -18,7 +18,7 @@ from support.controlled import Load, controlled
 from support.terminal import Terminal, screen
 from support.toy_process import CTL
 
-from tcm.control.client import Client, ClientError, Refused
+from tcm.control.client import Client, Refused
 from tcm.control.protocol import MAXIMUM_DEPTH, RpcError, parse_json
 
 SECRET = "a-secret-nobody-sees"
@@ -149,7 +149,7 @@ def test_a_batch_that_asks_for_very_much_is_cut_off(ctl):
 
 
 def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
-    """More than may be there: the others are told so, an initiator does not notice, and afterwards all is as before."""
+    """More than may be there: whoever comes gets in, an initiator does not notice, and afterwards all is as before."""
     descriptors = ctl.daemon.file_descriptors()
     with Watched(ctl.daemon.url) as load:
         some = []
@@ -159,18 +159,10 @@ def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
                 some[-1].sendall((b"", b'{"jsonrpc":', b"\n" * 10)[number % 3])
             except (OSError, TimeoutError):
                 pass
-        refused = ctl.run("version", code=1)
-        assert "32 clients are connected already" in refused or "closed the connection" in refused
+        assert ctl.json("version")["pid"] == ctl.daemon.pid
+        ctl.run("create", "core/rd_mcp_77")
         for each in some:
             each.close()
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            try:
-                with Client(ctl.control) as client:
-                    client.call("version")
-                break
-            except (ClientError, Refused):
-                time.sleep(0.1)
         assert ctl.json("version")["pid"] == ctl.daemon.pid
     assert load.longest < LONGEST
     end = time.monotonic() + 10

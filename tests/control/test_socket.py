@@ -12,15 +12,16 @@ from contextlib import suppress
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
-from support.toy_tree import toy_tree
+from support.toy_tree import Text, toy_tree
 
 from tcm.backstore import ConfigError
 from tcm.control.client import Client, ClientError, Refused
 from tcm.control.methods import Methods, Sources
 from tcm.control.peer import Peer, peer_of
-from tcm.control.server import ControlServer, listen
+from tcm.control.protocol import GAVE_WAY
+from tcm.control.server import MAXIMUM_CLIENTS, ControlServer, listen
 
 pytestmark = pytest.mark.anyio
 
@@ -273,23 +274,140 @@ async def test_a_line_without_end_is_refused(tmp_path):
         assert (await served.call("version"))["revision"] == 0
 
 
-async def test_so_many_clients_and_no_more(tmp_path):
+def idle_client(path, *, half=b""):
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(10)
+    made.connect(path)
+    made.sendall(half)
+    return made
+
+
+async def until(condition):
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("half", [b"", b'{"jsonrpc":', b"\n\n"])
+async def test_the_client_that_is_idle_for_longest_gives_way(tmp_path, half):
     async with Served(tmp_path, clients=3) as served:
-        idle = [socket.socket(socket.AF_UNIX) for _ in range(3)]
-        for each in idle:
-            each.connect(served.path)
-        with anyio.fail_after(10):
-            while served.server.connected < 3:
-                await anyio.sleep(0.01)
-        with pytest.raises((ClientError, Refused)):
-            await served.call("version")
-        idle.pop().close()
-        with anyio.fail_after(10):
-            while served.server.connected > 2:
-                await anyio.sleep(0.01)
-        assert (await served.call("version"))["revision"] == 0
+        idle = []
+        for number in range(3):
+            idle.append(await to_thread.run_sync(lambda: idle_client(served.path, half=half)))
+            await until(lambda wanted=number + 1: served.server.connected == wanted)
+        for turn in range(3):
+            assert (await served.call("version"))["revision"] == 0
+            if turn == 0:
+                # the second one says something: it is not the next to go
+                await to_thread.run_sync(idle[1].sendall, b"\n")
+                await anyio.sleep(0.05)
+            # its place is free again once the one that was just served is gone
+            await until(lambda: served.server.connected == 2)
+            idle.append(await to_thread.run_sync(lambda: idle_client(served.path)))
+            await until(lambda: served.server.connected == 3)
+        gone = idle[0].recv(10_000)
+        answer = json.loads(gone)
+        assert answer["error"]["code"] == GAVE_WAY
+        assert "gave way to another one; connect again" in answer["error"]["message"]
+        assert idle[0].recv(10) == b""
+        # the third one went before the second, which was heard of later
+        assert json.loads(idle[2].recv(10_000))["error"]["code"] == GAVE_WAY
         for each in idle:
             each.close()
+
+
+async def test_a_client_that_gave_way_comes_back(tmp_path):
+    """Programs that are there for long do not notice."""
+    async with Served(tmp_path, clients=2) as served:
+
+        def talk():
+            with Client(served.path, 10) as first, Client(served.path, 10) as second, Client(served.path, 10) as third:
+                for number in range(5):
+                    for each in (first, second, third):
+                        each.call("write", path="core/value", value=f"{number}")
+                        assert each.call("read", path="core/value")["value"] == f"{number}\n"
+
+        await to_thread.run_sync(talk)
+        # each write was done once
+        assert served.tree.revision == 15
+
+
+async def test_an_answer_that_came_too_late_is_not_the_next_one(tmp_path, monkeypatch):
+    release = anyio.Event()
+    write = Text.write
+
+    async def wait(self, text):
+        await release.wait()
+        await write(self, text)
+
+    async with Served(tmp_path) as served:
+
+        def talk():
+            with Client(served.path, 0.3) as client:
+                with pytest.raises(ClientError, match="no answer in time"):
+                    client.call("write", path="core/value", value="1")
+                from_thread.run_sync(release.set)
+                client.timeout = 10
+                return client.call("read", path="core/value")["value"]
+
+        monkeypatch.setattr(Text, "write", wait)
+        assert await to_thread.run_sync(talk) in {"0\n", "1\n"}
+
+
+async def test_calls_that_wait_leave_room_for_others(tmp_path, monkeypatch):
+    """As those that drain for an hour do."""
+    release = anyio.Event()
+
+    async def wait(self, text):
+        await release.wait()
+
+    monkeypatch.setattr(Text, "write", wait)
+    async with Served(tmp_path, clients=4, changes=2) as served, anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(lambda: served.call("write", path="core/value", value="1"))
+        await until(lambda: served.server.connected == 2)
+        idle = [await to_thread.run_sync(idle_client, served.path) for _ in range(2)]
+        await until(lambda: served.server.connected == 4)
+        assert (await served.call("read", path="core/value"))["value"] == "0\n"
+        with pytest.raises(Refused, match="2 calls that change something are under way already; try again") as refused:
+            await served.call("make", path="core/new")
+        assert refused.value.number == errno.EBUSY
+        release.set()
+        for each in idle:
+            each.close()
+    # what was under way was done
+    assert served.tree.revision == 2
+
+
+async def test_when_everybody_is_busy_the_next_is_told_so(tmp_path, monkeypatch):
+    release = anyio.Event()
+
+    async def wait(self, text):
+        await release.wait()
+
+    monkeypatch.setattr(Text, "write", wait)
+    async with Served(tmp_path, clients=2, changes=2) as served, anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(lambda: served.call("write", path="core/value", value="1"))
+        await until(lambda: served.server.connected == 2)
+        await anyio.sleep(0.1)
+        with pytest.raises(Refused, match="2 clients have calls under way"):
+            await served.call("version")
+        release.set()
+
+
+async def test_idle_clients_by_the_thousand(tmp_path):
+    """Nobody is kept out, and there are never more of them than may be."""
+    most = 0
+    async with Served(tmp_path) as served:
+        for _ in range(20):
+            idle = [await to_thread.run_sync(idle_client, served.path) for _ in range(50)]
+            assert (await served.call("version"))["revision"] == 0
+            most = max(most, served.server.connected)
+            for each in idle:
+                each.close()
+        assert most <= MAXIMUM_CLIENTS + 2
+        await until(lambda: served.server.connected == 0)
 
 
 async def test_many_at_once_lose_nothing(tmp_path):

@@ -236,14 +236,26 @@ def test_mounted_by_tcm_run_itself(tmp_path):
 
 def test_a_mount_point_that_is_none_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with TcmProcess(tmp_path, "--fabric", "loopback", "--lun", "ramdisk:size=1M", "--configfs", str(tmp_path / "file")) as tcm:
-        assert tcm.exit_code() == 2
-        assert "tcm-run: error: --configfs: " in tcm.err
+    for path in (tmp_path / "file", tmp_path / "typo" / "configfs", tmp_path / "file" / "configfs"):
+        with TcmProcess(tmp_path, "--fabric", "loopback", "--lun", "ramdisk:size=1M", "--configfs", str(path)) as tcm:
+            assert tcm.exit_code() == 2
+            assert "tcm-run: error: --configfs: " in tcm.err
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_control_socket_that_cannot_be_is_one_line(tmp_path):
-    for path in (str(tmp_path), "/proc/nowhere/s"):
+    for path in (str(tmp_path), "/proc/nowhere/s", str(tmp_path / "typo" / "control.sock"), str(tmp_path / "err" / "s")):
         with TcmProcess(tmp_path, "--fabric", "loopback", "--lun", "ramdisk:size=1M", "--control", path) as tcm:
             assert tcm.exit_code() == 2
             assert len(tcm.err.splitlines()) == 1
             assert f"--control: {path}" in tcm.err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_control_socket_may_be_in_a_state_directory_that_is_new(tmp_path):
+    path = tmp_path / "new" / "my.sock"
+    arguments = ("--fabric", "loopback", "--empty", "--state-dir", str(tmp_path / "new"), "--control", str(path))
+    with TcmProcess(tmp_path, *arguments) as tcm:
+        tcm.wait_for("nothing is served yet", in_log=True)
+        assert path.is_socket()
+        assert tcm.stop() == 0

@@ -20,7 +20,7 @@ from support.controlled import Ctl, controlled
 from support.daemon import wait_until
 from support.guest import HERE, Guest
 from support.large_config import large_config
-from support.lio_comparison import ADDED, CAPABLE, SKIPPED, compared, steps, unexplained
+from support.lio_comparison import ADDED, SKIPPED, compared, steps, unexplained
 from support.namespaced import needs_namespace
 from support.programs import free_port, program
 from support.tcm_process import TcmProcess
@@ -189,12 +189,11 @@ def test_from_lio_to_us_and_back(told: Told) -> None:
     lio = told.saved["lio"]
     assert {each["plugin"] for each in lio["storage_objects"]} == {"block", "fileio", "ramdisk"}
     assert {each["fabric"] for each in lio["targets"]} == {"iscsi", "loopback"}
-    assert unexplained(lio, told.saved["ours"], CAPABLE, ADDED) == {}
-    assert unexplained(lio, told.saved["again"], CAPABLE) == {}
+    assert unexplained(lio, told.saved["ours"], ADDED) == {}
+    assert unexplained(lio, told.saved["again"]) == {}
     # and every exception is one
     for pattern in ADDED:
-        assert unexplained(lio, told.saved["ours"], CAPABLE, {other: "" for other in ADDED if other != pattern}), pattern
-    assert unexplained(lio, told.saved["again"])
+        assert unexplained(lio, told.saved["ours"], {other: "" for other in ADDED if other != pattern}), pattern
     first, *errors = [line for line in told.restored.splitlines() if line]
     assert re.fullmatch(rf"Configuration restored, {len(errors)} recoverable errors:", first), told.restored
     assert all(SKIPPED.fullmatch(line.strip()) for line in errors), told.restored
@@ -203,7 +202,7 @@ def test_from_lio_to_us_and_back(told: Told) -> None:
 def test_from_lio_to_us_by_targetcli(told: Told) -> None:
     """The same if it is targetcli that restores and saves it on our tree: with the keys that it knows."""
     newer = {pattern: why for pattern, why in ADDED.items() if "attributes" in pattern}
-    assert unexplained(told.saved["lio"], told.saved["targetcli"], CAPABLE, newer) == {}
+    assert unexplained(told.saved["lio"], told.saved["targetcli"], newer) == {}
 
 
 def test_one_acl_of_a_thousand_luns_changes_beside_fio(told: Told) -> None:

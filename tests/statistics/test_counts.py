@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import anyio
 import pytest
 from support.raw_iscsi import INITIATOR, LoginFailed
+from support.scsi import make_lu, ramdisk
 from support.statistics_site import NAME, SIZE, Site, apart, serving
 from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import LoginStatus, LogoutReason
-from tcm_loopback import cdb
 
+from tcm.scsi import cdb
 from tcm.target.device import Authentication
 from tcm.target.latency import BUCKETS, Latency
 
@@ -72,13 +75,56 @@ async def test_a_session_counts_pdus_of_both_ways_of_going_through():
         assert site.statistics.snapshot().sessions["iscsi"] == []
 
 
-async def test_one_batch_in_so_many_is_timed_on_the_express_lane():
+async def test_each_command_of_the_express_lane_is_timed():
     async with serving() as site:
-        await apart(work, site, 300, 0, 0)
-        samples = site.unit.latency.express_read
-        assert 300 // 65 <= samples.count <= 300 // 60
-        assert 0 < samples.microseconds < 5_000_000
-        assert site.unit.latency.express_write.count == 0
+        await apart(work, site, 300, 100, 0)
+        latency = site.unit.latency
+        assert (latency.express_read.count, latency.express_write.count) == (300, 100)
+        assert 0 < latency.express_read.microseconds < 5_000_000
+        assert latency.read.count == latency.write.count == 0
+
+
+async def test_those_of_one_batch_have_its_time():
+    async with serving() as site:
+
+        def many() -> None:
+            with site.login() as i:
+                for _ in range(5):
+                    tags = [i.start(cdb.read(10, n, 8), read=4096) for n in range(32)]
+                    for tag in tags:
+                        assert i.finish(tag).status == 0
+
+        await apart(many)
+        assert site.unit.latency.express_read.count == 160
+
+
+async def test_those_of_several_units_are_told_apart():
+    """A session may turn to another unit at any time; after a few commands that is seen."""
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(serving())
+        units = [site.unit]
+        for number in range(1, 12):
+            more = make_lu(ramdisk(SIZE), name=f"disk{number}", serial=f"serial-{number}")
+            units.append(await stack.enter_async_context(more))
+            site.group.add_lun(number, units[-1])
+
+        def turns(luns: range, times: int) -> None:
+            with site.login() as i:
+                for lun in range(12):
+                    i.ready(lun)
+                for _ in range(times):
+                    for lun in luns:
+                        assert i.command(cdb.read(10, lun, 8), lun, read=4096).status == 0
+
+        await apart(turns, range(4), 100)
+        counts = [unit.latency.express_read.count for unit in units]
+        assert all(100 - 12 <= count <= 100 for count in counts[:4]), counts
+        assert counts[4:] == [0] * 8
+        await apart(turns, range(5, 6), 100)
+        assert 100 - 12 <= units[5].latency.express_read.count <= 100
+        # more than it can watch: some of each
+        await apart(turns, range(12), 100)
+        assert all(unit.latency.express_read.count > 0 for unit in units)
 
 
 async def test_what_takes_the_general_path_is_timed_each_time():

@@ -176,10 +176,6 @@ def steps(folder: str, ports: list[int], *, block: bool) -> list[str]:
 
 # saved configurations
 
-CAPABLE = {
-    r".*/attributes/(max_unmap_\w+|unmap_granularity|max_write_same_len|optimal_sectors)": "what the other's backstore can do",
-}
-"""Values of saveconfig.json that are others after LIO's configuration has been to us and back, and why."""
 ADDED = {
     r".*/attributes/(atomic_\w+|complete_type|emulate_rsoc|submit_type)": "Linux 7.2 has it, the guest's does not: skipped",
     r".*/rtpi": "the same",

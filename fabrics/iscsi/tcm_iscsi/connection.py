@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tcm.target.latency import ExpressSample
+from tcm.target.latency import ExpressTimer
 from tcm_iscsi.protocol.failure import ConnectionFailed, Failure
 from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.login import LoginPhase
@@ -70,6 +70,8 @@ class Connection:
         self.deadline: float | None = None
         """When it is closed whatever is queued; None: it is not to be closed yet."""
         self._closing = False
+        self.timer: ExpressTimer | None = None
+        """Of the express lane, once there is one."""
 
     def __str__(self) -> str:
         if self.phase is not None:
@@ -93,12 +95,6 @@ class Connection:
             self.phase.last_received = now
 
     # receiving
-
-    def sample(self) -> ExpressSample | None:
-        """To see how long the next batch takes; ``None`` if there is nothing to look at."""
-        phase = self.phase
-        port = phase.session.port if phase is not None else None
-        return ExpressSample(port.nexus) if port is not None else None
 
     def process(self, buf: bytearray, view: memoryview, off: int, end: int) -> int:
         """Deal with what is in ``buf[off:end]``; see :meth:`FullFeaturePhase.process`."""
@@ -132,6 +128,8 @@ class Connection:
             peer=self.peer,
         )
         phase.out = self.out
+        if session.port is not None:
+            self.timer = ExpressTimer(session.port.nexus)
         self.login = None
         self.registry.counters.of(session.identity.target_name).accepts += 1
         log.info("%s logged in", self)

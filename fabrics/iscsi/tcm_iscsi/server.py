@@ -246,7 +246,7 @@ class Server:
         sock, buf, view = link.sock, self.buffer, self.view
         recv_into, clock, poll = sock.recv_into, self.clock, self.poll
         rest = b""
-        spins = countdown = 0
+        spins = 0
         now = began = clock()
         while True:
             if now - began > TURN:  # a peer that always has something to say must not keep the others waiting
@@ -283,13 +283,14 @@ class Server:
                 return
             now = clock()
             connection.last_received = now
-            countdown -= 1
-            sample = connection.sample() if countdown < 0 else None
+            timer = connection.timer
             if poll:
                 link.hot_until = now + poll
                 self.hot.add(link)
             off = 0
             self.processing = True
+            if timer is not None:
+                timer.begin()
             if payload is not None:
                 taken = min(count, len(payload))
                 connection.payload_received(taken)
@@ -304,9 +305,8 @@ class Server:
                 self.processing = False
                 complete = not connection.out or link.flush()
                 self.arena.free = 0
-                if sample is not None:
-                    countdown = sample.finish(clock() - now)
-                    sample = None
+                if timer is not None:
+                    timer.finish(clock() - now)
                 if self.woken:
                     self.flush_woken()
                 if connection.closing:
@@ -323,6 +323,8 @@ class Server:
                 if end - off < 48 or off == before:
                     break
                 self.processing = True
+                if timer is not None:
+                    timer.begin()
             rest = bytes(view[off:end]) if off < end else b""
 
     async def finish(self, link: Link) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tcm_fcoe.protocol.basic import Abts, BasicAccept, BasicReject
 
@@ -89,3 +89,15 @@ class Fc4(Protocol):
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
+
+
+Lane = tuple[
+    bytes,
+    "dict[int, RemotePort]",
+    "RemotePort",
+    "dict[tuple[int, int], Any]",
+    "Callable[[RemotePort, Frame, float], None]",
+    "ReceiveData | None",
+]
+"""Ethernet header, image pairs by S_ID, the remote port that has to be there, recovery qualifiers (there must be none), and who
+takes the frame: any, and one of data."""

@@ -16,7 +16,6 @@ from tcm_fcoe.protocol.fcp import (
     COMMAND_16,
     FCP_CMND_LENGTH,
     GOOD_RESPONSE,
-    GOOD_RESPONSE_CONF,
     READ_DATA,
     WRITE_DATA,
 )
@@ -30,7 +29,6 @@ from tcm_fcoe.protocol.fcp_nexus import (
     OUTBOX_LIMIT,
     READ_LIMIT,
     RESPONSE,
-    RESPONSE_TO_CONFIRM,
 )
 from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_EXCHANGE_RESPONDER, F_CTL_RELATIVE_OFFSET, NO_EXCHANGE
 
@@ -136,11 +134,11 @@ def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: byte
     frames.put_data(outbox, target.rooms, ox_id, rx_id, 1, 0, data, 0, length, length)
     counters.responses += 1
     nexus.rsp_ius += 1
-    if nexus.remembers:
-        frames.put(outbox, nexus.word_response, RESPONSE_TO_CONFIRM, 2, ox_id, rx_id, GOOD_RESPONSE_CONF)
-        nexus.answered.remember(ox_id, answered_by((rx_id, length, GOOD_RESPONSE_CONF, 3, target.now, command, True)), data)
+    frames.put(outbox, nexus.word_response, RESPONSE, 2, ox_id, rx_id, GOOD_RESPONSE)
+    if nexus.retries:
+        answered = answered_by((rx_id, length, GOOD_RESPONSE, 3, target.now, command, True))
+        nexus.answered.remember(ox_id, answered, data, confirmed=False)
     else:
-        frames.put(outbox, nexus.word_response, RESPONSE, 2, ox_id, rx_id, GOOD_RESPONSE)
         target.buffers.give_back(data)
 
 

@@ -52,8 +52,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tcm_fcoe.protocol.controller import Controller, LocalPort
+    from tcm_fcoe.protocol.fc4 import Lane
     from tcm_fcoe.protocol.fcp_frames import Rooms
-    from tcm_fcoe.protocol.n_port import Lane, NPort
+    from tcm_fcoe.protocol.n_port import NPort
 
 CONTROLLERS: dict[str, type[Controller]] = {
     kind.mode: kind for kind in (Vn2vnController, ENodeController, FcfController, PointToPointController)
@@ -347,9 +348,13 @@ class Station:
         route = self.controller.route(port, d_id)
         return route + self._tag + _FCOE if route is not None else None
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
-        """See :meth:`Controller.send_els`."""
-        return self.controller.send_els(port, header, payload, now)
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """See :meth:`Controller.port_name_of`."""
+        return self.controller.port_name_of(fc_id)
+
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+        """See :meth:`Controller.send_link_service`."""
+        return self.controller.send_link_service(port, header, payload, now)
 
     # What the controller asks for (:class:`tcm_fcoe.protocol.controller.ControllerServices`)
 
