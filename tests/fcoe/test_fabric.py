@@ -25,6 +25,7 @@ from tcm_fcoe.tree import TREE
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import TargetDevice
+from tcm.target.draining import NexusesDraining
 
 pytestmark = pytest.mark.anyio
 
@@ -170,6 +171,22 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             await read_and_write(target)
             live.remove_node_acl(group, group.node_acls[STRANGER])
             await until(lambda: not target.logged_in)
+
+
+async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
+    """FC-LS-2 6.7: LOGO, and PRLI is refused meanwhile; who is still wanted afterwards is told to come again."""
+    async with fcoe_site(tmp_path) as site, site.initiator() as port:
+        target = await port.target()
+        await read_and_write(target)
+        group, live = site.runtime.targets[0].portal_groups[1], site.runtime.live
+        began = anyio.current_time()
+        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 9):
+            assert anyio.current_time() - began < 0.9, "it has not waited for its patience to end"
+            assert not group.nexuses
+            assert not target.logged_in
+            with pytest.raises(LoginFailed):
+                await port.target(timeout=1)
+        await read_and_write(await port.target(timeout=9))
 
 
 async def test_several_interfaces_and_targets(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "FCP_RSP",
         "ends the exchange",
-        "asks for FCP_CONF, gives the sequence initiative away, and remembers the exchange until it comes, or for 10 s",
+        "asks for FCP_CONF, but not for a READ that went well, gives the sequence initiative away, and remembers the exchange"
+        " until it comes, or for 10 s",
         "FCP-4 4.5, 12: both sides have offered confirmed completion and RETRY, so what is lost can be asked for again",
         (Match(".*", "FCP_RSP confirm", "True", "False"), Match(".*", "FCP_RSP f_ctl", "89000[0-3]", "9[89]000[0-3]")),
     ),
@@ -176,6 +177,20 @@ ROWS: tuple[Row, ...] = (
 
 NOT_SEEN: tuple[Row, ...] = (
     Row("WRITE", "one FCP_XFER_RDY for all of it", "as many as `--burst` makes of it; 256 KiB each", "FCP-4 9.3", ()),
+    Row(
+        "E_D_TOV",
+        "its own",
+        "the greater one of both PLOGIs, R_A_TOV twice that at least; in a fabric what FLOGI said",
+        "FC-LS-2 6.6.2",
+        (),
+    ),
+    Row(
+        "RLS",
+        "FCoE's counters",
+        "the same: link and virtual link failures, missed keep-alives, frame check errors of the kernel",
+        "FC-BB-5 7.10",
+        (),
+    ),
     Row(
         "ABTS of a command",
         "the exchange goes, the command runs on (a FIXME)",

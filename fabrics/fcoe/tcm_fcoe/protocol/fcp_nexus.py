@@ -272,6 +272,7 @@ class FcpNexus:
 
     def handle_timer(self, now: float, e_d_tov: float, retain: float) -> None:
         """Data that does not come, and exchanges that need not be remembered any more."""
+        e_d_tov = max(e_d_tov, self.remote.e_d_tov)
         for each in list(self.exchanges.values()):
             data_out = each.data_out
             if data_out is None or not data_out.active:

@@ -45,6 +45,8 @@ FCP = int(FcType.FCP)
 LINK_DATA = 0x08
 """R_CTL from here on is no device data."""
 DEFAULT_E_D_TOV = 2.0
+MAX_E_D_TOV = 60.0
+"""Seconds: what a remote port may make of it."""
 """Seconds (FC-FS-3 clause 22)."""
 DEFAULT_R_A_TOV = 10.0
 OUTBOX_LIMIT = 8192
@@ -109,6 +111,8 @@ class NPort:
         self.e_d_tov = DEFAULT_E_D_TOV
         """Seconds, like ``r_a_tov``."""
         self.r_a_tov = DEFAULT_R_A_TOV
+        self.longer_r_a_tov: dict[int, float] = {}
+        """Of remote ports whose timeouts are longer than ours: :meth:`agree_timeouts`."""
         self.outbox: deque[bytes] = deque()
         self.counters = Counters()
         self.line: Line | None = None
@@ -122,6 +126,7 @@ class NPort:
         self.aborts = Aborts(self._send_abts, self._send_rrq, lambda: self.fc_id, self.timers, self.counters)
         self.qualifiers = RecoveryQualifiers(self.timers, limits)
         self.exchanges = Exchanges(self.send_sequence, self.timers, self.counters, limits, self.sequences, self.aborts)
+        self.exchanges.longer = self.aborts.longer = self.qualifiers.longer = self.longer_r_a_tov
         self.logins = Logins(self)
         self.name_client = NameClient(self)
         self.management_client = ManagementClient(self)
@@ -204,6 +209,8 @@ class NPort:
         self.aborts.forget()
         self.sequences.forget()
         self.qualifiers.forget()
+        self.sequences.longer.clear()
+        self.longer_r_a_tov.clear()
         self.fc_id = NO_FC_ID
 
     def stop(self, now: float) -> None:
@@ -220,6 +227,24 @@ class NPort:
     def remote_down(self, fc_id: int, reason: str, now: float) -> None:
         """It cannot be reached any longer."""
         self.logins.remote_down(fc_id, reason, now)
+
+    def agree_timeouts(self, fc_id: int, e_d_tov: float) -> float:
+        """E_D_TOV between a remote port, which has said its own in PLOGI, and this one, in seconds (FC-LS-2 6.6.2).
+
+        Without a fabric it is the greater one, and R_A_TOV twice that; a fabric says what they are for all its ports.
+        """
+        agreed = self.e_d_tov if self.fabric else max(self.e_d_tov, min(e_d_tov, MAX_E_D_TOV))
+        if agreed > self.e_d_tov:
+            self.sequences.longer[fc_id] = agreed
+            self.longer_r_a_tov[fc_id] = max(self.r_a_tov, 2 * agreed)
+        else:
+            self.forget_timeouts(fc_id)
+        return agreed
+
+    def forget_timeouts(self, fc_id: int) -> None:
+        """It is gone, or has logged in with others."""
+        self.sequences.longer.pop(fc_id, None)
+        self.longer_r_a_tov.pop(fc_id, None)
 
     def routes_changed(self) -> None:
         """The way to remote ports may be another."""
