@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import logging
 import math
 import os
@@ -37,6 +38,10 @@ _TRUE = frozenset(("yes", "on", "true", "1", "y"))
 _FALSE = frozenset(("no", "off", "false", "0", "n"))
 
 
+_is_dataclass = functools.lru_cache(maxsize=1024)(dataclasses.is_dataclass)
+"""Asked for each option of each thing of a configuration."""
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One field of an options dataclass, as people see it."""
@@ -63,7 +68,7 @@ class Option:
     @property
     def settable(self) -> bool:
         """False for a field that holds another dataclass, which only a program can fill in."""
-        return not dataclasses.is_dataclass(self.type)
+        return not _is_dataclass(self.type)
 
     @property
     def choices(self) -> tuple[str, ...]:
