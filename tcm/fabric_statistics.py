@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcm.statistics.mib import Module
+    from tcm.statistics.mib_state import MibState
     from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
 
 
@@ -70,6 +71,16 @@ class LoginRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InitiatorRow:
+    """An initiator device of this very process, and its only port."""
+
+    name: str
+    """As its I_T nexuses say."""
+    resets: int
+    """Logical unit and target resets that it has asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountsRow:
     """What a part of the fabric has counted besides all that, since the start."""
 
@@ -114,6 +125,13 @@ class FabricStatistics:
         """
         return ()
 
+    def initiators(self) -> Sequence[InitiatorRow]:
+        """One row for each name that initiator ports of this process have.
+
+        If omitted: they are all elsewhere.
+        """
+        return ()
+
     def counts(self) -> Sequence[CountsRow]:
         """One row for each part of the fabric that counts something of its own.
 
@@ -137,17 +155,22 @@ class FabricStatistics:
         del group, acl
         return ()
 
-    def transport_row(self, target: TargetDevice) -> tuple[int, ...]:
+    def transport_row(self, target: TargetDevice, index: int) -> tuple[int, ...]:
         """Where a MIB module of :meth:`mib` tells of a target device: the identifier of its row, for SCSI-MIB to point to.
+
+        :param index: of the target device in SCSI-MIB.
 
         If omitted: nowhere.
         """
-        del target
+        del target, index
         return 0, 0
 
-    def mib(self) -> Sequence[Module]:
+    def mib(self, state: MibState) -> Sequence[Module]:
         """MIB modules of the fabric's own, for SNMP.
+
+        :param state: the indexes that rows have.
 
         If omitted: there are none.
         """
+        del state
         return ()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_STATES = {state.value: state for state in AccessState if state is not AccessState.TRANSITIONING}
+_STATES = {state.value: state for state in AccessState}
 _STATUSES = {status.value: status for status in AccessStatus}
 
 

@@ -8,8 +8,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tcm.cli import errors
 from tcm.cli.state import default_directory
+from tcm.command_line import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

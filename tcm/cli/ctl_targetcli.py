@@ -193,7 +193,7 @@ def _bus(folder: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    from tcm.cli import errors
+    from tcm.command_line import errors
 
     try:
         sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from tcm.statistics.registry import Statistics
+    from tcm.statistics.snmp import Agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +36,20 @@ class Exporters:
             agentx = check_agentx(agentx)
         return cls(metrics=portal, agentx=agentx)
 
-    async def start(self, tasks: TaskGroup, statistics: Statistics) -> None:
-        """All of them, until the task group is cancelled. Raises :class:`tcm.backstore.ConfigError` for what cannot be."""
+    async def start(self, tasks: TaskGroup, statistics: Statistics, state_directory: str | None) -> Agent | None:
+        """All of them, until the task group is cancelled. Raises :class:`tcm.backstore.ConfigError` for what cannot be.
+
+        What it returns can change nothing until it is given what can.
+        """
         if self.metrics is not None:
             from tcm.statistics.metrics import serve
 
             await tasks.start(serve, self.metrics, statistics)
         if self.agentx is not None:
+            from tcm.statistics.mib_state import MibState
             from tcm.statistics.snmp import Agent
 
-            tasks.start_soon(Agent(self.agentx, statistics).run)
+            agent = Agent(self.agentx, statistics, MibState(state_directory))
+            tasks.start_soon(agent.run)
+            return agent
+        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import inspect
-import io
 import itertools
 import platform
 import shutil
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, cast
 
 from tcm.backstore import ConfigError
 from tcm.cli.arguments import LunOptions
+from tcm.command_line.output import WIDTH, table
 from tcm.options import Option, options_of, suggestion
 from tcm.plugin_types import API_VERSION
 from tcm.target.attributes import DeviceAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from tcm.plugins import PluginManager
 
 FABRIC_FAMILIES = (
@@ -29,8 +27,6 @@ FABRIC_FAMILIES = (
     ("--attribute KEY=VALUE (of node ACLs: those above of the same name go first):", "acl_attributes"),
     ("--param KEY=VALUE (offered in negotiation):", "tpg_parameters"),
 )
-WIDTH = 10_000
-"""Columns of a table: nothing is cut off or wrapped, so that other programs can read it."""
 NARROWEST = 40
 """Columns that a terminal is taken to have at least."""
 
@@ -44,20 +40,6 @@ def version_text() -> str:
     """Version of this distribution and what it runs on."""
     own = importlib.metadata.version("tcm-target")
     return f"{own} (plug-in API {API_VERSION}, Python {platform.python_version()}, anyio {importlib.metadata.version('anyio')})"
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns two spaces apart."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    stream = io.StringIO()
-    Console(file=stream, width=WIDTH, color_system=None).print(made)
-    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
 def listing(plugins: PluginManager) -> str:

@@ -231,7 +231,7 @@ def _with_fabrics(arguments: list[str]) -> tuple[click.Command, Any]:
 
 def run_command(arguments: list[str]) -> int:
     """The exit code of ``tcm-run`` with these arguments. Prints errors in one line."""
-    from tcm.cli import errors
+    from tcm.command_line import errors
 
     set_up()
     try:

@@ -17,7 +17,7 @@ import anyio
 from tcm import saveconfig
 from tcm.backstore import ConfigError
 from tcm.cli.control_plane import ControlPlane, Ways
-from tcm.cli.errors import FAILED
+from tcm.command_line.errors import FAILED
 from tcm.configfs.export import export
 from tcm.configfs.lio import LioTree
 from tcm.configfs.node import TreeError
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
 
 log = logging.getLogger(__name__)
-
-EVENT_LOOPS = ("auto", "uvloop", "asyncio", "trio")
 
 ONE_SIGNAL = 0.2
 """Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""
@@ -85,10 +83,14 @@ async def _serve(runtime: Runtime, control: ControlPlane, exporters: Exporters) 
         started = anyio.Event()
         answers: list[Methods] = []
         await tasks.start(_signals, runtime, started, tasks, answers)
-        await exporters.start(tasks, runtime.statistics)
+        agent = await exporters.start(tasks, runtime.statistics, runtime.configuration.state_directory)
         async with anyio.create_task_group() as serving:
             await serving.start(_serve_runtime, runtime, tasks.cancel_scope)
-            answers.append(methods(runtime, control))
+            tree = LioTree(runtime)
+            changes = settings(tree, runtime, control)
+            answers.append(methods(tree, changes, runtime))
+            if agent is not None:
+                agent.configurator = changes
             await tasks.start(control.run, answers[0])
             started.set()
             _quieten_collector()
@@ -102,10 +104,9 @@ async def _serve_runtime(runtime: Runtime, scope: anyio.CancelScope, *, task_sta
     scope.cancel()
 
 
-def methods(runtime: Runtime, control: ControlPlane) -> Methods:
-    """What people can do to a runtime that serves."""
-    tree = LioTree(runtime)
-    settings = Settings(
+def settings(tree: LioTree, runtime: Runtime, control: ControlPlane) -> Settings:
+    """Whole configurations of a runtime that serves."""
+    return Settings(
         tree,
         export,
         check=lambda config: saveconfig.check(config, runtime.plugins),
@@ -115,9 +116,13 @@ def methods(runtime: Runtime, control: ControlPlane) -> Methods:
         renew=runtime.live.reload,
         configured=control.ways.config is not None,
     )
+
+
+def methods(tree: LioTree, changes: Settings, runtime: Runtime) -> Methods:
+    """What people can do to a runtime that serves."""
     sources = Sources(
         version=version("tcm-target"),
-        settings=settings,
+        settings=changes,
         sessions=lambda: snapshot.sessions(runtime.targets),
         units=lambda: snapshot.units(runtime.logical_units),
         statistics=lambda: snapshot.statistics(runtime.statistics),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tcm.backstore import Support
 from tcm.configfs.script import UNEXPORTED
-from tcm.configfs.table import flag, number
+from tcm.configfs.table import number
 from tcm.options import options_of, parse_bool
-from tcm.target.attributes import DeviceAttributes, UnmapLimits, unmap_limits
+from tcm.target.attributes import MAXIMUM_QUEUE_DEPTH, DeviceAttributes, UnmapLimits, unmap_limits
 from tcm.target.persistent_reservations import without_isids
 from tcm.target.reconfiguration import reconfigured
 from tcm.target.unit_attention import MODE_PARAMETERS_CHANGED
@@ -145,7 +145,7 @@ def _show(name: str) -> Callable[[Device], str]:
 def _set_model_alias(device: Device, text: str) -> None:
     """PRODUCT IDENTIFICATION is the device's name."""
     device.check_not_exported("emulate_model_alias")
-    device.model_alias = flag(text)
+    device.model_alias = parse_bool(text)
     product = device.name if device.model_alias else device.tree.product or device.tree.plugin.upper()
     identity = replace(device.config.identity, product=product[:16])
     device.unit.identity = identity
@@ -190,7 +190,7 @@ OTHERS: Table = {
     "hw_block_size": TreeAttribute(lambda device: str(device.unit.capabilities.block_size)),
     "hw_max_sectors": _limit("maximum_transfer_length"),
     "hw_pi_prot_type": TreeAttribute(lambda _device: "0"),
-    "hw_queue_depth": TreeAttribute(lambda device: str(device.unit.attributes.queue_depth)),
+    "hw_queue_depth": TreeAttribute(lambda _device: str(MAXIMUM_QUEUE_DEPTH)),
     "pgr_support": _only(1, "persistent reservations are the target's own business"),
     "submit_type": _only(0, "commands are submitted where the event loop is"),
 }

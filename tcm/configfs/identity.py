@@ -19,25 +19,25 @@ _OUI = (1 << 24) - 1
 SERIAL = "T10 VPD Unit Serial Number: "
 
 
-def _set(device: Device, **changes: Any) -> None:
-    device.check_not_exported(next(iter(changes)))
+def _set(device: Device, attribute: str, **changes: Any) -> None:
+    device.check_not_exported(attribute)
     identity = replace(device.config.identity, **changes)
     with reconfigured(device.unit):
         device.unit.identity = identity
     device.configure(identity=identity)
 
 
-def _text(name: str) -> TreeAttribute:
+def _text(attribute: str, name: str) -> TreeAttribute:
     def store(device: Device, text: str) -> None:
         if not text:
-            raise ValueError(f"{name}: write at least one character")
-        _set(device, **{name: text})
+            raise ValueError(f"{attribute}: write at least one character")
+        _set(device, attribute, **{name: text})
 
     return TreeAttribute(lambda device: str(getattr(device.config.identity, name)), store)
 
 
 def _set_company(device: Device, text: str) -> None:
-    _set(device, company_id=number(text, 0, _OUI))
+    _set(device, "company_id", company_id=number(text, 0, _OUI))
 
 
 def _information(device: Device) -> str:
@@ -62,9 +62,9 @@ _nothing: Callable[[Device], str] = lambda _device: ""  # noqa: E731  four times
 IDENTITY: Table = {
     "company_id": TreeAttribute(lambda device: f"0x{device.config.identity.company_id:06x}", _set_company),
     "pd_text_id_info": TreeAttribute(_information, _set_information),
-    "product_id": _text("product"),
-    "revision": _text("revision"),
-    "vendor_id": _text("vendor"),
+    "product_id": _text("product_id", "product"),
+    "revision": _text("revision", "revision"),
+    "vendor_id": _text("vendor_id", "vendor"),
     "vpd_assoc_logical_unit": TreeAttribute(_nothing),
     "vpd_assoc_scsi_target_device": TreeAttribute(_nothing),
     "vpd_assoc_target_port": TreeAttribute(_nothing),

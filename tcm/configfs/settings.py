@@ -68,6 +68,11 @@ class Settings:
         self._kept: dict[str, str] = {}
         """What is applied: paths that have not taken the value, and why."""
 
+    @property
+    def revision(self) -> int:
+        """The tree's."""
+        return self._tree.revision
+
     async def export(self) -> dict[str, Any]:
         """What runs, at one moment."""
         for _ in range(_TRIES):
@@ -230,6 +235,8 @@ class Settings:
             if not renewals:
                 raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
         else:
+            if not await anyio.Path(self.path).exists():
+                raise TreeError(errno.ENOENT, f"reload: {self.path} is not there; save makes it")
             config = await to_thread.run_sync(self._read, self.path)
             done = await self.apply(config, who=who)
         for put_in_force in renewals:

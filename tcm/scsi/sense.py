@@ -112,6 +112,14 @@ class Sense:
         return f"{self.key.name} {self.asc:02x}h/{self.ascq:02x}h"
 
 
+def sense_codes(data: bytes) -> tuple[int, int, int]:
+    """Sense key, ASC and ASCQ of sense data in either format; zeros for what is not there (SPC-5 4.5.2.1, 4.5.3)."""
+    fixed = data[:1] and data[0] & 0x7E == 0x70
+    key, asc = (2, 12) if fixed else (1, 2)
+    codes = (data[asc], data[asc + 1]) if len(data) > asc + 1 else (0, 0)
+    return (data[key] & 0x0F if len(data) > 2 else 0, *codes)
+
+
 class CommandTerminated(Exception):
     """A command ends with a status other than GOOD."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from tcm.statistics.mib import Oid, Syntax
+from tcm.statistics.mib import Oid, Syntax, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ HEADER_LENGTH = 20
 MAXIMUM_PAYLOAD = 1 << 20
 """Bytes that a PDU may have; a master agent sends a few hundred."""
 MAXIMUM_RANGES = 1000
-"""Names that a request may ask for; each is looked for while initiators wait."""
+"""Names that a request may ask for or set; each is looked for while initiators wait."""
 MAXIMUM_SUBIDENTIFIERS = 128
 """RFC 2578 3.5."""
 VERSION = 1
@@ -24,6 +24,8 @@ NON_DEFAULT_CONTEXT = 0x08
 NETWORK_BYTE_ORDER = 0x10
 _INTERNET: Oid = (1, 3, 6, 1)
 NO_SUCH_OBJECT, NO_SUCH_INSTANCE, END_OF_MIB_VIEW = 128, 129, 130
+NULL, IP_ADDRESS, OPAQUE = 5, 64, 68
+"""Types of values that none of our columns has."""
 _SIGNED = Struct(">i").pack
 _LONG = Struct(">I").pack
 _LONG_LONG = Struct(">Q").pack
@@ -49,12 +51,26 @@ class PduType(enum.IntEnum):
     RESPONSE = 18
 
 
+UNANSWERED = frozenset({PduType.RESPONSE, PduType.CLOSE, PduType.CLEANUP_SET})
+"""What nobody answers."""
+
+
 class Error(enum.IntEnum):
-    """Of a Response (clause 6.2.16), those that are said here."""
+    """Of a Response (clause 6.2.16), those that are said or understood here; up to 18 they are SNMP's (RFC 3416)."""
 
     NO_ERROR = 0
     GEN_ERR = 5
+    WRONG_TYPE = 7
+    WRONG_LENGTH = 8
+    WRONG_VALUE = 10
+    NO_CREATION = 11
+    INCONSISTENT_VALUE = 12
+    RESOURCE_UNAVAILABLE = 13
+    COMMIT_FAILED = 14
+    UNDO_FAILED = 15
     NOT_WRITABLE = 17
+    INCONSISTENT_NAME = 18
+    NOT_OPEN = 257
     PARSE_ERROR = 266
 
 
@@ -71,6 +87,10 @@ class CloseReason(enum.IntEnum):
 
 class AgentXError(Exception):
     """What came is no AgentX, or not what it may be; the message is for the log."""
+
+
+class ParseError(AgentXError):
+    """One PDU cannot be read; where the next one begins is known (clause 7.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +111,16 @@ class VarBind:
     data: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Clause 5.4 as it arrives in a TestSet: what an instance shall be."""
+
+    name: Oid
+    type: int
+    value: Value | None
+    """``None``: a type without a value."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pdu:
     """One that has arrived, as far as anybody here looks into it."""
@@ -101,6 +131,10 @@ class Pdu:
     packet: int
     ranges: tuple[SearchRange, ...] = ()
     """Of Get, GetNext and GetBulk."""
+    wanted: tuple[Wanted, ...] = ()
+    """Of TestSet."""
+    too_many: bool = False
+    """It has more than :data:`MAXIMUM_RANGES`, of which the rest were not read."""
     non_repeaters: int = 0
     max_repetitions: int = 0
     uptime: int = 0
@@ -185,7 +219,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         piece = self.data[self.place : self.place + count]
         if len(piece) != count:
-            raise AgentXError("a PDU ends in the middle of a field")
+            raise ParseError("a PDU ends in the middle of a field")
         self.place += count
         return piece
 
@@ -195,9 +229,34 @@ class _Reader:
     def oid(self) -> tuple[Oid, bool]:
         count, prefix, include, _ = self.take(4)
         if count > MAXIMUM_SUBIDENTIFIERS:
-            raise AgentXError(f"an object identifier of {count} sub-identifiers")
+            raise ParseError(f"an object identifier of {count} sub-identifiers")
         found = Struct(f"{self.order}{count}I").unpack(self.take(4 * count))
         return ((*_INTERNET, prefix, *found) if prefix else found), bool(include)
+
+    def signed(self) -> int:
+        return int.from_bytes(self.take(4), "big" if self.order == ">" else "little", signed=True)
+
+    def value(self, kind: int) -> Value | None:
+        """Of a type of clause 5.4. Raises :class:`ParseError` for one that there is not."""
+        if kind == Syntax.INTEGER:
+            return self.signed()
+        if kind in {Syntax.OCTET_STRING, IP_ADDRESS, OPAQUE}:
+            return self.octets()
+        if kind == Syntax.OBJECT_IDENTIFIER:
+            return self.oid()[0]
+        if kind in {Syntax.COUNTER_32, Syntax.GAUGE_32, Syntax.TIME_TICKS}:
+            return self.number(4)
+        if kind == Syntax.COUNTER_64:
+            return self.number(8)
+        if kind in {NULL, NO_SUCH_OBJECT, NO_SUCH_INSTANCE, END_OF_MIB_VIEW}:
+            return None
+        raise ParseError(f"a value of type {kind}")
+
+    def wanted(self) -> Wanted:
+        kind = self.number(2)
+        self.take(2)
+        name, _ = self.oid()
+        return Wanted(name, kind, self.value(kind))
 
     def octets(self) -> bytes:
         length = self.number(4)
@@ -221,28 +280,34 @@ def length_of(head: bytes) -> int:
 
 
 def unpack(data: bytes) -> Pdu:
-    """A whole PDU. Raises :class:`AgentXError`; types that nobody here knows come back without their content."""
+    """A whole PDU. Raises :class:`ParseError`; types that nobody here knows come back without their content."""
     kind, flags = data[1], data[2]
-    order = ">" if flags & NETWORK_BYTE_ORDER else "<"
-    session, transaction, packet = Struct(f"{order}III").unpack(data[4:16])
-    reader = _Reader(data[HEADER_LENGTH:], order)
-    content: dict[str, object] = {}
+    head = head_of(data)
+    reader = _Reader(data[HEADER_LENGTH:], ">" if flags & NETWORK_BYTE_ORDER else "<")
+    if flags & NON_DEFAULT_CONTEXT and kind != PduType.RESPONSE:
+        reader.octets()
     if kind in {PduType.GET, PduType.GET_NEXT, PduType.GET_BULK}:
-        if flags & NON_DEFAULT_CONTEXT:
-            reader.octets()
-        if kind == PduType.GET_BULK:
-            content["non_repeaters"] = reader.number(2)
-            content["max_repetitions"] = reader.number(2)
-        ranges = []
-        while reader.left:
+        bulk = (reader.number(2), reader.number(2)) if kind == PduType.GET_BULK else (0, 0)
+        ranges: list[SearchRange] = []
+        while reader.left and len(ranges) < MAXIMUM_RANGES:
             start, include = reader.oid()
             end, _ = reader.oid()
             ranges.append(SearchRange(start, end, include))
-            if len(ranges) > MAXIMUM_RANGES:
-                raise AgentXError(f"a request of more than {MAXIMUM_RANGES} names")
-        content["ranges"] = tuple(ranges)
-    elif kind == PduType.RESPONSE:
-        content = {"uptime": reader.number(4), "error": reader.number(2), "index": reader.number(2)}
-    elif kind == PduType.CLOSE:
-        content["reason"] = reader.number(1)
-    return Pdu(type=kind, session=session, transaction=transaction, packet=packet, **content)  # type: ignore[arg-type]  # by kind
+        return replace(head, ranges=tuple(ranges), non_repeaters=bulk[0], max_repetitions=bulk[1], too_many=bool(reader.left))
+    if kind == PduType.TEST_SET:
+        wanted: list[Wanted] = []
+        while reader.left and len(wanted) < MAXIMUM_RANGES:
+            wanted.append(reader.wanted())
+        return replace(head, wanted=tuple(wanted), too_many=bool(reader.left))
+    if kind == PduType.RESPONSE:
+        return replace(head, uptime=reader.number(4), error=reader.number(2), index=reader.number(2))
+    if kind == PduType.CLOSE:
+        return replace(head, reason=reader.number(1))
+    return head
+
+
+def head_of(data: bytes) -> Pdu:
+    """What the :data:`HEADER_LENGTH` bytes that a PDU begins with say of it."""
+    order = ">" if data[2] & NETWORK_BYTE_ORDER else "<"
+    session, transaction, packet = Struct(f"{order}III").unpack(data[4:16])
+    return Pdu(type=data[1], session=session, transaction=transaction, packet=packet)

@@ -6,7 +6,10 @@ import enum
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tcm.statistics.mib_writing import Creation, Writer  # noqa: TC004  # that module wants this one; annotations are text
 
 Oid = tuple[int, ...]
 Value = int | float | bytes | Oid
@@ -33,13 +36,25 @@ class Syntax(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that can be read."""
+    """A column that can be read, and maybe written."""
 
     number: int
     name: str
     syntax: Syntax
-    read: Callable[[Any], Value]
-    """Of a row."""
+    read: Callable[[Any], Value | None]
+    """Of a row; ``None``: it has none (noSuchInstance)."""
+    write: Writer | None = None
+    """``None``: it can only be read."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A row that a manager has begun to make: RowStatus notReady or notInService (RFC 2579)."""
+
+    values: dict[str, Value]
+    """By column, the status among them."""
+    touched: float
+    """When it was written last, on the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,8 @@ class Table:
     rows: Callable[[], Iterable[tuple[Oid, Any]]]
     """Index and row, in any order."""
     columns: tuple[Column, ...]
+    creation: Creation | None = None
+    """``None``: a manager can neither make nor remove rows."""
 
     def instance(self, column: str, index: Oid) -> Oid:
         """The identifier of one cell, or of a row by its first column."""
@@ -62,7 +79,9 @@ class Table:
         return (*self.oid, 1, number, *index)
 
 
-def columns(*specs: tuple[int, str, Syntax, Callable[[Any], Any]]) -> tuple[Column, ...]:
+def columns(
+    *specs: tuple[int, str, Syntax, Callable[[Any], Any]] | tuple[int, str, Syntax, Callable[[Any], Any], Writer],
+) -> tuple[Column, ...]:
     """A table's columns."""
     return tuple(Column(*spec) for spec in specs)
 
@@ -92,8 +111,11 @@ class Notification:
     """The column."""
     objects: tuple[str, ...]
     """Columns of the same row that go with it."""
-    tells: Callable[[Value, Value], bool] = lambda before, now: before != now
-    """Whether the change is one to tell."""
+    tells: Callable[[Value | None], bool] = lambda _: True
+    """Whether a change to this value is one to tell."""
+    each: bool = False
+    """How many may be sent is bounded for each row, not for all together."""
+    enabled: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +145,8 @@ class TableView:
     def refresh(self, now: float) -> None:
         """Look again, if it is time to."""
         if now - self._read >= CACHED:
-            self._rows = dict(self.table.rows())
+            creation = self.table.creation
+            self._rows = {**(creation.pending if creation is not None else {}), **dict(self.table.rows())}
             self._indexes = sorted(self._rows)
             self._read = now
 
@@ -135,7 +158,8 @@ class TableView:
             return None
         self.refresh(now)
         index = oid[depth + 1 :]
-        return (column.syntax, column.read(self._rows[index])) if index in self._rows else None
+        value = self._value(column, index) if index in self._rows else None
+        return None if value is None else (column.syntax, value)
 
     def next(self, oid: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
         """The first instance after ``oid``, or at it if ``include``."""
@@ -148,10 +172,26 @@ class TableView:
             place = 0
             if oid[: depth + 1] == head:
                 place = (bisect_left if include else bisect_right)(self._indexes, oid[depth + 1 :])
-            if place < len(self._indexes):
+            while place < len(self._indexes):
                 index = self._indexes[place]
-                return (*head, *index), column.syntax, column.read(self._rows[index])
+                value = self._value(column, index)
+                if value is not None:
+                    return (*head, *index), column.syntax, value
+                place += 1
         return None
+
+    def row(self, index: Oid, now: float) -> Any:
+        """As it was when last looked at; ``None``: there is none."""
+        self.refresh(now)
+        return self._rows.get(index)
+
+    def forget(self) -> None:
+        """Rows are read anew when they are wanted next."""
+        self._read = float("-inf")
+
+    def _value(self, column: Column, index: Oid) -> Value | None:
+        row = self._rows[index]
+        return row.values.get(column.name) if isinstance(row, Pending) else column.read(row)
 
 
 class View:
@@ -162,6 +202,19 @@ class View:
         self.tables = sorted(
             (TableView(table) for module in self.modules for table in module.tables), key=lambda each: each.entry
         )
+
+    def forget(self) -> None:
+        """See :meth:`TableView.forget`."""
+        for each in self.tables:
+            each.forget()
+
+    def find(self, oid: Oid) -> tuple[TableView, Column, Oid] | None:
+        """Table, column and index of an instance that there may be."""
+        for each in self.tables:
+            depth = len(each.entry)
+            if oid[:depth] == each.entry and len(oid) > depth + 1 and oid[depth] in each.columns:
+                return each, each.columns[oid[depth]], oid[depth + 1 :]
+        return None
 
     def has_object(self, oid: Oid) -> bool:
         """Whether ``oid`` is at or below a column (noSuchInstance), or not (noSuchObject)."""

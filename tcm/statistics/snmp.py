@@ -12,9 +12,11 @@ import anyio
 
 from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal
-from tcm.statistics.agentx import AgentXError
+from tcm.statistics.agentx import AgentXError, Error, PduType
 from tcm.statistics.mib import View
+from tcm.statistics.mib_state import MibState
 from tcm.statistics.scsi_mib import ScsiMib
+from tcm.statistics.sets import Setter
 from tcm.statistics.subagent import State, SubAgent
 
 if TYPE_CHECKING:
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
+    from tcm.statistics.agentx import Pdu
     from tcm.statistics.mib import Module, Notification, Oid, Value
     from tcm.statistics.registry import Statistics
+    from tcm.statistics.sets import Configurator
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +36,12 @@ FLAG = "--agentx"
 TICK = 1.0
 """Seconds between two looks at what notifications tell of."""
 BURST, BURST_SECONDS = 3, 10.0
-"""Of one kind of notification at most so many are sent in so many seconds."""
+"""At most so many notifications of one kind (of SCSI-MIB: of one kind and row) are sent in so many seconds, as the MIBs say."""
 RECONNECT_SECONDS = (1.0, 30.0)
 """After a connection was lost, first and at most; each time twice as long."""
 CONNECT_SECONDS = 10.0
+SEND_SECONDS = 10.0
+"""After which a master that does not read is given up."""
 
 
 def check(text: str) -> str:
@@ -53,44 +59,68 @@ def check(text: str) -> str:
 
 
 class Watch:
-    """Notices changes of what one kind of notification tells of, and bounds how many are told."""
+    """Notices changes of what one kind of notification tells of, and bounds how many are told.
+
+    What may not be told yet is told later, if it is still so.
+    """
 
     def __init__(self, notification: Notification) -> None:
         self.notification = notification
-        self._before: dict[Oid, Value] | None = None
-        self._told: deque[float] = deque(maxlen=BURST)
-        self._read = next(each for each in notification.table.columns if each.name == notification.watched).read
+        self._before: dict[Oid, Value | None] | None = None
+        self._told: dict[Oid, deque[float]] = {}
+        """When; of each row or, under ``()``, of all."""
 
     def changes(self, now: float) -> Iterator[tuple[Oid, Any]]:
         """Index and row of what has changed since the last call and may be told. A row's first value is none to tell."""
-        rows = dict(self.notification.table.rows())
-        values = {index: self._read(row) for index, row in rows.items()}
-        before, self._before = self._before, values
-        for index, value in values.items():
-            if before is None or index not in before or before[index] == value:
+        kind = self.notification
+        read = next(each for each in kind.table.columns if each.name == kind.watched).read
+        rows = dict(kind.table.rows())
+        before = self._before if self._before is not None else {}
+        self._before = {index: before.get(index, read(row)) for index, row in rows.items()}
+        self._told = {index: told for index, told in self._told.items() if not index or index in rows}
+        for index, row in rows.items():
+            value = read(row)
+            if self._before[index] == value:
                 continue
-            if len(self._told) == BURST and now - self._told[0] < BURST_SECONDS:
+            if kind.tells(value) and kind.enabled() and not self._may(index if kind.each else (), now):
                 continue
-            self._told.append(now)
-            yield index, rows[index]
+            self._before[index] = value
+            if kind.tells(value) and kind.enabled():
+                yield index, row
+
+    def _may(self, index: Oid, now: float) -> bool:
+        told = self._told.setdefault(index, deque(maxlen=BURST))
+        if len(told) == BURST and now - told[0] < BURST_SECONDS:
+            return False
+        told.append(now)
+        return True
 
 
 class Agent:
     """Keeps a sub-agent connected.
 
     :param address: see :func:`check`.
+    :param state: what outlives the process.
     """
 
-    def __init__(self, address: str, statistics: Statistics) -> None:
+    def __init__(self, address: str, statistics: Statistics, state: MibState | None = None) -> None:
         self.address = address
         self.statistics = statistics
+        self.state = state if state is not None else MibState()
+        self.configurator: Configurator | None = None
+        """What managers can change; ``None``: only what the MIB modules keep for themselves."""
         self.connected = False
         """The master knows us, and what we answer for."""
+        self._watches: dict[str, Watch] = {}
+        """By notification. They outlive a connection: what changed meanwhile is told."""
+        self._unkept = False
+        """It was said once that the state cannot be kept."""
 
     def modules(self) -> list[Module]:
         """SCSI-MIB, and those of the fabrics."""
         own = [self.statistics.of_fabric(name) for name in self.statistics.fabrics]
-        return [ScsiMib(self.statistics).module(), *(module for each in own if each is not None for module in each.mib())]
+        found = [ScsiMib(self.statistics, self.state).module()]
+        return [*found, *(module for each in own if each is not None for module in each.mib(self.state))]
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
@@ -122,6 +152,15 @@ class Agent:
                 said = reason
             await anyio.sleep(wait)
 
+    async def _keep(self) -> None:
+        """Indexes that rows have got since."""
+        if self.state.indexes.changed and not self._unkept:
+            try:
+                await self.state.save()
+            except OSError as error:
+                self._unkept = True
+                log.warning("%s: indexes are not kept: %s: %s", FLAG, self.state.path, error.strerror)
+
     async def _connect(self) -> ByteStream:
         if self.address.startswith("/"):
             return await anyio.connect_unix(self.address)
@@ -131,35 +170,50 @@ class Agent:
     async def _serve(self, stream: ByteStream) -> None:
         """One connection, to its end."""
         fabrics = tuple(self.statistics.fabrics)
-        agent = SubAgent(View(self.modules()), time.monotonic())
+        view = View(self.modules())
+        agent = SubAgent(view, time.monotonic())
+        setter = Setter(view, self.state, lambda: self.configurator)
         lock = anyio.Lock()
 
         async def send() -> None:
             async with lock:
                 for buffer in agent.data_to_send():
-                    await stream.send(buffer)
+                    try:
+                        with anyio.fail_after(SEND_SECONDS):
+                            await stream.send(buffer)
+                    except TimeoutError:
+                        raise AgentXError(f"the master agent has read nothing for {SEND_SECONDS:.0f} s") from None
 
         async def receive() -> None:
             async for data in stream:
                 agent.receive_data(data, time.monotonic())
                 await send()
+                while agent.sets:
+                    pdu = agent.sets.popleft()
+                    agent.answer_set(pdu, *await _set(setter, pdu))
+                    await send()
                 if agent.state is State.RUNNING and not self.connected:
                     self.connected = True
                     log.info("%s %s: registered at the master agent", FLAG, self.address)
             tasks.cancel_scope.cancel()
 
         async def tick() -> None:
-            watches = [Watch(each) for module in agent.view.modules for each in module.notifications]
+            kinds = {each.name: each for module in view.modules for each in module.notifications}
+            self._watches = {name: self._watches.get(name) or Watch(each) for name, each in kinds.items()}
+            for name, watch in self._watches.items():
+                watch.notification = kinds[name]
             while True:
                 await anyio.sleep(TICK)
                 now = time.monotonic()
                 agent.handle_timer(now)
                 if tuple(self.statistics.fabrics) != fabrics:
                     raise AgentXError("the fabrics have changed, and their MIB modules with them")
-                for watch in watches:
-                    for index, row in watch.changes(now):
-                        agent.notify(watch.notification, index, row)
+                if agent.state is State.RUNNING:
+                    for watch in self._watches.values():
+                        for index, row in watch.changes(now):
+                            agent.notify(watch.notification, index, row)
                 await send()
+                await self._keep()
 
         failures: list[Exception] = []
         try:
@@ -174,6 +228,18 @@ class Agent:
             with anyio.move_on_after(1, shield=True):
                 with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     await send()
+
+
+async def _set(setter: Setter, pdu: Pdu) -> tuple[Error, int]:
+    """One step of a SET."""
+    if pdu.type == PduType.TEST_SET:
+        return await setter.test(pdu.transaction, pdu.wanted, time.monotonic())
+    if pdu.type == PduType.COMMIT_SET:
+        return await setter.commit(pdu.transaction)
+    if pdu.type == PduType.UNDO_SET:
+        return await setter.undo(pdu.transaction)
+    setter.cleanup(pdu.transaction)
+    return Error.NO_ERROR, 0
 
 
 async def _noting(function: Any, failures: list[Exception], scope: anyio.CancelScope) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections import deque
 from typing import TYPE_CHECKING
 
 from tcm.statistics import agentx
-from tcm.statistics.agentx import AgentXError, CloseReason, Error, Pdu, PduType, VarBind
+from tcm.statistics.agentx import UNANSWERED, AgentXError, CloseReason, Error, ParseError, Pdu, PduType, VarBind
 from tcm.statistics.mib import Oid, Syntax
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ PING_SECONDS = 15.0
 """Between two questions whether the master is still there."""
 MAXIMUM_BINDS = 1000
 """Of one answer to GetBulk."""
+MAXIMUM_SETS = 64
+"""Steps of SETs that wait; a master sends the next one when it has heard of the last."""
 SNMP_TRAP_OID: Oid = (1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0)
 
 
@@ -46,6 +49,8 @@ class SubAgent:
         self.session = 0
         self.origin = now
         """When the master's sysUpTime was zero."""
+        self.sets: deque[Pdu] = deque()
+        """TestSet, CommitSet, UndoSet and CleanupSet that have arrived, for :meth:`answer_set`."""
         self._received = bytearray()
         self._out: list[bytes] = []
         self._packet = 0
@@ -71,10 +76,15 @@ class SubAgent:
                 length = agentx.length_of(bytes(self._received[: agentx.HEADER_LENGTH]))
                 if len(self._received) < length:
                     return
-                pdu = agentx.unpack(bytes(self._received[:length]))
+                data = bytes(self._received[:length])
                 del self._received[:length]
                 self._heard = now
-                self._take(pdu, now)
+                try:
+                    pdu = agentx.unpack(data)
+                except ParseError:
+                    self._refuse(agentx.head_of(data), Error.PARSE_ERROR)
+                else:
+                    self._take(pdu, now)
         except AgentXError:
             self.close(CloseReason.PARSE_ERROR)
             raise
@@ -102,8 +112,9 @@ class SubAgent:
         columns = {column.name: column for column in notification.table.columns}
         binds = [agentx.varbind(SNMP_TRAP_OID, Syntax.OBJECT_IDENTIFIER, notification.oid)]
         for name in notification.objects:
-            column = columns[name]
-            binds.append(self._bind(notification.table.instance(name, index), column.syntax, column.read(row)))
+            column, value = columns[name], columns[name].read(row)
+            if value is not None:
+                binds.append(self._bind(notification.table.instance(name, index), column.syntax, value))
         self._send(PduType.NOTIFY, agentx.pack_varbinds(binds), "notify")
 
     def _send(self, kind: PduType, payload: bytes, asks: str | None = None) -> None:
@@ -124,23 +135,36 @@ class SubAgent:
     def _take(self, pdu: Pdu, now: float) -> None:
         if pdu.type == PduType.RESPONSE:
             self._answered(pdu, now)
+        elif pdu.session != self.session or self.state is State.OPENING:
+            self._refuse(pdu, Error.NOT_OPEN)
         elif pdu.type == PduType.CLOSE:
             self.state = State.CLOSED
             raise AgentXError(f"the master agent closed the session, reason {pdu.reason}")
+        elif pdu.too_many:
+            error = Error.RESOURCE_UNAVAILABLE if pdu.type == PduType.TEST_SET else Error.GEN_ERR
+            self._out.append(agentx.response(pdu, error=error, index=agentx.MAXIMUM_RANGES))
         elif pdu.type == PduType.GET:
             self._out.append(agentx.response(pdu, [self._get(each.start, now) for each in pdu.ranges]))
         elif pdu.type == PduType.GET_NEXT:
             self._out.append(agentx.response(pdu, [self._next(each, now) for each in pdu.ranges]))
         elif pdu.type == PduType.GET_BULK:
             self._out.append(agentx.response(pdu, self._bulk(pdu, now)))
-        elif pdu.type == PduType.TEST_SET:
-            self._out.append(agentx.response(pdu, error=Error.NOT_WRITABLE, index=1))
-        elif pdu.type == PduType.CLEANUP_SET:
-            pass  # has no answer (clause 7.2.4.4)
-        elif pdu.type in {PduType.COMMIT_SET, PduType.UNDO_SET}:
-            self._out.append(agentx.response(pdu))
+        elif pdu.type in {PduType.TEST_SET, PduType.COMMIT_SET, PduType.UNDO_SET, PduType.CLEANUP_SET}:
+            if len(self.sets) >= MAXIMUM_SETS:
+                raise AgentXError(f"{MAXIMUM_SETS} steps of SETs that nobody waits for")
+            self.sets.append(pdu)
         else:
-            self._out.append(agentx.response(pdu, error=Error.PARSE_ERROR))
+            self._refuse(pdu, Error.PARSE_ERROR)
+
+    def _refuse(self, pdu: Pdu, error: Error) -> None:
+        """A Response is never answered, and there is none to Close and CleanupSet (clauses 7.2.2, 7.2.4.4)."""
+        if pdu.type not in UNANSWERED:
+            self._out.append(agentx.response(pdu, error=error))
+
+    def answer_set(self, pdu: Pdu, error: Error, index: int) -> None:
+        """To one of :attr:`sets`; nothing for what has no answer (clause 7.2.4.4)."""
+        if pdu.type != PduType.CLEANUP_SET and self.state is not State.CLOSED:
+            self._out.append(agentx.response(pdu, error=error, index=index))
 
     def _answered(self, pdu: Pdu, now: float) -> None:
         asked = self._awaited.pop(pdu.packet, None)
@@ -148,7 +172,7 @@ class SubAgent:
             return  # to a Close, or to nothing of ours
         if pdu.error and asked in {"open", "register"}:
             raise AgentXError(f"the master agent refuses to {asked}: error {pdu.error}")
-        if pdu.error == 257:  # notOpen: it has been restarted, or has given us up
+        if pdu.error == Error.NOT_OPEN:  # it has been restarted, or has given us up
             raise AgentXError("the master agent does not know this session")
         if asked == "open":
             self.session = pdu.session

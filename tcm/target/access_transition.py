@@ -51,13 +51,15 @@ class Request:
 async def set_access_state(group: TargetPortGroup, state: AccessState) -> None:
     """Change a group's primary state implicitly: for whoever manages the target device (LIO: writing ``alua_access_state``).
 
+    *Transitioning* lasts until another state is set, and is not kept: initiators are to wait for somebody else.
+
     Raises ``ValueError`` if the group's attributes do not allow it, ``OSError`` if the state cannot be kept; every initiator
     has been told of the failure then, and nothing has changed.
     """
     attributes = group.attributes
     if not attributes.access_type.is_implicit:
         raise ValueError(f"target port group {group.name}: alua_access_type does not let the state change implicitly")
-    if state is AccessState.TRANSITIONING or not attributes.supports(state):
+    if not attributes.supports(state):
         raise ValueError(f"target port group {group.name}: state {state.name} is not supported")
     if state is AccessState.LOGICAL_BLOCK_DEPENDENT and attributes.access_type.is_explicit:
         raise ValueError(f"target port group {group.name}: no logical block dependent state with explicit changes")
@@ -89,7 +91,8 @@ async def change(request: Request, status: AccessStatus, by: ITLNexus | None = N
         concerned = [*groups, *(lun.target_port_group for lun in luns)]
         try:
             with _transitioning(groups, status):
-                await anyio.sleep(max(group.attributes.trans_delay_msecs for group in concerned) / 1000)
+                if AccessState.TRANSITIONING not in groups.values():
+                    await anyio.sleep(max(group.attributes.trans_delay_msecs for group in concerned) / 1000)
                 with anyio.CancelScope(shield=True):
                     await _keep(groups, luns, status)
         except OSError as error:
@@ -145,7 +148,8 @@ def _update(groups: dict[TargetPortGroup, AccessState]) -> None:
 
 async def _keep(groups: dict[TargetPortGroup, AccessState], luns: dict[Lun, bool], status: AccessStatus) -> None:
     """Make the new states durable, those that are kept; if one cannot be, put back what the others were. Raises ``OSError``."""
-    texts = [(group.logical_unit, group_key(group), group_text(group, groups[group], status)) for group in groups if group.kept]
+    kept = {group: state for group, state in groups.items() if group.kept and state is not AccessState.TRANSITIONING}
+    texts = [(group.logical_unit, group_key(group), group_text(group, state, status)) for group, state in kept.items()]
     texts += [(lun.logical_unit, lun_key(lun), lun_text(offline=luns[lun], status=status)) for lun in luns if lun.kept]
     done: list[tuple[Store, str, str | None, str]] = []
     try:

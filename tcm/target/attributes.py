@@ -9,6 +9,8 @@ from tcm.backstore import Capabilities, ConfigError, Support
 
 MAXIMUM_BLOCK_SIZE = 4096
 BLOCK_SIZES = (512, 1024, 2048, MAXIMUM_BLOCK_SIZE)
+MAXIMUM_QUEUE_DEPTH = 65535
+"""Tasks that a task set may be configured to hold."""
 DEFAULT_UNMAP_BLOCKS = 1 << 20
 """Logical blocks in one UNMAP; more of them at once would keep the extents from others for long."""
 DEFAULT_UNMAP_DESCRIPTORS = 256
@@ -49,7 +51,7 @@ class DeviceAttributes:
     block_size: int = 0
     """Logical block size: 512, 1024, 2048 or 4096; not smaller than the backstore's."""
     queue_depth: int = 256
-    """Commands that the task set holds; the next one gets TASK SET FULL."""
+    """Commands that the task set holds; the next one gets TASK SET FULL, unless its initiator has less than 1/32 of them."""
     emulate_write_cache: bool | None = None
     """WCE: writes may be acknowledged before they are durable. ``None``: yes if the backstore can flush."""
     emulate_fua_write: bool = True
@@ -105,8 +107,8 @@ class DeviceAttributes:
             raise ConfigError(f"pi_prot_type {self.pi_prot_type} is none; write 0 (no protection information), 1, 2 or 3")
         if self.block_size and self.block_size not in BLOCK_SIZES:
             raise ConfigError(f"block_size {self.block_size}: one of 512, 1024, 2048, 4096")
-        if not 1 <= self.queue_depth <= 65535:
-            raise ConfigError(f"queue_depth {self.queue_depth}: 1 to 65535")
+        if not 1 <= self.queue_depth <= MAXIMUM_QUEUE_DEPTH:
+            raise ConfigError(f"queue_depth {self.queue_depth}: 1 to {MAXIMUM_QUEUE_DEPTH}")
         if self.emulate_ua_intlck_ctrl not in {0, 1, 2}:
             raise ConfigError(f"emulate_ua_intlck_ctrl {self.emulate_ua_intlck_ctrl}: 0, 1 or 2")
         for field in fields(self):

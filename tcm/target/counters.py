@@ -21,8 +21,8 @@ COUNTERS = (
     "parameter_bytes_in",
     "parameter_bytes_out",
 )
-"""Attributes of :class:`tcm.target.nexus.ITLNexus`: commands completed, by what they move, and how many of them had a task (the
-others took the express lane); bytes of Data-In and Data-Out, and how many of them were not logical blocks."""
+"""Attributes of :class:`tcm.target.nexus.ITLNexus`: commands that have ended, aborted ones too, by what they move, and how many
+of them had a task (the others took the express lane); bytes of Data-In and Data-Out, and how many were not logical blocks."""
 
 _VALUES = attrgetter(*COUNTERS)
 

@@ -256,6 +256,18 @@ def _count(task: Task, itl: ITLNexus, lu: LogicalUnit, produced: int) -> None:
     itl.write_bytes += task.data_out_wanted
 
 
+def _count_aborted(task: Task, itl: ITLNexus) -> None:
+    """It was received (RFC 4455 scsiLuInCommands); how long it would have taken, and what it would have moved, nobody knows."""
+    counted = task.command.counted if task.command is not None else _OTHER
+    itl.task_cmds += 1
+    if counted is _READ_COMMAND:
+        itl.read_cmds += 1
+    elif counted is _WRITE_COMMAND:
+        itl.write_cmds += 1
+    else:
+        itl.other_cmds += 1
+
+
 def forget(task: Task) -> None:
     """Its tag is free, unless the tag is another task's by now."""
     tasks = task.nexus.tasks
@@ -312,6 +324,8 @@ def aborted(task: Task, *, dispatch: bool = True) -> None:
     assert lu is not None
     forget(task)
     lu.task_set.remove(task)
+    if task.itl is not None:
+        _count_aborted(task, task.itl)
     task.data_in = []
     task.sense = None
     if task.status is Status.TASK_ABORTED and not nexus.lost:

@@ -14,6 +14,7 @@ from tcm.target.unit_attention import (
     POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED,
     UnitAttention,
 )
+from tcm.target.unsubmitted import take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,12 +83,13 @@ def _abort_task(itl: ITLNexus, request: TaskManagementRequest) -> None:
 
 
 def _abort_task_set(itl: ITLNexus, request: TaskManagementRequest) -> None:
-    abort(itl.logical_unit.tasks_of(itl), respond=_without_status, then=_complete(itl.nexus, request))
+    tasks = (*itl.logical_unit.tasks_of(itl), *take_over((itl,)))
+    abort(tasks, respond=_without_status, then=_complete(itl.nexus, request))
 
 
 def _clear_task_set(itl: ITLNexus, request: TaskManagementRequest) -> None:
     lu = itl.logical_unit
-    tasks = tuple(lu.task_set)
+    tasks = (*lu.task_set, *take_over(lu.itl_nexuses))
     if not lu.mode_parameters.task_aborted_status:
         for other in {task.itl for task in tasks if task.itl is not None and task.nexus is not itl.nexus}:
             other.establish_attention(COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
@@ -127,6 +129,7 @@ def _i_t_nexus_reset(nexus: ITNexus, request: TaskManagementRequest) -> None:
     for itl in tuple(nexus.luns.values()):
         itl.logical_unit.nexus_loss(itl)
         itl.establish_attention(I_T_NEXUS_LOSS_OCCURRED)
+    take_over(nexus.luns.values())
     abort(tuple(nexus.tasks.values()), respond=_without_status, then=_complete(nexus, request))
 
 
@@ -151,9 +154,8 @@ def _reset(units: list[LogicalUnit], attention: UnitAttention, nexus: ITNexus, r
     respond = _with_tas(nexus, units)
     copies = [operation for lu in units for operation in lu.reset(attention)]
     complete = _complete(nexus, request)
-    abort(
-        [task for lu in units for task in lu.task_set], respond=respond, then=lambda: copy_manager.when_ended(copies, complete)
-    )
+    tasks = [task for lu in units for task in (*lu.task_set, *take_over(lu.itl_nexuses))]
+    abort(tasks, respond=respond, then=lambda: copy_manager.when_ended(copies, complete))
 
 
 _OF_LOGICAL_UNIT: dict[TaskManagementFunction, Callable[[ITLNexus, TaskManagementRequest], None]] = {

@@ -101,8 +101,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tpgs": [GROUPS[0], {"name": "default_tg_pt_gp", "tg_pt_gp_id": 2}]}, f"{TPG}.tg_pt_gp_id: 2 is out of range"),
     ({"tpgs": [GROUPS[0], GROUPS[1] | {"alua_access_stat": 1}]}, "unknown key (did you mean 'alua_access_state'?)"),
     (
-        {"tpgs": [GROUPS[0], GROUPS[1] | {"alua_access_state": 15}]},
-        f"{TPG}.alua_access_state: 15 is none; write one of 0, 1, 2",
+        {"tpgs": [GROUPS[0], GROUPS[1] | {"alua_access_state": 13}]},
+        f"{TPG}.alua_access_state: 13 is none; write one of 0, 1, 2",
     ),
     ({"tpgs": [GROUPS[0], GROUPS[1] | {"alua_access_state": "0"}]}, 'alua_access_state: "0" is not a whole number'),
     (

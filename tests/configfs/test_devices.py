@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from support.lio_tree import SERIAL, serving
+from support.lio_tree import NAA, SERIAL, serving
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.backstore import ConfigError
@@ -66,7 +66,7 @@ async def test_control_takes_all_or_nothing(tmp_path):
         refused = {
             "fd_dev_size=8192,nonsense=1": "'nonsense' is unknown",
             "fd_dev_size": "is not key=value",
-            "fd_buffered_io=maybe": "fd_buffered_io=maybe: not a yes or no",
+            "fd_buffered_io=maybe": "fd_buffered_io=maybe: 'maybe' is neither yes nor no; write yes or no, 1 or 0",
             "fd_dev_size=1G": "fd_dev_size=1G: write a whole number",
             "=1": "'' is unknown",
         }
@@ -208,6 +208,7 @@ async def test_block_size_before_it_is_exported(tmp_path):
         ("block_size", "big"),
         ("queue_depth", "0"),
         ("queue_depth", "-1"),
+        ("queue_depth", "65536"),
         ("emulate_ua_intlck_ctrl", "3"),
         ("emulate_tas", "maybe"),
         ("pi_prot_type", "4"),
@@ -237,6 +238,31 @@ async def test_attributes_that_can_only_be_read(tmp_path, name):
         assert site.refused(error) == "EACCES"
 
 
+async def test_every_boolean_takes_what_the_kernel_takes(tmp_path):
+    """``kstrtobool``; what it refuses is told with what to write instead."""
+    async with serving(tmp_path) as site:
+        await disk(site, tmp_path)
+        for name in ("emulate_model_alias", "emulate_tas", "emulate_dpo", "is_nonrot"):
+            for text in ("0", "1", "n", "y", "off", "on", "N", "Y"):
+                await site.write(f"{DISK}/attrib/{name}", text)
+                assert (
+                    name == "emulate_dpo" or site.read(f"{DISK}/attrib/{name}") == f"{int(text.lower() in {'1', 'y', 'on'})}\n"
+                )
+            with pytest.raises(TreeError, match="'2' is neither yes nor no; write yes or no, 1 or 0"):
+                await site.write(f"{DISK}/attrib/{name}", "2")
+
+
+async def test_queue_depth_is_not_more_than_hw_queue_depth(tmp_path):
+    async with serving(tmp_path) as site:
+        await disk(site, tmp_path)
+        most = site.read(f"{DISK}/attrib/hw_queue_depth").strip()
+        await site.write(f"{DISK}/attrib/queue_depth", "8")
+        assert site.read(f"{DISK}/attrib/hw_queue_depth").strip() == most, "a limit is not what was set"
+        await site.write(f"{DISK}/attrib/queue_depth", most)
+        with pytest.raises(TreeError, match=f"1 to {most}"):
+            await site.write(f"{DISK}/attrib/queue_depth", f"{int(most) + 1}")
+
+
 async def test_identity(tmp_path):
     async with serving(tmp_path, "loopback") as site:
         await disk(site, tmp_path)
@@ -246,6 +272,11 @@ async def test_identity(tmp_path):
         for name, text in (("vendor_id", "TOOLONGNAME"), ("product_id", "x" * 17), ("revision", "12345"), ("company_id", "1g")):
             with pytest.raises(TreeError):
                 await site.write(f"{DISK}/wwn/{name}", text)
+        await site.loopback(DISK)
+        for name in ("vendor_id", "product_id", "revision", "company_id"):
+            with pytest.raises(TreeError, match=f"{name} cannot be changed while the device is exported"):
+                await site.write(f"{DISK}/wwn/{name}", "1")
+        await site.unlink(f"loopback/{NAA}/tpgt_1/lun/lun_0/link")
         await site.write(f"{DISK}/wwn/pd_text_id_info", "cellar\n")
         assert site.read(f"{DISK}/wwn/pd_text_id_info") == "cellar\n"
         client = await client_of(site, DISK)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from support.ports import report_groups
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, ParameterListLengthError
 

@@ -10,10 +10,10 @@ import pytest
 from support.memory import GatedMemory
 from support.ports import TwoPorts, report_groups, two_ports
 from support.scsi import pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted
 
+from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.command import VARIABLE_LENGTH, Command
 from tcm.scsi.command_table import COMMANDS
@@ -187,12 +187,12 @@ async def test_alua_implicit(ways: TwoPorts) -> None:
         ({"alua_access_type": 2}, State.STANDBY),
         ({"alua_support_standby": False}, State.STANDBY),
         ({"alua_support_offline": False}, State.OFFLINE),
-        ({}, State.TRANSITIONING),
+        ({"alua_support_transitioning": False}, State.TRANSITIONING),
         ({}, State.LOGICAL_BLOCK_DEPENDENT),
     ],
 )
 async def test_alua_implicit_refused(ways: TwoPorts, attributes: dict[str, int], state: AccessState) -> None:
-    """SPC-4 5.16.2.7, LIO's rules: the type is implicit, the state supported and no transition; nobody is told."""
+    """SPC-4 5.16.2.7, LIO's rules: the type is implicit, the state supported; nobody is told."""
     ways.configure(1, **attributes)
     await ways.settle()
     with pytest.raises(ValueError, match="target port group group2: "):
@@ -216,6 +216,23 @@ async def test_alua_transition_delay(ways: TwoPorts) -> None:
         await one.read(10, 0, 1)
         await two.execute(cdb.set_target_port_groups(0), expect=AccessStateTransition)
     assert ways.groups[1].state in {State.STANDBY, State.UNAVAILABLE}
+
+
+async def test_alua_transition_set(ways: TwoPorts) -> None:
+    """LIO's alua_access_state 15: the group is transitioning until another is set; initiators cannot end that."""
+    one, two = ways.clients
+    ways.configure(1, trans_delay_msecs=30_000)
+    await set_access_state(ways.groups[1], State.TRANSITIONING)
+    for client in ways.clients:
+        await client.test_unit_ready(expect=ASYMMETRIC_ACCESS_STATE_CHANGED)
+    assert {group: found[0] for group, found in (await report_groups(two)).items()} == {1: 0x0, 2: 0xF}
+    await two.read(10, 0, 1, expect=AccessStateTransition)
+    await two.execute(cdb.set_target_port_groups(0), expect=AccessStateTransition)
+    await one.read(10, 0, 1)
+    ways.configure(1, trans_delay_msecs=0)
+    await set_access_state(ways.groups[1], State.STANDBY)
+    await ways.settle()
+    await two.read(10, 0, 1, expect=TargetPortInStandbyState)
 
 
 async def test_alua_transition_without_t_sup(ways: TwoPorts) -> None:

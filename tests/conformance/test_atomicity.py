@@ -9,9 +9,9 @@ import pytest
 from support.crowd import BLOCKS, INITIATORS, STORES, History, aborted, crowd, together, write_command
 from support.protection import format_unit, tuples
 from support.protection import together as together_with
-from tcm_loopback import cdb
 from tcm_loopback.commands import check
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import MiscompareDuringVerify, Status
 
 pytestmark = pytest.mark.anyio

@@ -28,10 +28,10 @@ from support.examples import (
 from support.reservations import SPEC_I_PT, parameters, sas, specified
 from support.scsi import FIRST, logical_unit, one_initiator
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb, copy_cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import Result
 
+from tcm.scsi import cdb, copy_cdb
 from tcm.scsi.command_table import COMMANDS, lookup
 from tcm.scsi.persistent_reservations import OutAction
 from tcm.scsi.sense import ParameterListLengthError, SenseKey, Status

@@ -7,9 +7,9 @@ import pytest
 from support.memory import GatedMemory
 from support.scsi import logical_unit, one_initiator, pattern
 from tcm_backstores.null import NullBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import LbaOutOfRange, Status, WriteError
 from tcm.target.device_server.cache import PRE_FETCH_BYTES
 

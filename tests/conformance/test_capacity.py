@@ -9,9 +9,9 @@ from support.memory import GatedMemory
 from support.scsi import SIZE, one_initiator, pattern, ramdisk, two_initiators
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.null import NullBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import InvalidFieldInCdb, LbaOutOfRange
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED
 

@@ -8,9 +8,9 @@ import pytest
 from support.commands import bare
 from support.memory import GatedMemory
 from support.scsi import logical_unit, one_initiator
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.command import VARIABLE_LENGTH, Command, Feature
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.referrals import parse_lba_map

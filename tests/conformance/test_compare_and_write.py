@@ -6,9 +6,9 @@ import anyio
 import pytest
 from support.memory import GatedMemory
 from support.scsi import one_initiator, pattern, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange, MiscompareDuringVerify, Status
 
 pytestmark = pytest.mark.anyio

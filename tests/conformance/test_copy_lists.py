@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from support.copies import FAILURE_DETAILS, LID, OPERATING_PARAMETERS, STATUS_LID1, STATUS_LID4, extended_copy, receive
-from tcm_loopback import copy_cdb
 from tcm_loopback.commands import ApplicationClient
-from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block
 
+from tcm.scsi import copy_cdb
+from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
 from tcm.scsi.sense import InvalidFieldInCdb, Status
 
 pytestmark = pytest.mark.anyio

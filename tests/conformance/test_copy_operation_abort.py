@@ -9,11 +9,11 @@ import pytest
 from support.copies import FAILURE_DETAILS, STATUS_LID1, STATUS_LID4, extended_copy, receive
 from support.memory import GatedMemory
 from support.scsi import SECOND, SIZE, target
-from tcm_loopback import copy_cdb
 from tcm_loopback.commands import ApplicationClient
-from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block
 from tcm_loopback.fabric import LoopbackPort
 
+from tcm.scsi import copy_cdb
+from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
 from tcm.scsi.sense import CommandsClearedByDeviceServer, InvalidFieldInCdb, Status
 
 pytestmark = pytest.mark.anyio

@@ -8,10 +8,10 @@ import logging
 import pytest
 from support.memory import GatedMemory
 from support.scsi import one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
+from tcm.scsi import cdb
 from tcm.scsi.sense import (
     InternalTargetFailure,
     NotReady,

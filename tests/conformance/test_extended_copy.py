@@ -10,10 +10,10 @@ from support.copies import LID, cscd_of, extended_copy
 from support.scsi import FIRST, SECOND, SIZE, make_lu, make_target, one_initiator, pattern, target
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import copy_cdb
 from tcm_loopback.commands import ApplicationClient
-from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with_offsets
 
+from tcm.scsi import copy_cdb
+from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with_offsets
 from tcm.scsi.copy_sense import UnreachableCopyTarget
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, SenseKey, Status
 from tcm.target.device_designators import unit_designators

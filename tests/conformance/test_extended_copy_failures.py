@@ -12,13 +12,13 @@ from support.copies import STATUS_LID4, cscd_of, extended_copy, parameters, rece
 from support.memory import GatedMemory
 from support.scsi import FIRST, SECOND, SIZE, logical_unit, make_lu, make_target, pattern, target
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
-from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block
-from tcm_loopback.copy_cdb import extended_copy as extended_copy_cdb
 from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.transport import CommandAborted
 
+from tcm.scsi import cdb
+from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
+from tcm.scsi.copy_cdb import extended_copy as extended_copy_cdb
 from tcm.scsi.copy_sense import CopySense, IncorrectCopyTargetDeviceType, ThirdPartyDeviceFailure, UnexpectedInexactSegment
 from tcm.scsi.persistent_reservations import OutAction, ReservationType
 from tcm.scsi.sense import CommandsClearedByDeviceServer, InvalidFieldInCdb, SenseKey, Status

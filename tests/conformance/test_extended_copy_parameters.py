@@ -8,10 +8,10 @@ import pytest
 from support import copies
 from support.copies import LID, OPERATING_PARAMETERS, STATUS_LID4, cscd_of, extended_copy, parameters, receive, send
 from support.scsi import pattern, target
-from tcm_loopback import copy_cdb
 from tcm_loopback.commands import ApplicationClient, Expected
-from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with_offsets
 
+from tcm.scsi import copy_cdb
+from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with_offsets
 from tcm.scsi.copy_sense import CopyAborted, CopyFieldInvalid, UnreachableCopyTarget
 from tcm.scsi.sense import (
     InlineDataLengthExceeded,

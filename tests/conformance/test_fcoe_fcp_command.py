@@ -28,6 +28,7 @@ from tcm_fcoe.protocol.fcp import (
     TaskManagementFlag,
     TransferReady,
 )
+from tcm_fcoe.protocol.fcp_command import PORT_EXCHANGES_LIMIT, RESERVED_EXCHANGES
 from tcm_fcoe.protocol.fcp_nexus import EXCHANGES_LIMIT
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +134,24 @@ async def test_fcp_cmnd_too_many_exchanges() -> None:
             statuses += [Response.unpack(f.payload).status for f in i.received() if f.r_ctl == InformationUnit.FCP_RSP]
         assert statuses == [0x28] * 100
         assert other.read(0, 8) == bytes(4096)
+
+
+async def test_fcp_cmnd_too_many_exchanges_of_the_port() -> None:
+    """Many initiators whose exchanges stay open, each within its own limit, leave another a share of its own."""
+    async with fcp_site() as site:
+        greedy = [site.login(0x010000 + number).ready() for number in range(PORT_EXCHANGES_LIMIT // EXCHANGES_LIMIT + 1)]
+        for each in greedy:
+            for ox_id in range(EXCHANGES_LIMIT):
+                each.command(write10(0, 8), write=4096, ox_id=ox_id)
+            site.drain()
+        assert site.target.open_exchanges == PORT_EXCHANGES_LIMIT + RESERVED_EXCHANGES
+        modest = site.login(0x020000).ready()
+        modest.write(0, pattern(4096))
+        assert modest.read(0, 8) == pattern(4096)
+        for ox_id in range(RESERVED_EXCHANGES + 1):
+            modest.command(write10(0, 8), write=4096, ox_id=ox_id)
+        (refused,) = [f for f in modest.received() if f.r_ctl == InformationUnit.FCP_RSP]
+        assert Response.unpack(refused.payload).status == 0x28
 
 
 async def test_fcp_cmnd_task_set_full() -> None:
@@ -243,6 +262,29 @@ async def test_task_management_response_code(flag: int, code: int) -> None:
     async with fcp_initiator() as i:
         response, _ = i.outcome(manage(i, flag))
         assert (response.code, response.status) == (code, 0)
+
+
+@pytest.mark.parametrize(
+    ("bit", "code", "status"),
+    [(0x01, 8, 0), (0x02, 0, None), (0x04, 0, None), (0x08, 0, 0), (0x10, 0, 6), (0x20, 0, 6), (0x40, 4, 0), (0x80, 2, 0)],
+)
+async def test_task_management_bits(bit: int, code: int, status: int | None) -> None:
+    """FCP-4 9.2.2.6: byte 10 of FCP_CMND: QUERY TASK SET, ABORT TASK SET, CLEAR TASK SET, QUERY ASYNCHRONOUS EVENT,
+    LOGICAL UNIT RESET, TARGET RESET and TERMINATE TASK (obsolete), CLEAR ACA. And what a waiting write comes to.
+    """
+    async with fcp_initiator() as i:
+        write = i.command(write10(0, 8), write=4096)
+        (ready,) = i.received()
+        i.send(InformationUnit.FCP_CMND, bytes(10) + bytes((bit,)) + bytes(21), 0x200)
+        assert i.outcome(0x200)[0].code == code
+        i.data(write, ready.rx_id, pattern(4096))
+        frames = i.received()
+        if status == 0:
+            assert Response.unpack(frames[0].payload) == Response()
+            return
+        assert not frames
+        sense = i.outcome(i.command(TEST_UNIT_READY))[0].sense
+        assert (sense[2] if sense else None) == status
 
 
 async def test_fcp_task_management_incorrect_lun() -> None:

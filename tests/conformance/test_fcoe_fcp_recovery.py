@@ -20,7 +20,7 @@ from tcm_fcoe.protocol.els import (
 from tcm_fcoe.protocol.els_codes import Explanation, Reason
 from tcm_fcoe.protocol.fc4 import BasicReply
 from tcm_fcoe.protocol.fcp import InformationUnit, Response, ServiceParameters, TransferReady
-from tcm_fcoe.protocol.fcp_answered import ANSWERED_LIMIT
+from tcm_fcoe.protocol.fcp_answered import ANSWERED_BYTES, ANSWERED_LIMIT, UNCONFIRMED_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -117,9 +117,10 @@ async def test_rec_at_every_stage() -> None:
         assert rec(i, ox_id, ready.rx_id + 1) is None
         i.received()
         ox_id = i.command(read10(0, 8), read=4096)
-        assert rec(i, ox_id) == (4096, E_STAT_RESPONDER | E_STAT_COMPLETE)
+        rx_id = i.received()[-1].rx_id
+        assert rec(i, ox_id, rx_id) == (4096, E_STAT_RESPONDER | E_STAT_COMPLETE)
         i.site.tick(20)
-        assert rec(i, ox_id) is None
+        assert rec(i, ox_id, rx_id) is None
     memory = GatedMemory(1 << 20)
     async with fcp_initiator(memory, parameters=LINUX) as i:
         memory.shut()
@@ -161,23 +162,24 @@ async def test_srr_for_lost_data_in(bits: int) -> None:
         ox_id = i.command(read10(0, 32, bits), read=16384)
         first = i.received()
         for offset in (2112, 0, 16384):
-            assert srr(i, ox_id, InformationUnit.FCP_DATA, offset) == ACCEPTED
+            assert srr(i, ox_id, InformationUnit.FCP_DATA, offset, first[0].rx_id) == ACCEPTED
             frames = i.received()
             response, rest = outcome(frames, ox_id)
-            assert (response, rest) == (i.good, data[offset:])
+            assert (response, rest) == (Response(), data[offset:])
             assert frames[0].seq_id not in {frame.seq_id for frame in first}
-        assert srr(i, ox_id, InformationUnit.FCP_DATA, 16385)[:1] == b"\x01"
+        assert srr(i, ox_id, InformationUnit.FCP_DATA, 16385, first[0].rx_id)[:1] == b"\x01"
 
 
 async def test_srr_while_data_in_is_being_sent() -> None:
     """FCP-4 12.4: it goes on from there."""
-    data = pattern(1 << 20)
+    data = pattern(2 << 20)
     async with fcp_initiator(parameters=LINUX) as i:
         i.write(0, data)
-        ox_id = i.command(read10(0, 2048), read=1 << 20)
+        ox_id = i.command(read10(0, 4096), read=2 << 20)
+        assert i.nexus.exchanges
         i.site.outbox.clear()
         assert srr(i, ox_id, InformationUnit.FCP_DATA, 4224) == ACCEPTED
-        assert i.outcome(ox_id) == (i.good, data[4224:])
+        assert i.outcome(ox_id) == (Response(), data[4224:])
 
 
 @pytest.mark.parametrize("bits", [0, DPO])
@@ -254,36 +256,77 @@ async def test_confirmed_completion() -> None:
         assert rec(i, ox_id) is None
 
 
-async def test_every_response_is_confirmed_where_exchanges_are_remembered() -> None:
-    """FCP-4 4.5, 12.4: with RETRY the exchange is kept until FCP_CONF, and no longer.
+INQUIRY = bytes((0x12, 0, 0, 0, 36, 0))
 
-    REC for a command that was lost must not be answered with the exchange that had its OX_ID before.
+
+@pytest.mark.parametrize("cdb, length", [(TEST_UNIT_READY, None), (INQUIRY, 36), (read10(0, 8, DPO), 8192)])
+async def test_responses_are_confirmed_where_exchanges_are_remembered(cdb: bytes, length: int | None) -> None:
+    """FCP-4 4.5, 12.4: with RETRY an exchange whose response must not be lost is kept until FCP_CONF, and no longer."""
+    async with fcp_initiator(parameters=LINUX) as i:
+        ox_id = i.command(cdb, read=length)
+        frame = i.received()[-1]
+        assert Response.unpack(frame.payload).confirm
+        assert frame.f_ctl & ~3 == 0x890000
+        assert rec(i, ox_id) is not None
+        i.send(InformationUnit.FCP_CONF, b"", ox_id, rx_id=frame.rx_id, f_ctl=0x190000)
+        assert rec(i, ox_id) is None
+
+
+@pytest.mark.parametrize("bits", [0, DPO], ids=["express", "general"])
+@pytest.mark.parametrize("blocks", [8, 1024])
+async def test_good_reads_are_not_confirmed(blocks: int, bits: int) -> None:
+    """FCP-4 4.5: nothing would be lost with FCP_RSP. The exchange is kept for RR_TOV, known by its RX_ID.
+
+    REC for a READ that was lost must not be answered with the exchange that had its OX_ID before.
     """
     async with fcp_initiator(parameters=LINUX) as i:
-        for express in (0, DPO):
-            ox_id = i.command(read10(0, 8, express), read=4096)
-            frame = i.received()[-1]
-            assert Response.unpack(frame.payload) == Response(confirm=True)
-            assert rec(i, ox_id) == (4096, E_STAT_RESPONDER | E_STAT_COMPLETE)
-            i.send(InformationUnit.FCP_CONF, b"", ox_id, rx_id=frame.rx_id, f_ctl=0x190000)
-            assert rec(i, ox_id) is None
+        ox_id = i.command(read10(0, blocks, bits), read=blocks * 512)
+        frame = i.received()[-1]
+        assert (Response.unpack(frame.payload), frame.f_ctl) == (Response(), 0x980000)
+        assert rec(i, ox_id) is None
+        assert srr(i, ox_id, InformationUnit.FCP_RSP)[:1] == b"\x01"
+        assert abort(i, ox_id) == UNKNOWN_EXCHANGE
+        assert rec(i, ox_id, frame.rx_id) == (blocks * 512, E_STAT_RESPONDER | E_STAT_COMPLETE)
+        i.site.tick(8)
+        assert srr(i, ox_id, InformationUnit.FCP_RSP, 0, frame.rx_id) == ACCEPTED
+        assert i.outcome(ox_id) == (Response(), b"")
+        again = i.command(read10(0, blocks, bits), read=blocks * 512, ox_id=ox_id)
+        i.received()
+        assert rec(i, again, frame.rx_id) is None
+        assert rec(i, again, frame.rx_id + 1) is not None
+        i.site.tick(11)
+        assert rec(i, again, frame.rx_id + 1) is None
+        assert not i.site.target.kept.used
+
+
+async def test_answered_exchanges_are_kept_without_confirmation() -> None:
+    """FCP-4 12.4: where confirmed completion was not agreed on, all are known by their RX_ID for RR_TOV."""
     without = LINUX & ~ServiceParameters.CONFIRMED_COMPLETION_ALLOWED
     async with fcp_initiator(parameters=without) as i:
-        i.read(0, 8)
-        i.write(0, pattern(4096))
-        assert not i.nexus.answered
+        ox_id = i.command(write10(0, 8), write=4096)
+        (ready,) = i.received()
+        i.data(ox_id, ready.rx_id, pattern(4096))
+        assert i.outcome(ox_id)[0] == Response()
+        assert rec(i, ox_id) is None
+        assert rec(i, ox_id, ready.rx_id) == (4096, E_STAT_RESPONDER | E_STAT_COMPLETE)
+        assert srr(i, ox_id, InformationUnit.FCP_RSP, 0, ready.rx_id) == ACCEPTED
+        assert i.outcome(ox_id)[0] == Response()
+        i.site.tick(20)
+        assert rec(i, ox_id, ready.rx_id) is None
 
 
 async def test_an_exchange_that_is_asked_about_is_kept() -> None:
     """A link that is crowded may bring REC late, and again."""
     async with fcp_initiator(parameters=LINUX) as i:
-        ox_id = i.command(read10(0, 8), read=4096)
-        i.received()
+        read, other = i.command(read10(0, 8), read=4096), i.command(TEST_UNIT_READY)
+        rx_id = i.received()[0].rx_id
         for _ in range(5):
             i.site.tick(8)
-            assert rec(i, ox_id) is not None
+            assert rec(i, read, rx_id) is not None
+            assert rec(i, other) is not None
         i.site.tick(20)
-        assert rec(i, ox_id) is None
+        assert rec(i, read, rx_id) is None
+        assert rec(i, other) is None
 
 
 async def test_ox_id_used_again_forgets_the_exchange_before() -> None:
@@ -300,13 +343,33 @@ async def test_answered_exchanges_are_bounded() -> None:
     """The oldest are forgotten first."""
     async with fcp_initiator(parameters=LINUX) as i:
         for ox_id in range(ANSWERED_LIMIT + 100):
-            i.command(read10(0, 128), read=65536, ox_id=ox_id)
+            i.command(TEST_UNIT_READY, ox_id=ox_id)
             i.received()
         assert len(i.nexus.answered) == ANSWERED_LIMIT
         assert rec(i, ANSWERED_LIMIT + 99) is not None
         assert rec(i, 0) is None
+        for size, number in ((4096, UNCONFIRMED_LIMIT), (65536, ANSWERED_BYTES // 65536)):
+            for ox_id in range(0x8000, 0x8000 + number + 10):
+                i.command(read10(0, size // 512), read=size, ox_id=ox_id)
+                rx_id = i.received()[0].rx_id
+            assert rec(i, ox_id, rx_id) is not None
+            assert rec(i, 0x8009, rx_id - number) is None
+            assert len(i.nexus.answered.unconfirmed) == number
+        assert len(i.nexus.answered.exchanges) == ANSWERED_LIMIT
         kept = sum(len(data) for data in i.nexus.answered.data.values())
         assert i.nexus.answered.memory.used == i.site.target.kept.used == kept <= 8 << 20
+
+
+async def test_a_longer_e_d_tov_is_waited_for() -> None:
+    """FC-LS-2 6.6.2: a sequence of an initiator that has said so in PLOGI is an error later."""
+    async with fcp_initiator() as i:
+        i.remote.e_d_tov = 5.0
+        ox_id = i.command(write10(0, 8), write=4096)
+        (ready,) = i.received()
+        i.data(ox_id, ready.rx_id, pattern(4096), keep={1})
+        for errors in (0, 0, 0, 0, 0, 1):
+            i.site.tick(0.99)
+            assert i.site.target.counters.sequence_errors == errors
 
 
 async def test_lost_frames_of_data_out_without_retry() -> None:

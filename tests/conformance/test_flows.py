@@ -15,10 +15,10 @@ from support.memory import GatedMemory
 from support.scsi import SECOND, SIZE, logical_unit, make_lu, make_target, one_initiator, pattern, ramdisk, two_initiators
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters import readonly
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted
 
+from tcm.scsi import cdb
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.sense import LbaOutOfRange, SpaceAllocationFailed, Status, WriteProtected
 from tcm.target import unit_attention

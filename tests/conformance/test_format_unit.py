@@ -9,10 +9,10 @@ import pytest
 from support.commands import bare
 from support.memory import GatedMemory
 from support.scsi import logical_unit, make_lu, make_target, one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import CommandAborted
 
+from tcm.scsi import cdb
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import (
     FormatCommandFailed,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.scsi import one_initiator, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.identifying_information import check_information
 from tcm.scsi.sense import (
     InternalTargetFailure,

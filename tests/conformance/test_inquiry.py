@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from support.memory import GatedMemory
 from support.scsi import SECOND, logical_unit, make_lu, make_target, one_initiator, target
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported, SenseKey, Status
 from tcm.target import unit_attention

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.scsi import logical_unit, one_initiator, pattern, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 
+from tcm.scsi import cdb
 from tcm.scsi.log_pages import Change, LogParameter, ParameterFormat, page, parse_parameters
 from tcm.scsi.log_select import parse_log_select
 from tcm.scsi.sense import (

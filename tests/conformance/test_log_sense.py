@@ -9,10 +9,10 @@ import pytest
 from support.memory import GatedMemory
 from support.scsi import SIZE, logical_unit, one_initiator, pattern, two_initiators
 from tcm_backstores.null import NullBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
+from tcm.scsi import cdb
 from tcm.scsi.log_pages import parse_parameters
 from tcm.scsi.sense import (
     InternalTargetFailure,

@@ -10,11 +10,11 @@ from support.scsi import logical_unit, one_initiator, pattern, two_initiators
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.log import LogFilter, LogOptions
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.adapters import adapt
 from tcm.backstore import Allocation, BackstoreError, BackstoreErrorKind
+from tcm.scsi import cdb
 from tcm.scsi.log_pages import parse_parameters
 from tcm.scsi.mode_pages import LOGICAL_BLOCK_PROVISIONING_PAGE
 from tcm.scsi.sense import InvalidFieldInCdb

@@ -9,9 +9,9 @@ import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
 from support.scsi import FIRST, SECOND, make_lu, make_target, one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import (
     InitializingCommandRequired,
     InvalidFieldInCdb,

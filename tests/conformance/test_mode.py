@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from support.scsi import one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import (
     CheckCondition,
     InvalidFieldInCdb,

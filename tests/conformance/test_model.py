@@ -15,10 +15,10 @@ from support.scsi import SECOND, make_lu, make_target, one_initiator
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.null import NullBackstore
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.backstore import Backstore, BlockingBackstore
+from tcm.scsi import cdb
 from tcm.scsi.sense import LbaOutOfRange, MiscompareDuringVerify, Status
 
 pytestmark = pytest.mark.anyio

@@ -10,12 +10,12 @@ import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
 from support.scsi import FIRST, SECOND, make_lu, one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.transport import CommandAborted
 
 from tcm.backstore import Buffer, Capabilities
+from tcm.scsi import cdb
 from tcm.scsi.sense import MiscompareDuringVerify, Status
 from tcm.target.device import AccessControl, TargetDevice
 from tcm.target.task_management import TaskManagementFunction as Function

@@ -12,11 +12,11 @@ from support.crowd import delayed
 from support.ordering import SLOT, OrderModel, Watched
 from support.scsi import make_lu, make_target
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.initiator import LoopbackInitiator
 from tcm_loopback.transport import CommandAborted, LoopbackCommand, LoopbackTransport
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, Status
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import Task, TaskAttribute, TaskState

@@ -27,11 +27,11 @@ from support.reservations import (
     sas,
 )
 from support.scsi import FIRST, SECOND, logical_unit, make_lu, one_initiator, pattern, target, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
+from tcm.scsi import cdb
 from tcm.scsi.command import Command, PersistentReservation
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.reservations import APTPL, CONFLICT, out, read_in
 from support.scsi import FIRST, SECOND, make_lu, make_target, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType, parse_out
 from tcm.scsi.sense import (
     InternalTargetFailure,

@@ -22,10 +22,10 @@ from support.reservations import (
     specified,
 )
 from support.scsi import FIRST, SECOND, logical_unit, make_lu, make_target, pattern, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.initiator import LoopbackInitiator
 
+from tcm.scsi import cdb
 from tcm.scsi.persistent_reservations import MAXIMUM_PARAMETER_LIST_LENGTH, InAction, OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
 from tcm.scsi.sense import (

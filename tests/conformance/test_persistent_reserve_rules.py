@@ -25,11 +25,11 @@ from support.reservations import (
     specified,
 )
 from support.scsi import FIRST, SECOND, logical_unit, make_lu, pattern, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
+from tcm.scsi import cdb
 from tcm.scsi.persistent_reservations import InAction, OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
 from tcm.scsi.sense import InvalidFieldInParameterList

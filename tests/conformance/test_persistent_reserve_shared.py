@@ -10,9 +10,9 @@ import pytest
 from support import reservations
 from support.reservations import CONFLICT, keys
 from support.scsi import FIRST, SECOND, logical_unit, make_lu, make_target, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 
+from tcm.scsi import cdb
 from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType
 from tcm.scsi.sense import InternalTargetFailure, PersistentReservationInformationLost, Status
 from tcm.target.store import Entry

@@ -9,8 +9,8 @@ import pytest
 from support.memory import GatedMemory
 from support.scsi import SIZE, logical_unit, pattern
 from support.tokens import Bench, bench, pointer, populate_data
-from tcm_loopback import cdb
 
+from tcm.scsi import cdb
 from tcm.scsi.copy_results import CopyStatus
 from tcm.scsi.designators import naa_6
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES

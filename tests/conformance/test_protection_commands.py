@@ -21,10 +21,10 @@ from support.protection import (
 from support.scsi import logical_unit, one_initiator, pattern, target, two_initiators
 from tcm_backstores.filters.error import ErrorFilter, ErrorOptions
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import Result
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import (
     InvalidFieldInCdb,
     InvalidFieldInCommandInformationUnit,

@@ -16,11 +16,11 @@ from support.scsi import logical_unit, make_target, one_initiator, pattern, two_
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.readonly import ReadonlyFilter
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore, ConfigError
+from tcm.scsi import cdb
 from tcm.scsi.command import VARIABLE_LENGTH
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.protection import WITH_PROTECT_FIELD

@@ -18,9 +18,9 @@ from support.protection import (
 )
 from support.scsi import one_initiator, pattern
 from tcm_backstores.filters.error import ErrorFilter, ErrorOptions
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import (
     CheckCondition,
     InvalidFieldInCdb,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from support.scsi import logical_unit, one_initiator, pattern
 from tcm_backstores.null import NullBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import FieldPointer, InvalidFieldInCdb, LbaOutOfRange, Status
 
 pytestmark = pytest.mark.anyio

@@ -21,11 +21,11 @@ from support.copies import (
 )
 from support.memory import GatedMemory
 from support.scsi import SECOND, SIZE, logical_unit, pattern, target
-from tcm_loopback import cdb, copy_cdb
 from tcm_loopback.commands import ApplicationClient
-from tcm_loopback.copy_cdb import THIS_UNIT, block_to_block
 from tcm_loopback.fabric import LoopbackPort
 
+from tcm.scsi import cdb, copy_cdb
+from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
 from tcm.scsi.copy_sense import CopyAborted
 from tcm.scsi.persistent_reservations import OutAction, ReservationType
 from tcm.scsi.sense import InvalidFieldInCdb, OperationInProgress, SenseKey, Status

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from support.scsi import logical_unit
 from support.tokens import Bench, Information, bench, populate_data, write_data
-from tcm_loopback import cdb
 
+from tcm.scsi import cdb
 from tcm.scsi.copy_results import CopyStatus
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
 from tcm.scsi.rod_tokens import zero_token

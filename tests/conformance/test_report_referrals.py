@@ -8,9 +8,9 @@ import pytest
 from support.ports import TwoPorts, two_ports
 from support.scsi import pattern
 from support.tokens import populate_data, write_data
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.referrals import parse_lba_map, report_referrals_data
 from tcm.scsi.rod_tokens import zero_token

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from support.ports import TwoPorts, report_groups, two_ports
 from support.scsi import logical_unit
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
-from tcm.scsi import designators
+from tcm.scsi import cdb, designators
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.designators import DesignatorType
 from tcm.scsi.sense import InvalidFieldInCdb

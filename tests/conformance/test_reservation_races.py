@@ -12,11 +12,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 from support.crowd import BLOCKS, INITIATORS, crowd, delayed, together
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import CommandAborted, Result
 
 from tcm.backstore import Backstore
+from tcm.scsi import cdb
 from tcm.scsi.persistent_reservations import OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
 from tcm.scsi.sense import SenseKey, Status

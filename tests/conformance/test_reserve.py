@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from support.scsi import one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, Status
 from tcm.target.task_management import TaskManagementFunction
 

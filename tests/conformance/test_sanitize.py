@@ -18,7 +18,6 @@ from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.delay import DelayFilter, DelayOptions
 from tcm_backstores.filters.encrypt import EncryptFilter, EncryptOptions
 from tcm_backstores.filters.log import LogFilter, LogOptions
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.initiator import LoopbackCommand
 from tcm_loopback.transport import CommandAborted
@@ -26,6 +25,7 @@ from tcm_loopback.transport import CommandAborted
 from tcm.adapters import adapt
 from tcm.backstore import Buffer
 from tcm.filter import BackstoreFilter, methods
+from tcm.scsi import cdb
 from tcm.scsi.command import WhileErasing
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import (

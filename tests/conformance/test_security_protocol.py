@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import InvalidFieldInCdb, Status
 
 pytestmark = pytest.mark.anyio

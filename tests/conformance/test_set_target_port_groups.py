@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 from support.ports import TwoPorts, report_groups, set_groups, two_ports
-from tcm_loopback import cdb
 from tcm_loopback.transport import CommandAborted
 
+from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.sense import (
     InvalidFieldInCdb,

@@ -10,10 +10,10 @@ import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
 from support.scsi import SECOND, logical_unit, one_initiator, pattern, target, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted, LoopbackCommand
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.task_management import TaskManagementFunction as Function

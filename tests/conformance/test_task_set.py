@@ -7,10 +7,10 @@ import anyio.lowlevel
 import pytest
 from support.memory import GatedMemory
 from support.scsi import one_initiator, pattern, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted, LoopbackCommand
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import OverlappedCommandsAttempted, SenseKey, Status
 from tcm.target.task import TaskAttribute
 
@@ -165,6 +165,20 @@ async def test_task_set_full() -> None:
         assert result.status in {Status.BUSY, Status.TASK_SET_FULL}
         await finish(store, commands)
         await two.write(10, 9, bytes(512))
+
+
+async def test_task_set_full_of_another() -> None:
+    """SAM-5 5.3.1: one initiator that fills the set leaves another some tasks of its own: here 64 / 32."""
+    store = GatedMemory()
+    async with two_initiators(store, queue_depth=64) as (one, two):
+        store.shut()
+        commands = [start_write(one, lba) for lba in range(64)]
+        await store.until_waiting(64)
+        await one.write(10, 99, bytes(512), expect=Status.TASK_SET_FULL)
+        commands += [start_write(two, lba) for lba in (100, 101)]
+        await store.until_waiting(66)
+        await two.write(10, 102, bytes(512), expect=Status.TASK_SET_FULL)
+        await finish(store, commands)
 
 
 async def test_overlapped_commands() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.scsi import logical_unit, one_initiator
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError, Status
 from tcm.scsi.timestamp import parse_set_timestamp
 from tcm.target.device_clock import DeviceClock

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from support.scsi import pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.command import VARIABLE_LENGTH
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange

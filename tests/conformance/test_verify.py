@@ -10,10 +10,10 @@ import pytest
 from support.memory import GatedMemory
 from support.scsi import one_initiator, pattern, two_initiators
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.backstore import Capabilities
+from tcm.scsi import cdb
 from tcm.scsi.sense import (
     InvalidFieldInCdb,
     InvalidFieldInCommandInformationUnit,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from support.memory import GatedMemory
 from support.scsi import one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import Result
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import (
     InvalidFieldInCdb,
     InvalidFieldInCommandInformationUnit,

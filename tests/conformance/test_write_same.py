@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from support.memory import GatedMemory
 from support.scsi import SIZE, one_initiator, pattern, ramdisk
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import InvalidFieldInCdb, LbaOutOfRange, Status
 
 pytestmark = pytest.mark.anyio

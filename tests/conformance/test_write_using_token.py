@@ -12,9 +12,9 @@ from support.memory import GatedMemory
 from support.scsi import SIZE, logical_unit, pattern
 from support.tokens import Bench, bench, pointer, underrun, write_data
 from tcm_backstores.fileio import FileBackstore
-from tcm_loopback import cdb
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
+from tcm.scsi import cdb
 from tcm.scsi.copy_results import CopyStatus
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
 from tcm.scsi.rod_token_sense import (

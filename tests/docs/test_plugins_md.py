@@ -46,6 +46,7 @@ OPTIONAL = [
         for cls in (Backstore, BlockingBackstore, Fabric)
         for name, value in optional(cls).items()
     ),
+    ("TransportServices.unsubmitted", TransportServices.unsubmitted),
     ("TransportServices.asynchronous_event", TransportServices.asynchronous_event),
     *HOOKS.items(),
 ]

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import pytest
 from support.fcoe_pair import Pair, fcoe_pair
-from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.tasks import FcpTask
 from tcm_fcoe.protocol.els import Logo, Plain
 from tcm_fcoe.protocol.els_codes import ElsCommand
@@ -23,6 +22,8 @@ from tcm_fcoe.protocol.fcp import Command, ServiceParameters
 from tcm_fcoe.protocol.frame import Frame, pack_header
 from tcm_fcoe.protocol.logins import service_parameters
 from tcm_fcoe.protocol.switch import AttachedPort
+
+from tcm.scsi.cdb import read_16, write_16
 
 pytestmark = pytest.mark.anyio
 MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]
@@ -291,6 +292,12 @@ async def login_frames(pair: Pair) -> list[bytes]:
     return frames
 
 
+async def flogi_frame(pair: Pair) -> bytes:
+    """Of them, FLOGI in FIP."""
+    (flogi,) = [each for each in await login_frames(pair) if each[12:14] == b"\x89\x14" and each[16:20] == b"\0\x02\0\x01"]
+    return flogi
+
+
 def renamed(wire: Wire, frame: bytes, number: int) -> bytes:
     """The same frame of another port: MAC addresses, names and FC_ID are its own."""
     mac, fc_id = wire.initiator.port_name[2:], wire.initiator.fc_id.to_bytes(3)
@@ -349,7 +356,7 @@ async def in_the_middle_of_many(wire: Wire) -> None:
 async def test_storm_of_plogi_and_prli():
     """1,000 N_Ports that the switch has let in log in and out of the target, as fast as they can."""
     async with fcoe_pair(modes=("fabric", "fcf")) as pair:
-        (flogi,) = [each for each in await login_frames(pair) if each[12:14] == b"\x89\x14" and each[16:20] == b"\0\x02\0\x01"]
+        flogi = await flogi_frame(pair)
         wire = Wire(pair)
         switch = wire.station.controller.switch  # type: ignore[attr-defined]
         nexus = wire.fcp.nexuses[wire.initiator.fc_id]
@@ -459,3 +466,24 @@ async def test_initiator_that_vanishes(modes):
         told = (await pair.execute(bytes(6))).result
         assert told.sense_key == 6
         await wire.io()
+
+
+async def test_plogi_in_anothers_name():
+    """Who has logged in with the switch as itself does not get in with the name of an initiator."""
+    async with fcoe_pair(modes=("fabric", "fcf")) as pair:
+        flogi = await flogi_frame(pair)
+        wire = Wire(pair)
+        wire.give([renamed(wire, flogi, 0x100)])
+        switch = wire.station.controller.switch  # type: ignore[attr-defined]
+        (stranger,) = [each for each in switch.ports.values() if each.port is None and each.fc_id != wire.initiator.fc_id]
+        plogi = service_parameters(wire.initiator, ElsCommand.PLOGI).pack()
+        nexus = wire.fcp.nexuses[wire.initiator.fc_id]
+        wire.give([stranger_frame(wire, stranger, plogi)])
+        assert wire.station.counters.plogi_refused == 1
+        assert list(wire.fcp.nexuses.values()) == [nexus]
+        await wire.io()
+        pair.initiator.station.stop(pair.now)
+        await pair.run(lambda: not wire.fcp.nexuses)
+        wire.give([stranger_frame(wire, stranger, plogi)])
+        assert wire.station.counters.plogi_refused == 2
+        assert stranger.fc_id not in wire.target.remotes

@@ -11,9 +11,9 @@ import pytest
 from support.fcoe_segment import Port, Segment, Station, decoded, mac_of, port_of
 from tcm_fcoe.protocol import enode_tables as tables
 from tcm_fcoe.protocol import ethernet, fip
-from tcm_fcoe.protocol.controller import FCP_TARGET, els_reply
-from tcm_fcoe.protocol.els import Plain, Reject
-from tcm_fcoe.protocol.els_codes import ElsCommand
+from tcm_fcoe.protocol.controller import FCP_TARGET, els_reply, els_request
+from tcm_fcoe.protocol.els import Logo, Plain, Reject
+from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
 from tcm_fcoe.protocol.enode import ENodeController
 from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS
@@ -22,7 +22,7 @@ from tcm_fcoe.protocol.fcf import FcfController
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
 from tcm_fcoe.protocol.fip import FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.frame import Frame, pack_header
-from tcm_fcoe.protocol.names import DEFAULT_FC_MAP, fabric_provided_mac
+from tcm_fcoe.protocol.names import DEFAULT_FC_MAP, WellKnownAddress, fabric_provided_mac
 
 FCF_MAC, ENODE_MAC = mac_of(0xFCF), mac_of(0x100)
 USABLE = Flag.FPMA | Flag.AVAILABLE | Flag.FCF
@@ -513,6 +513,89 @@ def test_one_port_is_cleared():
     assert [event[0] for event in second.events] == ["up", "down", "up"]
 
 
+def fabric_logo(
+    fc_id: int = 0x010203,
+    *,
+    source: bytes = FCF_MAC,
+    s_id: int = WellKnownAddress.FABRIC_LOGIN_SERVER,
+    mac: bytes | None = None,
+    kind: type[fip.Encapsulated] = fip.Logo,
+) -> bytes:
+    """LOGO of an F_Port."""
+    payload = Logo(n_port_id=s_id, port_name=b"\x2f\xfe" + FCF_MAC)
+    descriptors = (kind(els_request(fc_id, s_id, 0x77, payload)), fip.MacAddress(mac or fabric_provided_mac(0x010203)))
+    return ENODE_MAC + source + fip.ETHERTYPE + fip.encode(FipPdu(Pdu.VIRTUAL_LINK_REQUEST, descriptors, Flag.FCF))
+
+
+def logo_answers(segment: Segment) -> list[tuple[FipPdu, Frame]]:
+    return [
+        (pdu, Frame.unpack(memoryview(pdu.get(fip.Logo).frame), SOF_I3, EOF_T))
+        for pdu in map(decoded, segment.frames)
+        if pdu.pdu is Pdu.VIRTUAL_LINK_REPLY and pdu.find(fip.Logo)
+    ]
+
+
+def test_the_fcf_logs_a_port_out():
+    """LS_ACC in FIP, to the F_Port; the virtual link is gone, and the port logs in again (FC-LS-2 4.2.5, FC-BB-5 7.9)."""
+    segment, one, port = logged_in()
+    segment.inject(fabric_logo())
+    ((pdu, accept),) = logo_answers(segment)
+    assert segment.frames[-1][:12] == FCF_MAC + ENODE_MAC
+    assert pdu.get(fip.MacAddress).address == fabric_provided_mac(0x010203)
+    assert (accept.d_id, accept.s_id, accept.ox_id) == (WellKnownAddress.FABRIC_LOGIN_SERVER, 0x010203, 0x77)
+    assert accept.payload[0] == ElsCommand.LS_ACC
+    assert port.events[-1] == ("down", "LOGO from the FCF")
+    assert one.controller.route(port, 0x010999) is None
+    assert "has logged" in one.services.reports[-1]
+    segment.run(tables.SELECT_DELAY)
+    segment.inject(reply(segment))
+    assert port.fc_id == 0x010203
+
+
+def test_a_logo_for_nobody_is_refused():
+    """N_Port login required (FC-LS-2 table of LS_RJT explanations), without a MAC address; nothing changes."""
+    segment, one, port = logged_in()
+    segment.inject(fabric_logo(0x010204))
+    ((pdu, refusal),) = logo_answers(segment)
+    assert not pdu.find(fip.MacAddress)
+    rejected = Reject.parse(refusal.payload)
+    assert (rejected.reason, rejected.explanation) == (Reason.UNABLE_TO_PERFORM, Explanation.N_PORT_LOGIN_REQUIRED)
+    assert refusal.s_id == 0x010204
+    assert port.fc_id
+    assert not one.services.counters
+
+
+def test_a_logo_that_cannot_be():
+    segment, one, port = logged_in()
+    segment.inject(fabric_logo(source=mac_of(9)))
+    segment.inject(fabric_logo(mac=mac_of(9)))
+    assert one.services.counters == {"fip_spoofed": 2}
+    segment.inject(fabric_logo(s_id=0x010999))
+    segment.inject(fabric_logo(kind=fip.Flogi))
+    assert one.services.counters == {"fip_spoofed": 2, "fip_unexpected": 2}
+    for _ in range(1000):
+        segment.inject(fabric_logo(0x010204))
+    assert len(logo_answers(segment)) < 100
+    assert port.fc_id
+
+
+def test_the_first_port_is_logged_out():
+    """Those that FDISC made go with it; all log in again."""
+    segment, one, other = site(ports=3)
+    first, *rest = one.ports
+    attached = other.controller.switch.by_name[first.port_name]
+    frame = fabric_logo(first.fc_id, source=other.mac, mac=attached.mac)
+    one.receive(one.mac + frame[6:], segment.now)
+    segment.run(5)
+    assert all([event[0] for event in port.events] == ["up", "down", "up"] for port in one.ports)
+    assert len(other.controller.switch.ports) == 4
+    # another goes alone
+    frame = fabric_logo(rest[1].fc_id, source=other.mac, mac=other.controller.switch.by_name[rest[1].port_name].mac)
+    one.receive(one.mac + frame[6:], segment.now)
+    segment.run(5)
+    assert [len(port.events) for port in one.ports] == [3, 3, 5]
+
+
 def test_spoofed_frames():
     segment, one, port = logged_in()
     vn_mac = fabric_provided_mac(port.fc_id)
@@ -537,6 +620,23 @@ def test_flood_of_fcfs():
         segment.inject(advertisement())
     assert len(one.controller.fcfs) == 1
     assert port.events == [("up", 0x010203)]
+
+
+def test_false_fcfs_do_not_keep_the_true_one_out():
+    """Those that advertise and then answer nothing, no solicitation or no FLOGI, give way to others."""
+    segment, one, port = alone()
+    for number in range(200):
+        segment.inject(advertisement(mac_of(0x1000 + number), flags=USABLE, priority=1))
+    segment.inject(advertisement())
+    segment.run(tables.SELECT_DELAY)
+    segment.inject(reply(segment))
+    assert port.fc_id == 0x010203
+    segment, one, port = alone()
+    for number in range(MAX_FCFS):
+        segment.inject(advertisement(mac_of(0x1000 + number), priority=1))
+    segment.run(tables.SELECT_DELAY + tables.LOGIN_TRIES * tables.LOGIN_TIMEOUT)
+    segment.inject(advertisement())
+    assert any(each.mac == FCF_MAC for each in one.controller.fcfs.values())
 
 
 def test_flood_of_solicited_advertisements():

@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
 import pytest
+from support.daemon import wait_until
+from support.fcoe_daemon import fcoe_running
 from support.fcoe_site import INITIATOR, STRANGER, WWPN, fcoe_site
-from tcm_fcoe.attributes import FcoeOptions
-from tcm_fcoe.fabric import FcoeFabric
+from tcm_fcoe.attributes import FcoeOptions, Mode
+from tcm_fcoe.fabric import FcoeFabric, make
 from tcm_fcoe.initiator.driver import Target
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
 from tcm_fcoe.initiator.results import LoginFailed, ScsiError
+from tcm_fcoe.tree import TREE
 
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import TargetDevice
+from tcm.target.draining import NexusesDraining
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +117,31 @@ async def test_a_conflict_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
             await read_and_write(await port.target())
 
 
+@pytest.mark.parametrize("mode, theirs", [("vn2vn", "vn2vn"), ("fcf", "fabric"), ("fabric", "fabric"), ("p2p", "p2p")])
+def test_what_to_run_on_the_initiator(mode: Mode, theirs: str) -> None:
+    """Linux's kernel finds no VLAN by itself, so that it needs an interface of the VLAN, whatever the mode."""
+    fabric = make((), FcoeOptions(interface=("eth0",), mode=mode))
+    plain, tagged = ("\n".join(fabric._hints("eth0", WWPN, 0, vlan)) for vlan in (None, 100))
+    create = f"/sys/module/libfcoe/parameters/create{'_vn2vn' if mode == 'vn2vn' else ''}\n"
+    assert f"modprobe fcoe; echo eth1 > {create}" in plain
+    assert f"type vlan id 100; ip link set eth1.100 up; echo eth1.100 > {create}" in tagged
+    assert f"inquire --mode {theirs} fcoe://eth1/{WWPN}/0" in plain
+    assert f"inquire --mode {theirs} --vlan 100 fcoe://eth1/{WWPN}/0" in tagged
+
+
+@pytest.mark.parametrize("mode, vlan", [("vn2vn", None), ("fcf", 100), ("p2p", 7)])
+def test_what_is_printed_works(tmp_path: Path, mode: str, vlan: int | None) -> None:
+    """The command that the target prints for our own initiator, to the letter."""
+    with fcoe_running(
+        tmp_path, "--lun", "ramdisk:size=8M", "--wwpn", WWPN, *(("--vlan", str(vlan)) if vlan else ()), mode=mode
+    ) as daemon:
+        wait_until(lambda: "tcm_fcoe.initiator" in daemon.output[-1], 10, "what to run on the initiator")
+        command = daemon.output[-1].partition("python ")[2].split()
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert WWPN in done.stdout
+
+
 async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without demo mode only WWPNs with a node ACL get in, to the LUNs that are mapped; an ACL that comes later calls them."""
     luns = [{"index": n, "storage_object": "/backstores/ramdisk/r"} for n in (0, 1)]
@@ -140,6 +171,22 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             await read_and_write(target)
             live.remove_node_acl(group, group.node_acls[STRANGER])
             await until(lambda: not target.logged_in)
+
+
+async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
+    """FC-LS-2 6.7: LOGO, and PRLI is refused meanwhile; who is still wanted afterwards is told to come again."""
+    async with fcoe_site(tmp_path) as site, site.initiator() as port:
+        target = await port.target()
+        await read_and_write(target)
+        group, live = site.runtime.targets[0].portal_groups[1], site.runtime.live
+        began = anyio.current_time()
+        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 9):
+            assert anyio.current_time() - began < 0.9, "it has not waited for its patience to end"
+            assert not group.nexuses
+            assert not target.logged_in
+            with pytest.raises(LoginFailed):
+                await port.target(timeout=1)
+        await read_and_write(await port.target(timeout=9))
 
 
 async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
@@ -301,3 +348,19 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
         with anyio.move_on_after(0.2):
             await target.read(0, 8)
         await read_and_write(target)
+
+
+async def test_hbas_of_the_segment(tmp_path: Path) -> None:
+    """The switch's own and the initiator's, as they have registered by FDMI: ``fc/hbas`` of the tree."""
+    shown = TREE.attributes["hbas"].show
+    assert shown is not None
+    async with fcoe_site(tmp_path, mode="fcf") as site, site.initiator(mode="fabric") as port:
+        await port.target()
+        await until(lambda: len(site.fabric.hbas()) == 2)
+        await until(lambda: "FCoE initiator" in shown(site.fabric))
+        own, other = shown(site.fabric).splitlines()
+        assert f"{WWPN}, tcm, FCoE, FCoE target, tcm " in own
+        assert f"{INITIATOR}, tcm, FCoE, FCoE initiator, tcm " in other
+        assert other.startswith(site.fabric.interfaces[0].link.name)
+    async with fcoe_site(tmp_path, mode="vn2vn") as site:
+        assert shown(site.fabric) == ""

@@ -13,11 +13,11 @@ from support.fcoe_stations import INITIATOR, TARGET, NotingFc4, station_of
 from support.fcoe_stations import Segment as Stations
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import fcf_tables as tables
-from tcm_fcoe.protocol.controller import FCP_TARGET, els_request
+from tcm_fcoe.protocol.controller import FCP_TARGET, STRANGERS_BURST, els_request
 from tcm_fcoe.protocol.els import Logo, Plain
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
-from tcm_fcoe.protocol.fcf import FcfController
+from tcm_fcoe.protocol.fcf import MAX_PORTS_PER_ENODE, FcfController
 from tcm_fcoe.protocol.fcf_tables import VirtualLinkEvent, VirtualLinkState
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
 from tcm_fcoe.protocol.fip import FipPdu, Flag, Pdu
@@ -70,9 +70,9 @@ def login(
     return to_fcf(mac, Pdu.VIRTUAL_LINK_REQUEST, request, fip.MacAddress(proposed), **options)
 
 
-def logo(mac: bytes, port: Port, s_id: int) -> bytes:
+def logo(mac: bytes, port: Port, s_id: int, vn_mac: bytes | None = None) -> bytes:
     request = fip.Logo(els_request(F_PORT, s_id, 6, Logo(n_port_id=s_id, port_name=port.port_name)))
-    return to_fcf(mac, Pdu.VIRTUAL_LINK_REQUEST, request, fip.MacAddress(fabric_provided_mac(s_id)))
+    return to_fcf(mac, Pdu.VIRTUAL_LINK_REQUEST, request, fip.MacAddress(vn_mac or fabric_provided_mac(s_id)))
 
 
 def answer(segment: Segment) -> tuple[FipPdu, Frame]:
@@ -194,6 +194,28 @@ def test_npiv():
     assert refused(segment, logo(ENODE, ports[0], ids[0])) == (Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED)
 
 
+def test_whose_logo_is_accepted():
+    """The VN_Port's own: by its ENode, with its address and its MAC address."""
+    segment, one, _port = fcf()
+    port = port_of(ENODE)
+    fc_id, other = logged_in(segment, ENODE, port), logged_in(segment, OTHER, port_of(OTHER))
+    assert refused(segment, logo(OTHER, port, fc_id)) == (Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED)
+    assert refused(segment, logo(ENODE, port, other, fabric_provided_mac(fc_id))) == (
+        Reason.LOGICAL_ERROR,
+        Explanation.INVALID_N_PORT_ID,
+    )
+    sent = len(segment.frames)
+    segment.inject(logo(ENODE, port, fc_id, fabric_provided_mac(other)))
+    assert len(segment.frames) == sent
+    assert one.services.counters["fip_spoofed"] == 1
+    assert fc_id in one.controller.switch.ports
+    segment.inject(logo(ENODE, port, fc_id))
+    pdu, accept = answer(segment)
+    assert accept.payload[0] == ElsCommand.LS_ACC
+    assert pdu.get(fip.MacAddress).address == fabric_provided_mac(fc_id)
+    assert fc_id not in one.controller.switch.ports
+
+
 def test_flogi_again():
     """It ends all that the ENode had."""
     segment, one, port = fcf()
@@ -236,6 +258,8 @@ def test_spma():
     assert one.controller.route(one.ports[0], fc_id) == proposed + one.mac
     for wrong in (proposed, bytes(6), bytes.fromhex("030000000001"), one.mac, fabric_provided_mac(0x010005)):
         assert refused(segment, login(OTHER, port_of(OTHER), flags=Flag.SPMA, proposed=wrong)) == (Reason.FIP_ERROR, 0)
+    wrong = ENODE  # frames to the one would go to the other, and the other's would pass for its own
+    assert refused(segment, login(OTHER, port_of(OTHER), flags=Flag.SPMA, proposed=wrong)) == (Reason.FIP_ERROR, 0)
     # FPMA is preferred of an ENode that takes both
     other = logged_in(segment, OTHER, port_of(OTHER), flags=Flag.SPMA | Flag.FPMA, proposed=proposed)
     assert one.controller.route(one.ports[0], other) == fabric_provided_mac(other) + one.mac
@@ -419,6 +443,19 @@ def test_login_storm():
     assert set(one.controller.switch.ports) == {friend, port.fc_id}
 
 
+def test_one_enode_does_not_take_all_the_room():
+    segment, one, _port = fcf()
+    logged_in(segment, ENODE, port_of(ENODE))
+    for number in range(1, MAX_PORTS):
+        segment.now += 0.02
+        segment.inject(login(ENODE, port_of(ENODE, qualifier=number), kind=fip.Fdisc))
+    assert len(one.controller.enodes[ENODE].ports) == MAX_PORTS_PER_ENODE
+    assert answer(segment)[1].payload[6] == Explanation.INSUFFICIENT_RESOURCES
+    segment.now += 1
+    assert logged_in(segment, ENODE, port_of(ENODE, qualifier=1), kind=fip.Fdisc)
+    assert logged_in(segment, OTHER, port_of(OTHER))
+
+
 def test_flogi_storm():
     """Of one ENode, again and again: answered up to a limit, others undisturbed, nothing piles up."""
     segment, one, port = fcf()
@@ -461,6 +498,21 @@ def test_storms_are_not_the_loss_of_others():
     for _ in range(3000):
         segment.inject(keep_alive(mac_of(0x999)))
     assert one.services.counters["fip_rate_limited"] > 900
+
+
+def test_flood_of_strangers_is_not_read():
+    """The same before a frame is taken apart; ENodes and VN_Ports that are logged in are heard."""
+    segment, one, port = fcf()
+    fc_id = logged_in(segment, ENODE, port_of(ENODE))
+    for number in range(10_000):
+        segment.inject(ethernet.ALL_FCF_MACS + mac_of(0x100000 + number) + fip.ETHERTYPE + bytes(46))
+    assert one.services.counters["fip_rate_limited"] > 10_000 - STRANGERS_BURST
+    for _ in range(3):
+        segment.inject(vn_keep_alive(ENODE, port_of(ENODE), fc_id))
+        segment.inject(keep_alive(ENODE))
+    segment.inject(logo(ENODE, port_of(ENODE), fc_id))
+    assert answer(segment)[1].payload[0] == ElsCommand.LS_ACC
+    assert set(one.controller.switch.ports) == {port.fc_id}
 
 
 # The table

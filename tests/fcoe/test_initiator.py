@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from support.fcp_by_hand import OURS, THEIRS, ByHand
-from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.options import Options
 from tcm_fcoe.initiator.results import ProtocolViolation, TargetLost, TaskAborted
 from tcm_fcoe.initiator.tasks import FcpTask
 from tcm_fcoe.protocol import link_service_layers as services
 from tcm_fcoe.protocol.fcp import Command, TaskManagementFlag
 from tcm_fcoe.protocol.layers import FcpXferRdy
+
+from tcm.scsi.cdb import read_16, write_16
 
 DATA = bytes(range(256)) * 32
 
@@ -153,7 +154,7 @@ def test_residual_and_sense(hand):
     result = failed.result
     assert (result.status, result.sense_key, result.asc) == (2, 5, (0x21, 0))
     assert bytes(result.data) == b""
-    assert "sense key 5h, ASC 21h/00h" in result.describe_sense()
+    assert "ILLEGAL REQUEST (5h), ASC 21h/00h" in result.describe_sense()
 
     more = hand.start(read_16(0, 1), read_length=512)
     command = hand.take_one()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from support.fcp_by_hand import OURS, ByHand
-from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.options import Options, Recovery
 from tcm_fcoe.initiator.results import TargetLost, TaskAborted
 from tcm_fcoe.protocol import link_service_layers as services
+
+from tcm.scsi.cdb import read_16, write_16
 
 DATA = bytes(range(256)) * 32
 PATIENCE = Recovery(rec_timeout=1.0, gap_timeout=0.1, command_timeout=0)

@@ -7,19 +7,20 @@ import random
 import pytest
 from support.fcoe_pair import fcoe_pair
 from tcm_fcoe.initiator import fcp_initiator
-from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
 from tcm_fcoe.initiator.results import TargetLost
 from tcm_fcoe.initiator.tasks import FcpTask
 from tcm_fcoe.protocol.fcp import TaskManagementFlag
 
+from tcm.scsi.cdb import read_16, write_16
+
 pytestmark = pytest.mark.anyio
 QUICK = Recovery(rec_timeout=0.3, gap_timeout=0.02, command_timeout=0)
 BLOCK = 512
 
 
-MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf")]
+MODES = [("vn2vn", "vn2vn"), ("p2p", "p2p"), ("fabric", "fcf"), ("fcf", "fabric")]
 
 
 @pytest.mark.parametrize("modes", MODES, ids="-".join)

@@ -140,6 +140,7 @@ def test_ga_nxt():
         (Command.RFF_ID, names.RegisterFeatures(TARGET, 1), CtExplanation.UNACCEPTABLE_PORT_IDENTIFIER),
         (Command.RNN_ID, names.RegisterName(TARGET, name(1)), CtExplanation.UNACCEPTABLE_PORT_IDENTIFIER),
         (Command.RNN_ID, names.RegisterName(INITIATOR, bytes(8)), CtExplanation.ACCESS_DENIED),
+        (Command.RNN_ID, names.RegisterName(INITIATOR, name(TARGET, 1)), CtExplanation.ACCESS_DENIED),
         (Command.RPN_ID, names.RegisterName(INITIATOR, name(TARGET)), CtExplanation.ACCESS_DENIED),
         (Command.DA_ID, names.ByPort(TARGET), CtExplanation.UNACCEPTABLE_PORT_IDENTIFIER),
         (Command.RSNN_NN, names.RegisterSymbolicNodeName(name(TARGET, 1), b"x"), CtExplanation.NODE_NAME_NOT_REGISTERED),

@@ -13,7 +13,7 @@ from support.fcoe_capture import FIP, captured
 from support.fcoe_segment import Port, Segment, Station, decoded, mac_of, port_of
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import vn2vn_tables as tables
-from tcm_fcoe.protocol.controller import FCP_INITIATOR, FCP_TARGET, els_reply, els_request
+from tcm_fcoe.protocol.controller import FCP_INITIATOR, FCP_TARGET, STRANGERS_BURST, els_reply, els_request
 from tcm_fcoe.protocol.els import Logo, Plain, Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand
 from tcm_fcoe.protocol.els_login import Login
@@ -280,6 +280,41 @@ def test_address_that_is_in_use():
     assert logged_in(lesser, greater)
 
 
+def twins() -> tuple[Segment, Station, Station]:
+    """Two interfaces whose ports have one name."""
+    one, other = station(mac_of(0x0203)), station(mac_of(0x0302), seed=5)
+    other.ports = [port_of(one.mac)]
+    return Segment(one, other), one, other
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_name_that_is_in_use(first):
+    """Who comes second has another address, and both say what is wrong: frames to the first do not go astray."""
+    segment, *both = twins()
+    one, two = both[first], both[1 - first]
+    segment.up(one)
+    segment.run(UP_TIME)
+    segment.up(two)
+    segment.run(20)
+    assert one.ports[0].fc_id == 0x0203
+    assert one.ports[0].events == [("up", 0x0203)]
+    assert two.ports[0].fc_id not in (0, 0x0203)
+    for each, other in ((one, two), (two, one)):
+        assert f"{other.mac.hex(':')} has port name {one.ports[0].port_name.hex(':')}, which is ours" in each.services.reports
+
+
+def test_segments_with_one_name_become_one():
+    segment, one, two = twins()
+    segment.lose = lambda _frame: True
+    segment.up()
+    segment.run(5)
+    segment.lose = None
+    segment.run(30)
+    assert two.ports[0].fc_id == 0x0203
+    assert one.ports[0].fc_id not in (0, 0x0203)
+    assert len(segment.frames) < 100
+
+
 def test_segments_become_one():
     """Two that have claimed one address out of each other's hearing: the lesser gives it up."""
     segment, lesser, greater = same_address()
@@ -416,8 +451,9 @@ def test_link_down_and_up():
     assert logged_in(one, other)
 
 
-def test_reboot_is_noticed_at_once():
-    """A neighbour that has lost its memory is logged in again as soon as it is up, long before its beacons are missed."""
+@pytest.mark.parametrize("late", [0, 0.01, 0.15])
+def test_reboot_is_noticed_at_once(late):
+    """A neighbour that has lost its memory is logged in again as soon as it is up, even if that is a little later."""
     segment, one, other = pair()
     segment.up()
     segment.run(10)
@@ -425,7 +461,12 @@ def test_reboot_is_noticed_at_once():
     again = station(other.mac, seed=9)
     segment.stations.append(again)
     segment.up(again)
-    segment.run(1.5)
+    (vn_port,) = again.controller.vn_ports.values()
+    while vn_port.state is not AddressState.CLAIM:
+        segment.run(0.001)
+    vn_port.timer += late
+    again.controller._next += late
+    segment.run(1.0)
     assert logged_in(one, again)
     assert ("remote down", other.ports[0].fc_id, "FLOGI again") in one.ports[0].events
 
@@ -470,15 +511,15 @@ def test_port_logs_out():
     segment.run(10)
     a, b = one.ports[0], other.ports[0]
     request = els_request(b.fc_id, a.fc_id, 0x55, Logo(n_port_id=a.fc_id, port_name=a.port_name))
-    assert one.controller.send_els(a, request[:24], request[24:], segment.now)
+    assert one.controller.send_link_service(a, request[:24], request[24:], segment.now)
     del a.remotes[b.fc_id]
     segment.deliver()
     assert b.events[-1] == ("remote down", a.fc_id, "LOGO")
     assert [(frame.ox_id, frame.payload[0]) for frame in a.frames] == [(0x55, ElsCommand.LS_ACC)]
     assert one.controller.route(a, b.fc_id) is None
-    assert not one.controller.send_els(a, request[:24], request[24:], segment.now)
+    assert not one.controller.send_link_service(a, request[:24], request[24:], segment.now)
     rtv = els_request(b.fc_id, a.fc_id, 0x56, Plain(command=ElsCommand.RTV))
-    assert not one.controller.send_els(a, rtv[:24], rtv[24:], segment.now)
+    assert not one.controller.send_link_service(a, rtv[:24], rtv[24:], segment.now)
     segment.run(10)
     assert logged_in(one, other)
 
@@ -558,6 +599,37 @@ def test_stolen_name():
     # with its own name it does if that is greater: both have the address
     segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x1111), 0x6000))
     assert port.events == events
+    segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x7777), 0x6000))
+    assert port.events[len(events) :] == [("remote down", 0x6000, "its address has changed")]
+
+
+def test_claims_come_from_the_enode():
+    """Whoever has a VN_Port MAC address does not move a neighbour to it: claims and probes come from the ENode."""
+    segment, one, port = alone()
+    friend = mac_of(0x6000)
+    introduce(segment, friend, 0x6000, one)
+    events = list(port.events)
+    foe = fabric_provided_mac(0x6666, VN2VN_FC_MAP)
+    for pdu in (Pdu.PROBE_REQUEST, Pdu.PROBE_REPLY, Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE):
+        frame = message(pdu, friend, 0x6666, port=port_of(friend))
+        segment.inject(frame[:6] + foe + frame[12:])
+    assert one.services.counters["fip_spoofed"] == 4
+    assert port.events == events
+    assert [each.fc_id for each in one.controller.neighbours] == [0x6000]
+
+
+def test_address_is_not_taken_behind_its_owners_back():
+    """A greater port name gets an address by telling everybody, its owner too, who then gives it up."""
+    segment, one, port = alone()
+    introduce(segment, mac_of(0x6000), 0x6000, one)
+    events = list(port.events)
+    for fc_id in (0x6000, port.fc_id):
+        segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x7777), fc_id, destination=one.mac))
+        segment.inject(message(Pdu.CLAIM_RESPONSE, mac_of(0x7777), fc_id, destination=one.mac))
+        segment.inject(message(Pdu.BEACON, mac_of(0x7777), fc_id, destination=one.mac))
+    assert (one.services.counters["fip_unexpected"], one.services.counters["fip_conflict"]) == (4, 1)
+    assert port.events == events
+    assert port.fc_id
     segment.inject(message(Pdu.CLAIM_NOTIFICATION, mac_of(0x7777), 0x6000))
     assert port.events[len(events) :] == [("remote down", 0x6000, "its address has changed")]
 
@@ -646,6 +718,22 @@ def test_flood_of_claims():
         segment.run(8)
     assert [each.fc_id for each in one.controller.neighbours] == [0x6000]
     assert list(port.remotes) == [0x6000]
+
+
+def test_flood_of_strangers_is_not_read():
+    """FIP of 10,000 MAC addresses costs no time beyond a limit; who is logged in is heard."""
+    segment, one, port = alone()
+    introduce(segment, mac_of(0x6000), 0x6000, one)
+    for number in range(10_000):
+        segment.inject(ethernet.ALL_VN2VN_ENODE_MACS + mac_of(0x100000 + number) + fip.ETHERTYPE + bytes(46))
+    counters = one.services.counters
+    assert counters["fip_rate_limited"] == 10_000 - STRANGERS_BURST + 2  # two frames were of introducing the neighbour
+    logo = els_request(port.fc_id, 0x6000, 9, Logo(n_port_id=0x6000, port_name=port_of(mac_of(0x6000)).port_name))
+    segment.inject(els(mac_of(0x6000), one, logo, fip.Logo))
+    assert not port.remotes
+    limited = counters["fip_rate_limited"]
+    segment.inject(els(mac_of(0x6000), one, logo, fip.Logo))  # it is a stranger now
+    assert counters["fip_rate_limited"] == limited + 1
 
 
 def test_flood_of_logins():

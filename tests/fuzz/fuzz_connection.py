@@ -18,8 +18,10 @@ import anyio.lowlevel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from support import pdus
 from support.commands import identify
-from support.iscsi_session import LOGOUT_REQUEST, LUN_0, SNACK_REQUEST, Initiator
+from support.iscsi_session import Initiator
+from support.pdus import LUN_0
 from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.connection import Connection
@@ -164,13 +166,13 @@ def random_pdu(rng: random.Random, cmd_sn: int, stat_sn: int) -> bytes:
         tag = rng.choice((RESERVED_TAG, itt))
         first = rng.choice((0, 0, 1, stat_sn - 1 & 0xFFFFFFFF, rng.getrandbits(32)))
         wanted = rng.choice((itt, RESERVED_TAG))
-        bhs = SNACK_REQUEST(0x10, 0x80 | rng.randrange(5), lun, wanted, tag, ack, first, rng.choice((0, 0, 1, 5)))
+        bhs = pdus.snack(rng.randrange(5), first, rng.choice((0, 0, 1, 5)), ack, itt=wanted, ttt=tag, lun=lun).bhs
     else:
         data = rng.choice((b"SendTargets=\0", b"SendTargets=All\0", b"MaxRecvDataSegmentLength=512\0", rng.randbytes(40)))
         flags = rng.choice((0x80, 0x40, 0x00, 0xC0))
         bhs = TEXT_REQUEST.pack(0x04, flags, 0, lun, itt, rng.choice((RESERVED_TAG, 1, rng.getrandbits(32))), sn, ack)
         if rng.random() < 0.05:
-            bhs = LOGOUT_REQUEST.pack(0x46, 0x80 | rng.getrandbits(2), 0, itt, rng.randrange(5), sn, ack)
+            bhs = pdus.logout(rng.getrandbits(2), itt, sn, ack, cid=rng.randrange(5)).bhs
     pdu = bytearray(bhs)
     pdu[4], pdu[5:8] = len(ahs) // 4, len(data).to_bytes(3, "big")
     if rng.random() < 0.05:

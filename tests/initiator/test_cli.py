@@ -108,8 +108,13 @@ def test_secrets_come_from_files_too(daemon: Daemon, tmp_path: Path) -> None:
     secret, mutual = tmp_path / "secret", tmp_path / "mutual"
     secret.write_text("initiatorsecret\nnot this\n")
     mutual.write_text("targetsecret12\n")
+    secret.chmod(0o600)
+    mutual.chmod(0o604)
     files = ("--chap-secret-file", secret, "--chap-mutual", "bob", "--chap-mutual-secret-file", mutual)
-    run("list", f"iscsi://{daemon.url.portal}", *USER, *files, environment={})
+    found = run("list", f"iscsi://{daemon.url.portal}", *USER, *files, environment={}).stderr.decode()
+    assert found.count("\n") == 1
+    assert f"chmod 600 {mutual}" in found
+    mutual.chmod(0o600)
     url = daemon.url.text.replace("iscsi://", "iscsi://alice@")
     run("inquire", url, "--chap-secret-file", secret, environment={})
     mutual.write_text("another secret\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tcm_iscsi.initiator.numbers import MAX_AHEAD, SERIAL_BITS, Numbers, serial_less
+from tcm_iscsi.initiator.numbers import MAX_AHEAD, Numbers
+from tcm_iscsi.protocol.serial import SERIAL_BITS, serial_less
 
 START = st.sampled_from([0, 1, 0x7FFFFFF0, 0xFFFFFFF0, 0xFFFFFFFF])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.initiator_pair import BLOCK, Chance, Pair, Seen, exercise, paired, word
+from support.initiator_pair import BLOCK, DIGESTS, SMALL, SOLICITED, Chance, Pair, Seen, exercise, paired, word
 from support.initiator_stories import Once
 from support.memory import GatedMemory
 from tcm_iscsi.initiator import (
@@ -22,13 +22,11 @@ from tcm_iscsi.initiator import (
     read_16,
     write_16,
 )
+from tcm_iscsi.initiator.connection import MAX_UNACKNOWLEDGED
 from tcm_iscsi.protocol.pdu import Opcode, SnackType
 
 pytestmark = pytest.mark.anyio
 
-DIGESTS = {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
-SMALL = {"MaxRecvDataSegmentLength": "1024", "MaxBurstLength": "4096"}
-SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
 DATA, STATUS, DATA_ACK, R_DATA = SnackType.DATA_OR_R2T, SnackType.STATUS, SnackType.DATA_ACK, SnackType.R_DATA
 
 
@@ -171,6 +169,28 @@ async def test_a_lost_request_for_retransmission_is_made_again(seen: Seen) -> No
         assert await pair.read(0, 8) == data
         assert drop_snack.done == 3
         assert 3 <= pair.now - began <= 8
+
+
+async def test_no_new_commands_behind_a_missing_status(seen: Seen) -> None:
+    """4.2.2.2: the target keeps all that is not acknowledged; while ExpStatSN stands still, nothing is added without end."""
+    drop_status = Once("drop", "in", Opcode.SCSI_RESPONSE)
+    drop_snack = Once("drop", "out", Opcode.SNACK_REQUEST)
+
+    def choose(*pdu: Any) -> str | None:
+        return drop_status(*pdu) or drop_snack(*pdu)
+
+    async with paired(level=1, observer=seen) as pair:
+        connection = pair.session.connections[0]
+        add_faults(pair, Faults(choose=choose))
+        seen.pdus.clear()
+        window = (pair.session.max_cmd_sn - pair.session.cmd_sn & 0xFFFFFFFF) + 1
+        tasks = [pair.start(ScsiTask(write_16(0, 1), data_out=b"7" * BLOCK)) for _ in range(3 * window + 100)]
+        await pair.settle()
+        assert drop_status.done == drop_snack.done == 1
+        assert MAX_UNACKNOWLEDGED <= len(connection.statuses.ahead) < MAX_UNACKNOWLEDGED + window
+        await pair.advance(2)
+        assert all(task.finished and task.result.good for task in tasks)
+        assert len(seen.of("out", Opcode.SCSI_COMMAND)) == len(tasks)
 
 
 async def test_a_lost_command_is_sent_again_as_it_was(seen: Seen) -> None:

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.daemon import Daemon, running
-from support.raw_iscsi import SCSI_RESPONSE, Initiator, Outcome, close_all, connect, lun_field
+from support.pdus import SCSI_RESPONSE, lun_field
+from support.raw_iscsi import Initiator, Outcome, close_all, connect
 
 pytestmark = pytest.mark.interop
 

@@ -14,19 +14,8 @@ from contextlib import ExitStack
 
 import pytest
 from support.daemon import Daemon, running
-from support.raw_iscsi import (
-    DATA_OUT,
-    IMMEDIATE,
-    LOGIN_RESPONSE,
-    NO_TAG,
-    NOP_OUT,
-    REJECT,
-    TEXT,
-    Initiator,
-    LoginFailed,
-    close_all,
-    connect,
-)
+from support.pdus import DATA_OUT, IMMEDIATE, LOGIN_RESPONSE, NO_TAG, NOP_OUT, REJECT, TEXT
+from support.raw_iscsi import Initiator, LoginFailed, close_all, connect
 from support.watch import Watch
 
 pytestmark = pytest.mark.interop

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from support.daemon import running
-from support.raw_iscsi import ASYNC, connect
+from support.pdus import ASYNC
+from support.raw_iscsi import connect
 
 pytestmark = pytest.mark.interop
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +12,8 @@ import pytest
 from anyio import to_thread
 from support.compiled_mibs import load
 from support.daemon import TARGET, Daemon
-from support.programs import program
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
+from support.snmpd import ISCSI, SCSI, Snmpd, cell, encoded, wait_for
 from support.statistics_site import serving
 
 from tcm.fabric import Fabric
@@ -25,91 +21,6 @@ from tcm.statistics.registry import Statistics
 from tcm.statistics.snmp import Agent
 
 pytestmark = pytest.mark.interop
-SCSI, ISCSI = "1.3.6.1.2.1.139", "1.3.6.1.2.1.142"
-TYPES = {
-    "INTEGER": "INTEGER",
-    "Gauge32": "GAUGE_32",
-    "Counter32": "COUNTER_32",
-    "Counter64": "COUNTER_64",
-    "Timeticks": "TIME_TICKS",
-    "OID": "OBJECT_IDENTIFIER",
-    "STRING": "OCTET_STRING",
-    "Hex-STRING": "OCTET_STRING",
-}
-_LINE = re.compile(r"\.(?P<oid>[\d.]+) = (?:(?P<type>[\w-]+): ?)?(?P<value>.*)", re.DOTALL)
-
-
-class Snmpd:
-    """A master agent of our own: its own configuration, port and folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.traps = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.traps.bind(("127.0.0.1", 0))
-        self.traps.settimeout(15)
-        self.socket = folder / "agentx"
-        (folder / "snmpd.conf").write_text(
-            f"agentaddress udp:127.0.0.1:{self.port}\nrocommunity public 127.0.0.1\nmaster agentx\nagentXSocket {self.socket}\n"
-            f"trap2sink 127.0.0.1:{self.traps.getsockname()[1]} public\n"
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Snmpd:
-        with (self.folder / "snmpd.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [program("snmpd"), "-f", "-Lo", "-C", "-c", str(self.folder / "snmpd.conf"), "-p", str(self.folder / "pid")],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "SNMP_PERSISTENT_DIR": str(self.folder / "state")},
-            )  # fmt: skip
-        end = time.monotonic() + 10
-        while not self.socket.exists():
-            assert self.process.poll() is None, (self.folder / "snmpd.log").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        return self
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
-        self.socket.unlink(missing_ok=True)
-
-    def run(self, name: str, oid: str, *more: str) -> str:
-        command = [program(name), "-v2c", "-c", "public", "-On", "-r", "2", "-t", "5", f"127.0.0.1:{self.port}", oid, *more]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-    def walk(self, oid: str, name: str = "snmpwalk") -> dict[tuple[int, ...], tuple[str, str]]:
-        """Identifier to type and value."""
-        found = {}
-        for line in re.split(r"\n(?=\.)", self.run(name, oid).strip()):
-            match = _LINE.fullmatch(line)
-            assert match is not None, line
-            if "No Such" in match["value"] or "No more" in match["value"]:
-                continue
-            found[tuple(map(int, match["oid"].split(".")))] = TYPES[match["type"] or "STRING"], match["value"].strip('"')
-        return found
-
-    def trap(self, oid: tuple[int, ...]) -> bytes:
-        """The next notification of this kind, as it came."""
-        wanted = encoded(oid)
-        while True:
-            datagram = self.traps.recv(65536)
-            if wanted in datagram:
-                return datagram
-
-
-def encoded(oid: tuple[int, ...]) -> bytes:
-    """In BER."""
-    content = bytearray((oid[0] * 40 + oid[1],))
-    for number in oid[2:]:
-        groups = [number & 0x7F]
-        while number := number >> 7:
-            groups.append(number & 0x7F | 0x80)
-        content += bytes(reversed(groups))
-    return bytes((6, len(content))) + bytes(content)
 
 
 @pytest.fixture(scope="module")
@@ -129,22 +40,9 @@ def daemon(snmpd: Snmpd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     made.stop()
 
 
-def wait_for(daemon: Daemon, text: str, times: int = 1, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while daemon.log().count(text) < times:
-        assert time.monotonic() < end, daemon.log()
-        time.sleep(0.05)
-
-
 def login(daemon: Daemon) -> Initiator:
     url = daemon.urls[0]
     return Initiator(url.host, url.port).login(TARGET).ready().ready(5)
-
-
-def cell(walked: dict[tuple[int, ...], tuple[str, str]], module: str, column: str) -> list[str]:
-    """The values of a column, by row."""
-    oid = load(module)[0][column].oid
-    return [value for name, (_, value) in sorted(walked.items()) if name[: len(oid)] == oid]
 
 
 def test_a_walk_meets_every_column_that_has_rows(snmpd: Snmpd, daemon: Daemon) -> None:
@@ -188,12 +86,6 @@ def test_bulk_walks_see_the_same(snmpd: Snmpd, daemon: Daemon) -> None:
         assert list(snmpd.walk(oid)) == list(snmpd.walk(oid, "snmpbulkwalk"))
     assert "tcm" in snmpd.run("snmpget", f"{SCSI}.2.1.1.1.4.1")
     assert "No Such Instance" in snmpd.run("snmpget", f"{SCSI}.2.1.1.1.4.2")
-
-
-def test_nothing_can_be_set(snmpd: Snmpd, daemon: Daemon) -> None:
-    assert daemon.urls
-    with pytest.raises(subprocess.CalledProcessError):
-        snmpd.run("snmpset", f"{SCSI}.2.1.1.1.2.1", "s", "mine")
 
 
 def test_notifications_of_logins_and_sessions_that_fail(snmpd: Snmpd, daemon: Daemon) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from support.daemon import Daemon, running
-from support.raw_iscsi import SCSI_RESPONSE, Initiator, connect
+from support.pdus import SCSI_RESPONSE
+from support.raw_iscsi import Initiator, connect
 
 pytestmark = pytest.mark.interop
 

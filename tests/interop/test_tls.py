@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from support.daemon import TARGET, running, wait_until
+from support.pdus import ASYNC
 from support.programs import program
-from support.raw_iscsi import ASYNC, connect
+from support.raw_iscsi import connect
 from support.tls import Certificate, client_context, make_certificate, tls_initiator, tunnel
 from support.watch import Watch
 

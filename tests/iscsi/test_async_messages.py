@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.iscsi_session import Pdu, connected
+from support.iscsi_session import connected
+from support.pdus import Pdu
 from tcm_iscsi.protocol.discovery import TextPhase
 from tcm_iscsi.protocol.pdu import TEXT_REQUEST
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from support import raw_iscsi
+from support import pdus, raw_iscsi
 from support.iscsi_login import (
     FULL_FEATURE,
     IDENTITY,
@@ -284,7 +284,7 @@ async def test_acl_nopin_timeout() -> None:
             t.fabric.server.clock = lambda later=offset: time.monotonic() + later  # type: ignore[misc]
             initiator.socket.settimeout(10 if pinged else 0.3)
             if pinged:
-                assert (await apart(initiator.receive)).opcode == raw_iscsi.NOP_IN
+                assert (await apart(initiator.receive)).opcode == pdus.NOP_IN
             else:
                 with pytest.raises(TimeoutError):
                     await apart(initiator.receive)
@@ -300,7 +300,7 @@ async def test_acl_nopin_response_timeout() -> None:
         t.fabric.server.clock = lambda: time.monotonic() + later[0]
         initiator = await apart(t.login)
         later[0] += 4
-        assert (await apart(initiator.receive)).opcode == raw_iscsi.NOP_IN
+        assert (await apart(initiator.receive)).opcode == pdus.NOP_IN
         later[0] += 7
         initiator.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):

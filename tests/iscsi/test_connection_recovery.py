@@ -7,8 +7,9 @@ from typing import Any
 
 import anyio
 import pytest
-from support.iscsi_session import Initiator, Pdu, connected
+from support.iscsi_session import Initiator, connected
 from support.memory import GatedMemory
+from support.pdus import Pdu
 from support.scsi import pattern
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 from tcm_iscsi.protocol.session import LOST_CONNECTIONS

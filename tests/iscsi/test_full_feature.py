@@ -6,8 +6,9 @@ import struct
 
 import anyio
 import pytest
-from support.iscsi_session import LUN_0, Initiator, connected
+from support.iscsi_session import Initiator, connected
 from support.memory import GatedMemory
+from support.pdus import LUN_0
 from support.scsi import pattern, ramdisk
 from tcm_iscsi.protocol.failure import ConnectionFailed
 from tcm_iscsi.protocol.full_feature import GRANT_LIMIT

@@ -6,7 +6,8 @@ import struct
 from typing import Any
 
 import pytest
-from support.iscsi_session import Initiator, Pdu, connected
+from support.iscsi_session import Initiator, connected
+from support.pdus import Pdu
 from support.scsi import pattern
 
 pytestmark = pytest.mark.anyio

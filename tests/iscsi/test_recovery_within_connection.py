@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from support.iscsi_session import Initiator, Pdu, connected
+from support.iscsi_session import Initiator, connected
+from support.pdus import Pdu
 from support.scsi import pattern, ramdisk
 from tcm_iscsi.protocol.data_out import RECOVERY_LIMIT
 from tcm_iscsi.protocol.failure import ConnectionFailed

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 from anyio import to_thread
-from support import raw_iscsi
+from support import pdus, raw_iscsi
 from support.memory import GatedMemory
 from support.protection import together, tuples
 from support.raw_iscsi import Initiator, LoginFailed, Outcome
@@ -23,9 +23,9 @@ from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 from tcm_iscsi.protocol.full_feature import HIGH_WATER
-from tcm_loopback import cdb
 
 from tcm.backstore import ConfigError
+from tcm.scsi import cdb
 from tcm.target.device import AccessControl, Authentication, NetworkPortal, TargetDevice, TargetPortalGroup
 
 pytestmark = pytest.mark.anyio
@@ -330,7 +330,7 @@ async def test_silent_initiator_is_pinged_then_dropped() -> None:
         t.fabric.server.clock = lambda: clock() + offset
         offset = 4.0
         ping = await apart(i.receive)
-        assert (ping.opcode, ping.itt) == (raw_iscsi.NOP_IN, raw_iscsi.NO_TAG)
+        assert (ping.opcode, ping.itt) == (pdus.NOP_IN, pdus.NO_TAG)
         offset = 10.0
         assert await apart(i.socket.recv, 1) == b""
         i.close()
@@ -422,8 +422,8 @@ async def test_flood_does_not_starve_others() -> None:
 
         def flood(i: Initiator) -> None:
             bhs = bytearray(48)
-            bhs[0], bhs[1] = raw_iscsi.NOP_OUT | raw_iscsi.IMMEDIATE, 0x80
-            struct.pack_into(">II", bhs, 16, raw_iscsi.NO_TAG, raw_iscsi.NO_TAG)
+            bhs[0], bhs[1] = pdus.NOP_OUT | pdus.IMMEDIATE, 0x80
+            struct.pack_into(">II", bhs, 16, pdus.NO_TAG, pdus.NO_TAG)
             batch = bytes(bhs) * 20000
             with i:
                 while not stop:
@@ -449,7 +449,7 @@ async def test_failed_connection_leaves_the_arena_to_others() -> None:
             with t.login(**options) as bad, t.login(**options) as good:
                 read = struct.pack(">BBIBHB", 0x28, 0, 0, 0, 1024, 0)
                 too_long = bytearray(48)
-                too_long[0], too_long[5] = raw_iscsi.NOP_OUT | raw_iscsi.IMMEDIATE, 0xFF
+                too_long[0], too_long[5] = pdus.NOP_OUT | pdus.IMMEDIATE, 0xFF
                 bad.socket.sendall(bad.encode(bad.command_pdu(read, read=512 << 10)) + bytes(too_long))
                 while bad.socket.recv(1 << 16):
                     pass
@@ -509,7 +509,7 @@ async def test_drain_asks_for_logout() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(t.fabric.drain)
             message = await apart(i.receive)
-            assert (message.opcode, message.bhs[36]) == (raw_iscsi.ASYNC, 1)
+            assert (message.opcode, message.bhs[36]) == (pdus.ASYNC, 1)
             with pytest.raises(OSError, match="refused"):
                 await apart(t.connect)
             assert await apart(i.logout) == 0

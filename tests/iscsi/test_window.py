@@ -7,8 +7,9 @@ import struct
 
 import anyio
 import pytest
-from support.iscsi_session import LUN_0, connected
+from support.iscsi_session import connected
 from support.memory import GatedMemory
+from support.pdus import LUN_0
 from support.scsi import pattern, ramdisk
 from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER
 from tcm_iscsi.protocol.pdu import RESERVED_TAG

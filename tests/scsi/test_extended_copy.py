@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tcm_loopback import copy_cdb
 
-from tcm.scsi import designators
+from tcm.scsi import copy_cdb, designators
 from tcm.scsi.copy_sense import CopyAborted, Forwarded, ThirdPartyDeviceFailure, segment_pointer
 from tcm.scsi.extended_copy import ListIdUsage, header_length, parse
 from tcm.scsi.sense import CheckCondition, Sense, SenseKey, Status

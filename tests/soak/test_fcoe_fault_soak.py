@@ -9,7 +9,7 @@ pytestmark = pytest.mark.soak
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["vn2vn", "fcf"])
+@pytest.mark.parametrize("mode", ["vn2vn", "fcf", "p2p"])
 def test_every_frame_may_be_lost(mode: str) -> None:
     """FCP-4 clause 12: nothing is lost, and nothing that changes the medium is done twice, whatever happens to frames."""
     tally = run(30, 1, 0.01, mode)

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from tcm.statistics import agentx
 from tcm.statistics.agentx import AgentXError, PduType
 from tcm.statistics.mib import Column, Module, Notification, Oid, Syntax, Table, View
-from tcm.statistics.subagent import ANSWER_SECONDS, MAXIMUM_BINDS, PING_SECONDS, SNMP_TRAP_OID, State, SubAgent
+from tcm.statistics.subagent import (
+    ANSWER_SECONDS,
+    MAXIMUM_BINDS,
+    MAXIMUM_SETS,
+    PING_SECONDS,
+    SNMP_TRAP_OID,
+    State,
+    SubAgent,
+)
 
 BASE: Oid = (1, 3, 6, 1, 2, 1, 4711)
 ENTRY = (*BASE, 1, 1)
@@ -235,12 +243,62 @@ def test_a_context_is_skipped(master: Master) -> None:
     assert bind.value == 5
 
 
-def test_nothing_can_be_set(master: Master) -> None:
-    (answer,) = master.say(master.pdu(PduType.TEST_SET, b""))
-    assert (answer.error, answer.index) == (17, 1)
-    (answer,) = master.say(master.pdu(PduType.UNDO_SET, b""))
-    assert answer.error == 0
-    assert master.say(master.pdu(PduType.CLEANUP_SET, b"")) == []
+def test_steps_of_sets_wait_for_whoever_performs_them(master: Master) -> None:
+    bind = struct.pack(f"{master.order}HH", 2, 0) + master.oid((*ENTRY, 2, 1)) + struct.pack(f"{master.order}i", -3)
+    text = struct.pack(f"{master.order}HH", 4, 0) + master.oid((*ENTRY, 3, 1)) + struct.pack(f"{master.order}I", 3) + b"abc\0"
+    null = struct.pack(f"{master.order}HH", 5, 0) + master.oid((*ENTRY, 3, 2))
+    big = struct.pack(f"{master.order}HH", 70, 0) + master.oid((*ENTRY, 5, 1)) + struct.pack(f"{master.order}Q", 1 << 40)
+    where = struct.pack(f"{master.order}HH", 6, 0) + master.oid((*ENTRY, 8, 1)) + master.oid((1, 3, 6, 1, 2, 1))
+    assert master.say(master.pdu(PduType.TEST_SET, bind + text + null + big + where)) == []
+    test = master.agent.sets.popleft()
+    assert [(each.name, each.type, each.value) for each in test.wanted] == [
+        ((*ENTRY, 2, 1), 2, -3), ((*ENTRY, 3, 1), 4, b"abc"), ((*ENTRY, 3, 2), 5, None), ((*ENTRY, 5, 1), 70, 1 << 40),
+        ((*ENTRY, 8, 1), 6, (1, 3, 6, 1, 2, 1)),
+    ]  # fmt: skip
+    assert test.transaction == 3
+    master.agent.answer_set(test, agentx.Error.WRONG_VALUE, 2)
+    (answer,) = master.gather()
+    assert (answer.type, answer.packet, answer.error, answer.index) == (PduType.RESPONSE, 99, 10, 2)
+    for kind in (PduType.COMMIT_SET, PduType.UNDO_SET, PduType.CLEANUP_SET):
+        master.say(master.pdu(kind))
+        assert master.agent.sets[0].type == kind
+        master.agent.answer_set(master.agent.sets.popleft(), agentx.Error.NO_ERROR, 0)
+    master.gather()
+    # CleanupSet has no answer
+    assert [each.error for each in master.sent if each.type == PduType.RESPONSE] == [10, 0, 0]
+
+
+def test_sets_that_nobody_waits_for_are_bounded(master: Master) -> None:
+    for _ in range(MAXIMUM_SETS):
+        master.say(master.pdu(PduType.CLEANUP_SET))
+    with pytest.raises(AgentXError, match="nobody waits for"):
+        master.say(master.pdu(PduType.CLEANUP_SET))
+
+
+def test_more_names_than_may_be_are_refused_and_nothing_else(master: Master) -> None:
+    one = struct.pack(f"{master.order}HH", 2, 0) + master.oid((*ENTRY, 2, 1)) + struct.pack(f"{master.order}i", 1)
+    (answer,) = master.say(master.pdu(PduType.TEST_SET, one * (agentx.MAXIMUM_RANGES + 1)))
+    assert (answer.error, answer.index) == (agentx.Error.RESOURCE_UNAVAILABLE, agentx.MAXIMUM_RANGES)
+    (answer,) = master.say(master.pdu(PduType.GET, (master.oid((*ENTRY, 2, 1)) + master.oid(())) * 1001))
+    assert answer.error == agentx.Error.GEN_ERR
+    assert master.say(master.pdu(PduType.TEST_SET, one * agentx.MAXIMUM_RANGES)) == []
+    assert len(master.agent.sets[0].wanted) == agentx.MAXIMUM_RANGES
+    assert master.ask(PduType.GET, ((*ENTRY, 2, 1), (), 0))[0].value == 5
+
+
+def test_what_is_of_another_session_is_refused(master: Master) -> None:
+    for kind in (PduType.GET, PduType.TEST_SET, PduType.COMMIT_SET, 200):
+        (answer,) = master.say(master.pdu(kind, session=8))
+        assert answer.error == agentx.Error.NOT_OPEN
+    assert master.say(master.pdu(PduType.CLEANUP_SET, session=8), master.pdu(PduType.CLOSE, b"\5\0\0\0", session=8)) == []
+    assert not master.agent.sets
+    assert master.agent.state is State.RUNNING
+
+
+def test_nothing_is_answered_before_there_is_a_session() -> None:
+    master = Master()
+    (answer,) = master.say(master.pdu(PduType.GET, master.oid((*ENTRY, 2, 1)) + master.oid(()), session=0))
+    assert answer.error == agentx.Error.NOT_OPEN
 
 
 def test_what_nobody_knows_is_a_parse_error(master: Master) -> None:
@@ -309,18 +367,41 @@ def test_byte_by_byte() -> None:
         (b"\x02" + bytes(19), "AgentX version 2"),
         (struct.pack(">BBBxIIII", 1, 5, 0x10, 0, 0, 0, 1 << 24), "a payload of"),
         (struct.pack(">BBBxIIII", 1, 5, 0x10, 0, 0, 0, 6), "a payload of"),
-        (struct.pack(">BBBxIIII", 1, 5, 0x10, 0, 0, 0, 4) + b"\x05\0\0\0", "ends in the middle"),
-        (struct.pack(">BBBxIIII", 1, 5, 0x10, 0, 0, 0, 4) + b"\xff\0\0\0", "255 sub-identifiers"),
-        (struct.pack(">BBBxIIII", 1, 18, 0x10, 0, 0, 0, 4) + bytes(4), "ends in the middle"),
-        (struct.pack(">BBBxIIII", 1, 6, 0x10, 0, 0, 0, 1 << 20) + bytes(1 << 20), "more than 1000 names"),
-        (struct.pack(">BBBxIIII", 1, 5, 0x18, 0, 0, 0, 4) + b"\xff\xff\xff\xff", "ends in the middle"),
     ],
 )
 def test_what_is_no_agentx(data: bytes, why: str) -> None:
+    """Where the next PDU begins cannot be known."""
     master = Master().running()
     with pytest.raises(AgentXError, match=why):
         master.agent.receive_data(data, 100.0)
     assert master.gather()[-1].payload[0] == agentx.CloseReason.PARSE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "payload"),
+    [
+        (PduType.GET, 0, b"\x05\0\0\0"),
+        (PduType.GET, 0, b"\xff\0\0\0"),
+        (PduType.GET, 0x08, b"\xff\xff\xff\xff"),
+        (PduType.GET_BULK, 0, b""),
+        (PduType.TEST_SET, 0, b"\0\2\0\0"),
+        (PduType.TEST_SET, 0, b"\0\x63\0\0\0\0\0\0"),
+        (PduType.TEST_SET, 0, b"\0\4\0\0\0\0\0\0\xff\xff\xff\xff"),
+    ],
+)
+def test_pdus_that_lie_are_parse_errors(kind: PduType, flags: int, payload: bytes) -> None:
+    """And the next one is read (RFC 2741 7.2.2)."""
+    master = Master().running()
+    (answer,) = master.say(master.pdu(kind, payload, flags=flags))
+    assert answer.error == agentx.Error.PARSE_ERROR
+    assert master.ask(PduType.GET, ((*ENTRY, 2, 1), (), 0))[0].value == 5
+
+
+def test_a_response_that_cannot_be_read_is_dropped() -> None:
+    master = Master().running()
+    assert master.say(master.pdu(PduType.RESPONSE, b"\0\0\0\0")) == []
+    assert master.say(master.pdu(PduType.CLOSE)) == []
+    assert master.agent.state is State.RUNNING
 
 
 @given(st.integers(0, 30), st.integers(0, 255), st.binary(max_size=200))
@@ -334,6 +415,8 @@ def test_anything_may_come(kind: int, flags: int, payload: bytes) -> None:
         assert master.agent.state is State.CLOSED
     for sent in master.gather():
         assert sent.type in {PduType.RESPONSE, PduType.CLOSE}
+    assert len(master.agent.sets) <= 1
+    assert not master.agent._received
 
 
 @given(st.lists(st.integers(0, 0xFFFFFFFF), max_size=128).map(tuple), st.booleans())

@@ -11,8 +11,8 @@ from support.scsi import make_lu, ramdisk
 from support.statistics_site import NAME, SIZE, Site, apart, serving
 from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import LoginStatus, LogoutReason
-from tcm_loopback import cdb
 
+from tcm.scsi import cdb
 from tcm.target.device import Authentication
 from tcm.target.latency import BUCKETS, Latency
 

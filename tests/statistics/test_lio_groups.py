@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support.raw_iscsi import INITIATOR
 from support.statistics_site import NAME, apart, serving
-from tcm_loopback import cdb
 
+from tcm.scsi import cdb
 from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice
 

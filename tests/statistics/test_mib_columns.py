@@ -10,6 +10,8 @@ from support.statistics_site import Site, apart, serving
 from tcm_iscsi.mib import IscsiMib
 
 from tcm.statistics.mib import Module, Syntax, View
+from tcm.statistics.mib_state import MibState
+from tcm.statistics.mib_writing import Refused
 from tcm.statistics.registry import Statistics
 from tcm.statistics.scsi_mib import ScsiMib
 
@@ -21,6 +23,7 @@ RFC_7147 = {
     "iscsiTgtLogoutCxnClosed",
     "iscsiTgtLogoutCxnRemoved",
     "iscsiIntrLastTgtFailurePort",
+    "iscsiIntrLoginAuthorizeFails",
     "iscsiSsnProtocolLevel",
     "iscsiSsnTaskReporting",
     "iscsiSsnNopReceivedPDUs",
@@ -29,11 +32,11 @@ RFC_7147 = {
 """Columns that are newer than the compiled MIB, which is RFC 4544's."""
 BEYOND_THE_MIB = {("iscsiCxnCid", 0)}
 """The MIB begins at 1, but 0 is a CID (RFC 7143 11.13.4), and what Linux uses."""
-NOTIFICATIONS_OF_INITIATORS = {"iscsiIntrLoginFailure"}
 
 
 def modules(site: Site) -> list[Module]:
-    return [ScsiMib(site.statistics).module(), IscsiMib(site.fabric.registry, site.fabric.server).module()]
+    state = MibState()
+    return [ScsiMib(site.statistics, state).module(), IscsiMib(site.fabric.registry, site.fabric.server, state).module()]
 
 
 @pytest.mark.anyio
@@ -52,6 +55,74 @@ async def test_every_column_is_there_with_its_number_and_syntax() -> None:
             assert all(oid[: len(module.oid)] == module.oid for oid, _ in ours.values())
 
 
+READ_ONLY = {
+    # of initiators' tables: the compliance statements have MIN-ACCESS read-only for the first five; the others are of tables
+    # that are always empty here
+    *("scsiIntrDevTgtAccessMode", "scsiDscTgtDevOrPort", "scsiDscTgtName", "scsiDscTgtConfigured", "scsiDscTgtRowStatus"),
+    *("iscsiIntrPortalTag", "iscsiIntrAuthRowStatus", "iscsiIntrAuthIdentity", "iscsiIntrAuthStorageType"),
+}
+"""What MAX-ACCESS would let managers write, and is read-only here; docs/monitoring.md says why."""
+
+
+@pytest.mark.anyio
+async def test_columns_that_managers_may_write_can_be_written() -> None:
+    async with serving() as site:
+        for module in modules(site):
+            compiled, _, _ = load(module.name)
+            ours = {column.name for table in module.tables for column in table.columns if column.write is not None}
+            theirs = {name for name, column in compiled.items() if column.access in {"readwrite", "readcreate"}}
+            assert ours == theirs - READ_ONLY
+            for table in module.tables:
+                if table.creation is not None:
+                    names = {column.name for column in table.columns}
+                    assert {table.creation.status, *table.creation.needs} <= names
+
+
+@pytest.mark.anyio
+async def test_writers_take_what_the_syntax_allows_and_nothing_else() -> None:
+    """Values at and beyond the borders of each, as the compiled MIBs have them."""
+    narrower: set[tuple[str, int | bytes]] = set()
+    async with serving() as site:
+        for module in modules(site):
+            compiled, _, _ = load(module.name)
+            for table in module.tables:
+                for column in table.columns:
+                    if column.write is None or column.syntax is Syntax.OBJECT_IDENTIFIER:
+                        continue
+                    if column.name == "iscsiPortalRoles":
+                        continue  # BITS, of as many bytes as one likes
+                    sizes = (0, 1, 4, 79, 80, 255, 256, 262, 263)
+                    numbers = (-1, 0, 1, 2, 3, 4, 6, 7, 511, 512, 3600, 3601, 65535, 65536, 16777215, 16777216, 1 << 32)
+                    values: list[int | bytes] = [*numbers]
+                    if column.syntax is Syntax.OCTET_STRING:
+                        values = [bytes(b"a" * size) for size in sizes]
+                    for value in values:
+                        try:
+                            compiled[column.name].type.clone(value)
+                            allowed = True
+                        except PyAsn1Error:
+                            allowed = False
+                        try:
+                            column.write.check(value, column.name)
+                            taken = True
+                        except Refused:
+                            taken = False
+                        assert allowed or not taken, (column.name, value)
+                        if allowed and not taken:
+                            narrower.add((column.name, value))
+        assert narrower == NARROWER
+
+
+STATUSES = ("scsiAuthIntrRowStatus", "scsiLunMapRowStatus", "iscsiPortalRowStatus", "iscsiTgtAuthRowStatus")
+NARROWER = {
+    # nobody sets notReady, 0 is a name of pysnmp's, and RFC 7147's compliance statement has 0 to 2
+    *((name, value) for name in STATUSES for value in (0, 3)),
+    *(("iscsiNodeErrorRecoveryLevel", value) for value in (3, 4, 6, 7)),
+    # there are no markers
+    ("iscsiPortalRecvMarker", 1),
+}
+
+
 @pytest.mark.anyio
 async def test_notifications_carry_their_objects() -> None:
     async with serving() as site:
@@ -61,7 +132,7 @@ async def test_notifications_carry_their_objects() -> None:
                 each.name: (each.oid, [name for name in each.objects if name not in RFC_7147]) for each in module.notifications
             }
             theirs = {name: (each.oid, list(each.objects)) for name, each in compiled.items()}
-            assert ours == {name: value for name, value in theirs.items() if name not in NOTIFICATIONS_OF_INITIATORS}
+            assert ours == theirs
             for each in module.notifications:
                 names = {column.name for column in each.table.columns}
                 assert {each.watched, *each.objects} <= names
@@ -159,7 +230,7 @@ async def test_next_of_names_that_are_not_there() -> None:
 async def test_a_loopback_target_is_a_device_too() -> None:
     async with serving() as site:
         site.target.fabric_name = "loopback"
-        module = ScsiMib(Statistics({}, [site.target], {})).module()
+        module = ScsiMib(Statistics({}, [site.target], {}), MibState()).module()
         transport = next(table for table in module.tables if table.name == "scsiTransportTable")
         ((_, row),) = transport.rows()
         values = {column.name: column.read(row) for column in transport.columns}

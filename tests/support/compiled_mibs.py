@@ -33,6 +33,8 @@ class MibColumn:
     """As :class:`tcm.statistics.mib.Syntax` calls it."""
     type: Any
     """Takes a value, and raises if that is none."""
+    access: str
+    """MAX-ACCESS, without hyphens."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def load(module: str) -> tuple[dict[str, MibColumn], dict[str, MibNotification],
         for name, each in mibs.mibSymbols[module].items():
             kind = type(each).__name__
             if kind == "MibTableColumn" and each.maxAccess not in NOT_ACCESSIBLE:
-                columns[name] = MibColumn(name, tuple(each.name), _syntax(each.syntax), each.syntax)
+                columns[name] = MibColumn(name, tuple(each.name), _syntax(each.syntax), each.syntax, each.maxAccess)
             elif kind == "NotificationType":
                 notifications[name] = MibNotification(tuple(each.name), tuple(text for _, text in each.getObjects()))
             elif kind == "MibTableRow":

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from support.scsi import logical_unit
-from tcm_loopback import copy_cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 from tcm_loopback.transport import Result
 
+from tcm.scsi import copy_cdb
 from tcm.scsi.sense import Status
 from tcm.target.device_designators import unit_designators
 

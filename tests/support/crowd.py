@@ -15,13 +15,13 @@ from support.scsi import make_lu, make_target
 from tcm_backstores.fileio import FileBackstore
 from tcm_backstores.filters.delay import DelayFilter, DelayOptions
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import CommandAborted, Result
 
 from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore, Buffer, Capabilities, Concurrency
 from tcm.filter import BackstoreFilter
+from tcm.scsi import cdb
 from tcm.target.store import Store
 from tcm.target.task_management import TaskManagementFunction
 

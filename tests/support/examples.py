@@ -14,9 +14,9 @@ from support.copies import cscd_of
 from support.reservations import SPEC_I_PT, move_parameters, parameters, sas, specified
 from support.scsi import SECOND, logical_unit
 from support.tokens import populate_data, write_data
-from tcm_loopback import cdb, copy_cdb
 from tcm_loopback.commands import ApplicationClient
 
+from tcm.scsi import cdb, copy_cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.command import Command, Direction, Extent
 from tcm.scsi.persistent_reservations import OutAction, ReservationType

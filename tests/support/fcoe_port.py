@@ -39,7 +39,10 @@ class Wire:
             else None
         )
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        return None
+
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
         return False
 
     def take(self) -> list[Frame]:

@@ -34,7 +34,10 @@ class Line:
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         return b"\x0e\xfd\x00" + d_id.to_bytes(3, "big") + b"\x0e\xfd\x00" + port.fc_id.to_bytes(3, "big") + b"\x89\x06"
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        return None
+
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
         return False
 
 

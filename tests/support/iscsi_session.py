@@ -6,27 +6,20 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from struct import Struct
 from typing import Any
 
-from support.raw_iscsi import Pdu
+from support.pdus import LUN_0, NO_TAG, Pdu, Request, data_out, logout, nop_out, scsi_command, snack, take_pdu, task_management
 from support.scsi import make_lu
 from tcm_iscsi.attributes import AclAttributes
 from tcm_iscsi.port import Port
 from tcm_iscsi.protocol.arena import DataInArena
-from tcm_iscsi.protocol.digest import crc32c
 from tcm_iscsi.protocol.faults import Faults
 from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameters
-from tcm_iscsi.protocol.pdu import DATA_OUT, NOP_OUT, PAD, RESERVED_TAG, SCSI_COMMAND, TASK_MANAGEMENT_REQUEST
 from tcm_iscsi.protocol.session import Session, SessionIdentity
 from tcm_iscsi.sessions import Registry
 
 from tcm.target.device import InitiatorPort, TargetDevice
-
-LOGOUT_REQUEST = Struct(">BB2xI8xIH2xII16x")
-SNACK_REQUEST = Struct(">BB6x8sIIxxxxI8xII").pack
-LUN_0 = bytes(8)
 
 
 @dataclass
@@ -37,15 +30,12 @@ class Initiator:
     cmd_sn: int = 1
     received: list[Pdu] = field(default_factory=list)
 
-    def header_digest(self, bhs: bytes) -> bytes:
-        return crc32c(bhs) if self.phase.header_digest else b""
-
     def pdu(self, bhs: bytes, data: bytes = b"") -> bytes:
         """On the wire: digests and padding as negotiated."""
-        bhs = bhs[:5] + len(data).to_bytes(3, "big") + bhs[8:]
-        segment = data + PAD[len(data) & 3]
-        digest = crc32c(segment) if data and self.phase.data_digest else b""
-        return bhs + self.header_digest(bhs) + segment + digest
+        return self.encode(Request(bhs, data))
+
+    def encode(self, request: Request) -> bytes:
+        return request.encode(header_digest=self.phase.header_digest, data_digest=self.phase.data_digest)
 
     def next_cmd_sn(self) -> int:
         sn = self.cmd_sn
@@ -66,41 +56,39 @@ class Initiator:
         lun: bytes = LUN_0,
         attribute: int = 1,
     ) -> bytes:
-        flags = (0x80 if final else 0) | (0x40 if read else 0) | (0x20 if write else 0) | attribute
         sn = (self.cmd_sn if immediate else self.next_cmd_sn()) if cmd_sn is None else cmd_sn
-        opcode = 0x41 if immediate else 0x01
-        return self.pdu(SCSI_COMMAND.pack(opcode, flags, 0, 0, lun, itt, read or write, sn, 0, cdb.ljust(16, b"\0")), data)
+        how: dict[str, Any] = {"final": final, "immediate": immediate, "attribute": attribute, "lun": lun}
+        return self.encode(scsi_command(cdb, itt, sn, 0, read=read, write=write, data=data, **how))
 
     def data_out(
         self, itt: int, ttt: int, offset: int, data: bytes, *, data_sn: int = 0, final: bool = True, lun: bytes = LUN_0
     ) -> bytes:
-        return self.pdu(DATA_OUT.pack(0x05, 0x80 if final else 0, 0, lun, itt, ttt, 0, data_sn, offset), data)
+        return self.encode(data_out(itt, ttt, offset, data, data_sn=data_sn, final=final, lun=lun))
 
-    def nop_out(self, itt: int, ttt: int = RESERVED_TAG, data: bytes = b"", *, immediate: bool = True, ack: int = 0) -> bytes:
+    def nop_out(self, itt: int, ttt: int = NO_TAG, data: bytes = b"", *, immediate: bool = True, ack: int = 0) -> bytes:
         """NOP-Out; ``ack`` is its ExpStatSN."""
         sn = self.cmd_sn if immediate else self.next_cmd_sn()
-        return self.pdu(NOP_OUT.pack(0x40 if immediate else 0, 0x80, 0, LUN_0, itt, ttt, sn, ack), data)
+        return self.encode(nop_out(itt, sn, ack, ttt=ttt, data=data, immediate=immediate))
 
     def acknowledge(self, stat_sn: int) -> list[Pdu]:
         """Everything before ``stat_sn`` has arrived."""
-        return self.feed(self.nop_out(RESERVED_TAG, ack=stat_sn))
+        return self.feed(self.nop_out(NO_TAG, ack=stat_sn))
 
     def task_management(
         self,
         function: int,
         *,
         itt: int = 100,
-        referenced: int = RESERVED_TAG,
+        referenced: int = NO_TAG,
         ref_cmd_sn: int = 0,
         exp_data_sn: int = 0,
         lun: bytes = LUN_0,
     ) -> bytes:
-        sn = self.cmd_sn
-        bhs = TASK_MANAGEMENT_REQUEST.pack(0x42, 0x80 | function, 0, lun, itt, referenced, sn, 0, ref_cmd_sn, exp_data_sn)
-        return self.pdu(bhs)
+        how = {"referenced": referenced, "ref_cmd_sn": ref_cmd_sn, "exp_data_sn": exp_data_sn}
+        return self.encode(task_management(function, itt, self.cmd_sn, 0, lun=lun, **how))
 
     def logout(self, reason: int = 0, cid: int = 0, itt: int = 101) -> bytes:
-        return self.pdu(LOGOUT_REQUEST.pack(0x46, 0x80 | reason, 0, itt, cid, self.cmd_sn, 0))
+        return self.encode(logout(reason, itt, self.cmd_sn, 0, cid=cid))
 
     def feed(self, *pdus: bytes, chunk: int | None = None) -> list[Pdu]:
         """Hand bytes to the target, in chunks if asked; returns the PDUs that it answered at once."""
@@ -128,11 +116,9 @@ class Initiator:
         found, self.received = self.received, []
         return found
 
-    def snack(
-        self, kind: int, first: int = 0, count: int = 0, *, itt: int = RESERVED_TAG, tag: int = RESERVED_TAG, ack: int = 0
-    ) -> bytes:
+    def snack(self, kind: int, first: int = 0, count: int = 0, *, itt: int = NO_TAG, tag: int = NO_TAG, ack: int = 0) -> bytes:
         """SNACK Request; ``ack`` is its ExpStatSN."""
-        return self.pdu(SNACK_REQUEST(0x10, 0x80 | kind, LUN_0, itt, tag, ack, first, count))
+        return self.encode(snack(kind, first, count, ack, itt=itt, ttt=tag))
 
     def join(self, cid: int, **values: Any) -> Initiator:
         """Another connection of the same session."""
@@ -158,25 +144,14 @@ class Initiator:
     def collect(self) -> None:
         """Parse what the target wants to send."""
         phase = self.phase
-        stream = b"".join(bytes(piece) for piece in phase.out)
+        stream = bytearray().join(phase.out)
         phase.out.clear()
         phase.out_size = 0
         phase.arena.free = 0
-        at = 0
-        while at < len(stream):
-            bhs = stream[at : at + 48]
-            at += 48
-            if phase.header_digest:
-                assert stream[at : at + 4] == crc32c(bhs)
-                at += 4
-            length = int.from_bytes(bhs[5:8], "big")
-            data = stream[at : at + length]
-            segment = stream[at : at + length + len(PAD[length & 3])]
-            at += len(segment)
-            if phase.data_digest and length:
-                assert stream[at : at + 4] == crc32c(segment)
-                at += 4
-            self.received.append(Pdu(bhs, data))
+        digests = {"header_digest": phase.header_digest, "data_digest": phase.data_digest}
+        while (pdu := take_pdu(stream, **digests)) is not None:
+            self.received.append(pdu)
+        assert not stream
 
     def answers(self) -> list[Pdu]:
         """What has come since, outside of :meth:`feed`."""

@@ -14,37 +14,28 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from support import pdus
 from support.pdus import (
     DATA_IN,
-    DATA_OUT,
     FINAL,
-    IMMEDIATE,
     INQUIRY,
-    LOGIN,
     LOGIN_RESPONSE,
-    LOGOUT,
     LUN_0,
     NO_TAG,
     NOP_IN,
-    NOP_OUT,
     R2T,
     READ_CAPACITY,
     REJECT,
-    SCSI_COMMAND,
-    SNACK,
     SNACK_DATA_ACK,
-    TASK_MANAGEMENT,
     TEST_UNIT_READY,
-    TEXT,
     Pdu,
     Request,
     read10,
-    request,
     serial_less,
+    take_pdu,
     text_of,
     write10,
 )
-from support.raw_iscsi import crc32c
 
 if TYPE_CHECKING:
     from support.pdu_wires import Target, Wire
@@ -173,12 +164,11 @@ class Connection:
 
     def login_request(self, stage: int, following: int | None, text: dict[str, str] | bytes = b"", **fields: Any) -> Request:
         """``following`` None: T is 0. Fields: isid, tsih, itt, cid, cmd_sn."""
-        flags = stage << 2 | (FINAL | following if following is not None else 0)
+        session = self.session
         data = text if isinstance(text, bytes) else text_of(text)
-        cid, cmd_sn = fields.get("cid", self.cid), fields.get("cmd_sn", self.session.cmd_sn)
-        lun = fields.get("isid", self.session.isid) + fields.get("tsih", self.session.tsih).to_bytes(2, "big")
-        words = {16: fields.get("itt", 1), 20: cid << 16, 24: cmd_sn, 28: self.exp_stat_sn}
-        return request(LOGIN | IMMEDIATE, flags, lun, words, data)
+        isid, tsih = fields.get("isid", session.isid), fields.get("tsih", session.tsih)
+        itt, cmd_sn, cid = fields.get("itt", 1), fields.get("cmd_sn", session.cmd_sn), fields.get("cid", self.cid)
+        return pdus.login_request(data, stage, following, itt, cmd_sn, self.exp_stat_sn, isid=isid, tsih=tsih, cid=cid)
 
     def identification(self) -> dict[str, str]:
         session = self.session
@@ -235,6 +225,16 @@ class Connection:
             self.acknowledged = self.exp_stat_sn
         return self.acknowledged
 
+    def tag(self, itt: int | None = None) -> int:
+        """This Initiator Task Tag, or a new one."""
+        return next(self.session.tags) if itt is None else itt
+
+    def sequence(self, immediate: bool, cmd_sn: int | None) -> int:
+        """This CmdSN, or the next one, which an immediate request does not take."""
+        if cmd_sn is not None:
+            return cmd_sn
+        return self.session.cmd_sn if immediate else self.session.number()
+
     def command(
         self,
         cdb: bytes,
@@ -249,19 +249,16 @@ class Connection:
         lun: bytes = LUN_0,
     ) -> Request:
         """A SCSI Command; an immediate one takes no CmdSN."""
-        session = self.session
-        flags = (FINAL if final else 0) | (0x40 if read else 0) | (0x20 if write else 0) | 1
-        if cmd_sn is None:
-            cmd_sn = session.cmd_sn if immediate else session.number()
-        words = {16: next(session.tags) if itt is None else itt, 20: read or write, 24: cmd_sn, 28: self.status_number}
-        bhs = request(SCSI_COMMAND | (IMMEDIATE if immediate else 0), flags, lun, words, data)
-        return replace(bhs, bhs=bhs.bhs[:32] + cdb.ljust(16, b"\0"))
+        tag, sn = self.tag(itt), self.sequence(immediate, cmd_sn)
+        return pdus.scsi_command(
+            cdb, tag, sn, self.status_number, read=read, write=write, data=data, final=final, immediate=immediate, lun=lun
+        )
 
     def data_out(
         self, itt: int, ttt: int, offset: int, data: bytes, *, data_sn: int = 0, final: bool = True, lun: bytes = LUN_0
     ) -> Request:
-        words = {16: itt, 20: ttt, 28: self.status_number, 36: data_sn, 40: offset}
-        return request(DATA_OUT, FINAL if final else 0, lun if ttt != NO_TAG else LUN_0, words, data)
+        lun = lun if ttt != NO_TAG else LUN_0
+        return pdus.data_out(itt, ttt, offset, data, exp_stat_sn=self.status_number, data_sn=data_sn, final=final, lun=lun)
 
     def burst(self, r2t: Pdu, data: bytes) -> list[Request]:
         """The Data-Out that one R2T asks for, out of the whole command's ``data``."""
@@ -276,11 +273,8 @@ class Connection:
     def nop_out(
         self, data: bytes = b"", *, itt: int | None = None, ttt: int = NO_TAG, immediate: bool = True, cmd_sn: int | None = None
     ) -> Request:
-        session = self.session
-        if cmd_sn is None:
-            cmd_sn = session.cmd_sn if immediate else session.number()
-        words = {16: next(session.tags) if itt is None else itt, 20: ttt, 24: cmd_sn, 28: self.status_number}
-        return request(NOP_OUT | (IMMEDIATE if immediate else 0), FINAL, LUN_0, words, data)
+        tag, sn = self.tag(itt), self.sequence(immediate, cmd_sn)
+        return pdus.nop_out(tag, sn, self.status_number, ttt=ttt, data=data, immediate=immediate)
 
     def task_management(
         self,
@@ -293,22 +287,24 @@ class Connection:
         cmd_sn: int | None = None,
         lun: bytes = LUN_0,
     ) -> Request:
-        session = self.session
-        if cmd_sn is None:
-            cmd_sn = session.cmd_sn if immediate else session.number()
-        words = {
-            16: next(session.tags), 20: referenced, 24: cmd_sn, 28: self.status_number, 32: ref_cmd_sn, 36: exp_data_sn,
-        }  # fmt: skip
-        return request(TASK_MANAGEMENT | (IMMEDIATE if immediate else 0), FINAL | function, lun, words)
+        return pdus.task_management(
+            function,
+            self.tag(),
+            self.sequence(immediate, cmd_sn),
+            self.status_number,
+            referenced=referenced,
+            ref_cmd_sn=ref_cmd_sn,
+            exp_data_sn=exp_data_sn,
+            immediate=immediate,
+            lun=lun,
+        )
 
     def logout(self, reason: int = 0, cid: int = 0) -> Request:
-        session = self.session
-        words = {16: next(session.tags), 20: cid << 16, 24: session.cmd_sn, 28: self.status_number}
-        return request(LOGOUT | IMMEDIATE, FINAL | reason, LUN_0, words)
+        return pdus.logout(reason, self.tag(), self.session.cmd_sn, self.status_number, cid=cid)
 
     def snack(self, kind: int, begin: int, length: int, *, itt: int = NO_TAG, ttt: int = NO_TAG, lun: bytes = LUN_0) -> Request:
         """Type, BegRun, RunLength; see clause 11.16 for which tags a type wants."""
-        return request(SNACK, FINAL | kind, lun, {16: itt, 20: ttt, 28: self.status_number, 40: begin, 44: length})
+        return pdus.snack(kind, begin, length, self.status_number, itt=itt, ttt=ttt, lun=lun)
 
     def text(
         self,
@@ -320,11 +316,9 @@ class Connection:
         more: bool = False,
     ) -> Request:
         """``more``: the C bit. Bytes are sent as they are."""
-        session = self.session
         data = pairs if isinstance(pairs, bytes) else text_of(pairs)
-        flags = (FINAL if final else 0) | (0x40 if more else 0)
-        tag = next(session.tags) if itt is None else itt
-        return request(TEXT, flags, LUN_0, {16: tag, 20: ttt, 24: session.number(), 28: self.status_number}, data)
+        sn = self.session.number()
+        return pdus.text_request(data, self.tag(itt), sn, self.status_number, ttt=ttt, final=final, more=more)
 
     # sending and receiving
 
@@ -332,25 +326,6 @@ class Connection:
         """In one piece."""
         digests = {"header_digest": self.header_digest, "data_digest": self.data_digest}
         await self.wire.send(b"".join(pdu.encode(**digests) for pdu in pdus))
-
-    def _parse(self) -> Pdu | None:
-        buffer = self.buffer
-        if len(buffer) < 48:
-            return None
-        start = 48 + buffer[4] * 4 + (4 if self.header_digest else 0)
-        length = int.from_bytes(buffer[5:8], "big")
-        padded = start + length + -length % 4
-        end = padded + (4 if self.data_digest and length else 0)
-        if len(buffer) < end:
-            return None
-        bhs = bytes(buffer[:48])
-        if self.header_digest:
-            assert buffer[start - 4 : start] == crc32c(bytes(buffer[: start - 4])), "the target's header digest is wrong"
-        if self.data_digest and length:
-            assert buffer[padded:end] == crc32c(bytes(buffer[start:padded])), "the target's data digest is wrong"
-        pdu = Pdu(bhs, bytes(buffer[start : start + length]))
-        del buffer[:end]
-        return pdu
 
     async def next(self, seconds: float | None = None) -> Pdu:
         """The next PDU. Raises :class:`Silence` or :class:`Closed`."""
@@ -361,7 +336,8 @@ class Connection:
 
     async def arrival(self, seconds: float | None = None) -> Pdu:
         """As :meth:`next`, of what has yet to be read; does what it asks for at once."""
-        while (pdu := self._parse()) is None:
+        digests = {"header_digest": self.header_digest, "data_digest": self.data_digest}
+        while (pdu := take_pdu(self.buffer, **digests)) is None:
             data = await self.wire.receive(self.session.target.patience if seconds is None else seconds)
             if data is None:
                 raise Silence

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from support.scsi import FIRST, make_lu
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 from tcm_loopback.fabric import LoopbackPort
 
 from tcm.backstore import Backstore, BlockingBackstore
+from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.sense import Status
 from tcm.target.access_transition import set_access_state

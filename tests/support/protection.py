@@ -6,10 +6,10 @@ import struct
 
 import anyio
 from support.scsi import logical_unit
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import Result
 
+from tcm.scsi import cdb
 from tcm.scsi.sense import CheckCondition
 
 FORMATS = {0: (0b00, 0), 1: (0b10, 0), 2: (0b11, 0), 3: (0b11, 1)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 
+from tcm.scsi import cdb
 from tcm.scsi.persistent_reservations import InAction, OutAction
 from tcm.scsi.sense import Status
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId

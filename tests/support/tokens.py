@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import anyio
 from anyio.lowlevel import checkpoint
 from support.scsi import FIRST, SECOND, target
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, Expected
 from tcm_loopback.transport import Result
 
 from tcm.backstore import Backstore, BlockingBackstore
+from tcm.scsi import cdb
 from tcm.scsi.copy_results import CopyStatus
 from tcm.scsi.sense import CheckCondition, Sense, SenseKey, Status
 

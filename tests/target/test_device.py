@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 from support.scsi import FIRST, SECOND, make_lu, make_target, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 
+from tcm.scsi import cdb
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.sense import LogicalUnitNotSupported, Status, WriteProtected
 from tcm.target import unit_attention

@@ -11,10 +11,10 @@ import anyio
 import pytest
 from support.memory import GatedMemory
 from support.scsi import SIZE, logical_unit, one_initiator, pattern, ramdisk, two_initiators
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.backstore import Capabilities, Extent, Support
+from tcm.scsi import cdb
 from tcm.scsi.sense import SpaceAllocationFailed, UnrecoveredReadError, WriteError
 from tcm.target import unit_attention
 from tcm.target.nexus import ITLNexus

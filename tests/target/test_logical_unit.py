@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from support.memory import GatedMemory
 from support.scsi import ApplicationClient, logical_unit, make_target, one_initiator, pattern, two_initiators
 from tcm_backstores.null import NullBackstore
-from tcm_loopback import cdb
 from tcm_loopback.commands import check
 from tcm_loopback.transport import CommandAborted
 
 from tcm.backstore import Capabilities, ConfigError, Extent, Support
+from tcm.scsi import cdb
 from tcm.scsi.block_data import parse_unmap_list
 from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, Status, WriteError
 from tcm.target import unit_attention

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from support.memory import GatedMemory
 from support.scsi import FIRST, make_lu, make_target, one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
+from tcm.scsi import cdb
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.mode_pages import CACHING, CONTROL, Key
 from tcm.scsi.sense import (

@@ -16,10 +16,10 @@ from support.scsi import (
     target,
     two_initiators,
 )
-from tcm_loopback import cdb
 from tcm_loopback.commands import check
 from tcm_loopback.transport import CommandAborted, LoopbackCommand, Result
 
+from tcm.scsi import cdb
 from tcm.scsi.lun import encode
 from tcm.scsi.sense import (
     InvalidFieldInCommandInformationUnit,

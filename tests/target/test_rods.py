@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from support.scsi import pattern
 from support.tokens import Bench, bench, populate_data, write_data
 from tcm_backstores.ramdisk import RamdiskBackstore
-from tcm_loopback import cdb
 
+from tcm.scsi import cdb
 from tcm.scsi.rod_token_commands import Range
 from tcm.scsi.rod_token_sense import TokenCancelled
 from tcm.scsi.rod_tokens import zero_token

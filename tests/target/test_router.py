@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.commands import identify
 from support.scsi import logical_unit, one_initiator, pattern
-from tcm_loopback import cdb
 from tcm_loopback.commands import check
 
+from tcm.scsi import cdb
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, Status
 from tcm.target.device_server import HANDLERS

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tcm.command_line.running import CONTEXT
+from tcm.command_line.running import run_command as run
+from tcm.failure import RuntimeFailure
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tcm_fcoe.protocol.ladder import Row
 
 PROGRAM = "python -m tcm_fcoe.decode"
-OK, FAILED, USAGE = 0, 1, 2
 NAME_WIDTH, ID_WIDTH = 23, 17
 ARROWS = {True: "-->", False: "<--"}
 COLORS = {"FIP": "blue", "FCP_CMND": "green", "FCP_RSP": "green", "FCP_XFER_RDY": "yellow", "FCP_DATA": None}
@@ -33,11 +36,11 @@ Exit codes: 0 done, 1 the file cannot be read or is broken, 2 bad usage.
 """
 
 
-class CaptureError(Exception):
+class CaptureError(RuntimeFailure):
     """The file cannot be read: one line."""
 
 
-@click.command(PROGRAM, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(PROGRAM, epilog=_EPILOG, context_settings=CONTEXT)
 @click.argument("file", metavar="FILE.pcap")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--fold", is_flag=True, help="FCP_DATA frames of one sequence as one row.")
@@ -127,32 +130,7 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """The exit code of these arguments. Errors are one line on standard error."""
-    try:
-        with command.make_context(PROGRAM, arguments) as context:
-            command.invoke(context)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.ClickException as error:
-        text = error.format_message()
-        _complain(f"{text}{'' if text.endswith(('.', '?')) else '.'} Run {PROGRAM} --help for all options.")
-        return USAGE
-    except CaptureError as error:
-        _complain(str(error))
-        return FAILED
-    except BrokenPipeError:
-        # nobody reads on: what is still buffered must not complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except KeyboardInterrupt:
-        return FAILED
-    return OK
-
-
-def _complain(text: str) -> None:
-    # if nobody reads it any more, the exit code still tells
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"{PROGRAM}: error: {' '.join(text.split())}\n")
-        sys.stderr.flush()
+    return run(command, PROGRAM, arguments)
 
 
 if __name__ == "__main__":

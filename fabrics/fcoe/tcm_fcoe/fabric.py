@@ -11,6 +11,7 @@ from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
 from tcm_fcoe.attributes import FcoeOptions, check_config, controller_options
 from tcm_fcoe.link import open_link
+from tcm_fcoe.protocol.fcf import FcfController
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_mac
 from tcm_fcoe.server import InterfaceServer
 from tcm_fcoe.statistics import FcoeStatistics
@@ -192,6 +193,13 @@ class FcoeFabric(Fabric):
         else:
             port.drop(nexus)
 
+    def request_logout(self, nexus: ITNexus, seconds: float) -> None:
+        """See :class:`tcm.fabric.Fabric`. FCP cannot ask: LOGO, after the last command, is what there is (FC-LS-2 6.7)."""
+        del seconds
+        port = self.ports.get(nexus.target_portal_group.target.name)
+        if port is not None:
+            port.request_logout(nexus)
+
     # what there is
 
     def endpoints(self) -> Sequence[Endpoint]:
@@ -205,21 +213,21 @@ class FcoeFabric(Fabric):
             interface = port.server.link.name
             for lun in sorted(group.luns):
                 url = f"fcoe://{interface}/{target.name}/{lun}"
-                found.append(Endpoint(url, self._hints(interface, target.name, lun)))
+                found.append(Endpoint(url, self._hints(interface, target.name, lun, port.server.station.vlan)))
         return found
 
-    def _hints(self, interface: str, name: str, lun: int) -> tuple[str, ...]:
-        mode, vlan = self._options.mode, self._options.vlan
+    def _hints(self, interface: str, name: str, lun: int, vlan: int | None) -> tuple[str, ...]:
+        mode = self._options.mode
+        own = f"tcm's own:   python -m tcm_fcoe.initiator inquire --mode {_peer(mode)}" + (f" --vlan {vlan}" if vlan else "")
         if interface.startswith(_UNIX):
             ours, _, theirs = interface.removeprefix(_UNIX).partition(",")
-            there = f"{_UNIX}{theirs},{ours}"
-            return (f"tcm's own:   python -m tcm_fcoe.initiator inquire --mode {_peer(mode)} fcoe://{there}/{name}/{lun}",)
-        where = f"eth1.{vlan}" if vlan and mode in {"vn2vn", "p2p"} else "eth1"
-        tagged = f"ip link add link eth1 name {where} type vlan id {vlan}; " if where != "eth1" else ""
+            return (f"{own} fcoe://{_UNIX}{theirs},{ours}/{name}/{lun}",)
+        where = f"eth1.{vlan}" if vlan else "eth1"  # Linux's kernel does no VLAN discovery, its fcoe-utils do
+        tagged = f"ip link add link eth1 name {where} type vlan id {vlan}; ip link set {where} up; " if vlan else ""
         return (
             f"Linux:       modprobe fcoe; {tagged}echo {where} > /sys/module/libfcoe/parameters/{CREATE[mode]}",
             "             (on the initiator; eth1: its interface on the same segment)",
-            f"tcm's own:   python -m tcm_fcoe.initiator inquire --mode {_peer(mode)} fcoe://eth1/{name}/{lun}",
+            f"{own} fcoe://eth1/{name}/{lun}",
         )
 
     async def drain(self) -> None:
@@ -234,6 +242,16 @@ class FcoeFabric(Fabric):
             f"{nexus.port.nexus.initiator_port.name} (FC_ID {format_fc_id(nexus.d_id)}) to {name} on {port.server}"
             for name, port in self.ports.items()
             for nexus in port.fcp.nexuses.values()
+        ]
+
+    def hbas(self) -> Sequence[str]:
+        """One line per HBA that has registered with a switch of ours (mode ``fcf``)."""
+        controllers = [(server, server.station.controller) for server in self.interfaces]
+        return [
+            f"{server}: {hba.describe()}"
+            for server, controller in controllers
+            if isinstance(controller, FcfController)
+            for hba in controller.switch.fdmi.hbas.values()
         ]
 
     def targets(self) -> Sequence[TargetDevice]:

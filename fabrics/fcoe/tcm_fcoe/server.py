@@ -33,6 +33,8 @@ TURN = 0.005
 """Seconds that one interface may go on before the event loop gets its turn."""
 SPINS = 24
 """Tries to receive before the event loop gets its turn, when nothing else is busy."""
+REFRESH_SECONDS = 10.0
+"""Between two looks at what the kernel counts, if there is anything else to do; RLS tells it."""
 MOST_SECONDS = 3600.0
 """Between two looks at the timers."""
 
@@ -78,6 +80,8 @@ class InterfaceServer:
         self.station = self._make_station()
         self.processing = False
         self.hot_until = 0.0
+        self._refresh_at = 0.0
+        """When the link's counters are looked at again."""
         self.armed = 0.0
         """When the timer task looks again."""
         self._rearm = anyio.Event()
@@ -234,6 +238,10 @@ class InterfaceServer:
             station = self.station
             self._rearm = anyio.Event()
             now = self.clock()
+            if now >= self._refresh_at:
+                self._refresh_at = now + REFRESH_SECONDS
+                self.link.refresh()
+                station.counters.frame_check_errors = self.link.counters.frame_check_errors
             self.armed = min(station.next_timer, now + MOST_SECONDS)
             if self.armed > now:
                 with anyio.move_on_after(self.armed - now):

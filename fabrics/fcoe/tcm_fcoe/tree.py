@@ -41,7 +41,10 @@ def _set_tag(place: NodeAclPlace, text: str) -> None:
 
 TREE = FabricTree(
     name="fc",
-    attributes={"version": TreeAttribute(lambda _fabric: "tcm FCoE fabric")},
+    attributes={
+        "version": TreeAttribute(lambda _fabric: "tcm FCoE fabric"),
+        "hbas": TreeAttribute(lambda fabric: "\n".join(fabric.hbas())),
+    },
     tags=range(1, 2),
     enable=False,
     target_statistics=(FcPort,),

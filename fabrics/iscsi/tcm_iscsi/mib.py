@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.statistics.mib import ZERO_DOT_ZERO, Module, Notification, Oid, Table, columns, constant
-from tcm.statistics.scsi_mib import transport_instance
+from tcm.statistics.mib import ZERO_DOT_ZERO, Module, Notification, Oid, Syntax, Table, columns, constant
+from tcm.statistics.mib_edits import acl_index, device_index
+from tcm.statistics.mib_writing import STATUS, Writer, unchanging
+from tcm.statistics.scsi_mib_rows import transport_instance
 from tcm_iscsi.counters import kind_of
 from tcm_iscsi.mib_rows import (
     ACTIVE,
@@ -26,7 +28,6 @@ from tcm_iscsi.mib_rows import (
     NEVER,
     OBJECTS,
     OCTETS,
-    READ_ONLY,
     SESSION_ATTRIBUTES,
     SESSION_STATS,
     TARGET_ROLE,
@@ -48,58 +49,89 @@ from tcm_iscsi.mib_rows import (
     truth_of,
     version,
 )
+from tcm_iscsi.mib_writing import (
+    AuthorizedInitiator,
+    IscsiWriting,
+    TargetPortal,
+    number_parameter,
+    portal_name,
+    truth_parameter,
+)
 from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import LogoutReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from tcm.target.device import NodeAcl
+    from tcm.statistics.mib_state import MibState
     from tcm_iscsi.connection import Connection
     from tcm_iscsi.server import Server
     from tcm_iscsi.sessions import PortalBinding, Registry
 
 
-class IscsiMib:
-    """The module's rows."""
+ColumnSpec = tuple[int, str, Syntax, "Callable[[Any], Any]", Writer]
+STORAGE = unchanging(choices=frozenset(range(1, 6)))
+"""StorageType, which is scsiInstStorageType's: another one is not taken."""
+DIGEST = unchanging(choices=frozenset(range(1, 5)))
+"""IscsiDigestMethod."""
 
-    def __init__(self, registry: Registry, server: Server) -> None:
+
+def truth(number: int, name: str) -> ColumnSpec:
+    """A column of iscsiNodeAttributesTable that is Yes or No."""
+    return number, f"iscsiNode{name}", INTEGER, truth_of(node_parameter(name)), truth_parameter(name)
+
+
+def number(number: int, name: str, minimum: int, maximum: int) -> ColumnSpec:
+    """A column of iscsiNodeAttributesTable that is a number."""
+    return number, f"iscsiNode{name}", GAUGE, node_parameter(name), number_parameter(name, minimum, maximum)
+
+
+class IscsiMib:
+    """The module's rows.
+
+    :param state: the indexes they have.
+    """
+
+    def __init__(self, registry: Registry, server: Server, state: MibState) -> None:
         self.registry = registry
         self.server = server
+        self.state = state
+        self.indexes = state.indexes
+        self.writing = IscsiWriting(registry, state)
 
     # rows
 
     def _nodes(self) -> Iterator[tuple[Oid, Node]]:
         for target in self.registry.targets:
-            yield (INSTANCE, target.index), Node(target, self.registry.counters.of(target.name))
+            yield (INSTANCE, device_index(self.indexes, target)), Node(target, self.registry.counters.of(target.name))
 
     def _portals(self) -> Iterator[tuple[Oid, PortalBinding]]:
-        for number, binding in enumerate(self.registry.bindings, 1):
-            yield (INSTANCE, number), binding
+        for binding in self.registry.bindings:
+            yield (INSTANCE, self.indexes.of("portal", portal_name(binding.address, binding.port))), binding
 
-    def _target_portals(self) -> Iterator[tuple[Oid, tuple[PortalBinding, int]]]:
+    def _target_portals(self) -> Iterator[tuple[Oid, TargetPortal]]:
         for index, binding in self._portals():
             for group in binding.groups:
-                yield (*index, group.target.index), (binding, group.tag)
+                yield (*index, device_index(self.indexes, group.target)), TargetPortal(binding, group)
 
-    def _authorized(self) -> Iterator[tuple[Oid, NodeAcl]]:
+    def _authorized(self) -> Iterator[tuple[Oid, AuthorizedInitiator]]:
         for index, node in self._nodes():
             for group in node.target.portal_groups.values():
                 for acl in group.node_acls.values():
-                    yield (*index, acl.index), acl
+                    yield (*index, acl_index(self.indexes, group, acl)), AuthorizedInitiator(group, acl)
 
     def _sessions(self) -> Iterator[tuple[Oid, SessionRow]]:
         for session in list(self.registry.sessions.values()):
-            yield session_index(session), session_row(session)
+            yield session_index(self.indexes, session), session_row(session)
         for connection in self.server.describe():
             if connection.phase is not None and connection.phase.session.port is None:
                 discovery = connection.phase.session
-                yield session_index(discovery), session_row(discovery)
+                yield session_index(self.indexes, discovery), session_row(discovery)
 
     def _connections(self) -> Iterator[tuple[Oid, Connection]]:
         for connection in self.server.describe():
             if connection.phase is not None:
-                yield (*session_index(connection.phase.session), connection.phase.cid + 1), connection
+                yield (*session_index(self.indexes, connection.phase.session), connection.phase.cid + 1), connection
 
     # the instance
 
@@ -143,6 +175,20 @@ class IscsiMib:
                         "iscsiTgtLastIntrFailureAddrType",
                         "iscsiTgtLastIntrFailureAddr",
                         "iscsiTgtLastIntrFailurePort",
+                    ),
+                ),
+                Notification(
+                    "iscsiIntrLoginFailure",
+                    (*ISCSI_MIB, 0, 2),
+                    INITIATOR_TABLES[1],
+                    "iscsiIntrLoginFailures",
+                    (
+                        "iscsiIntrLoginFailures",
+                        "iscsiIntrLastFailureType",
+                        "iscsiIntrLastTgtFailureName",
+                        "iscsiIntrLastTgtFailureAddrType",
+                        "iscsiIntrLastTgtFailureAddr",
+                        "iscsiIntrLastTgtFailurePort",
                     ),
                 ),
                 Notification(
@@ -197,33 +243,41 @@ class IscsiMib:
                 (*OBJECTS, 2, 1),
                 self._portals,
                 columns(
-                    (2, "iscsiPortalRowStatus", INTEGER, constant(ACTIVE)),
-                    (3, "iscsiPortalRoles", OCTETS, constant(TARGET_ROLE)),
-                    (4, "iscsiPortalAddrType", INTEGER, lambda binding: address_type(binding.address)),
-                    (5, "iscsiPortalAddr", OCTETS, lambda binding: address_octets(binding.address)),
-                    (6, "iscsiPortalProtocol", GAUGE, constant(TCP)),
+                    (2, "iscsiPortalRowStatus", INTEGER, constant(ACTIVE), STATUS),
+                    (3, "iscsiPortalRoles", OCTETS, constant(TARGET_ROLE), unchanging(0, 4)),
+                    (
+                        4,
+                        "iscsiPortalAddrType",
+                        INTEGER,
+                        lambda binding: address_type(binding.address),
+                        unchanging(choices=frozenset({0, 1, 2, 3, 4, 16})),
+                    ),
+                    (5, "iscsiPortalAddr", OCTETS, lambda binding: address_octets(binding.address), unchanging(0, 255)),
+                    (6, "iscsiPortalProtocol", GAUGE, constant(TCP), unchanging(0, 255)),
                     (
                         7,
                         "iscsiPortalMaxRecvDataSegLength",
                         GAUGE,
                         lambda binding: portal_parameters(binding).MaxRecvDataSegmentLength,
+                        unchanging(512, 16777215),
                     ),
-                    (8, "iscsiPortalPrimaryHdrDigest", INTEGER, digest_choice("HeaderDigest", 0)),
-                    (9, "iscsiPortalPrimaryDataDigest", INTEGER, digest_choice("DataDigest", 0)),
-                    (10, "iscsiPortalSecondaryHdrDigest", INTEGER, digest_choice("HeaderDigest", 1)),
-                    (11, "iscsiPortalSecondaryDataDigest", INTEGER, digest_choice("DataDigest", 1)),
-                    (12, "iscsiPortalRecvMarker", INTEGER, constant(FALSE)),
-                    (13, "iscsiPortalStorageType", INTEGER, constant(READ_ONLY)),
+                    (8, "iscsiPortalPrimaryHdrDigest", INTEGER, digest_choice("HeaderDigest", 0), DIGEST),
+                    (9, "iscsiPortalPrimaryDataDigest", INTEGER, digest_choice("DataDigest", 0), DIGEST),
+                    (10, "iscsiPortalSecondaryHdrDigest", INTEGER, digest_choice("HeaderDigest", 1), DIGEST),
+                    (11, "iscsiPortalSecondaryDataDigest", INTEGER, digest_choice("DataDigest", 1), DIGEST),
+                    (12, "iscsiPortalRecvMarker", INTEGER, constant(FALSE), unchanging(choices=frozenset({FALSE}))),
+                    (13, "iscsiPortalStorageType", INTEGER, lambda _: self.state.storage, STORAGE),
                     (14, "iscsiPortalDescr", OCTETS, lambda binding: b"TLS" if binding.tls else b""),
                 ),
+                self.writing.portals,
             ),
             Table(
                 "iscsiTgtPortalAttributesTable",
                 (*OBJECTS, 3, 1),
                 self._target_portals,
                 columns(
-                    (2, "iscsiTgtPortalPort", GAUGE, lambda row: row[0].port),
-                    (3, "iscsiTgtPortalTag", GAUGE, lambda row: row[1]),
+                    (2, "iscsiTgtPortalPort", GAUGE, lambda row: row.binding.port, self.writing.port),
+                    (3, "iscsiTgtPortalTag", GAUGE, lambda row: row.group.tag, self.writing.tag),
                 ),
             ),
         )
@@ -238,20 +292,20 @@ class IscsiMib:
                     (2, "iscsiNodeName", OCTETS, lambda node: node.target.name.encode()),
                     (3, "iscsiNodeAlias", OCTETS, lambda node: parameters(node.target).TargetAlias.encode()),
                     (4, "iscsiNodeRoles", OCTETS, constant(TARGET_ROLE)),
-                    (5, "iscsiNodeTransportType", IDENTIFIER, lambda node: transport_instance(node.target)),
+                    (5, "iscsiNodeTransportType", IDENTIFIER, lambda node: transport_instance(self.indexes, node.target)),
                     (6, "iscsiNodeInitialR2T", INTEGER, truth_of(node_parameter("InitialR2T"))),
-                    (7, "iscsiNodeImmediateData", INTEGER, truth_of(node_parameter("ImmediateData"))),
-                    (8, "iscsiNodeMaxOutstandingR2T", GAUGE, node_parameter("MaxOutstandingR2T")),
-                    (9, "iscsiNodeFirstBurstLength", GAUGE, node_parameter("FirstBurstLength")),
-                    (10, "iscsiNodeMaxBurstLength", GAUGE, node_parameter("MaxBurstLength")),
-                    (11, "iscsiNodeMaxConnections", GAUGE, node_parameter("MaxConnections")),
-                    (12, "iscsiNodeDataSequenceInOrder", INTEGER, truth_of(node_parameter("DataSequenceInOrder"))),
-                    (13, "iscsiNodeDataPDUInOrder", INTEGER, truth_of(node_parameter("DataPDUInOrder"))),
-                    (14, "iscsiNodeDefaultTime2Wait", GAUGE, node_parameter("DefaultTime2Wait")),
-                    (15, "iscsiNodeDefaultTime2Retain", GAUGE, node_parameter("DefaultTime2Retain")),
-                    (16, "iscsiNodeErrorRecoveryLevel", GAUGE, node_parameter("ErrorRecoveryLevel")),
+                    truth(7, "ImmediateData"),
+                    number(8, "MaxOutstandingR2T", 1, 65535),
+                    number(9, "FirstBurstLength", 512, 16777215),
+                    number(10, "MaxBurstLength", 512, 16777215),
+                    number(11, "MaxConnections", 1, 65535),
+                    truth(12, "DataSequenceInOrder"),
+                    truth(13, "DataPDUInOrder"),
+                    number(14, "DefaultTime2Wait", 0, 3600),
+                    number(15, "DefaultTime2Retain", 0, 3600),
+                    number(16, "ErrorRecoveryLevel", 0, 2),
                     (17, "iscsiNodeDiscontinuityTime", TICKS, lambda node: node.target.created),
-                    (18, "iscsiNodeStorageType", INTEGER, constant(READ_ONLY)),
+                    (18, "iscsiNodeStorageType", INTEGER, lambda _: self.state.storage, STORAGE),
                 ),
             ),
             Table(
@@ -307,10 +361,11 @@ class IscsiMib:
                 (*OBJECTS, 7, 1),
                 self._authorized,
                 columns(
-                    (2, "iscsiTgtAuthRowStatus", INTEGER, constant(ACTIVE)),
-                    (3, "iscsiTgtAuthIdentity", IDENTIFIER, constant(ZERO_DOT_ZERO)),
-                    (4, "iscsiTgtAuthStorageType", INTEGER, constant(READ_ONLY)),
+                    (2, "iscsiTgtAuthRowStatus", INTEGER, constant(ACTIVE), STATUS),
+                    (3, "iscsiTgtAuthIdentity", IDENTIFIER, constant(ZERO_DOT_ZERO), unchanging()),
+                    (4, "iscsiTgtAuthStorageType", INTEGER, lambda _: self.state.storage, STORAGE),
                 ),
+                self.writing.authorized,
             ),
         )
 

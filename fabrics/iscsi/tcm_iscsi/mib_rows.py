@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tcm.statistics.mib import ZERO_DOT_ZERO, Oid, Syntax, columns, constant, nowhere
+from tcm.statistics.mib_edits import device_index
 from tcm.target.device import TargetDevice
 from tcm_iscsi.access import address_of, parameters_of
 from tcm_iscsi.attributes import TpgParameters
@@ -17,6 +18,7 @@ from tcm_iscsi.protocol.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tcm.statistics.mib_state import Indexes
     from tcm_iscsi.protocol.pdu import LogoutReason
     from tcm_iscsi.sessions import PortalBinding
 
@@ -27,8 +29,8 @@ DESCRIPTION = "tcm iSCSI target"
 VENDOR = "tcm"
 TARGET_ROLE = b"\x80"
 """BITS: targetTypePortal(0), targetTypeNode(0)."""
-TRUE, FALSE, ACTIVE, READ_ONLY, TCP = 1, 2, 1, 5, 6
-"""TruthValue; RowStatus; StorageType; IscsiTransportProtocol."""
+TRUE, FALSE, ACTIVE, TCP = 1, 2, 1, 6
+"""TruthValue; RowStatus; IscsiTransportProtocol."""
 NEVER = float("-inf")
 """A TimeStamp of 0: what the counters began with is the start of everything."""
 DIGESTS = {"None": 3, "CRC32C": 4}
@@ -50,9 +52,9 @@ def version() -> str:
     return importlib.metadata.version("tcm-target-iscsi")
 
 
-def node_row(target: TargetDevice) -> Oid:
+def node_row(index: int) -> Oid:
     """RowPointer to a target's row of iscsiNodeAttributesTable."""
-    return (*OBJECTS, 5, 1, 1, 2, INSTANCE, target.index)
+    return (*OBJECTS, 5, 1, 1, 2, INSTANCE, index)
 
 
 def truth(value: object) -> int:
@@ -143,12 +145,12 @@ def last_failure(read: Callable[[Any], Any], otherwise: Any) -> Callable[[Node],
     return lambda node: read(node.counters.login_failure) if node.counters.login_failure is not None else otherwise
 
 
-def session_index(session: Session) -> Oid:
+def session_index(indexes: Indexes, session: Session) -> Oid:
     """Instance, node (0 for discovery), session."""
     port: Any = session.port
     if port is None:
         return INSTANCE, 0, session.identity.tsih
-    return INSTANCE, port.group.target.index, port.nexus.identifier
+    return INSTANCE, device_index(indexes, port.group.target), port.nexus.identifier
 
 
 def session_row(session: Session) -> SessionRow:
@@ -235,6 +237,7 @@ INITIATOR_TABLES = (
             (4, "iscsiIntrLoginAuthFailRsps", COUNTER),
             (5, "iscsiIntrLoginAuthenticateFails", COUNTER),
             (6, "iscsiIntrLoginNegotiateFails", COUNTER),
+            (7, "iscsiIntrLoginAuthorizeFails", COUNTER),
         ),
     ),
     nowhere(

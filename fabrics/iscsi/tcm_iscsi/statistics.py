@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcm.statistics.mib import Module
+    from tcm.statistics.mib_state import MibState
     from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
     from tcm_iscsi.protocol.session import Session
     from tcm_iscsi.server import Server
@@ -241,13 +242,14 @@ class IscsiStatistics(FabricStatistics):
             ),
         )
 
-    def transport_row(self, target: TargetDevice) -> tuple[int, ...]:
+    def transport_row(self, target: TargetDevice, index: int) -> tuple[int, ...]:
         """Of iscsiNodeAttributesTable."""
-        return node_row(target)
+        del target
+        return node_row(index)
 
-    def mib(self) -> Sequence[Module]:
+    def mib(self, state: MibState) -> Sequence[Module]:
         """ISCSI-MIB."""
-        return (IscsiMib(self.registry, self.server).module(),)
+        return (IscsiMib(self.registry, self.server, state).module(),)
 
     def node_acl_groups(self, group: TargetPortalGroup, acl: NodeAcl) -> Sequence[LioGroup]:
         """``iscsi_sess_stats/``."""

@@ -53,4 +53,8 @@ class TpgAttributes:
     """``attrib/`` of a loopback target portal group."""
 
     fabric_prot_type: int = 0
-    """Protection information that the fabric carries: 0, none."""
+    """0, 1 or 3; without effect: commands carry protection information, and a fabric inside a process adds none."""
+
+    def __post_init__(self) -> None:
+        if self.fabric_prot_type not in {0, 1, 3}:
+            raise ConfigError(f"fabric_prot_type={self.fabric_prot_type}: write 0, 1 or 3")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi import cdb as cdbs
 from tcm.scsi.sense import CheckCondition, Sense, SenseKey, Status
 from tcm.target.task import TaskAttribute
 from tcm.target.unit_attention import UnitAttention
-from tcm_loopback import cdb as cdbs
 
 if TYPE_CHECKING:
     from tcm.backstore import Buffer

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
 
 from tcm.fabric import Endpoint, Fabric
+from tcm.fabric_statistics import FabricStatistics, InitiatorRow
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import InitiatorPort, TargetDevice, TargetPortalGroup
@@ -16,7 +18,7 @@ from tcm_loopback.attributes import DEFAULT_INITIATOR, LoopbackOptions, check_na
 from tcm_loopback.initiator import LoopbackInitiator, TransportDisrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from anyio.abc import TaskStatus
 
@@ -80,6 +82,22 @@ class LoopbackPort:
         return initiator
 
 
+class LoopbackStatistics(FabricStatistics):
+    """Tells of the initiator ports, which are in this process."""
+
+    def __init__(self, ports: Collection[LoopbackPort]) -> None:
+        self._ports = ports
+
+    def initiators(self) -> Sequence[InitiatorRow]:
+        """Those that are logged in somewhere."""
+        resets: Counter[str] = Counter()
+        for port in self._ports:
+            for initiator in port.initiators:
+                if initiator.nexus is not None:
+                    resets[initiator.name] += initiator.resets
+        return [InitiatorRow(name=name, resets=count) for name, count in resets.items()]
+
+
 class LoopbackFabric(Fabric):
     """Serves target devices to initiators in this process. See :meth:`port`."""
 
@@ -132,6 +150,9 @@ class LoopbackFabric(Fabric):
 
     def targets(self) -> Sequence[TargetDevice]:
         return tuple(self._targets)
+
+    def statistics(self) -> FabricStatistics:
+        return LoopbackStatistics(self._ports.values())
 
     # changes while it runs
 

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 _LBA_AND_BLOCKS = {0x28: (2, 6, 7, 9), 0x2A: (2, 6, 7, 9), 0x88: (2, 10, 10, 14), 0x8A: (2, 10, 10, 14)}
 """Where READ and WRITE (10) and (16) have their LBA and TRANSFER LENGTH; all other bytes are zero in an express command."""
 
+_RESETS = frozenset(
+    {
+        TaskManagementFunction.LOGICAL_UNIT_RESET,
+        TaskManagementFunction.TARGET_WARM_RESET,
+        TaskManagementFunction.TARGET_COLD_RESET,
+    }
+)
+
 
 class TransportDisrupted(Exception):
     """The initiator port has no I_T nexus: it was closed, or the target port is offline."""
@@ -40,6 +48,8 @@ class LoopbackInitiator:
         self.nexus: ITNexus | None = establish(self.transport)
         self.express = express
         """Reads and writes try the express lane first, as iSCSI's do."""
+        self.resets = 0
+        """Logical unit and target resets that were asked for."""
         self._establish = establish
         self._tags = itertools.count(1)
 
@@ -135,6 +145,7 @@ class LoopbackInitiator:
     def _manage(self, function: TaskManagementFunction, lun: bytes, tag: int) -> TaskManagementRequest:
         if self.nexus is None:
             raise TransportDisrupted(self.name)
+        self.resets += function in _RESETS
         request = TaskManagementRequest(function=function, lun=lun, tag=tag, context=anyio.Event())
         self.nexus.manage(request)
         return request

@@ -122,6 +122,10 @@ class LoopbackTransport:
     def task_management_executed(self, request: TaskManagementRequest) -> None:
         request.context.set()
 
+    def unsubmitted(self, lun: bytes) -> tuple[()]:
+        del lun
+        return ()
+
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         self.events.append((lun, attention))
         del self.events[:-64]

@@ -37,6 +37,7 @@ from tcm.target.device_server.handler import Handler
 from tcm.target.persistent_reservations import NexusName, Request, change
 from tcm.target.registrants import registrants
 from tcm.target.unit_attention import COMMANDS_CLEARED_BY_ANOTHER_INITIATOR
+from tcm.target.unsubmitted import take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -200,7 +201,9 @@ async def _abort(task: Task, itl: ITLNexus, preempted: tuple[NexusName, ...]) ->
     reservations = lu.persistent_reservations
     names = set(preempted)
     lu.prevented -= {each for each in lu.prevented if reservations.name_of(each.nexus) in names}
-    doomed = [other for other in tuple(lu.task_set) if other is not task and reservations.name_of(other.nexus) in names]
+    unsubmitted = take_over(other for other in lu.itl_nexuses if reservations.name_of(other.nexus) in names)
+    doomed = [other for other in lu.task_set if other is not task and reservations.name_of(other.nexus) in names]
+    doomed += unsubmitted
     tells = lu.mode_parameters.task_aborted_status
     if not tells:
         for other in {each.itl for each in doomed if each.itl is not None and each.nexus is not itl.nexus}:

@@ -29,8 +29,8 @@ The pieces:
 - Sans-IO users take :class:`FcpInitiator` by itself: it is the FC-4 of a :class:`tcm_fcoe.protocol.n_port.NPort`.
 """
 
+from tcm.scsi.cdb import read_16, write_16
 from tcm_fcoe.initiator.address import Address, InvalidAddress, parse_address
-from tcm_fcoe.initiator.commands import read_16, write_16
 from tcm_fcoe.initiator.driver import InitiatorPort, Target, attach
 from tcm_fcoe.initiator.faults import Faults, FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator

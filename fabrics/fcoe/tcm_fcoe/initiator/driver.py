@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm_fcoe.initiator.commands import Commands
+from tcm.initiator.commands import Commands
+from tcm_fcoe.hba import describe
 from tcm_fcoe.initiator.faults import FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
 from tcm_fcoe.initiator.results import InitiatorError, LoginFailed
@@ -138,7 +139,12 @@ class InitiatorPort:
         rng = random.Random()
         self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan)
         port_name = port_name or name_from_mac(link.address)
-        self.port = NPort(port_name, node_name or name_from_mac(link.address, naa=1), symbolic_name="tcm initiator")
+        self.port = NPort(
+            port_name,
+            node_name or name_from_mac(link.address, naa=1),
+            symbolic_name="tcm initiator",
+            hba=describe(link.name, "FCoE initiator"),
+        )
         self.fcp = FcpInitiator(self.port, options)
         self.port.fc4 = self.fcp
         self.fcp.on_login, self.fcp.on_logout = self._logged_in, self._logged_out
@@ -207,6 +213,9 @@ class InitiatorPort:
         if not self.port.is_up:
             return f"no address on {where} within {seconds:g} s: is the other side there, and in the same mode and VLAN?"
         there = ", ".join(colon_form(each.port_name) for each in self.targets.values() if each.logged_in)
+        if not there and self.station.counters.other_vlans:
+            own = f"--vlan {self.station.vlan}" if self.station.vlan else "none"
+            return f"no target on {where} within {seconds:g} s; frames of another VLAN than ours ({own}) have come"
         if port_name is None:
             return f"no target on {where} has let us in within {seconds:g} s"
         return f"no target {colon_form(port_name)} on {where} within {seconds:g} s; there are: {there or 'none'}"
@@ -357,7 +366,7 @@ async def attach(
     """An initiator port on an interface, for the length of the block: it logs in to every target that it finds.
 
     :param interface: a network interface, or ``unix:LOCAL,PEER``.
-    :param mode: ``vn2vn``, ``fabric`` or ``p2p``.
+    :param mode: ``vn2vn``, ``fabric``, ``p2p`` or ``fcf``: then the port is one of the switch itself.
     :param vlan: of all its frames but those of VLAN discovery.
     :param port_name: made from the interface's MAC address if not given; so is ``node_name``.
     :param faults: misbehave, at the mercy of ``chance`` (a :class:`random.Random` with a seed).

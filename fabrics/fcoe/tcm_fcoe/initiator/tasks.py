@@ -6,7 +6,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from tcm.scsi.lun import encode
-from tcm_fcoe.initiator.results import RequestFailed, Result
+from tcm_fcoe.initiator.results import InitiatorError, RequestFailed, Result, ScsiError
 from tcm_fcoe.protocol.fcp import READ_DATA, SHORT_CDB, WRITE_DATA, Command, TaskAttribute
 from tcm_fcoe.protocol.frame import NO_EXCHANGE
 
@@ -142,3 +142,8 @@ class FcpTask:
         )  # fmt: skip
         result.data = self.buffer[: max(0, expected - self.residual) if self.underflow else expected]
         return result
+
+    @property
+    def failure(self) -> InitiatorError | None:
+        """Why it did not end with status GOOD, once it is finished."""
+        return self.error or (ScsiError(self.result) if self.status or self.code else None)

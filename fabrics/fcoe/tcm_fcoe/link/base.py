@@ -33,6 +33,8 @@ class LinkCounters:
     """Dropped, either way: longer than the MTU or any FCoE frame."""
     discarded_frames: int = 0
     """Dropped on the way out: the link was down."""
+    frame_check_errors: int = 0
+    """Frames of any kind that the interface dropped for their frame check sequence; likewise."""
     congestions: int = 0
     """Times that the kernel took no more frames for a while."""
 

@@ -240,6 +240,8 @@ class PacketLink(Link):
 
     def refresh(self) -> None:
         self.rings.refresh()
+        with suppress(OSError):  # the interface is gone
+            self.counters.frame_check_errors = self.monitor.frame_check_errors(self.index)
 
     def close(self) -> None:
         if self.sock.fileno() >= 0:

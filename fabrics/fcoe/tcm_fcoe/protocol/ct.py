@@ -70,7 +70,7 @@ class CtExplanation(enum.IntEnum):
 class CtError(ValueError):
     """A request that is answered with a Reject CT_IU."""
 
-    def __init__(self, reason: CtReason, explanation: CtExplanation, text: str) -> None:
+    def __init__(self, reason: CtReason, explanation: int, text: str) -> None:
         super().__init__(text)
         self.reason = reason
         self.explanation = explanation
@@ -126,11 +126,11 @@ def parse_iu(data: Buffer) -> CtIu:
     return CtIu.parse(data)
 
 
-def check_request(iu: CtIu) -> None:
-    """:raises CtError: not a request to the name server of the directory service."""
+def check_request(iu: CtIu, gs_type: int = DIRECTORY_SERVICE, gs_subtype: int = NAME_SERVER) -> None:
+    """:raises CtError: not a request to this server of this service."""
     if iu.revision != REVISION:
         raise CtError(CtReason.INVALID_VERSION_LEVEL, CtExplanation.NONE, f"CT revision {iu.revision}")
-    if (iu.gs_type, iu.gs_subtype) != (DIRECTORY_SERVICE, NAME_SERVER):
+    if (iu.gs_type, iu.gs_subtype) != (gs_type, gs_subtype):
         raise CtError(
             CtReason.SERVER_NOT_AVAILABLE, CtExplanation.NONE, f"GS_Type {iu.gs_type:02x}h, subtype {iu.gs_subtype:02x}h"
         )
@@ -144,6 +144,6 @@ def accept(body: bytes = b"", *, residual: int = 0) -> CtIu:
     return CtIu(ACCEPT, body, residual)
 
 
-def reject(reason: CtReason, explanation: CtExplanation = CtExplanation.NONE) -> CtIu:
+def reject(reason: CtReason, explanation: int = CtExplanation.NONE) -> CtIu:
     """A Reject CT_IU."""
     return CtIu(REJECT, reason=reason, explanation=explanation)

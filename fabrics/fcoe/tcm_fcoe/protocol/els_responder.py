@@ -164,6 +164,8 @@ class Responder:
 
     def _logo(self, frame: Frame, request: Logo, now: float) -> None:
         del request
+        if frame.s_id == WellKnownAddress.FABRIC_LOGIN_SERVER:
+            raise ElsError(Reason.FIP_ERROR, Explanation.NONE, "LOGO of the fabric goes in FIP (FC-BB-5 clause 7.5)")
         self._port.reply(frame, ACCEPT.pack(), now)  # while there is a way
         self._port.logins.receive_logo(frame.s_id, now)
 

@@ -1,4 +1,7 @@
-"""Mode ``fabric``: an ENode behind an FCF (FC-BB-5 clauses 7.4, 7.9). What it does when is in :mod:`.enode_tables`."""
+"""Mode ``fabric``: an ENode behind an FCF (FC-BB-5 clauses 7.4, 7.9). What it does when is in :mod:`.enode_tables`.
+
+It is longer than most files because the actions of both tables, of the ENode and of its ports, are methods of one class.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,19 @@ from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol import enode_tables as tables
 from tcm_fcoe.protocol import ethernet, fip
-from tcm_fcoe.protocol.controller import E_D_TOV, NEVER, R_A_TOV, Controller, LocalPort, els_request, encapsulated_els
-from tcm_fcoe.protocol.els import Logo, Reject, parse_reply
-from tcm_fcoe.protocol.els_codes import ElsCommand
+from tcm_fcoe.protocol.controller import (
+    E_D_TOV,
+    NEVER,
+    R_A_TOV,
+    Allowance,
+    Controller,
+    LocalPort,
+    els_reply,
+    els_request,
+    encapsulated_els,
+)
+from tcm_fcoe.protocol.els import Logo, Plain, Reject, parse_reply
+from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import FEATURE_F_PORT, FEATURE_MULTIPLE_N_PORT_ID, FEATURE_VALID_VENDOR_VERSION, Login
 from tcm_fcoe.protocol.els_payload import ElsError
 from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS, Fcf, VnPort, advertised
@@ -69,6 +82,7 @@ class ENodeController(Controller):
         self._tries = 0
         self._keep_alive = NEVER
         self._solicited = -NEVER
+        self._answers = Allowance(64, 16)
 
     # Controller
 
@@ -117,6 +131,10 @@ class ENodeController(Controller):
         if self.fcf is None or vn_port is None or vn_port.state is not LoginState.IN:
             return None
         return self.fcf.fcoe_mac + vn_port.mac
+
+    def has_link_with(self, source: bytes) -> bool:
+        """The FCF that is selected."""
+        return self.fcf is not None and source == self.fcf.mac
 
     def addresses(self) -> frozenset[bytes]:
         """The group of ENodes, and what was granted."""
@@ -177,6 +195,8 @@ class ENodeController(Controller):
             self._advertisement(source, pdu, now)
         elif pdu.pdu is Pdu.VIRTUAL_LINK_REPLY:
             self._reply(source, pdu, now)
+        elif pdu.pdu is Pdu.VIRTUAL_LINK_REQUEST:
+            self._logged_out(source, pdu, now)
         elif pdu.pdu is Pdu.CLEAR_VIRTUAL_LINKS:
             self._cleared(source, pdu, now)
         elif pdu.pdu is Pdu.VLAN_NOTIFICATION and self.state is FabricState.VLAN:
@@ -198,7 +218,11 @@ class ENodeController(Controller):
         known = self.fcfs.get(key)
         if known is None:
             if len(self.fcfs) >= MAX_FCFS:
-                raise FipError("fip_table_full", f"more than {MAX_FCFS} FCFs")
+                of_no_use = (k for k, each in self.fcfs.items() if each is not self.fcf and (each.tried or not each.usable))
+                oldest = next(of_no_use, None)
+                if oldest is None:
+                    raise FipError("fip_table_full", f"more than {MAX_FCFS} FCFs")
+                del self.fcfs[oldest]
             self.fcfs[key] = known = fcf
         elif (known.fabric_name, known.fc_map, known.vf_id) != (fcf.fabric_name, fcf.fc_map, fcf.vf_id):
             raise FipError("fip_conflict", f"FCF {fcf.mac.hex(':')} has changed its fabric")
@@ -246,6 +270,30 @@ class ENodeController(Controller):
             fcf.fcoe_mac = macs[1] if len(macs) > 1 and not is_multicast(macs[1]) else fcf.mac
         vn_port.fc_id, vn_port.mac, vn_port.login = frame.d_id, mac, login
         self._login(vn_port, LoginEvent.ACCEPTED, now)
+
+    def _logged_out(self, source: bytes, pdu: FipPdu, now: float) -> None:
+        """LOGO of the F_Port: accepted if it is for a VN_Port that is logged in there, otherwise refused (FC-LS-2 4.2.5)."""
+        descriptor, frame = encapsulated_els(pdu)
+        if self.fcf is None or source != self.fcf.mac:
+            raise FipError("fip_spoofed", f"{source.hex(':')} is not the FCF")
+        is_logo = isinstance(descriptor, fip.Logo) and frame.payload[0] == ElsCommand.LOGO
+        if not is_logo or frame.s_id != WellKnownAddress.FABRIC_LOGIN_SERVER:
+            raise FipError("fip_unexpected", f"ELS {frame.payload[0]:02x}h of {format_fc_id(frame.s_id)} at an ENode")
+        if not self._answers.take(now):
+            raise FipError("fip_rate_limited", "more than there are answers for")
+        vn_port = next((each for each in self._by_mac.values() if each.fc_id == frame.d_id), None)
+        if vn_port is None:
+            refusal = Reject(reason=Reason.UNABLE_TO_PERFORM, explanation=Explanation.N_PORT_LOGIN_REQUIRED)
+            reply = FipPdu(Pdu.VIRTUAL_LINK_REPLY, (fip.Logo(els_reply(frame, refusal)),))
+            self.services.transmit(self.fip_frame(source, reply))
+            return
+        if pdu.get(fip.MacAddress).address not in (vn_port.mac, source):
+            raise FipError("fip_spoofed", "LOGO with another's MAC address")
+        accept = FipPdu(Pdu.VIRTUAL_LINK_REPLY, (fip.Logo(els_reply(frame, Plain())), fip.MacAddress(vn_port.mac)))
+        self.services.transmit(self.fip_frame(source, accept))
+        vn_port.reason = LoginEvent.LOGGED_OUT.value
+        self.report(f"the FCF has logged {vn_port.port.port_name.hex(':')} out", now)
+        self._login(vn_port, LoginEvent.LOGGED_OUT, now)
 
     def _cleared(self, source: bytes, pdu: FipPdu, now: float) -> None:
         fcf = self.fcf
@@ -453,6 +501,14 @@ class ENodeController(Controller):
         vn_port.login = None
         self.services.port_down(vn_port.port, vn_port.reason, now)
         self.services.routes_changed(vn_port.port)
+
+    def _accept_logo(self, vn_port: VnPort, now: float) -> None:
+        """The virtual link is gone; those that FDISC made go with the one that FLOGI did."""
+        first = vn_port is self._first
+        self._bring_down(vn_port, now)
+        if first:
+            self._lose_ports(vn_port.reason, now)
+        vn_port.timer = now + tables.SELECT_DELAY
 
     def _log_out(self, vn_port: VnPort, now: float) -> None:
         payload = Logo(n_port_id=vn_port.fc_id, port_name=vn_port.port.port_name)

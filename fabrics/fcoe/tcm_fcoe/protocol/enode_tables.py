@@ -86,6 +86,7 @@ class LoginEvent(enum.Enum):
     GAVE_UP = "no answer to several"
     ACCEPTED = "LS_ACC"
     REFUSED = "LS_RJT"
+    LOGGED_OUT = "LOGO from the FCF"
     LOST = "the virtual link is gone"
     STOPPED = "the port stops"
 
@@ -100,6 +101,7 @@ LOGIN: Table[LoginState, LoginEvent] = {
     (_L.SENT, _F.REFUSED): Step(_L.OUT, "try_later"),
     (_L.SENT, _F.LOST): Step(_L.OUT),
     (_L.SENT, _F.STOPPED): Step(_L.OUT),
+    (_L.IN, _F.LOGGED_OUT): Step(_L.OUT, "accept_logo"),
     (_L.IN, _F.LOST): Step(_L.OUT, "bring_down"),
     (_L.IN, _F.STOPPED): Step(_L.OUT, "log_out"),
 }

@@ -1,8 +1,8 @@
 """Mode ``fcf``: the station is the FCoE forwarder (FC-BB-5 clauses 7.4, 7.9), and with :class:`Switch` the fabric behind it.
 
 ENodes find it by solicitations and advertisements, log in by FIP, and keep their virtual links by keep-alives. Our own N_Ports
-are plugged in directly. Frames go to and from VN_Ports by way of the FCF's MAC address only, as class 3 has it: what cannot be
-delivered is dropped.
+are plugged in directly, and use its services as others do (:mod:`.fcf_local`). Frames go to and from VN_Ports by way of the
+FCF's MAC address only, as class 3 has it: what cannot be delivered is dropped.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tcm_fcoe.protocol.els_login import (
 )
 from tcm_fcoe.protocol.els_payload import ElsError, Payload
 from tcm_fcoe.protocol.fcf_enodes import Attempt, ENode, check_source
+from tcm_fcoe.protocol.fcf_local import LocalFrames
 from tcm_fcoe.protocol.fcf_tables import VirtualLinkEvent, VirtualLinkState
 from tcm_fcoe.protocol.fcoe import encapsulate
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
@@ -46,6 +47,7 @@ from tcm_fcoe.protocol.names import (
     NO_FC_ID,
     WellKnownAddress,
     fabric_provided_mac,
+    fc_id_of_mac,
     format_fc_id,
     is_multicast,
     name_from_mac,
@@ -61,8 +63,12 @@ if TYPE_CHECKING:
 
 FCOE_ETHERTYPE = b"\x89\x06"
 SWITCH_QUALIFIER, F_PORT_QUALIFIER = 0xFFF, 0xFFE
+NO_MAC = bytes(6)
 FEATURE_NPIV_GRANTED = FEATURE_VALID_VENDOR_VERSION
 """In LS_ACC to FLOGI: the fabric gives several addresses to one port (FC-LS-2 table 150)."""
+
+MAX_PORTS_PER_ENODE = 256
+"""N_Ports of one ENode that are logged in at once: a quarter of what there is room for."""
 
 
 class FcfController(Controller):
@@ -97,6 +103,7 @@ class FcfController(Controller):
         """Of switch and fabric."""
         self.switch = Switch(self, self.name, receive_size=self.receive_size, domain=domain)
         self._attached = self.switch.ports
+        self._local = LocalFrames(self.switch)
         self.enodes: dict[bytes, ENode] = {}
         """By MAC address."""
         self._advertise_at = NEVER
@@ -108,8 +115,8 @@ class FcfController(Controller):
 
     @property
     def next_timer(self) -> float:
-        """The next advertisement, the next silent ENode, the next notification."""
-        return min(self._advertise_at, self._sweep_at, self.switch.next_timer)
+        """The next advertisement, the next silent ENode, the next notification, or what ports of ours have yet to be told."""
+        return min(self._advertise_at, self._sweep_at, self.switch.next_timer, self._local.next_timer)
 
     def handle_timer(self, now: float) -> None:
         """Advertise, clear virtual links that are not kept alive, notify of changes."""
@@ -120,6 +127,11 @@ class FcfController(Controller):
             self._sweep(now)
         if self.switch.next_timer <= now:
             self.switch.handle_timer(now)
+        self._local.deliver(self.services.received, now)
+
+    def send_link_service(self, port: LocalPort, header: bytes, payload: bytes, now: float) -> bool:
+        """To a service of the fabric."""
+        return self._local.take(port, header, payload, now)
 
     def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:
         """For a port of ours, for a service of the fabric, or for another VN_Port."""
@@ -145,6 +157,18 @@ class FcfController(Controller):
         to = self.switch.ports.get(d_id)
         return to.mac + self.address if to is not None and to.port is None else None
 
+    def has_link_with(self, source: bytes) -> bool:
+        """An ENode, or the VN_Port of one."""
+        if source in self.enodes:
+            return True
+        attached = self._attached.get(fc_id_of_mac(source))
+        return attached is not None and attached.mac == source
+
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """That of its FLOGI or FDISC."""
+        attached = self.switch.ports.get(fc_id)
+        return attached.port_name if attached is not None else None
+
     def addresses(self) -> frozenset[bytes]:
         """The group of FCFs."""
         return self.ADDRESSES
@@ -163,6 +187,7 @@ class FcfController(Controller):
         super().ended(now)
         self.enodes.clear()
         self.switch.clear()
+        self._local.clear()
         self._advertise_at = self._sweep_at = NEVER
 
     def stop(self, now: float) -> None:
@@ -192,7 +217,7 @@ class FcfController(Controller):
         except ElsError as e:
             raise ValueError(f"port name {port.port_name.hex(':')}: {e}") from None
         self.services.port_up(
-            port, attached.fc_id, fabric=False, e_d_tov=E_D_TOV, r_a_tov=R_A_TOV, receive_size=self.receive_size, now=now
+            port, attached.fc_id, fabric=True, e_d_tov=E_D_TOV, r_a_tov=R_A_TOV, receive_size=self.receive_size, now=now
         )
 
     def stop_port(self, port: LocalPort, reason: str, now: float) -> None:
@@ -209,9 +234,11 @@ class FcfController(Controller):
     # The switch's
 
     def send(self, to: AttachedPort, header: bytes, payload: Buffer, sof: int, eof: int) -> None:
-        """A frame of a service. Ours ask for nothing, and are told by other ways."""
+        """A frame of a service."""
         if to.port is None:
             self.services.transmit(encapsulate(to.mac + self.address + FCOE_ETHERTYPE, sof, header, payload, eof))
+        else:
+            self._local.send(to, header, payload, sof, eof)
 
     def count(self, counter: str) -> None:
         """Add one to a statistic."""
@@ -291,6 +318,8 @@ class FcfController(Controller):
                 source, request.port_name, attached, frame, kind, self._addressing(pdu.flags), pdu.get(fip.MacAddress).address
             )
             if kind is fip.Logo:
+                if attached is not None and login.proposed not in (attached.mac, source, NO_MAC):
+                    raise FipError("fip_spoofed", f"LOGO of {attached.mac.hex(':')} that speaks for {login.proposed.hex(':')}")
                 if attached is not None and frame.s_id not in (attached.fc_id, NO_FC_ID):
                     raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_N_PORT_ID, "LOGO with another's address")
                 self._link(login, VirtualLinkEvent.LOGO, now)
@@ -312,6 +341,9 @@ class FcfController(Controller):
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_ORIGINATOR_S_ID, "FLOGI or FDISC with an address already")
         if login.descriptor is fip.Fdisc and enode is None:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.N_PORT_LOGIN_REQUIRED, "FDISC before FLOGI")
+        if enode is not None and login.attached is None and len(enode.ports) >= MAX_PORTS_PER_ENODE:
+            explanation = Explanation.INSUFFICIENT_RESOURCES
+            raise ElsError(Reason.UNABLE_TO_PERFORM, explanation, f"{MAX_PORTS_PER_ENODE} ports of it are logged in")
         if not login.flags & Flag.FPMA:
             mac = login.proposed
             if not login.flags & Flag.SPMA:
@@ -320,8 +352,8 @@ class FcfController(Controller):
                 raise ElsError(Reason.FIP_ERROR, Explanation.NONE, f"{mac.hex(':')} is no MAC address to have")
 
     def _mac_in_use(self, mac: bytes, enode: bytes) -> bool:
-        """Somebody else's, or an FPMA of this fabric."""
-        taken = any(each.mac == mac and each.enode != enode for each in self.switch.ports.values())
+        """Somebody else's, for FCoE or FIP, or an FPMA of this fabric."""
+        taken = any(mac in (each.mac, each.enode) and each.enode != enode for each in self.switch.ports.values())
         return taken or int.from_bytes(mac[:3], "big") == self.fc_map
 
     def _log_out_others(self, enode: ENode, login: Attempt, now: float) -> None:

@@ -46,7 +46,10 @@ class TaskAttribute(enum.IntEnum):
 
 
 class TaskManagementFlag(enum.IntFlag):
-    """TASK MANAGEMENT FLAGS (FCP-4 9.2.2.6); TARGET RESET is obsolete, and still sent."""
+    """TASK MANAGEMENT FLAGS, byte 10 of FCP_CMND (FCP-4 9.2.2.6); TARGET RESET is obsolete, and still sent.
+
+    Bit 7 was TERMINATE TASK. FreeBSD's and Emulex's targets have the same values; Linux knows neither QUERY.
+    """
 
     QUERY_TASK_SET = 0x01
     ABORT_TASK_SET = 0x02

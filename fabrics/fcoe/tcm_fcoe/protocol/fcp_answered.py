@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm_fcoe.protocol.fcp_memory import RESERVE, Memory
+from tcm_fcoe.protocol.frame import NO_EXCHANGE
 
 if TYPE_CHECKING:
     from tcm_fcoe.protocol.fcp_memory import Pool
 
 ANSWERED_LIMIT = 2048
-"""Exchanges of one initiator that are remembered."""
+"""Exchanges of one initiator that are remembered until FCP_CONF."""
+UNCONFIRMED_LIMIT = 512
+"""Of those without FCP_CONF_REQ, beside them: GOOD READs, which the initiator may have done again."""
 ANSWERED_BYTES = 8 << 20
 """Bytes of their Data-In, which is forgotten first."""
 CRN_AT = 8
@@ -37,43 +41,58 @@ class Answered(NamedTuple):
 class Answers:
     """Those of one initiator, by OX_ID. (Ordered, since the first key of a ``dict`` is far to seek when many have gone.)"""
 
-    __slots__ = ("data", "exchanges", "memory")
+    __slots__ = ("data", "exchanges", "memory", "unconfirmed")
 
     def __init__(self, pool: Pool) -> None:
         self.exchanges: OrderedDict[int, Answered] = OrderedDict()
-        """The oldest first."""
+        """Those that FCP_CONF is to come for, the oldest first. Until then the OX_ID is not used again."""
+        self.unconfirmed: OrderedDict[int, Answered] = OrderedDict()
+        """Those without FCP_CONF_REQ; likewise. Only with their RX_ID can they be told from the next exchange of the OX_ID."""
         self.data: OrderedDict[int, Any] = OrderedDict()
         """Data-In of those of which it is kept; likewise."""
         self.memory = Memory(pool, ANSWERED_BYTES)
 
     def __len__(self) -> int:
-        return len(self.exchanges)
+        return len(self.exchanges) + len(self.unconfirmed)
 
-    def remember(self, ox_id: int, answered: Answered, data: Any = None) -> None:
+    def remember(self, ox_id: int, answered: Answered, data: Any = None, *, confirmed: bool = True) -> None:
         """Within limits; another exchange of the same OX_ID is forgotten.
 
         :param data: its Data-In; ``None``: there is none, or it is not to be kept.
+        :param confirmed: FCP_CONF is to come.
         """
-        exchanges = self.exchanges
-        if ox_id in exchanges:
+        if ox_id in self.unconfirmed or ox_id in self.exchanges:
             self.release(ox_id)
-        exchanges[ox_id] = answered
+        kept, limit = (self.exchanges, ANSWERED_LIMIT) if confirmed else (self.unconfirmed, UNCONFIRMED_LIMIT)
+        kept[ox_id] = answered
         if data is not None:
             self.data[ox_id] = data
             memory = self.memory
             memory.take(len(data))
             while memory.used > ANSWERED_BYTES or (memory.used > RESERVE and memory.pool.used > memory.pool.limit):
-                memory.give_back(len(self.data.popitem(last=False)[1]))
-        if len(exchanges) > ANSWERED_LIMIT:
-            self.release(next(iter(exchanges)))
+                if self.unconfirmed:
+                    self.release(next(iter(self.unconfirmed)))
+                else:
+                    memory.give_back(len(self.data.popitem(last=False)[1]))
+        if len(kept) > limit:
+            self.release(next(iter(kept)))
 
-    def find(self, ox_id: int) -> Answered | None:
-        """One that is remembered."""
-        return self.exchanges.get(ox_id)
+    def find(self, ox_id: int, rx_id: int) -> Answered | None:
+        """One that is remembered; with an RX_ID of FFFFh one that FCP_CONF is to come for."""
+        answered = self.exchanges.get(ox_id)
+        if answered is not None:
+            return answered if rx_id in (answered.rx_id, NO_EXCHANGE) else None
+        answered = self.unconfirmed.get(ox_id)
+        return answered if answered is not None and answered.rx_id == rx_id else None
+
+    def get(self, ox_id: int) -> Answered | None:
+        """The same, whatever its RX_ID."""
+        return self.exchanges.get(ox_id) or self.unconfirmed.get(ox_id)
 
     def asked(self, ox_id: int, now: float) -> None:
         """Somebody asks about it: it is remembered for as long again from now on."""
-        self.exchanges[ox_id] = self.exchanges.pop(ox_id)._replace(at=now)
+        kept = self._where(ox_id)
+        kept[ox_id] = kept.pop(ox_id)._replace(at=now)
 
     def has_data(self, ox_id: int, offset: int) -> bool:
         """Whether its Data-In from ``offset`` on could be sent again."""
@@ -82,9 +101,9 @@ class Answers:
 
     def take_sequence(self, ox_id: int) -> Answered | None:
         """One that FCP_RSP is sent of once more, in a sequence of its own."""
-        answered = self.exchanges.get(ox_id)
+        answered = self.get(ox_id)
         if answered is not None:
-            self.exchanges[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
+            self._where(ox_id)[ox_id] = answered._replace(sequences=answered.sequences + 1 & 0xFF)
         return answered
 
     def repeats(self, ox_id: int, command: bytes) -> bool:
@@ -92,26 +111,30 @@ class Answers:
 
         Without a number nobody can tell: initiators take an OX_ID again once they have FCP_RSP, also for the same command.
         """
-        answered = self.exchanges.get(ox_id)
-        return answered is not None and bool(command[CRN_AT]) and answered.command == command
+        if not command[CRN_AT]:
+            return False
+        answered = self.get(ox_id)
+        return answered is not None and answered.command == command
 
     def release(self, ox_id: int) -> bool:
         """FCP_CONF, an ABTS, or the OX_ID is used again. False: there was no such exchange."""
         data = self.data.pop(ox_id, None)
         if data is not None:
             self.memory.give_back(len(data))
-        return self.exchanges.pop(ox_id, None) is not None
+        return self._where(ox_id).pop(ox_id, None) is not None
 
     def forget_before(self, moment: float) -> None:
         """Those that are older."""
-        exchanges = self.exchanges
-        while exchanges:
-            ox_id = next(iter(exchanges))
-            if exchanges[ox_id].at >= moment:
-                break
-            self.release(ox_id)
+        for kept in (self.exchanges, self.unconfirmed):
+            while kept:
+                ox_id = next(iter(kept))
+                if kept[ox_id].at >= moment:
+                    break
+                self.release(ox_id)
 
     def clear(self) -> None:
         """All of them."""
-        while self.exchanges:
-            self.release(next(iter(self.exchanges)))
+        self.forget_before(inf)
+
+    def _where(self, ox_id: int) -> OrderedDict[int, Answered]:
+        return self.exchanges if ox_id in self.exchanges else self.unconfirmed

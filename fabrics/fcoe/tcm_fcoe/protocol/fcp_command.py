@@ -25,18 +25,11 @@ if TYPE_CHECKING:
 
 PORT_EXCHANGES_LIMIT = 8192
 """Exchanges of all initiators of the port that may be open; more commands end in BUSY."""
+RESERVED_EXCHANGES = 64
+"""Exchanges that each initiator may have open, whatever the others do."""
 OVERLAPPED = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x4E, ascq=0x00)
 _ATTRIBUTES = frozenset((TaskAttribute.SIMPLE, TaskAttribute.HEAD_OF_QUEUE, TaskAttribute.ORDERED, TaskAttribute.ACA, 5))
 _FLAGS = frozenset(int(flag) for flag in TaskManagementFlag)
-_ABORTING = {
-    TaskManagementFlag.ABORT_TASK_SET: True,
-    TaskManagementFlag.CLEAR_TASK_SET: True,
-    TaskManagementFlag.LOGICAL_UNIT_RESET: True,
-    TaskManagementFlag.TARGET_RESET: False,
-}
-"""Functions that abort this initiator's tasks: whether those of one logical unit only."""
-_OF_ALL = frozenset((TaskManagementFlag.CLEAR_TASK_SET, TaskManagementFlag.LOGICAL_UNIT_RESET, TaskManagementFlag.TARGET_RESET))
-"""Functions that abort other initiators' tasks too."""
 WRITE_10, WRITE_16 = 0x2A, 0x8A
 
 
@@ -82,7 +75,8 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int) -> None:
     if there is not None:
         _overlapped(nexus, there, exchange)
         return
-    if len(nexus.exchanges) >= EXCHANGES_LIMIT or target.open_exchanges >= PORT_EXCHANGES_LIMIT:
+    limit = EXCHANGES_LIMIT if target.open_exchanges < PORT_EXCHANGES_LIMIT else RESERVED_EXCHANGES
+    if len(nexus.exchanges) >= limit:
         _refuse(target, nexus, exchange)
         return
     nexus.keep(exchange)
@@ -172,13 +166,6 @@ def _manage(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int, comman
         return
     management = Management(nexus, frame, rx_id, command.lun, flag)
     nexus.keep(management)
-    of_logical_unit = _ABORTING.get(TaskManagementFlag(flag))
-    if of_logical_unit is None:
-        nexus.submit_collecting()
-    else:
-        nexus.give_up(command.lun if of_logical_unit else None)
-    if flag in _OF_ALL:
-        for other in target.nexuses.values():
-            if other.collecting and other is not nexus:
-                other.submit_collecting()
+    if flag == TaskManagementFlag.QUERY_TASK_SET:
+        nexus.submit_collecting()  # for the core to find them; it asks for those that it aborts
     nexus.port.manage(flag, command.lun, management)

@@ -110,6 +110,17 @@ class Exchange:
         else:
             nexus.port.nexus.refuse(task, WRONG_DATA[ResponseCode(self.code)])
 
+    def hand_over(self) -> Task:
+        """The core, which does not have it yet, will abort it: out of all queues; what data still comes is for nobody."""
+        nexus = self.nexus
+        nexus.leave_queues(self)
+        if self in nexus.backlog:
+            nexus.backlog.remove(self)
+        self.submitted = True
+        self.wanted = -1
+        self.task = task = nexus.make_task(self, b"")
+        return task
+
     # Data-Out
 
     def want(self, wanted: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tcm.scsi.lun import decode as decode_lun
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
-from tcm_fcoe.protocol.fcp import CONF_REQ, InformationUnit, ServiceParameters, TransferReady
+from tcm_fcoe.protocol.fcp import CONF_REQ, GOOD_RESPONSE, InformationUnit, ServiceParameters, TransferReady
 from tcm_fcoe.protocol.fcp_answered import Answered, Answers
 from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_memory import Memory
@@ -27,6 +28,9 @@ READ_LIMIT = 8 << 20
 """Bytes of Data-In of one initiator that are being read, or wait to be sent, beyond which its further commands wait."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that one initiator may have been asked for, of commands that have not ended."""
+READS = frozenset((0x08, 0x28, 0x88, 0xA8))
+CDB_AT = 12
+"""Where FCP_CMND has the operation code: of READ (6), (10), (16) and (12)."""
 FLAGS_AT = 10
 """Byte of FCP_RSP with FCP_CONF_REQ."""
 STALL_SECONDS = 120.0
@@ -92,7 +96,6 @@ class FcpNexus:
         "luns",
         "max_payload",
         "port",
-        "remembers",
         "remote",
         "retries",
         "rsp_ius",
@@ -116,9 +119,6 @@ class FcpNexus:
         self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
         self.confirms = bool(parameters & ServiceParameters.CONFIRMED_COMPLETION_ALLOWED)
         self.retries = bool(parameters & ServiceParameters.RETRY)
-        self.remembers = self.retries and self.confirms
-        """Every FCP_RSP asks for FCP_CONF, until which the exchange is remembered. Without it nobody could tell a command that
-        was lost from the one before with the same OX_ID: its initiator would be given that one's response and data."""
         self.exchanges: dict[int, Exchange | Management] = {}
         """By OX_ID."""
         self.collecting: dict[int, Exchange] = {}
@@ -177,6 +177,15 @@ class FcpNexus:
         """See :class:`tcm.fabric.TransportServices`."""
         request.context.executed(request)
         self.target.wake()
+
+    def unsubmitted(self, lun: bytes) -> list[Task]:
+        """See :class:`tcm.fabric.TransportServices`: writes whose data is collected, and what waits for memory."""
+        number = decode_lun(lun)
+        return [
+            each.hand_over()
+            for each in list(self.exchanges.values())
+            if isinstance(each, Exchange) and not each.submitted and decode_lun(each.lun) == number
+        ]
 
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         """FCP has no way to tell: the condition waits for the next command."""
@@ -261,14 +270,9 @@ class FcpNexus:
         for exchange in list(self.collecting.values()):
             exchange.submit()
 
-    def give_up(self, lun: bytes | None) -> None:
-        """Commands that the core does not have and a task management function aborts: of a logical unit (``None``: all)."""
-        for exchange in [each for each in self.exchanges.values() if not each.submitted]:
-            if lun is None or exchange.lun == lun:
-                exchange.abort()
-
     def handle_timer(self, now: float, e_d_tov: float, retain: float) -> None:
         """Data that does not come, and exchanges that need not be remembered any more."""
+        e_d_tov = max(e_d_tov, self.remote.e_d_tov)
         for each in list(self.exchanges.values()):
             data_out = each.data_out
             if data_out is None or not data_out.active:
@@ -286,7 +290,7 @@ class FcpNexus:
 
     def answer_again(self, ox_id: int, offset: int) -> None:
         """SRR: Data-In from ``offset`` on, and FCP_RSP, once more; nothing if that is under way, or it has been forgotten."""
-        answered, data = self.answered.find(ox_id), self.answered.data.get(ox_id)
+        answered, data = self.answered.get(ox_id), self.answered.data.get(ox_id)
         if answered is None or data is None:
             return
         exchange = Exchange(self, ox_id, answered.rx_id, command=answered.command)
@@ -364,18 +368,32 @@ class FcpNexus:
     def send_response(self, exchange: Exchange | Management) -> None:
         """FCP_RSP of an exchange, which is remembered if it may be asked about."""
         seq_id, response = exchange.sequences, exchange.response
-        if self.remembers and not response[FLAGS_AT] & CONF_REQ:
-            exchange.response = response[:FLAGS_AT] + bytes((response[FLAGS_AT] | CONF_REQ,)) + response[FLAGS_AT + 1 :]
+        confirmed = bool(response[FLAGS_AT] & CONF_REQ)
+        if self.retries and self.confirms and not confirmed and not is_good_read(exchange):
+            confirmed = True
+            response = response[:FLAGS_AT] + bytes((response[FLAGS_AT] | CONF_REQ,)) + response[FLAGS_AT + 1 :]
+            exchange.response = response
         self.target.fresh[self.d_id << 16 | exchange.ox_id] = exchange.command
-        self.put_response(exchange.ox_id, exchange.rx_id, seq_id, exchange.response)
-        if exchange.response[FLAGS_AT] & CONF_REQ:
-            data = exchange.data_in if self.remembers else None
+        self.put_response(exchange.ox_id, exchange.rx_id, seq_id, response)
+        if confirmed or self.retries:
+            data = exchange.data_in if self.retries else None
             length = len(data) if data is not None else exchange.data_out.filled if exchange.data_out is not None else 0
             self.answered.remember(
                 exchange.ox_id,
-                Answered(exchange.rx_id, length, exchange.response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
+                Answered(exchange.rx_id, length, response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
                 data,
+                confirmed=confirmed,
             )
+
+
+def is_good_read(exchange: Exchange | Management) -> bool:
+    """A READ of which all went well: FCP_RSP need not be confirmed (FCP-4 4.5), since nothing is lost with it.
+
+    Its FCP_DATA has told the initiator our RX_ID, by which REC and SRR find it; if all of that was lost too, it is read again.
+    All others are, where exchanges are remembered: an initiator that has seen nothing of an exchange asks with an RX_ID of
+    FFFFh, and must not be given the response of the exchange before for a command that was lost.
+    """
+    return exchange.data_in is not None and exchange.response == GOOD_RESPONSE and exchange.command[CDB_AT] in READS
 
 
 class _Nobody:

@@ -52,8 +52,8 @@ def abort(target: FcpTarget, fc_id: int, abts: Abts, reply: Callable[[BasicReply
     if nexus is None:
         return UNKNOWN_EXCHANGE
     if exchange is None or abts.rx_id not in (exchange.rx_id, NO_EXCHANGE):
-        answered = nexus.answered.find(abts.ox_id)
-        if answered is None or abts.rx_id not in (answered.rx_id, NO_EXCHANGE):
+        answered = nexus.answered.find(abts.ox_id, abts.rx_id)
+        if answered is None:
             return UNKNOWN_EXCHANGE
         nexus.answered.release(abts.ox_id)
         target.counters.aborts += 1
@@ -79,8 +79,8 @@ def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int) -> ExchangeState 
     if exchange is not None and rx_id in (exchange.rx_id, NO_EXCHANGE):
         initiative = E_STAT_SEQUENCE_INITIATIVE if exchange.has_initiative else 0
         return ExchangeState(exchange.rx_id, _transferred(exchange), E_STAT_RESPONDER | initiative)
-    answered = nexus.answered.find(ox_id)
-    if answered is not None and rx_id in (answered.rx_id, NO_EXCHANGE):
+    answered = nexus.answered.find(ox_id, rx_id)
+    if answered is not None:
         nexus.answered.asked(ox_id, target.now)
         return ExchangeState(answered.rx_id, answered.length, E_STAT_RESPONDER | E_STAT_COMPLETE)
     return None
@@ -109,8 +109,7 @@ def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview) -> Callable[
     exchange = nexus.exchanges.get(request.ox_id)
     if exchange is not None and request.rx_id in (exchange.rx_id, NO_EXCHANGE):
         return _go_on(exchange, request) or _CANNOT
-    answered = nexus.answered.find(request.ox_id)
-    if answered is None or request.rx_id not in (answered.rx_id, NO_EXCHANGE):
+    if nexus.answered.find(request.ox_id, request.rx_id) is None:
         return Reject(Reason.LOGICAL_ERROR, Explanation.INVALID_OX_ID_RX_ID)
     return _again(nexus, request) or _CANNOT
 

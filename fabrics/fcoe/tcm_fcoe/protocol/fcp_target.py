@@ -16,7 +16,6 @@ from tcm_fcoe.protocol.fcp import (
     COMMAND_10,
     COMMAND_16,
     GOOD_RESPONSE,
-    GOOD_RESPONSE_CONF,
     InformationUnit,
     ServiceParameters,
 )
@@ -62,6 +61,12 @@ class TargetServices(Protocol):
 
     def wake(self) -> None:
         """There is something to send that :meth:`FcpTarget.receive` did not cause."""
+
+    def send_away(self, nexus: FcpNexus, now: float) -> None:
+        """An initiator that is to leave has no commands any more: LOGO."""
+
+    def look_after(self, now: float) -> bool:
+        """Initiators that were sent away, every now and then. False: there are none."""
 
 
 class SendsFrames(Protocol):
@@ -119,6 +124,8 @@ class FcpTarget:
         """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice."""
         self.again: deque[Callable[[], None]] = deque()
         """What SRR has asked for."""
+        self.leaving: set[FcpNexus] = set()
+        """Initiators that are sent away once they have no commands."""
         self.now = 0.0
         self.receiving = False
         self.e_d_tov = port.e_d_tov
@@ -168,6 +175,7 @@ class FcpTarget:
             return
         self.counters.logouts += 1
         self.unsolicited.discard(nexus)
+        self.leaving.discard(nexus)
         nexus.backlog.clear()
         nexus.grant_queue.clear()
         nexus.draining = True
@@ -179,6 +187,19 @@ class FcpTarget:
         if self.waiting:
             self.go_on()
         self.services.ended(nexus, reason)
+
+    def leave(self, nexus: FcpNexus, now: float) -> None:
+        """Send an initiator away as soon as it has no commands, unless the core stops draining its I_T nexus before."""
+        self.leaving.add(nexus)
+        self.next_timer = now
+
+    def _part(self, now: float) -> None:
+        for nexus in list(self.leaving):
+            idle = not (nexus.exchanges or nexus.answered.exchanges)
+            if idle or not nexus.port.nexus.draining:
+                self.leaving.discard(nexus)
+            if idle and nexus.port.nexus.draining:
+                self.services.send_away(nexus, now)
 
     # frames
 
@@ -265,11 +286,10 @@ class FcpTarget:
             self.pump()
             return True
         nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
-        if nexus.remembers:
-            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE_CONF)
-            nexus.answered.remember(ox_id, Answered(rx_id, length, GOOD_RESPONSE_CONF, 3, self.now, again), view)
-        else:
-            nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
+        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
+        if nexus.retries:
+            answered = Answered(rx_id, length, GOOD_RESPONSE, 3, self.now, again)
+            nexus.answered.remember(ox_id, answered, view, confirmed=False)
         return True
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
@@ -375,4 +395,6 @@ class FcpTarget:
             return
         for nexus in list(self.nexuses.values()):
             nexus.handle_timer(now, self.e_d_tov, RETAIN_SECONDS)
-        self.next_timer = now + TICK if self.nexuses else inf
+        if self.leaving:
+            self._part(now)
+        self.next_timer = now + TICK if self.services.look_after(now) or self.nexuses else inf

@@ -162,6 +162,7 @@ class Logins:
         remote.state = State.IDLE
         if self.remotes.get(remote.fc_id) is remote:
             del self.remotes[remote.fc_id]
+            self._port.forget_timeouts(remote.fc_id)
 
     def _reset(self, remote: RemotePort, reason: str, now: float) -> None:
         """Nothing goes on with it any more: no image pair, no exchange, no timer."""
@@ -187,7 +188,7 @@ class Logins:
         remote.login = login
         remote.port_name, remote.node_name = login.port_name, login.node_name
         remote.max_frame = min(login.data_field_size, self._port.receive_size)
-        remote.e_d_tov = login.e_d_tov
+        remote.e_d_tov = self._port.agree_timeouts(remote.fc_id, login.e_d_tov)
 
     # PLOGI
 
@@ -216,7 +217,10 @@ class Logins:
         if login.port_name == port.port_name:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "PLOGI with our own port name")
         remote = self.remotes.get(s_id)
-        if remote is not None and remote.on_link and remote.port_name != login.port_name:
+        known = remote.port_name if remote is not None and remote.on_link else None
+        if known is None and port.line is not None:
+            known = port.line.port_name_of(s_id)
+        if known not in (None, login.port_name):  # or anybody could come in as anybody
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "another port name than in discovery")
         if remote is not None and remote.state is State.PLOGI:
             port.counters.plogi_collisions += 1
@@ -437,6 +441,7 @@ class Logins:
             self._run(remote, Event.LOGO_RECEIVED, now)
         elif s_id >= FIRST_WELL_KNOWN_ADDRESS:
             self._port.name_client.logged_out(s_id, now)
+            self._port.management_client.logged_out(s_id, now)
 
     def _logged_out(self, remote: RemotePort, now: float) -> None:
         port = self._port

@@ -27,8 +27,9 @@ from tcm_fcoe.protocol.frame import (
 )
 from tcm_fcoe.protocol.limits import DEFAULT_LIMITS, Limits
 from tcm_fcoe.protocol.logins import Logins
+from tcm_fcoe.protocol.management_client import HbaDescription, ManagementClient
 from tcm_fcoe.protocol.name_client import NameClient
-from tcm_fcoe.protocol.names import NO_FC_ID, colon_form, format_fc_id
+from tcm_fcoe.protocol.names import FIRST_WELL_KNOWN_ADDRESS, NO_FC_ID, colon_form, format_fc_id
 from tcm_fcoe.protocol.recovery import Aborts, Answered, RecoveryQualifiers, Released
 from tcm_fcoe.protocol.sequence import Sequences
 from tcm_fcoe.protocol.timers import Timers
@@ -44,6 +45,8 @@ FCP = int(FcType.FCP)
 LINK_DATA = 0x08
 """R_CTL from here on is no device data."""
 DEFAULT_E_D_TOV = 2.0
+MAX_E_D_TOV = 60.0
+"""Seconds: what a remote port may make of it."""
 """Seconds (FC-FS-3 clause 22)."""
 DEFAULT_R_A_TOV = 10.0
 OUTBOX_LIMIT = 8192
@@ -62,8 +65,11 @@ class Line(Protocol):
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         """The Ethernet header of frames from the port to an address, EtherType included; ``None``: there is no way."""
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
-        """Send an ELS request in FIP, where the mode does so; False: it goes as other frames do."""
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """The port name that an address belongs to, if that is known of itself."""
+
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+        """Send a link service that is no ordinary frame: see :meth:`Controller.send_link_service`. False: it is one."""
 
 
 class NPort:
@@ -72,6 +78,7 @@ class NPort:
     :param fc4: FCP. May be set later, before the port comes up: ``port.fc4 = ...``.
     :param receive_size: bytes that we take in a data field; what the way carries may be less.
     :param symbolic_name: what the name server shows to people.
+    :param hba: what a fabric's management server is told; ``None``: nothing.
     """
 
     port_name: bytes
@@ -87,6 +94,7 @@ class NPort:
         *,
         receive_size: int = MAX_DATA_FIELD,
         symbolic_name: str = "tcm",
+        hba: HbaDescription | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.port_name = port_name
@@ -95,6 +103,7 @@ class NPort:
         self.fabric = False
         """There are well-known addresses: a directory server, a fabric controller."""
         self.symbolic_name = symbolic_name
+        self.hba = hba
         self.limits = limits
         self.own_receive_size = receive_size
         self.receive_size = receive_size
@@ -102,6 +111,8 @@ class NPort:
         self.e_d_tov = DEFAULT_E_D_TOV
         """Seconds, like ``r_a_tov``."""
         self.r_a_tov = DEFAULT_R_A_TOV
+        self.longer_r_a_tov: dict[int, float] = {}
+        """Of remote ports whose timeouts are longer than ours: :meth:`agree_timeouts`."""
         self.outbox: deque[bytes] = deque()
         self.counters = Counters()
         self.line: Line | None = None
@@ -115,8 +126,10 @@ class NPort:
         self.aborts = Aborts(self._send_abts, self._send_rrq, lambda: self.fc_id, self.timers, self.counters)
         self.qualifiers = RecoveryQualifiers(self.timers, limits)
         self.exchanges = Exchanges(self.send_sequence, self.timers, self.counters, limits, self.sequences, self.aborts)
+        self.exchanges.longer = self.aborts.longer = self.qualifiers.longer = self.longer_r_a_tov
         self.logins = Logins(self)
         self.name_client = NameClient(self)
+        self.management_client = ManagementClient(self)
         self._responder = Responder(self)
         self.remotes: dict[int, RemotePort] = self.logins.remotes
         """By FC_ID."""
@@ -190,16 +203,20 @@ class NPort:
     def down(self, reason: str, now: float) -> None:
         """The address is gone, and everybody with it; nobody is told."""
         self.name_client.stop()
+        self.management_client.stop()
         self.logins.forget_all(reason, now)
         self.exchanges.forget()
         self.aborts.forget()
         self.sequences.forget()
         self.qualifiers.forget()
+        self.sequences.longer.clear()
+        self.longer_r_a_tov.clear()
         self.fc_id = NO_FC_ID
 
     def stop(self, now: float) -> None:
         """Log out of every remote port, politely; the address goes with the FCoE controller."""
         self.name_client.stop()
+        self.management_client.stop()
         for remote in list(self.remotes.values()):
             self.logins.logout(remote, now)
 
@@ -210,6 +227,24 @@ class NPort:
     def remote_down(self, fc_id: int, reason: str, now: float) -> None:
         """It cannot be reached any longer."""
         self.logins.remote_down(fc_id, reason, now)
+
+    def agree_timeouts(self, fc_id: int, e_d_tov: float) -> float:
+        """E_D_TOV between a remote port, which has said its own in PLOGI, and this one, in seconds (FC-LS-2 6.6.2).
+
+        Without a fabric it is the greater one, and R_A_TOV twice that; a fabric says what they are for all its ports.
+        """
+        agreed = self.e_d_tov if self.fabric else max(self.e_d_tov, min(e_d_tov, MAX_E_D_TOV))
+        if agreed > self.e_d_tov:
+            self.sequences.longer[fc_id] = agreed
+            self.longer_r_a_tov[fc_id] = max(self.r_a_tov, 2 * agreed)
+        else:
+            self.forget_timeouts(fc_id)
+        return agreed
+
+    def forget_timeouts(self, fc_id: int) -> None:
+        """It is gone, or has logged in with others."""
+        self.sequences.longer.pop(fc_id, None)
+        self.longer_r_a_tov.pop(fc_id, None)
 
     def routes_changed(self) -> None:
         """The way to remote ports may be another."""
@@ -375,9 +410,9 @@ class NPort:
         :param f_ctl: that of its last frame, without fill bytes.
         """
         self._seq_id = seq_id = self._seq_id + 1 & 0xFF
-        if r_ctl == RCtl.EXTENDED_LINK_REQUEST and self.line is not None:
+        if self.line is not None and (r_ctl == RCtl.EXTENDED_LINK_REQUEST or d_id >= FIRST_WELL_KNOWN_ADDRESS):
             header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, 0, ox_id, rx_id, 0)
-            if self.line.send_els(self, header, payload, now):
+            if self.line.send_link_service(self, header, payload, now):
                 return
         remote = self.remotes.get(d_id)
         size = remote.max_frame if remote is not None and remote.logged_in else self.receive_size

@@ -134,6 +134,7 @@ class NameClient:
         if index == len(STEPS):
             self.step = "registered"
             self._find(now)
+            port.management_client.start(now)
             return
         step = STEPS[index]
         self.step = step.name
@@ -198,7 +199,8 @@ class NameClient:
             return
         port = self._port
         for fc_id in ports:
-            if fc_id not in port.remotes and fc_id != port.fc_id:
+            # an FCF's own ports have no wire between them
+            if fc_id not in port.remotes and fc_id != port.fc_id and port.prefix(fc_id) is not None:
                 port.login(fc_id, now)
 
     def state_changed(self, rscn: Rscn, now: float) -> None:

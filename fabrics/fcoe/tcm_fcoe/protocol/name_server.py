@@ -193,9 +193,9 @@ def _register_port_name(entry: Entry, asked: Any) -> bool:
 
 
 def _register_node_name(entry: Entry, asked: Any) -> bool:
-    if asked.name == NO_NAME:
-        raise _unable(CtExplanation.ACCESS_DENIED, "no node name")
-    return _set("node_name", "name")(entry, asked)
+    if asked.name != entry.node_name:  # or it could pass for a port of another's node
+        raise _unable(CtExplanation.ACCESS_DENIED, "a port has the node name that it logged in with")
+    return False
 
 
 def _register_features(entry: Entry, asked: Any) -> bool:

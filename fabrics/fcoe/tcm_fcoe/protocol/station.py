@@ -313,9 +313,13 @@ class Station:
         route = self.controller.route(port, d_id)
         return route + self._tag + _FCOE if route is not None else None
 
-    def send_els(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
-        """See :meth:`Controller.send_els`."""
-        return self.controller.send_els(port, header, payload, now)
+    def port_name_of(self, fc_id: int) -> bytes | None:
+        """See :meth:`Controller.port_name_of`."""
+        return self.controller.port_name_of(fc_id)
+
+    def send_link_service(self, port: NPort, header: bytes, payload: bytes, now: float) -> bool:
+        """See :meth:`Controller.send_link_service`."""
+        return self.controller.send_link_service(port, header, payload, now)
 
     # What the controller asks for (:class:`tcm_fcoe.protocol.controller.ControllerServices`)
 

@@ -6,8 +6,10 @@ It knows no MAC addresses: whoever owns it hands it frames of N_Ports that are a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from tcm_fcoe.protocol import ct
+from tcm_fcoe.protocol.basic import BasicAccept
 from tcm_fcoe.protocol.controller import (
     BB_CREDIT,
     E_D_TOV,
@@ -24,6 +26,7 @@ from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import CLASS_SEQUENTIAL_DELIVERY, CLASS_VALID, ClassParameters, Login
 from tcm_fcoe.protocol.els_payload import ElsError, Payload
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MIN_DATA_FIELD, SOF_I3, SOF_N3
+from tcm_fcoe.protocol.fdmi_server import FdmiServer
 from tcm_fcoe.protocol.frame import (
     F_CTL_END_SEQUENCE,
     F_CTL_EXCHANGE_RESPONDER,
@@ -36,10 +39,17 @@ from tcm_fcoe.protocol.frame import (
     fill,
     pack_header,
 )
+from tcm_fcoe.protocol.limits import Limits
 from tcm_fcoe.protocol.name_server import NameServer
 from tcm_fcoe.protocol.names import WellKnownAddress, is_valid_name
+from tcm_fcoe.protocol.sequence import Sequences
+from tcm_fcoe.protocol.timers import Timers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcm_fcoe.protocol.counters import Counters
+    from tcm_fcoe.protocol.ct import CtIu
     from tcm_fcoe.protocol.fcoe import Buffer
 
 MAX_PORTS = 1024
@@ -58,8 +68,11 @@ SERVICES = (
     WellKnownAddress.MANAGEMENT_SERVER,
     WellKnownAddress.FABRIC_LOGIN_SERVER,
 )
+REQUESTS_PER_PORT, REQUEST_BYTES = 2, 1 << 14
+"""Of CT requests in several frames: registrations of HBAs have thousands of bytes."""
+LIMITS = Limits(sequences=MAX_PORTS, sequences_per_port=REQUESTS_PER_PORT, sequence_length=REQUEST_BYTES)
 _NO_SUCH_EXCHANGE = bytes((0, 0x03, 0x03, 0))
-"""BA_RJT: logical error, invalid OX_ID-RX_ID combination. Requests are answered at once, so that there is nothing to abort."""
+"""BA_RJT: logical error, invalid OX_ID-RX_ID combination. A request that is complete has been answered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +115,19 @@ class SwitchServices(Protocol):
         """Add one to a statistic."""
 
 
+class _Counts:
+    """What goes wrong with sequences, whatever it is, is one statistic of a switch."""
+
+    def __init__(self, services: SwitchServices) -> None:
+        object.__setattr__(self, "_services", services)
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+    def __setattr__(self, name: str, value: int) -> None:
+        self._services.count("fcoe_unexpected")  # type: ignore[attr-defined]  # set by __init__
+
+
 class Switch:
     """One domain.
 
@@ -119,13 +145,17 @@ class Switch:
         """By address."""
         self.by_name: dict[bytes, AttachedPort] = {}
         self.name_server = NameServer(self._changed)
+        self.fdmi = FdmiServer(self.by_name.__contains__)
+        self._timers = Timers()
+        self._sequences = Sequences(self._timers, cast("Counters", _Counts(services)), LIMITS, E_D_TOV)
+        """Of CT requests."""
         self._addresses: dict[bytes, int] = {}
         """What a port name had, or has; the oldest first."""
         self._last = 0
         self._ox_id = 0
         self._now = 0.0
         self._complaints = Allowance(64, 16)
-        self.next_timer = NEVER
+        self._tell_at = NEVER
 
     # Fabric login
 
@@ -176,6 +206,8 @@ class Switch:
         if self.ports.pop(attached.fc_id, None) is not None:
             self.by_name.pop(attached.port_name, None)
             self.name_server.remove(attached.fc_id)
+            self.fdmi.remove(attached.port_name)
+            self._sequences.forget(attached.fc_id)
             self._changed(attached.fc_id)
 
     def clear(self) -> None:
@@ -183,12 +215,14 @@ class Switch:
         self.ports.clear()
         self.by_name.clear()
         self.name_server.entries.clear()
-        self.next_timer = NEVER
+        self.fdmi.clear()
+        self._sequences.forget()
+        self._tell_at = NEVER
 
     # Frames for well-known addresses
 
     def receive(self, source: AttachedPort, frame: Frame, now: float) -> None:
-        """A frame of an N_Port that is attached, for a service. What is no request of one frame is counted and dropped."""
+        """A frame of an N_Port that is attached, for a service. What is no request, or an ELS of several frames, is dropped."""
         self._now = now
         kind = (frame.r_ctl, frame.type)
         if frame.d_id not in SERVICES or frame.s_id != source.fc_id:
@@ -196,17 +230,17 @@ class Switch:
         elif kind == (RCtl.EXTENDED_LINK_REPLY, FcType.EXTENDED_LINK_SERVICE):
             self._told(source, frame)
         elif kind == (RCtl.BASIC_ABTS, FcType.BASIC_LINK_SERVICE):
-            self._reply(source, frame, RCtl.BASIC_RJT, FcType.BASIC_LINK_SERVICE, _NO_SUCH_EXCHANGE)
-        elif (
-            not (frame.sof == SOF_I3 and frame.eof == EOF_T and frame.seq_cnt == 0 and frame.f_ctl & F_CTL_END_SEQUENCE)
-            or frame.f_ctl & F_CTL_EXCHANGE_RESPONDER
-            or frame.df_ctl
-        ):
+            if self._sequences.abort(source.fc_id, frame.ox_id):
+                answer = BasicAccept(frame.ox_id, frame.rx_id, 0, frame.seq_cnt).pack()
+                self._reply(source, frame, RCtl.BASIC_ACC, FcType.BASIC_LINK_SERVICE, answer)
+            else:
+                self._reply(source, frame, RCtl.BASIC_RJT, FcType.BASIC_LINK_SERVICE, _NO_SUCH_EXCHANGE)
+        elif frame.f_ctl & F_CTL_EXCHANGE_RESPONDER or frame.df_ctl:
             self.services.count("fcoe_unexpected")
-        elif kind == (RCtl.EXTENDED_LINK_REQUEST, FcType.EXTENDED_LINK_SERVICE):
-            self._els(source, frame)
         elif kind == (RCtl.UNSOLICITED_CONTROL, FcType.COMMON_TRANSPORT):
             self._common_transport(source, frame)
+        elif kind == (RCtl.EXTENDED_LINK_REQUEST, FcType.EXTENDED_LINK_SERVICE) and _is_one_frame(frame):
+            self._els(source, frame)
         else:
             self.services.count("fcoe_unexpected")
 
@@ -283,8 +317,18 @@ class Switch:
                 self._log_out(source, frame.d_id)
             self.services.count("fcoe_unexpected")
             return
-        answer = self.name_server.request(source.fc_id, frame.payload)
-        self._reply(source, frame, RCtl.SOLICITED_CONTROL, FcType.COMMON_TRANSPORT, answer.pack())
+        data = self._sequences.receive(frame, self._now)
+        if data is not None:
+            answer = self._server(frame.d_id)(source, data)
+            self._reply(source, frame, RCtl.SOLICITED_CONTROL, FcType.COMMON_TRANSPORT, answer.pack())
+
+    def _server(self, d_id: int) -> Callable[[AttachedPort, bytes], CtIu]:
+        """Who answers CT requests at an address."""
+        if d_id == WellKnownAddress.MANAGEMENT_SERVER:
+            return lambda source, data: self.fdmi.request(source.port_name, data)
+        if d_id == WellKnownAddress.DIRECTORY_SERVER:
+            return lambda source, data: self.name_server.request(source.fc_id, data)
+        return lambda _source, _data: ct.reject(ct.CtReason.SERVER_NOT_AVAILABLE)
 
     def _log_out(self, to: AttachedPort, service: int) -> None:
         """It has not sent PLOGI (FC-LS-2 clause 6.2)."""
@@ -323,20 +367,26 @@ class Switch:
                     attached.affected[fc_id] = None
                 if attached.telling is None and attached.timer == NEVER:
                     attached.timer = self._now + RSCN_DELAY
-                    self.next_timer = min(self.next_timer, attached.timer)
+                    self._tell_at = min(self._tell_at, attached.timer)
 
     def _forget_registration(self, attached: AttachedPort) -> None:
         attached.notified = False
         attached.affected.clear()
         attached.telling, attached.timer = None, NEVER
 
+    @property
+    def next_timer(self) -> float:
+        """When :meth:`handle_timer` is to be called."""
+        return min(self._tell_at, self._timers.next)
+
     def handle_timer(self, now: float) -> None:
-        """Send notifications that are due, and those again that nobody has answered."""
+        """Send notifications that are due, and those again that nobody has answered; give requests up that do not end."""
         self._now = now
+        self._timers.run(now)
         for attached in self.ports.values():
             if attached.timer <= now:
                 self._tell(attached, now)
-        self.next_timer = min((each.timer for each in self.ports.values()), default=NEVER)
+        self._tell_at = min((each.timer for each in self.ports.values()), default=NEVER)
 
     def _tell(self, attached: AttachedPort, now: float) -> None:
         if attached.telling is not None and attached.tries >= RSCN_TRIES:
@@ -363,7 +413,7 @@ class Switch:
             return
         source.telling = None
         source.timer = self._now + RSCN_DELAY if source.affected else NEVER
-        self.next_timer = min(self.next_timer, source.timer)
+        self._tell_at = min(self._tell_at, source.timer)
 
 
 def _is_one_frame(frame: Frame) -> bool:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _ADDRESS_PDUS = frozenset((Pdu.PROBE_REQUEST, Pdu.PROBE_REPLY, Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE, Pdu.BEACON))
 
+_FOR_EVERYBODY = frozenset((Pdu.CLAIM_NOTIFICATION, Pdu.BEACON))
+"""Those that go to a group only: whose address or name it is must be able to object."""
+
 
 class Vn2vnController(VirtualLinks):
     """VN_Ports on one segment; several of them may be here."""
@@ -124,9 +127,11 @@ class Vn2vnController(VirtualLinks):
 
     # FIP frames that come
 
-    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
+    def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:
         """Raises :class:`FipError` to drop it."""
         if pdu.pdu in _ADDRESS_PDUS:
+            if pdu.pdu in _FOR_EVERYBODY and destination == self.address:
+                raise FipError("fip_unexpected", "a claim or beacon that others do not hear")
             self._receive_address_pdu(source, pdu, now)
         elif pdu.pdu in (Pdu.VIRTUAL_LINK_REQUEST, Pdu.VIRTUAL_LINK_REPLY):
             self._receive_els(source, pdu, now)
@@ -143,6 +148,9 @@ class Vn2vnController(VirtualLinks):
         if other.enode == self.address:
             raise FipError("fip_spoofed", f"{source.hex(':')} speaks for us")
         if other.port_name in self.ports:
+            for vn_port in list(self.vn_ports.values()):
+                if vn_port.fc_id == other.fc_id:  # who was first keeps the address, and says so
+                    self._conflict(vn_port, other, pdu, now)
             raise FipError("fip_conflict", f"{other.enode.hex(':')} has port name {other.port_name.hex(':')}, which is ours")
         self.neighbours.check(other)
         if pdu.flags & Flag.REC_P2P and pdu.pdu in (Pdu.CLAIM_NOTIFICATION, Pdu.BEACON):
@@ -160,6 +168,9 @@ class Vn2vnController(VirtualLinks):
         if pdu.pdu is Pdu.BEACON:
             self._beacon(other, now)
         elif pdu.pdu in (Pdu.CLAIM_NOTIFICATION, Pdu.CLAIM_RESPONSE):
+            known = self.neighbours.get(other.fc_id)
+            if pdu.pdu is Pdu.CLAIM_RESPONSE and known is not None and known.port_name != other.port_name:
+                raise FipError("fip_conflict", f"{other.enode.hex(':')} answers with the address of {known.enode.hex(':')}")
             claimed = [vn_port for vn_port in self.vn_ports.values() if vn_port.state in CLAIMED]
             was_known = other.fc_id in self.neighbours
             if claimed:
@@ -170,17 +181,17 @@ class Vn2vnController(VirtualLinks):
                     size = min(other.max_fcoe_size, self.max_fcoe_size)
                     self._send_address_pdu(vn_port, Pdu.CLAIM_RESPONSE, other.enode, size)
                     if was_known:  # its link was down, and it waits for our beacon to log in again
-                        vn_port.timer = min(vn_port.timer, now + tables.ANNOUNCE_WAIT)
+                        vn_port.timer = min(vn_port.timer, now + tables.ANNOUNCE_WAIT + tables.COME_UP_WAIT)
                         self._arm(vn_port.timer)
 
     def _conflict(self, vn_port: VnPort, other: Neighbour, pdu: FipPdu, now: float) -> None:
         """Somebody else uses or wants our address."""
-        greater = other.port_name > vn_port.port.port_name
+        greater = (other.port_name, other.enode) > (vn_port.port.port_name, self.address)
         vn_port.asker = other.enode
         if pdu.pdu is Pdu.PROBE_REQUEST:
             recorded = bool(pdu.flags & Flag.REC_P2P)
             event = AddressEvent.PROBED_BY_GREATER if greater or recorded else AddressEvent.PROBED_BY_LESSER
-        elif pdu.pdu is Pdu.PROBE_REPLY:
+        elif pdu.pdu in (Pdu.PROBE_REPLY, Pdu.CLAIM_RESPONSE):
             event = AddressEvent.REFUSED
         else:
             event = AddressEvent.CLAIMED_BY_GREATER if greater else AddressEvent.CLAIMED_BY_LESSER
@@ -220,7 +231,7 @@ class Vn2vnController(VirtualLinks):
                 if vn_port.state is AddressState.UP and vn_port.claimed + tables.ANNOUNCE_WAIT <= now:
                     self._send_claim(vn_port, now)
             return
-        known.heard = now
+        self.neighbours.hear(known, now)
         for vn_port in self.vn_ports.values():
             if vn_port.state is AddressState.UP:
                 link = vn_port.links.get(known.fc_id)
@@ -273,6 +284,7 @@ class Vn2vnController(VirtualLinks):
         was_up = self._by_mac.pop(vn_port.mac, None) is not None
         vn_port.links.clear()
         vn_port.routes.clear()
+        self._note_friends()
         if was_up:
             self.services.port_down(vn_port.port, reason, now)
             self.services.routes_changed(vn_port.port)

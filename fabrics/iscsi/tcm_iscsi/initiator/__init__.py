@@ -33,7 +33,7 @@ The pieces:
 - Sans-IO users take :class:`Login`, :class:`Session` and :class:`~tcm_iscsi.initiator.connection.Connection` by themselves.
 """
 
-from tcm_iscsi.initiator.commands import read_16, write_16
+from tcm.scsi.cdb import read_16, write_16
 from tcm_iscsi.initiator.driver import InitiatorSession, connect, discover
 from tcm_iscsi.initiator.faults import Faults, FaultyWire
 from tcm_iscsi.initiator.login import LoggedIn, Login

@@ -7,17 +7,13 @@ import hmac
 from typing import TYPE_CHECKING
 
 from tcm_iscsi.initiator.results import LoginFailed
-from tcm_iscsi.protocol.chap import ALGORITHMS, MAX_CHALLENGE_LENGTH, response
+from tcm_iscsi.protocol.chap import ALGORITHMS, MAX_CHALLENGE_LENGTH, response, secret_bytes
 from tcm_iscsi.protocol.text import Pair, TextError, format_binary, parse_binary, parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tcm_iscsi.protocol.login_interface import Credentials
-
-
-def _bytes(secret: str | bytes) -> bytes:
-    return secret.encode() if isinstance(secret, str) else secret
 
 
 class ChapInitiator:
@@ -61,7 +57,7 @@ class ChapInitiator:
         challenge = parse_binary(keys["CHAP_C"], MAX_CHALLENGE_LENGTH)
         if identifier > 0xFF:
             raise LoginFailed("CHAP: CHAP_I is more than one byte")
-        proof = response(algorithm, identifier, _bytes(credentials.secret), challenge)
+        proof = response(algorithm, identifier, secret_bytes(credentials.secret), challenge)
         answer = [("CHAP_N", credentials.name), ("CHAP_R", format_binary(proof))]
         self.answered = True
         if not credentials.mutual_secret:
@@ -77,7 +73,7 @@ class ChapInitiator:
         credentials = self._credentials
         if self.done:
             raise LoginFailed("CHAP: keys after the end of the exchange")
-        expected = response(self._algorithm, self._identifier, _bytes(credentials.mutual_secret), self._challenge)
+        expected = response(self._algorithm, self._identifier, secret_bytes(credentials.mutual_secret), self._challenge)
         received = parse_binary(keys["CHAP_R"], MAX_CHALLENGE_LENGTH)
         name = keys["CHAP_N"]
         if not hmac.compare_digest(received, expected) or (credentials.mutual_name and name != credentials.mutual_name):

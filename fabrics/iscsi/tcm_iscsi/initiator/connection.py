@@ -12,7 +12,7 @@ from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from tcm_iscsi.initiator.numbers import HALF, SERIAL_BITS, Numbers
+from tcm_iscsi.initiator.numbers import Numbers
 from tcm_iscsi.initiator.results import (
     AsyncMessage,
     Rejected,
@@ -48,6 +48,7 @@ from tcm_iscsi.protocol.pdu import (
     RejectReason,
     SnackType,
 )
+from tcm_iscsi.protocol.serial import HALF, SERIAL_BITS
 from tcm_iscsi.protocol.text import TextError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
     from tcm_iscsi.initiator.login import LoggedIn
     from tcm_iscsi.initiator.session import Session
+    from tcm_iscsi.initiator.tasks import Request
 
 LENGTHS = Struct(">I").unpack_from
 NUMBERS = Struct(">III").unpack_from
@@ -66,6 +68,8 @@ LOGOUT_TIMES = Struct(">HH").unpack_from
 SENSE_LENGTH = Struct(">H").unpack_from
 MAX_QUEUED = 64 << 20
 """Bytes that may wait to be sent before a target that asks for more is held to be mad."""
+MAX_UNACKNOWLEDGED = 32
+"""Responses that may wait behind a missing one. LIO keeps about 130 commands, and is silent for good when they are used up."""
 
 
 class ConnectionFailed(Exception):
@@ -223,6 +227,12 @@ class Connection:
         if new and (stat_sn - statuses.expected) & SERIAL_BITS < HALF:
             self._gap(stat_sn)
         return new
+
+    def takes(self, request: Request) -> bool:
+        """No new commands behind a status that is missing for long: the target keeps all that come after it, and the
+        difference of StatSN and ExpStatSN may tell it that the connection has failed (RFC 7143 4.2.2.2).
+        """
+        return request.immediate or len(self.statuses.ahead) < MAX_UNACKNOWLEDGED
 
     def _gap(self, stat_sn: int) -> None:
         """Everything below ``stat_sn`` has been sent: ask for what of it has not come."""

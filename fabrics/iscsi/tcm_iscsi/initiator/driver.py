@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from tcm_iscsi.initiator.commands import Commands
+from tcm.initiator.commands import Commands
 from tcm_iscsi.initiator.options import Options
 from tcm_iscsi.initiator.results import (
     AsyncMessage,
@@ -67,7 +67,7 @@ class InitiatorSession(Transport, Commands):
         self._happened = anyio.Event()
         self._closing = False
         self._recovering: anyio.Event | None = None
-        self._capacities: dict[int | bytes, tuple[int, int]] = {}
+        self._capacities = {}
 
     async def start(self, connections: int = 1) -> None:
         """Log in, with that many connections. Raises InitiatorError."""

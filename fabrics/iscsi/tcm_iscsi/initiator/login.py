@@ -33,6 +33,7 @@ from tcm_iscsi.protocol.pdu import (
     LoginStatus,
     Opcode,
 )
+from tcm_iscsi.protocol.serial import SERIAL_BITS
 from tcm_iscsi.protocol.text import Pair, TextAssembler, TextError, encode
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 MAX_EXCHANGES = 128
 """Requests of one login: a target that never comes to an end is left."""
-SERIAL_BITS = 0xFFFFFFFF
 _SECURITY, _OPERATIONAL, _FULL_FEATURE = LoginStage
 
 

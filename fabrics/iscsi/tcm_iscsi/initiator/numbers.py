@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-SERIAL_BITS = 0xFFFFFFFF
-HALF = 0x80000000
+from tcm_iscsi.protocol.serial import HALF, SERIAL_BITS
+
 MAX_AHEAD = 65536
 """Numbers that may come out of order before the peer is held to be mad."""
-
-
 NONE: set[int] = set()
 """What nothing is ever added to: most tasks never need a set of their own."""
-
-
-def serial_less(a: int, b: int) -> bool:
-    """RFC 1982 comparison of two 32-bit serial numbers: a < b."""
-    return a != b and (b - a) & SERIAL_BITS < HALF
 
 
 class Numbers:

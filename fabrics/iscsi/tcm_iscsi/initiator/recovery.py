@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tcm_iscsi.initiator.connection import ConnectionFailed
-from tcm_iscsi.initiator.numbers import HALF, SERIAL_BITS
 from tcm_iscsi.initiator.results import ConnectionLost, RequestFailed, TaskAborted, TaskLost
 from tcm_iscsi.initiator.tasks import Logout, Nop, Request, ScsiTask, TaskManagement, Text
 from tcm_iscsi.protocol.pdu import (
@@ -22,6 +21,7 @@ from tcm_iscsi.protocol.pdu import (
     TaskManagementFunctionCode,
     TaskManagementResponseCode,
 )
+from tcm_iscsi.protocol.serial import HALF, SERIAL_BITS
 
 if TYPE_CHECKING:
     from tcm_iscsi.initiator.connection import Connection

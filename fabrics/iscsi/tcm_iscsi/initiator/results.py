@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from tcm.initiator import results
+from tcm.initiator.results import InitiatorError, RequestFailed, ScsiError
 from tcm_iscsi.protocol.pdu import AsyncEvent, LoginStatus, LogoutResponse, RejectReason
 
-GOOD, CHECK_CONDITION = 0x00, 0x02
-STATUSES = {
-    GOOD: "GOOD",
-    CHECK_CONDITION: "CHECK CONDITION",
-    0x04: "CONDITION MET",
-    0x08: "BUSY",
-    0x18: "RESERVATION CONFLICT",
-    0x28: "TASK SET FULL",
-    0x30: "ACA ACTIVE",
-    0x40: "TASK ABORTED",
-}
-"""SAM-5 5.3.1."""
-SENSE_KEYS = (
-    "NO SENSE", "RECOVERED ERROR", "NOT READY", "MEDIUM ERROR", "HARDWARE ERROR", "ILLEGAL REQUEST", "UNIT ATTENTION",
-    "DATA PROTECT", "BLANK CHECK", "VENDOR SPECIFIC", "COPY ABORTED", "ABORTED COMMAND", "reserved", "VOLUME OVERFLOW",
-    "MISCOMPARE", "COMPLETED",
-)  # fmt: skip
-"""SPC-5 4.5.8, by their numbers."""
-
-
-class InitiatorError(Exception):
-    """Base of everything that this package raises at run time. One line, no secrets."""
+__all__ = [
+    "AsyncMessage",
+    "ConnectionClosed",
+    "ConnectionLost",
+    "ConnectionUp",
+    "Event",
+    "InitiatorError",
+    "LoginFailed",
+    "RejectReceived",
+    "Rejected",
+    "RequestFailed",
+    "Result",
+    "ScsiError",
+    "SessionEnded",
+    "SessionFailed",
+    "TaskAborted",
+    "TaskLost",
+]
 
 
 class LoginFailed(InitiatorError):
@@ -43,10 +40,6 @@ class LoginFailed(InitiatorError):
         self.reason = reason
         self.status = status
         self.target_address = target_address
-
-
-class RequestFailed(InitiatorError):
-    """A request has no response: what became of it at the target is not known, unless a subclass says so."""
 
 
 class SessionFailed(RequestFailed):
@@ -73,66 +66,19 @@ class Rejected(RequestFailed):
         self.reason = reason
 
 
-class ScsiError(InitiatorError):
-    """A SCSI command ended with another status than GOOD. Raised by the helpers that return data, never by ``execute``."""
-
-    def __init__(self, result: Result) -> None:
-        status = STATUSES.get(result.status, "an unknown status")
-        super().__init__(f"{status} ({result.status:02X}h), {result.describe_sense()}")
-        self.result = result
-
-
 @dataclass(init=False)
-class Result:
-    """How a SCSI command ended (RFC 7143 11.4). Made with any of its fields as keywords."""
+class Result(results.Result):
+    """How a SCSI command ended (RFC 7143 11.4)."""
 
     response: int = 0
     """0: completed at the target; otherwise the status means nothing (clause 11.4.3)."""
-    status: int = 0
-    """SCSI status."""
-    data: bytes | bytearray | memoryview = b""
-    """Data-In, as much as the target sent."""
-    sense: bytes = b""
-    """Sense data, without its length field."""
-    residual: int = 0
-    """Bytes; how to read it is in the next two."""
-    overflow: bool = False
-    """The target had ``residual`` bytes more than it was asked for."""
-    underflow: bool = False
-    """``residual`` bytes fewer than expected were transferred."""
     status_qualifier: int = 0
     """RFC 7144."""
-    retries: int = 0
-    """How often the command had to be sent again, or reassigned."""
-
-    def __init__(self, **fields: Any) -> None:
-        # one is made for every command: what nobody says stays with the class
-        self.__dict__.update(fields)
 
     @property
-    def good(self) -> bool:
-        """Completed at the target, with status GOOD."""
-        return not self.response and self.status == GOOD
-
-    @property
-    def sense_key(self) -> int:
-        """0 without sense data."""
-        sense = self.sense
-        if len(sense) < 3:
-            return 0
-        return sense[2 if sense[0] & 0x7E == 0x70 else 1] & 0x0F
-
-    @property
-    def asc(self) -> tuple[int, int]:
-        """Additional sense code and its qualifier; zeros without sense data."""
-        at = 12 if self.sense and self.sense[0] & 0x7E == 0x70 else 2
-        return (self.sense[at], self.sense[at + 1]) if len(self.sense) > at + 1 else (0, 0)
-
-    def describe_sense(self) -> str:
-        """For people: key and additional sense code."""
-        if not self.sense:
-            return "no sense data"
-        return f"{SENSE_KEYS[self.sense_key]} ({self.sense_key:X}h), ASC {self.asc[0]:02X}h/{self.asc[1]:02X}h"
+    def completed(self) -> bool:
+        """As the response says."""
+        return not self.response
 
 
 # events

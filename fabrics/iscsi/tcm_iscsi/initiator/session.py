@@ -12,7 +12,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tcm_iscsi.initiator.connection import Connection
-from tcm_iscsi.initiator.numbers import HALF, SERIAL_BITS, serial_less
 from tcm_iscsi.initiator.recovery import ErrorRecovery
 from tcm_iscsi.initiator.results import (
     AsyncMessage,
@@ -35,6 +34,7 @@ from tcm_iscsi.protocol.pdu import (
     TaskManagementFunctionCode,
     TaskManagementResponseCode,
 )
+from tcm_iscsi.protocol.serial import HALF, SERIAL_BITS, serial_less
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,7 +119,7 @@ class Session:
                 self._transmit(request, connection)
                 return
         elif not self.waiting and (request.immediate or (self.max_cmd_sn - self.cmd_sn) & SERIAL_BITS < HALF):
-            chosen = self.choose()
+            chosen = self.choose(request)
             if chosen is not None:
                 request.connection = chosen
                 chosen.outstanding += 1
@@ -184,8 +184,8 @@ class Session:
                 continue
             if not request.immediate and (self.max_cmd_sn - self.cmd_sn) & SERIAL_BITS >= HALF:
                 break
-            connection = request.connection or self.choose()
-            if connection is None:
+            connection = request.connection or self.choose(request)
+            if connection is None or not connection.takes(request):
                 break
             waiting.popleft()
             request.queued = False
@@ -194,11 +194,15 @@ class Session:
                 connection.outstanding += 1
             self._transmit(request, connection)
 
-    def choose(self) -> Connection | None:
-        """The connection with the fewest tasks."""
+    def choose(self, request: Request | None = None) -> Connection | None:
+        """The connection with the fewest tasks, of those that take the request."""
         best: Connection | None = None
         for connection in self.connections.values():
-            if not connection.leaving and (best is None or connection.outstanding < best.outstanding):
+            if (
+                not connection.leaving
+                and (request is None or connection.takes(request))
+                and (best is None or connection.outstanding < best.outstanding)
+            ):
                 best = connection
         return best
 

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from tcm_iscsi.initiator.numbers import Numbers
-from tcm_iscsi.initiator.results import RequestFailed, Result
+from tcm_iscsi.initiator.results import InitiatorError, RequestFailed, Result, ScsiError
 from tcm_iscsi.protocol.ahs import AdditionalHeaders, encode_ahs
 from tcm_iscsi.protocol.pdu import (
     COMMAND_READ,
@@ -180,6 +180,11 @@ class ScsiTask(Request):
         )
         if unsolicited:
             connection.send_data_out(self, RESERVED_TAG, len(immediate_data), unsolicited)
+
+    @property
+    def failure(self) -> InitiatorError | None:
+        """Why it did not end with status GOOD, once it is finished."""
+        return self.error or (None if self.result.good else ScsiError(self.result))
 
     def incomplete(self) -> bool:
         """The status is known, and Data-In is missing: PDUs by ExpDataSN, or bytes (LIO's ExpDataSN is 0 after a SNACK)."""

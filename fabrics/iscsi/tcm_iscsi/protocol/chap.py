@@ -30,7 +30,8 @@ def response(algorithm: int, identifier: int, secret: bytes, challenge: bytes) -
     return hashlib.new(ALGORITHMS[algorithm], bytes((identifier,)) + secret + challenge, usedforsecurity=False).digest()
 
 
-def _bytes(secret: str | bytes) -> bytes:
+def secret_bytes(secret: str | bytes) -> bytes:
+    """What is hashed."""
     return secret.encode() if isinstance(secret, str) else secret
 
 
@@ -82,7 +83,7 @@ class ChapTarget:
         return [("CHAP_A", str(chosen)), ("CHAP_I", str(self._identifier)), ("CHAP_C", format_binary(self._challenge))]
 
     def _verify(self, keys: Mapping[str, str]) -> list[Pair]:
-        expected = response(self._algorithm, self._identifier, _bytes(self._credentials.secret), self._challenge)
+        expected = response(self._algorithm, self._identifier, secret_bytes(self._credentials.secret), self._challenge)
         received = parse_binary(keys["CHAP_R"], MAX_CHALLENGE_LENGTH)
         # both comparisons always run: how long this takes says nothing of the name or the secret
         name_right = hmac.compare_digest(keys["CHAP_N"].encode(), self._credentials.name.encode())
@@ -103,5 +104,5 @@ class ChapTarget:
         challenge = parse_binary(keys["CHAP_C"], MAX_CHALLENGE_LENGTH)
         if challenge == self._challenge:
             raise _failure("the initiator sent our own challenge back (reflection)")
-        proof = response(self._algorithm, identifier, _bytes(credentials.mutual_secret), challenge)
+        proof = response(self._algorithm, identifier, secret_bytes(credentials.mutual_secret), challenge)
         return [("CHAP_N", credentials.mutual_name), ("CHAP_R", format_binary(proof))]

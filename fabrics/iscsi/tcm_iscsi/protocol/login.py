@@ -38,6 +38,7 @@ from tcm_iscsi.protocol.pdu import (
     LoginStatus,
     Opcode,
 )
+from tcm_iscsi.protocol.serial import SERIAL_BITS
 from tcm_iscsi.protocol.text import Pair, TextAssembler, TextError, encode
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 VERSION = 0x00
 """The only version there is (clause 11.12.4)."""
-SERIAL_BITS = 0xFFFFFFFF
 
 
 class State(enum.Enum):

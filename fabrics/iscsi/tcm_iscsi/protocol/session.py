@@ -394,5 +394,10 @@ class Session:
         """The core has carried out a task management function."""
         request.context.executed(request)
 
+    def unsubmitted(self, lun: bytes) -> tuple[()]:
+        """None: what has arrived is with the core, whatever of its data has; before its turn (CmdSN) a command has not."""
+        del lun
+        return ()
+
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         """SCSI asynchronous events are not reported by Async Message: the condition waits for the next command."""

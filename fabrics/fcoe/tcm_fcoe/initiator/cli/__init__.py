@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import random
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+import time
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-import anyio
 import click
 
-from tcm.backstore import ConfigError
+from tcm.command_line.running import CONTEXT, run_async
+from tcm.command_line.running import run_command as run
+from tcm.initiator.cli import Initiator
 from tcm_fcoe.initiator.address import Address, parse_address
-from tcm_fcoe.initiator.cli.arguments import PROGRAM, Attachment, Usage, WorkloadOptions, common_options
-from tcm_fcoe.initiator.driver import attach
-from tcm_fcoe.initiator.results import InitiatorError
+from tcm_fcoe.initiator.cli.arguments import LONGEST, OPTIONS, PROGRAM, Attachment
+from tcm_fcoe.initiator.driver import Target, attach
+from tcm_fcoe.initiator.options import QUEUE_DEPTH
+from tcm_fcoe.initiator.tasks import FcpTask
+from tcm_fcoe.protocol.fcp import ServiceParameters
 from tcm_fcoe.protocol.names import colon_form, format_fc_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
-    from tcm_fcoe.initiator.driver import InitiatorPort, Target
+    from tcm.initiator.cli.bench import Bench
+    from tcm_fcoe.initiator.driver import InitiatorPort
 
-OK, FAILED, USAGE = 0, 1, 2
-CHUNK = 256 << 10
-"""Bytes of one READ or WRITE of `read` and `write`."""
-DEPTH = 8
-"""Of those at a time."""
 TARGET = "fcoe://eth1/20:00:52:54:00:2f:fc:00/0"
 
 _EPILOG = f"""\b
@@ -44,37 +44,16 @@ Examples:
 \b
 Exit codes: 0 done, 1 failed at run time, 2 bad usage.
 """
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_AGREED = {
+    ServiceParameters.CONFIRMED_COMPLETION_ALLOWED: "confirmed completion",
+    ServiceParameters.RETRY: "sequence level recovery",
+    ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED: "first burst",
+}
 
 
-class _Address(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        if isinstance(value, Address):
-            return value
-        try:
-            return parse_address(value)
-        except ValueError as e:
-            self.fail(str(e), param, ctx)
-
-
-_ADDRESS = click.argument("address", type=_Address(), metavar="ADDRESS")
-
-
-@click.group(PROGRAM, epilog=_EPILOG, context_settings=_CONTEXT)
-def command() -> None:
-    """An FCoE initiator. An ADDRESS is fcoe://INTERFACE[/WWPN[/LUN]]; without a WWPN the first target that there is."""
-
-
-def _run(function: Callable[[], Awaitable[None]]) -> None:
-    # a faster event loop where there is one
-    anyio.run(function, backend_options={"use_uvloop": importlib.util.find_spec("uvloop") is not None})
-
-
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def _port(address: Address, how: Attachment) -> AsyncIterator[InitiatorPort]:
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         capture = None
         if how.pcap is not None:
             from tcm_fcoe.capture import CaptureFile
@@ -96,7 +75,7 @@ async def _port(address: Address, how: Attachment) -> AsyncIterator[InitiatorPor
             yield port
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def _unit(address: Address, how: Attachment) -> AsyncIterator[Target]:
     async with _port(address, how) as port:
         target = await port.target(address.target, timeout=how.login_timeout)
@@ -104,133 +83,81 @@ async def _unit(address: Address, how: Attachment) -> AsyncIterator[Target]:
         yield target
 
 
-def _example(text: str) -> str:
-    return f"\b\nExample:\n  {PROGRAM} {text}"
+class FcoeInitiator(Initiator[Address, Target]):
+    """Units by interface, port name and LUN."""
+
+    program = PROGRAM
+    example = TARGET
+    metavar = "ADDRESS"
+    options = OPTIONS
+    task = FcpTask
+    longest = LONGEST
+    deepest = QUEUE_DEPTH
+
+    def parse(self, text: str) -> Address:
+        """See :func:`parse_address`."""
+        return parse_address(text)
+
+    def connect(self, address: Address, given: dict[str, Any]) -> AbstractAsyncContextManager[Target]:
+        """A port that has logged in to the target. Raises ConfigError."""
+        return _unit(address, Attachment.take(given))
+
+    def facts(self, unit: Target) -> list[tuple[str, str]]:
+        """What PRLI has agreed on, and between whom."""
+        port, nexus = unit.initiator, unit.nexus
+        agreed = [text for flag, text in _AGREED.items() if nexus.agreed & flag]
+        return [
+            ("target", f"{colon_form(unit.port_name)}, node {colon_form(unit.node_name)}, {format_fc_id(nexus.d_id)}"),
+            ("initiator", f"{colon_form(port.port.port_name)}, {format_fc_id(port.port.fc_id)}"),
+            ("interface", f"{port.link.name}, {colon_form(port.link.address)}, mode {port.mode}"),
+            ("agreed", ", ".join(agreed) or "nothing beyond what everybody must do"),
+            ("frames", f"{nexus.max_payload} bytes out, {port.port.receive_size} in"),
+        ]
+
+    def meter(self, unit: Target) -> Callable[[Bench], list[tuple[str, str]]]:
+        """Frames, what each costs, and what was lost."""
+        counters, frames_of = unit.initiator.fcp.counters, unit.initiator.link.counters
+        frames_before, processor_before = frames_of.frames_in + frames_of.frames_out, time.process_time()
+
+        def rows(bench: Bench) -> list[tuple[str, str]]:
+            frames = frames_of.frames_in + frames_of.frames_out - frames_before
+            processor = time.process_time() - processor_before
+            return [
+                ("frames/s", f"{frames / bench.seconds:.0f}"),
+                ("processor, this side", f"{processor / max(frames, 1) * 1e6:.2f} us a frame"),
+                (
+                    "recoveries",
+                    f"{counters.recs} REC, {counters.srrs} SRR, {counters.aborts} ABTS, {counters.retries} retries",
+                ),
+            ]
+
+        return rows
 
 
-@command.command("list", epilog=_example("list fcoe://eth1"), context_settings=_CONTEXT)
-@_ADDRESS
-@common_options
+initiator = FcoeInitiator()
+
+
 def list_targets(address: Address, **given: Any) -> None:
     """The targets that can be reached, their FC_IDs and LUNs."""
     how = Attachment.take(given)
 
-    async def run() -> None:
+    async def show() -> None:
         async with _port(address, how) as port:
             for target in await port.settle(timeout=how.login_timeout):
-                luns = [int.from_bytes(lun[:2], "big") & 0x3FFF for lun in await target.report_luns()]
-                shown = ",".join(str(lun) for lun in sorted(luns)) or "-"
-                click.echo(f"{colon_form(target.port_name)}\t{format_fc_id(target.nexus.d_id)}\tLUNs {shown}")
+                luns = ",".join(str(lun) for lun in await target.lun_numbers()) or "-"
+                click.echo(f"{colon_form(target.port_name)}\t{format_fc_id(target.nexus.d_id)}\tLUNs {luns}")
 
-    _run(run)
-
-
-@command.command(epilog=_example(f"inquire {TARGET}"), context_settings=_CONTEXT)
-@_ADDRESS
-@common_options
-def inquire(address: Address, **given: Any) -> None:
-    """What a logical unit says of itself, and what was agreed with its target."""
-    how = Attachment.take(given)
-
-    async def run() -> None:
-        async with _unit(address, how) as target:
-            from tcm_fcoe.initiator.cli.inquire import facts
-            from tcm_fcoe.initiator.cli.output import table
-
-            click.echo(table(None, await facts(target)), nl=False)
-
-    _run(run)
+    run_async(show)
 
 
-@command.command(epilog=_example(f"read {TARGET} --blocks 8 | xxd"), context_settings=_CONTEXT)
-@_ADDRESS
-@click.option("--lba", type=click.IntRange(0), default=0, show_default=True, help="The first logical block.")
-@click.option("--blocks", type=click.IntRange(1), help="How many.  [default: all from there on]")
-@click.option("--output", type=click.File("wb"), default="-", help="Where to.  [default: standard output]")
-@common_options
-def read(address: Address, lba: int, blocks: int | None, output: BinaryIO, **given: Any) -> None:
-    """Read logical blocks."""
-    how = Attachment.take(given)
-
-    async def run() -> None:
-        async with _unit(address, how) as target:
-            total, size = await target.capacity()
-            if lba >= total or (blocks or 0) > total - lba:
-                raise Usage(f"the logical unit has {total} blocks of {size} bytes: ask for less")
-            await _copy_out(target, lba, blocks if blocks is not None else total - lba, size, output)
-
-    _run(run)
+@click.group(PROGRAM, epilog=_EPILOG, context_settings=CONTEXT)
+def command() -> None:
+    """An FCoE initiator. An ADDRESS is fcoe://INTERFACE[/WWPN[/LUN]]; without a WWPN the first target that there is."""
 
 
-async def _copy_out(target: Target, lba: int, blocks: int, size: int, output: BinaryIO) -> None:
-    step = max(1, CHUNK // size)
-    for first in range(lba, lba + blocks, step * DEPTH):
-        pieces: dict[int, bytes] = {}
-
-        async def fetch(at: int, pieces: dict[int, bytes] = pieces) -> None:
-            pieces[at] = await target.read(at, min(step, lba + blocks - at))
-
-        async with anyio.create_task_group() as group:
-            for at in range(first, min(first + step * DEPTH, lba + blocks), step):
-                group.start_soon(fetch, at)
-        for at in sorted(pieces):
-            output.write(pieces[at])
-    output.flush()
-
-
-@command.command(epilog=_example(f"write {TARGET} --input disk.img"), context_settings=_CONTEXT)
-@_ADDRESS
-@click.option("--lba", type=click.IntRange(0), default=0, show_default=True, help="The first logical block.")
-@click.option("--input", "source", type=click.File("rb"), default="-", help="Where from.  [default: standard input]")
-@common_options
-def write(address: Address, lba: int, source: BinaryIO, **given: Any) -> None:
-    """Write logical blocks, the last one filled up with zeros; flushed at the end."""
-    how = Attachment.take(given)
-
-    async def run() -> None:
-        async with _unit(address, how) as target:
-            total, size = await target.capacity()
-            step = max(1, CHUNK // size) * size
-            at = lba
-            while data := source.read(step * DEPTH):
-                data = data.ljust(-(-len(data) // size) * size, b"\0")
-                if at + len(data) // size > total:
-                    raise InitiatorError(f"the logical unit has {total} blocks of {size} bytes: the data does not fit")
-                async with anyio.create_task_group() as group:
-                    for offset in range(0, len(data), step):
-                        group.start_soon(target.write, at + offset // size, data[offset : offset + step])
-                at += len(data) // size
-            await target.synchronize_cache()
-
-    _run(run)
-
-
-@command.command(epilog=_example(f"bench {TARGET} --depth 32"), context_settings=_CONTEXT)
-@_ADDRESS
-@click.option(
-    "--workload", type=click.Choice(["read", "write", "mixed"]), default="read", show_default=True, help="What to do."
-)
-@click.option("--sequential", is_flag=True, help="One block after the other.  [default: at random]")
-@click.option("--block-size", default="4K", show_default=True, metavar="BYTES", help="Of one request, such as 512, 4K, 1M.")
-@click.option("--depth", type=click.IntRange(1, 1024), default=32, show_default=True, help="Requests outstanding at a time.")
-@click.option("--seconds", type=click.FloatRange(0.1), default=5.0, show_default=True, help="How long.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the random addresses.")
-@click.option("--overwrite", is_flag=True, help="Writing destroys what is on the logical unit: say that it may.")
-@common_options
-def bench(address: Address, **given: Any) -> None:
-    """Measure: requests and bytes per second, and the latency's distribution."""
-    work = WorkloadOptions.take(given)
-    how = Attachment.take(given)
-
-    async def run() -> None:
-        from tcm_fcoe.initiator.cli.bench import Bench
-
-        async with _unit(address, how) as target:
-            measured = Bench(target, work)
-            await measured.run()
-            click.echo(measured.report(), nl=False)
-
-    _run(run)
+command.add_command(initiator.command(list_targets, "list fcoe://eth1", name="list"))
+for each in initiator.commands():
+    command.add_command(each)
 
 
 def main() -> None:
@@ -240,44 +167,4 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """The exit code of these arguments. Errors are one line on standard error."""
-    try:
-        with command.make_context(PROGRAM, arguments) as context:
-            command.invoke(context)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.exceptions.NoArgsIsHelpError as shown:
-        click.echo(shown.format_message())
-        return USAGE
-    except click.ClickException as error:
-        text = error.format_message()
-        _complain(f"{text}{'' if text.endswith(('.', '?')) else '.'} Run {PROGRAM} --help for all options.")
-        return USAGE
-    except KeyboardInterrupt:
-        return FAILED
-    except BrokenPipeError:
-        return FAILED
-    except Exception as error:  # noqa: BLE001  # nobody gets to see a traceback
-        return _report(error)
-    return OK
-
-
-def _report(error: BaseException) -> int:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, (click.ClickException, ConfigError)):
-        _complain(error.format_message() if isinstance(error, click.ClickException) else str(error))
-        return USAGE
-    if isinstance(error, InitiatorError):
-        _complain(str(error))
-    elif isinstance(error, OSError):
-        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-    else:
-        _complain(f"{type(error).__name__}: {error}")
-    return FAILED
-
-
-def _complain(text: str) -> None:
-    # if nobody reads it any more, the exit code still tells
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"{PROGRAM}: error: {' '.join(text.split())}\n")
-        sys.stderr.flush()
+    return run(command, PROGRAM, arguments)

@@ -5,6 +5,7 @@ Commands that differ only in the length of their CDB are one function whose firs
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 _FIELDS = {6: (1, 4, 4, 5), 10: (2, 6, 7, 9), 12: (2, 6, 6, 10), 16: (2, 10, 10, 14)}
 """CDB length to where the LBA and the TRANSFER LENGTH start and end."""
 _GROUP_NUMBER = {10: 6, 12: 10, 16: 14}
+_BLOCK_COMMAND_16 = Struct(">BBQIxx").pack
+FUA = 0x08
 
 
 def block_command_32(
@@ -84,6 +87,16 @@ def write(
     """WRITE (6), (10), (12), (16), (32)."""
     opcode = {6: 0x0A, 10: 0x2A, 12: 0xAA, 16: 0x8A, 32: 0x000B}[length]
     return block_command(length, opcode, lba, blocks, _access_flags(protect, dpo, fua), group, tags)
+
+
+def read_16(lba: int, blocks: int, *, fua: bool = False) -> bytes:
+    """READ (16), for those who send very many of them."""
+    return _BLOCK_COMMAND_16(0x88, FUA if fua else 0, lba, blocks)
+
+
+def write_16(lba: int, blocks: int, *, fua: bool = False) -> bytes:
+    """WRITE (16), for those who send very many of them."""
+    return _BLOCK_COMMAND_16(0x8A, FUA if fua else 0, lba, blocks)
 
 
 def write_and_verify(

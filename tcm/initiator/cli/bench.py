@@ -5,28 +5,40 @@ from __future__ import annotations
 import random
 import time
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from tcm_iscsi.initiator.cli.arguments import Usage
-from tcm_iscsi.initiator.cli.output import table
-from tcm_iscsi.initiator.commands import read_16, write_16
-from tcm_iscsi.initiator.results import InitiatorError, ScsiError
-from tcm_iscsi.initiator.tasks import ScsiTask
+from tcm.backstore import ConfigError
+from tcm.scsi.cdb import read_16, write_16
 
 if TYPE_CHECKING:
-    from tcm_iscsi.initiator.cli.arguments import WorkloadOptions
-    from tcm_iscsi.initiator.driver import InitiatorSession
+    from collections.abc import Callable, Iterable
+
+    from tcm.initiator.cli.workload import Workload
+    from tcm.initiator.commands import Commands
+    from tcm.initiator.results import InitiatorError
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
-class Bench:
-    """One measurement of a session."""
+class Task(Protocol):
+    """A command that has ended."""
 
-    def __init__(self, session: InitiatorSession, work: WorkloadOptions) -> None:
-        self.session = session
+    @property
+    def failure(self) -> InitiatorError | None:
+        """Why it did not end with status GOOD."""
+
+
+class Bench:
+    """One measurement.
+
+    :param task: makes a task: ``task(cdb, lun, data_out=... or read_length=..., buffer=..., done=...)``.
+    """
+
+    def __init__(self, unit: Commands, task: Callable[..., Any], work: Workload) -> None:
+        self.unit = unit
+        self.task = task
         self.work = work
         self.chance = random.Random(work.seed)
         self.latencies = array("d")
@@ -40,12 +52,12 @@ class Bench:
         self._data = memoryview(b"")
 
     async def run(self) -> None:
-        """Measure. Raises InitiatorError if a request fails."""
-        total, size = await self.session.capacity()
+        """Measure. Raises InitiatorError if a request fails, and ConfigError if the block size does not fit."""
+        total, size = await self.unit.capacity()
         work = self.work
         self._blocks, rest = divmod(work.block_size, size)
         if rest or not self._blocks or self._blocks > total:
-            raise Usage(f"--block-size {work.block_size}: the logical unit has {total} blocks of {size} bytes")
+            raise ConfigError(f"--block-size {work.block_size}: the logical unit has {total} blocks of {size} bytes")
         self._places = total // self._blocks
         self._data = memoryview(self.chance.randbytes(work.block_size))
         begin = time.perf_counter()
@@ -59,7 +71,7 @@ class Bench:
 
     def _begin(self, buffer: memoryview) -> None:
         """The next request of one of the places."""
-        work, session = self.work, self.session
+        work, unit = self.work, self.unit
         if work.sequential:
             lba = self._next * self._blocks
             self._next = (self._next + 1) % self._places
@@ -68,11 +80,12 @@ class Bench:
         writes = work.workload == "write" or (work.workload == "mixed" and self.chance.random() < 0.5)
         begin = time.perf_counter()
 
-        def done(task: ScsiTask) -> None:
+        def done(task: Task) -> None:
             now = time.perf_counter()
             self._running -= 1
-            if task.error is not None or not task.result.good:
-                self.error = task.error or ScsiError(task.result)
+            failure = task.failure
+            if failure is not None:
+                self.error = failure
             else:
                 self.latencies.append(now - begin)
                 if now < self._end and self.error is None:
@@ -81,27 +94,29 @@ class Bench:
                 self._done.set()
 
         self._running += 1
-        lun = session.default_lun
         if writes:
-            session.submit(ScsiTask(write_16(lba, self._blocks), lun, data_out=self._data, done=done))
+            unit.submit(self.task(write_16(lba, self._blocks), unit.default_lun, data_out=self._data, done=done))
         else:
-            session.submit(ScsiTask(read_16(lba, self._blocks), lun, read_length=work.block_size, buffer=buffer, done=done))
+            cdb = read_16(lba, self._blocks)
+            unit.submit(self.task(cdb, unit.default_lun, read_length=work.block_size, buffer=buffer, done=done))
 
-    def report(self) -> str:
-        """What came out, as a table."""
+    def rows(self, more: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Name and value of what came out.
+
+        :param more: what only the transport knows, in between.
+        """
         count = len(self.latencies)
         ordered = sorted(self.latencies)
-        core = self.session.core
-        rows = [
+        percentiles = [
+            (f"latency, {percentile:g}%", f"{ordered[min(count - 1, int(count * percentile / 100))] * 1e6:.0f} us")
+            for percentile in PERCENTILES
+            if ordered
+        ]
+        return [
             ("requests", str(count)),
             ("requests/s", f"{count / self.seconds:.0f}"),
             ("MB/s", f"{count * self.work.block_size / self.seconds / 1e6:.1f}"),
-            ("connections", str(len(core.connections))),
-            ("error recovery level", str(core.error_recovery_level)),
+            *more,
             ("latency, mean", f"{sum(ordered) / max(count, 1) * 1e6:.0f} us"),
+            *percentiles,
         ]
-        for percentile in PERCENTILES:
-            if ordered:
-                at = min(count - 1, int(count * percentile / 100))
-                rows.append((f"latency, {percentile:g}%", f"{ordered[at] * 1e6:.0f} us"))
-        return table(None, rows)

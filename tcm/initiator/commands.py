@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tcm_iscsi.initiator.results import CHECK_CONDITION, Result, ScsiError
+from tcm.initiator.results import ScsiError
+from tcm.scsi import cdb as cdbs
+from tcm.scsi.lun import decode
+from tcm.scsi.sense import SenseKey, Status
 
 if TYPE_CHECKING:
-    from tcm_iscsi.protocol.pdu import Buffer
+    from tcm.backstore import Buffer
+    from tcm.initiator.results import Result
 
-_CDB_16 = Struct(">BBQIxx").pack
-UNIT_ATTENTION = 6
 UNIT_ATTENTIONS = 16
 """How many in a row are cleared before one is reported."""
-BUSY, TASK_SET_FULL = 0x08, 0x28
+REPORT_LUNS_LENGTH = 16 + 8 * 256
+CAPACITY_LENGTH = 32
 
 
 class Commands(ABC):
-    """Commands of a session. Lengths in bytes, LBAs and counts in logical blocks; LUN None: that of the URL.
+    """Commands to one target. Lengths in bytes, LBAs and counts in logical blocks; LUN None: ``default_lun``.
 
     Each raises ScsiError for a status that is not GOOD. Unit attentions are passed over: ``execute`` shows them.
     """
 
-    _capacities: dict[int | bytes, tuple[int, int]]
+    default_lun: int
+    _capacities: dict[int | None, tuple[int, int]]
 
     @abstractmethod
     async def execute(
         self, cdb: bytes, lun: int | bytes | None = None, *, data_out: Buffer = b"", read_length: int = 0
     ) -> Result:
         """A SCSI command."""
+
+    @abstractmethod
+    def submit(self, task: Any) -> None:
+        """Start a task of the transport's own kind; its ``done`` is called with it when it is finished."""
 
     async def checked(
         self, cdb: bytes, lun: int | bytes | None = None, *, data_out: Buffer = b"", read_length: int = 0
@@ -40,45 +47,46 @@ class Commands(ABC):
             result = await self.execute(cdb, lun, data_out=data_out, read_length=read_length)
             if result.good:
                 return result
-            if result.response or result.status != CHECK_CONDITION or result.sense_key != UNIT_ATTENTION:
+            if not result.completed or result.status != Status.CHECK_CONDITION or result.sense_key != SenseKey.UNIT_ATTENTION:
                 break
         raise ScsiError(result)
 
+    async def _data(self, cdb: bytes, lun: int | bytes | None, length: int) -> bytes:
+        return bytes((await self.checked(cdb, lun, read_length=length)).data)
+
     async def test_unit_ready(self, lun: int | None = None) -> None:
         """TEST UNIT READY."""
-        await self.checked(bytes(6), lun)
+        await self.checked(cdbs.test_unit_ready(), lun)
 
     async def inquiry(self, lun: int | None = None, *, page: int | None = None, length: int = 252) -> bytes:
         """INQUIRY: the standard data, or a vital product data page."""
-        evpd = page is not None
-        cdb = bytes((0x12, evpd, page or 0, length >> 8, length & 0xFF, 0))
-        return bytes((await self.checked(cdb, lun, read_length=length)).data)
+        return await self._data(cdbs.inquiry(page, length), lun, length)
 
     async def report_luns(self) -> list[bytes]:
         """REPORT LUNS: the eight bytes of each."""
-        length = 16 + 8 * 256
+        length = REPORT_LUNS_LENGTH
         while True:
-            cdb = bytes((0xA0, 0, 0, 0, 0, 0)) + length.to_bytes(4, "big") + bytes(2)
-            data = bytes((await self.checked(cdb, 0, read_length=length)).data)
+            data = await self._data(cdbs.report_luns(0, length), 0, length)
             needed = 8 + int.from_bytes(data[:4], "big")
             if needed <= length:
                 return [data[at : at + 8] for at in range(8, needed, 8)]
             length = needed
 
+    async def lun_numbers(self) -> list[int]:
+        """REPORT LUNS: those that are a number, in order."""
+        return sorted(number for field in await self.report_luns() if (number := decode(field)) is not None)
+
     async def capacity(self, lun: int | None = None) -> tuple[int, int]:
         """READ CAPACITY (16): logical blocks, and bytes of one. Remembered."""
-        key = -1 if lun is None else lun
-        if key not in self._capacities:
-            cdb = bytes((0x9E, 0x10)) + bytes(8) + (32).to_bytes(4, "big") + bytes(2)
-            data = bytes((await self.checked(cdb, lun, read_length=32)).data)
-            self._capacities[key] = int.from_bytes(data[:8], "big") + 1, int.from_bytes(data[8:12], "big")
-        return self._capacities[key]
+        if lun not in self._capacities:
+            data = await self._data(cdbs.read_capacity16(CAPACITY_LENGTH), lun, CAPACITY_LENGTH)
+            self._capacities[lun] = int.from_bytes(data[:8], "big") + 1, int.from_bytes(data[8:12], "big")
+        return self._capacities[lun]
 
     async def read(self, lba: int, blocks: int, lun: int | None = None) -> bytes:
         """READ (16)."""
         _, block_size = await self.capacity(lun)
-        result = await self.checked(read_16(lba, blocks), lun, read_length=blocks * block_size)
-        return bytes(result.data)
+        return await self._data(cdbs.read_16(lba, blocks), lun, blocks * block_size)
 
     async def write(self, lba: int, data: Buffer, lun: int | None = None, *, fua: bool = False) -> None:
         """WRITE (16): whole logical blocks."""
@@ -87,18 +95,8 @@ class Commands(ABC):
         if rest:
             msg = f"{len(data)} bytes are no multiple of the logical block's {block_size}"
             raise ValueError(msg)
-        await self.checked(write_16(lba, blocks, fua=fua), lun, data_out=data)
+        await self.checked(cdbs.write_16(lba, blocks, fua=fua), lun, data_out=data)
 
     async def synchronize_cache(self, lun: int | None = None) -> None:
         """SYNCHRONIZE CACHE (16) of everything."""
-        await self.checked(bytes((0x91,)) + bytes(15), lun)
-
-
-def read_16(lba: int, blocks: int, *, fua: bool = False) -> bytes:
-    """The CDB of READ (16)."""
-    return _CDB_16(0x88, 8 if fua else 0, lba, blocks)
-
-
-def write_16(lba: int, blocks: int, *, fua: bool = False) -> bytes:
-    """The CDB of WRITE (16)."""
-    return _CDB_16(0x8A, 8 if fua else 0, lba, blocks)
+        await self.checked(cdbs.synchronize_cache(16), lun)

@@ -1,4 +1,4 @@
-"""Tables of the command line."""
+"""Tables for people and for other programs."""
 
 from __future__ import annotations
 
