@@ -50,9 +50,8 @@ async def test_names_are_labels_whatever_they_are(accept: str) -> None:
     assert text.count("# TYPE tcm_port_enabled ") == 1
     expected = sorted(odd.encode(errors="backslashreplace").decode() for odd in ODD)
     value = r'"((?:[^"\\\n]|\\.)*)"'
-    samples = re.findall(
-        rf'^tcm_port_enabled\{{fabric="none",(?:tag="1",)?target={value}(?:,tag="1")?\}} 1\.0$', text, re.MULTILINE
-    )
+    line = rf'^tcm_port_enabled\{{fabric="none",(?:tag="1",)?target={value}(?:,tag="1")?\}} 1\.0$'
+    samples = re.findall(line, text, re.MULTILINE)
     found = sorted(re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], each) for each in samples)
     assert found == expected
     parser = parse_openmetrics if accept else parse_text

@@ -97,8 +97,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "FCP_RSP",
         "ends the exchange",
-        "but for a READ of which all went well asks for FCP_CONF, gives the sequence initiative away, and remembers the"
-        " exchange until it comes, or for 10 s",
+        "asks for FCP_CONF, but not for a READ that went well, gives the sequence initiative away, and remembers the exchange"
+        " until it comes, or for 10 s",
         "FCP-4 4.5, 12: both sides have offered confirmed completion and RETRY, so what is lost can be asked for again",
         (Match(".*", "FCP_RSP confirm", "True", "False"), Match(".*", "FCP_RSP f_ctl", "89000[0-3]", "9[89]000[0-3]")),
     ),

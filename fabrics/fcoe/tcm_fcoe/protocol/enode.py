@@ -218,7 +218,11 @@ class ENodeController(Controller):
         known = self.fcfs.get(key)
         if known is None:
             if len(self.fcfs) >= MAX_FCFS:
-                raise FipError("fip_table_full", f"more than {MAX_FCFS} FCFs")
+                of_no_use = (k for k, each in self.fcfs.items() if each is not self.fcf and (each.tried or not each.usable))
+                oldest = next(of_no_use, None)
+                if oldest is None:
+                    raise FipError("fip_table_full", f"more than {MAX_FCFS} FCFs")
+                del self.fcfs[oldest]
             self.fcfs[key] = known = fcf
         elif (known.fabric_name, known.fc_map, known.vf_id) != (fcf.fabric_name, fcf.fc_map, fcf.vf_id):
             raise FipError("fip_conflict", f"FCF {fcf.mac.hex(':')} has changed its fabric")
