@@ -209,7 +209,8 @@ async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "theirs", "vlan"), [("fcf", "fabric", None), ("fcf", "fabric", 100), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)]
+    ("mode", "theirs", "vlan"),
+    [("fcf", "fabric", None), ("fcf", "fabric", 100), ("fabric", "fcf", None), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)],
 )
 async def test_modes(tmp_path: Path, mode: str, theirs: str, vlan: int | None) -> None:
     """FC-BB-5, FC-BB-6: as a switch, at the end of a cable, and in a VLAN."""
