@@ -160,7 +160,7 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with site.initiator() as port:
             target = await port.target()
             assert await target.report_luns() == [b"\0\x07" + bytes(6)]
-            with pytest.raises(ScsiError, match="sense key 7h"):
+            with pytest.raises(ScsiError, match="DATA PROTECT"):
                 await target.write(0, bytes(512), 7)
         async with site.initiator(STRANGER) as port:
             with pytest.raises(LoginFailed):
@@ -209,7 +209,8 @@ async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "theirs", "vlan"), [("fcf", "fabric", None), ("fcf", "fabric", 100), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)]
+    ("mode", "theirs", "vlan"),
+    [("fcf", "fabric", None), ("fcf", "fabric", 100), ("fabric", "fcf", None), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)],
 )
 async def test_modes(tmp_path: Path, mode: str, theirs: str, vlan: int | None) -> None:
     """FC-BB-5, FC-BB-6: as a switch, at the end of a cable, and in a VLAN."""
