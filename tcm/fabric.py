@@ -52,11 +52,12 @@ class TransportServices(Protocol):
         """Send the service response in ``request.response``. May be called from inside ``manage``."""
 
     def unsubmitted(self, lun: bytes) -> Iterable[Task]:  # noqa: ARG002  optional
-        """A logical unit's task set is about to be cleared, maybe by somebody else, by another target port or another fabric.
+        """A logical unit's task set is about to be cleared, maybe by another target port or another fabric, or is drained.
 
         Tasks of all commands that have arrived for ``lun`` (8 bytes, as :func:`tcm.scsi.lun.encode` makes it) and were not
-        submitted yet, because their data is on its way or memory is short. They are the core's from now on, must not be
-        submitted any more, and each ends in ``send_command_complete`` (TASK ABORTED) or ``task_aborted``.
+        submitted yet, because their data is on its way or memory is short. They are the core's from now on and must not be
+        submitted any more. The core aborts them (each ends in ``send_command_complete`` with TASK ABORTED, or in
+        ``task_aborted``), or takes them as if they had just been submitted.
 
         If omitted: (by a class that inherits from this one) there are none: every command is submitted as it arrives.
         """

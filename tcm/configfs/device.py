@@ -17,7 +17,8 @@ from tcm.configfs.script import control_pairs
 from tcm.configfs.table import FixedGroup, MadeGroup, flag
 from tcm.configuration import FilterConfig, StorageObject, check_serial, make_filter, make_options
 from tcm.live import groups_of
-from tcm.options import join_pairs, options_of, split_spec
+from tcm.option_syntax import join_pairs, split_spec
+from tcm.options import options_of
 from tcm.statistics.lio import device_groups
 from tcm.target.attributes import Identity
 from tcm.tree_types import BackstoreTree, TreeAttribute

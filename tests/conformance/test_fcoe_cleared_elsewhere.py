@@ -157,3 +157,57 @@ async def test_writes_to_a_lun_that_goes_are_aborted() -> None:
         i.data(ox_id, ready.rx_id, pattern(4096))
         assert i.outcome(ox_id)[0].status == Status.TASK_ABORTED
         nothing_is_held(i)
+
+
+@pytest.mark.parametrize("bits", [0, DPO], ids=["ordinary", "general"])
+async def test_drained_commands_end_before_the_initiator_leaves(bits: int) -> None:
+    """SAM-5 5.3.1: BUSY for what comes later; a write whose data is on its way was there before."""
+    async with fcp_site() as site:
+        i = site.login().ready()
+        nexus, core = i.nexus, i.nexus.port.nexus
+        ox_id = i.command(write10(0, 8, bits), write=4096)
+        (ready,) = i.received()
+        core.drain()
+        site.target.leave(nexus, site.now)
+        assert len(core.tasks) == 1
+        site.tick(1)
+        assert i.outcome(i.command(read10(0, 8), read=4096))[0].status == Status.BUSY
+        i.data(ox_id, ready.rx_id, pattern(4096))
+        assert i.outcome(ox_id)[0] == Response()
+        assert site.target.nexuses
+        site.tick(1)
+        assert site.endings == ["sent away"]
+        assert site.login().ready().read(0, 8) == pattern(4096)
+
+
+async def test_who_is_not_drained_any_more_stays() -> None:
+    """The drain was given up before the last command had ended."""
+    async with fcp_site() as site:
+        i = site.login().ready()
+        ox_id = i.command(write10(0, 8), write=4096)
+        (ready,) = i.received()
+        i.nexus.port.nexus.drain()
+        site.target.leave(i.nexus, site.now)
+        site.tick(1)
+        i.nexus.port.nexus.end_drain()
+        i.data(ox_id, ready.rx_id, pattern(4096))
+        assert i.outcome(ox_id)[0] == Response()
+        site.tick(1)
+        assert not site.endings
+        assert not site.target.leaving
+        i.write(0, pattern(4096))
+
+
+async def test_reads_that_wait_for_memory_are_busy_once_it_is_drained() -> None:
+    """They would be read all at once."""
+    async with fcp_site() as site:
+        i = site.login().ready()
+        size = 1 << 20
+        reads = [i.command(read10(0, size // 512, DPO), read=size) for _ in range(2 * READ_LIMIT // size)]
+        waiting = len(i.nexus.backlog)
+        i.nexus.port.nexus.drain()
+        await settle()
+        responses = [Response.unpack(frame.payload) for frame in i.received() if frame.r_ctl == 7]
+        assert len(responses) == len(reads)
+        assert sum(each.status == Status.BUSY for each in responses) == waiting
+        nothing_is_held(i)

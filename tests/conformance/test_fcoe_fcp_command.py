@@ -270,7 +270,7 @@ async def test_task_management_response_code(flag: int, code: int) -> None:
 )
 async def test_task_management_bits(bit: int, code: int, status: int | None) -> None:
     """FCP-4 9.2.2.6: byte 10 of FCP_CMND: QUERY TASK SET, ABORT TASK SET, CLEAR TASK SET, QUERY ASYNCHRONOUS EVENT,
-    LOGICAL UNIT RESET, TARGET RESET (obsolete), CLEAR ACA, TERMINATE TASK (obsolete). What a write comes to that waits for data.
+    LOGICAL UNIT RESET, TARGET RESET and TERMINATE TASK (obsolete), CLEAR ACA. And what a waiting write comes to.
     """
     async with fcp_initiator() as i:
         write = i.command(write10(0, 8), write=4096)

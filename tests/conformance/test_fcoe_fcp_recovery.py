@@ -360,6 +360,18 @@ async def test_answered_exchanges_are_bounded() -> None:
         assert i.nexus.answered.memory.used == i.site.target.kept.used == kept <= 8 << 20
 
 
+async def test_a_longer_e_d_tov_is_waited_for() -> None:
+    """FC-LS-2 6.6.2: a sequence of an initiator that has said so in PLOGI is an error later."""
+    async with fcp_initiator() as i:
+        i.remote.e_d_tov = 5.0
+        ox_id = i.command(write10(0, 8), write=4096)
+        (ready,) = i.received()
+        i.data(ox_id, ready.rx_id, pattern(4096), keep={1})
+        for errors in (0, 0, 0, 0, 0, 1):
+            i.site.tick(0.99)
+            assert i.site.target.counters.sequence_errors == errors
+
+
 async def test_lost_frames_of_data_out_without_retry() -> None:
     """FCP-4 12.1: after E_D_TOV the sequence is an error; the exchange waits for ABTS, and ends by itself after long."""
     async with fcp_initiator() as i:

@@ -20,10 +20,13 @@ from tcm_fcoe.initiator.driver import Target
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
 from tcm_fcoe.initiator.results import LoginFailed, ScsiError
+from tcm_fcoe.protocol import fcp_express
+from tcm_fcoe.tree import TREE
 
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import TargetDevice
+from tcm.target.draining import NexusesDraining
 
 pytestmark = pytest.mark.anyio
 
@@ -157,7 +160,7 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with site.initiator() as port:
             target = await port.target()
             assert await target.report_luns() == [b"\0\x07" + bytes(6)]
-            with pytest.raises(ScsiError, match="sense key 7h"):
+            with pytest.raises(ScsiError, match="DATA PROTECT"):
                 await target.write(0, bytes(512), 7)
         async with site.initiator(STRANGER) as port:
             with pytest.raises(LoginFailed):
@@ -169,6 +172,22 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             await read_and_write(target)
             live.remove_node_acl(group, group.node_acls[STRANGER])
             await until(lambda: not target.logged_in)
+
+
+async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
+    """FC-LS-2 6.7: LOGO, and PRLI is refused meanwhile; who is still wanted afterwards is told to come again."""
+    async with fcoe_site(tmp_path) as site, site.initiator() as port:
+        target = await port.target()
+        await read_and_write(target)
+        group, live = site.runtime.targets[0].portal_groups[1], site.runtime.live
+        began = anyio.current_time()
+        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 9):
+            assert anyio.current_time() - began < 0.9, "it has not waited for its patience to end"
+            assert not group.nexuses
+            assert not target.logged_in
+            with pytest.raises(LoginFailed):
+                await port.target(timeout=1)
+        await read_and_write(await port.target(timeout=9))
 
 
 async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
@@ -190,7 +209,8 @@ async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "theirs", "vlan"), [("fcf", "fabric", None), ("fcf", "fabric", 100), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)]
+    ("mode", "theirs", "vlan"),
+    [("fcf", "fabric", None), ("fcf", "fabric", 100), ("fabric", "fcf", None), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)],
 )
 async def test_modes(tmp_path: Path, mode: str, theirs: str, vlan: int | None) -> None:
     """FC-BB-5, FC-BB-6: as a switch, at the end of a cable, and in a VLAN."""
@@ -316,8 +336,7 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
     """Whatever a frame sets off, the others of its batch and the interface go on."""
     async with fcoe_site(tmp_path) as site, site.initiator() as port:
         target = await port.target()
-        fcp = site.fabric.ports[WWPN].fcp
-        broken = fcp.express_read
+        broken = fcp_express.begin
         calls = []
 
         def fail(*arguments: object) -> bool:
@@ -326,7 +345,23 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
                 raise RuntimeError("a mistake")
             return broken(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(fcp, "express_read", fail)
+        monkeypatch.setattr(fcp_express, "begin", fail)
         with anyio.move_on_after(0.2):
             await target.read(0, 8)
         await read_and_write(target)
+
+
+async def test_hbas_of_the_segment(tmp_path: Path) -> None:
+    """The switch's own and the initiator's, as they have registered by FDMI: ``fc/hbas`` of the tree."""
+    shown = TREE.attributes["hbas"].show
+    assert shown is not None
+    async with fcoe_site(tmp_path, mode="fcf") as site, site.initiator(mode="fabric") as port:
+        await port.target()
+        await until(lambda: len(site.fabric.hbas()) == 2)
+        await until(lambda: "FCoE initiator" in shown(site.fabric))
+        own, other = shown(site.fabric).splitlines()
+        assert f"{WWPN}, tcm, FCoE, FCoE target, tcm " in own
+        assert f"{INITIATOR}, tcm, FCoE, FCoE initiator, tcm " in other
+        assert other.startswith(site.fabric.interfaces[0].link.name)
+    async with fcoe_site(tmp_path, mode="vn2vn") as site:
+        assert shown(site.fabric) == ""

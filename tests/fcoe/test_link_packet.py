@@ -17,6 +17,7 @@ from support.fcoe_links import NEIGHBOUR, change, frame, nothing_more, received,
 from support.namespaces import Namespace, namespace
 from support.programs import program
 from tcm_fcoe.link import Link, open_link
+from tcm_fcoe.link.interface import parse_frame_check_errors
 from tcm_fcoe.link.rings import RECEIVE_BLOCKS, SLOTS_PER_BLOCK, TRANSMIT_BLOCKS
 from tcm_fcoe.protocol.ethernet import (
     ALL_FCF_MACS,
@@ -65,6 +66,24 @@ def test_frames_of_every_length(cable: Cable) -> None:
     assert nothing_more(cable.left), "it hears itself"
     assert cable.left.counters.frames_out == cable.right.counters.frames_in == len(frames)
     assert cable.left.counters.octets_out == cable.right.counters.octets_in == sum(LENGTHS)
+
+
+def test_frame_check_errors_are_those_that_the_kernel_counts(cable: Cable) -> None:
+    """``rx_crc_errors`` of ``rtnl_link_stats64``, of which a virtual cable has none."""
+    assert cable.left.monitor.frame_check_errors(cable.left.index) == 0  # type: ignore[attr-defined]  # an AF_PACKET link
+    cable.left.refresh()
+    assert cable.left.counters.frame_check_errors == 0
+    statistics = struct.pack("=25Q", *range(100, 125))
+    name = struct.pack("=HH8s", 4 + 5, 3, b"left")
+    attributes = name + struct.pack("=HH", 4 + len(statistics), 23) + statistics
+    newlink = struct.pack("=IHHII", 32 + len(attributes), 16, 0, 1, 0) + bytes(16) + attributes
+    assert parse_frame_check_errors(newlink) == 112
+    for length in range(len(newlink)):
+        assert parse_frame_check_errors(newlink[:length]) in {0, 112}
+    assert parse_frame_check_errors(newlink[:4] + b"\x02\0" + newlink[6:]) == 0, "an error message"
+    cable.ns.ip("link", "del", "left")
+    cable.left.refresh()
+    assert cable.left.counters.frame_check_errors == 0
 
 
 @pytest.mark.parametrize("vlan", [0, 1, 100, 4094])

@@ -57,7 +57,7 @@ from tcm_fcoe.protocol.els_login import (
     ServicePage,
 )
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, SOF_I3, SOF_N3
-from tcm_fcoe.protocol.frame import F_CTL_REQUEST, FcType, RCtl
+from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_REQUEST, FcType, RCtl
 from tcm_fcoe.protocol.limits import Limits
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import WellKnownAddress
@@ -108,6 +108,41 @@ def test_plogi_is_accepted_with_our_parameters():
 
 def test_e_d_tov_in_nanoseconds():
     assert plogi(features=FEATURE_E_D_TOV_NANOSECONDS, word_3=1_500_000_000).e_d_tov == 1.5
+
+
+@pytest.mark.parametrize(
+    "said, features, agreed, r_a_tov",
+    [
+        (500, 0, 2.0, 10.0),
+        (4000, 0, 4.0, 10.0),
+        (20_000, 0, 20.0, 40.0),
+        (3_000_000_000, FEATURE_E_D_TOV_NANOSECONDS, 3.0, 10.0),
+        (0xFFFFFFFF, 0, 60.0, 120.0),
+    ],
+)
+def test_the_greater_e_d_tov_holds_without_a_fabric(said, features, agreed, r_a_tov):
+    """FC-LS-2 6.6.2: of both in PLOGI; R_A_TOV is twice that at least. A sequence waits so long for its next frame."""
+    wire, port, _fc4 = a_port()
+    assert wire.ask(OTHER, plogi(word_3=said, features=features).pack())[0] == ElsCommand.LS_ACC
+    assert port.remotes[OTHER].e_d_tov == agreed
+    assert port.longer_r_a_tov.get(OTHER, port.r_a_tov) == r_a_tov
+    wire.give(OTHER, Echo(bytes(100)).pack(), f_ctl=F_CTL_REQUEST & ~F_CTL_END_SEQUENCE, eof=EOF_N)
+    assert len(port.sequences) == 1
+    wire.pass_time(agreed - 0.1)
+    assert len(port.sequences) == 1
+    wire.pass_time(0.2)
+    assert len(port.sequences) == 0
+    assert wire.counters.sequences_timed_out == 1
+    assert wire.ask(OTHER, plogi(word_3=2000).pack())[0] == ElsCommand.LS_ACC
+    assert (port.remotes[OTHER].e_d_tov, port.sequences.longer, port.longer_r_a_tov) == (2.0, {}, {})
+
+
+def test_a_fabric_says_what_e_d_tov_is():
+    """FC-LS-2 6.6.2: PLOGI does not change what LS_ACC to FLOGI has said."""
+    wire, port, _fc4 = a_port()
+    port.fabric = True
+    assert wire.ask(OTHER, plogi(word_3=20_000).pack())[0] == ElsCommand.LS_ACC
+    assert (port.remotes[OTHER].e_d_tov, port.sequences.longer) == (2.0, {})
 
 
 def of_class_3(size: int) -> bytes:

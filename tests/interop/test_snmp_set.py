@@ -91,16 +91,18 @@ def test_parameters_of_a_node_hold_from_the_next_login_on(snmpd: Snmpd, daemon: 
     snmpd.set(
         oid("iscsiNodeMaxBurstLength", 1, 1), "u", "65536",
         oid("iscsiNodeFirstBurstLength", 1, 1), "u", "4096",
-        oid("iscsiNodeImmediateData", 1, 1), "i", "2",
+        oid("iscsiNodeMaxOutstandingR2T", 1, 1), "u", "3",
         oid("iscsiNodeErrorRecoveryLevel", 1, 1), "u", "1",
     )  # fmt: skip
     assert read(snmpd, "iscsiNodeFirstBurstLength", 1, 1) == "4096"
     with connect(daemon) as i:
-        i.login(TARGET, MaxBurstLength="262144", FirstBurstLength="65536", ImmediateData="Yes", ErrorRecoveryLevel="2").ready()
+        i.login(
+            TARGET, MaxBurstLength="262144", FirstBurstLength="65536", MaxOutstandingR2T="9", ErrorRecoveryLevel="2"
+        ).ready()
         walked = snmpd.walk(ISCSI)
         assert cell(walked, "ISCSI-MIB", "iscsiSsnMaxBurstLength") == ["65536"]
         assert cell(walked, "ISCSI-MIB", "iscsiSsnFirstBurstLength") == ["4096"]
-        assert cell(walked, "ISCSI-MIB", "iscsiSsnImmediateData") == ["2"]
+        assert cell(walked, "ISCSI-MIB", "iscsiSsnMaxOutstandingR2T") == ["3"]
         assert cell(walked, "ISCSI-MIB", "iscsiSsnErrorRecoveryLevel") == ["1"]
 
 
@@ -217,6 +219,25 @@ def test_indexes_and_what_is_non_volatile_outlive_the_process(snmpd: Snmpd, tmp_
     assert read(snmpd, "scsiInstAlias", 1) == "kept"
     assert read(snmpd, "scsiInstStorageType", 1) == "3"
     daemon.stop()
+
+
+def test_many_variables_and_bulks_without_end(snmpd: Snmpd, daemon: Daemon) -> None:
+    """Through the real master agent, while an initiator reads."""
+    with connect(daemon) as i:
+        i.login(TARGET).ready()
+        many = [text for n in range(120) for text in (oid("iscsiNodeMaxConnections", 1, 1), "u", "3")]
+        assert len(many) == 360  # snmpset takes no more than 128
+        snmpd.set(*many)
+        assert read(snmpd, "iscsiNodeMaxConnections", 1, 1) == "3"
+        rows = [text for n in range(100, 221) for text in (oid("iscsiPortalRowStatus", 1, n), "i", "5")]
+        assert refused(snmpd, *rows) == "resourceUnavailable"
+        for n in range(50):
+            assert i.read(n, 8).status == 0
+        whole = snmpd.walk(ISCSI)
+        for repetitions in ("1", "1000", "65535"):
+            assert list(snmpd.walk(ISCSI, "snmpbulkwalk", f"-Cr{repetitions}")) == list(whole)
+        assert i.read(0, 8).status == 0
+    daemon.assert_quiet()
 
 
 def test_a_stranger_is_kept_out_all_the_same(snmpd: Snmpd, daemon: Daemon) -> None:

@@ -38,7 +38,12 @@ ETHERNET = 14
 def remote_port(fc_id: int = INITIATOR_ID, max_frame: int = MAX_FRAME) -> Any:
     prefix = b"\x0e\xfd\x00" + fc_id.to_bytes(3) + b"\x0e\xfd\x00" + TARGET_ID.to_bytes(3) + b"\x89\x06"
     return SimpleNamespace(
-        fc_id=fc_id, prefix=prefix, max_frame=max_frame, port_name=b"\x20\x00" + fc_id.to_bytes(6), node_name=b"\x10" + bytes(7)
+        fc_id=fc_id,
+        prefix=prefix,
+        max_frame=max_frame,
+        port_name=b"\x20\x00" + fc_id.to_bytes(6),
+        node_name=b"\x10" + bytes(7),
+        e_d_tov=0.0,
     )
 
 
@@ -70,7 +75,7 @@ class FcpSite:
     def __init__(self, group: TargetPortalGroup, **options: Any) -> None:
         self.group = group
         self.outbox: deque[bytes] = deque()
-        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, e_d_tov=2.0)
+        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, rooms=None, e_d_tov=2.0)
         self.target = FcpTarget(self.n_port, self, **options)
         self.woken = 0
         self.endings: list[str] = []
@@ -91,6 +96,12 @@ class FcpSite:
 
     def wake(self) -> None:
         self.woken += 1
+
+    def send_away(self, nexus: FcpNexus, now: float) -> None:
+        self.target.end(nexus.d_id, "sent away")
+
+    def look_after(self, now: float) -> bool:
+        return False
 
     def login(self, fc_id: int = INITIATOR_ID, parameters: int = INITIATOR, max_frame: int = MAX_FRAME) -> FcpInitiator:
         remote = remote_port(fc_id, max_frame)

@@ -193,6 +193,13 @@ class FcoeFabric(Fabric):
         else:
             port.drop(nexus)
 
+    def request_logout(self, nexus: ITNexus, seconds: float) -> None:
+        """See :class:`tcm.fabric.Fabric`. FCP cannot ask: LOGO, after the last command, is what there is (FC-LS-2 6.7)."""
+        del seconds
+        port = self.ports.get(nexus.target_portal_group.target.name)
+        if port is not None:
+            port.request_logout(nexus)
+
     # what there is
 
     def endpoints(self) -> Sequence[Endpoint]:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm_fcoe.link.base import BATCH
+from tcm_fcoe.link.base import PIECE
 from tcm_fcoe.protocol.names import colon_form
 from tcm_fcoe.protocol.station import Station
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -33,6 +33,8 @@ TURN = 0.005
 """Seconds that one interface may go on before the event loop gets its turn."""
 SPINS = 24
 """Tries to receive before the event loop gets its turn, when nothing else is busy."""
+REFRESH_SECONDS = 10.0
+"""Between two looks at what the kernel counts, if there is anything else to do; RLS tells it."""
 MOST_SECONDS = 3600.0
 """Between two looks at the timers."""
 
@@ -65,8 +67,9 @@ class InterfaceServer:
         self.link = link
         self.receive: Callable[[], Sequence[memoryview]] = link.receive
         self.send: Callable[[deque[bytes]], bool] = link.send
-        if capture is not None:
-            self.receive, self.send = partial(capture.receive, link), partial(capture.send, link)
+        self.rooms = link.rooms
+        if capture is not None:  # which has to see them
+            self.receive, self.send, self.rooms = partial(capture.receive, link), partial(capture.send, link), None
         self.mode = mode
         self.vlan = vlan
         self.tag_priority = tag_priority
@@ -78,6 +81,8 @@ class InterfaceServer:
         self.station = self._make_station()
         self.processing = False
         self.hot_until = 0.0
+        self._refresh_at = 0.0
+        """When the link's counters are looked at again."""
         self.armed = 0.0
         """When the timer task looks again."""
         self._rearm = anyio.Event()
@@ -91,7 +96,7 @@ class InterfaceServer:
 
     def _make_station(self) -> Station:
         link = self.link
-        return Station(
+        station = Station(
             self.mode,
             link.address,
             link.mtu,
@@ -101,6 +106,8 @@ class InterfaceServer:
             listener=self.listener,
             **self.controller_options,
         )
+        station.rooms = self.rooms
+        return station
 
     def __str__(self) -> str:
         return self.link.name
@@ -166,17 +173,21 @@ class InterfaceServer:
                 await checkpoint()
                 began = clock()
 
-    def take(self, frames: Iterable[memoryview], now: float) -> None:
+    def take(self, frames: Sequence[memoryview], now: float) -> None:
         """Frames that have come. One that meets a mistake of ours is lost, the others are not."""
-        left = iter(frames)
-        self.processing = True
-        for _ in range(BATCH):
-            try:
-                self.station.receive(left, now)
-                break
-            except Exception as error:  # noqa: BLE001  # whatever it is, the interface goes on
-                self._unexpected("a frame", error)
-        self.processing = False
+        for start in range(0, len(frames), PIECE):
+            if start:
+                self._set_addresses()
+                self._send()
+            left = iter(frames[start : start + PIECE])
+            self.processing = True
+            for _ in range(PIECE):
+                try:
+                    self.station.receive(left, now)
+                    break
+                except Exception as error:  # noqa: BLE001  # whatever it is, the interface goes on
+                    self._unexpected("a frame", error)
+            self.processing = False
 
     def wake(self) -> None:
         """There is something to send, maybe from outside of :meth:`_receive`."""
@@ -186,27 +197,19 @@ class InterfaceServer:
     def flush(self) -> None:
         """Send what there is; have more made as long as the link takes it, and it does not take too long."""
         station = self.station
-        outbox = station.outbox
+        outbox, rooms = station.outbox, self.rooms
         now = self.clock()
         deadline = now + TURN
         self._more = False
-        addresses = station.take_addresses()
-        if addresses is not None:
-            self.link.set_addresses(addresses)  # before anybody can answer to a new one
+        self._set_addresses()
         while True:
-            if outbox:
-                if self._writing is not None:
-                    break
-                if not self.send(outbox):
-                    if self.group is not None:
-                        self._writing = anyio.Event()
-                        self.group.start_soon(self._write)
-                    break
+            if not self._send():
+                break
             try:
                 station.resume(now)
             except Exception as error:  # noqa: BLE001  # see above
                 self._unexpected("data to be sent", error)
-            if not outbox:
+            if not outbox and not (rooms is not None and rooms.unsent):
                 break
             now = self.clock()
             if now > deadline:
@@ -214,6 +217,26 @@ class InterfaceServer:
                 break
         if station.next_timer < self.armed:
             self._rearm.set()
+
+    def _set_addresses(self) -> None:
+        """Receive what is for us from now on, before anybody can answer to a new address."""
+        addresses = self.station.take_addresses()
+        if addresses is not None:
+            self.link.set_addresses(addresses)
+
+    def _send(self) -> bool:
+        """Send what there is; False: there is more than the link takes now, which goes when it does."""
+        outbox, rooms = self.station.outbox, self.rooms
+        if not outbox and (rooms is None or not rooms.unsent):
+            return True
+        if self._writing is not None:
+            return False
+        if self.send(outbox):
+            return True
+        if self.group is not None:
+            self._writing = anyio.Event()
+            self.group.start_soon(self._write)
+        return False
 
     async def _write(self) -> None:
         """Send the rest as the link takes it."""
@@ -234,6 +257,10 @@ class InterfaceServer:
             station = self.station
             self._rearm = anyio.Event()
             now = self.clock()
+            if now >= self._refresh_at:
+                self._refresh_at = now + REFRESH_SECONDS
+                self.link.refresh()
+                station.counters.frame_check_errors = self.link.counters.frame_check_errors
             self.armed = min(station.next_timer, now + MOST_SECONDS)
             if self.armed > now:
                 with anyio.move_on_after(self.armed - now):

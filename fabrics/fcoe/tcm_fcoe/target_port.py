@@ -45,6 +45,8 @@ class TargetPort:
         self.n_port.fc4 = self.fcp
         self.serving = False
         """The N_Port is on its interface."""
+        self.sent_away: set[str] = set()
+        """Initiators that had to leave since they, or the portal group, are drained."""
         self.refused: dict[str, str] = {}
         """Why initiators were refused last, by name: said once each."""
 
@@ -109,6 +111,22 @@ class TargetPort:
         """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
         log.info("%s: %s is logged out of %s: %s", self.server, colon_form(nexus.remote.port_name), self.target.name, reason)
 
+    def send_away(self, nexus: FcpNexus, now: float) -> None:
+        """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
+        self.sent_away.add(colon_form(nexus.remote.port_name))
+        self.n_port.logout(nexus.remote, now)
+        self.fcp.end(nexus.remote.fc_id, "it is about to be removed")
+
+    def look_after(self, now: float) -> bool:
+        """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`: who was sent away may come again if nothing came of it."""
+        del now
+        group = self.group
+        if self.sent_away and (group is None or not any(map(group.drains, self.sent_away))):
+            again, self.sent_away = self.sent_away, set()
+            for name in again if group is not None else ():
+                self.admit(name)
+        return bool(self.sent_away)
+
     def wake(self) -> None:
         """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
         self.server.wake()
@@ -122,6 +140,13 @@ class TargetPort:
                 self.n_port.logout(each.remote, self.server.clock())
                 self.fcp.end(each.remote.fc_id, "the administrator's wish")
         nexus.lose()
+        self.server.wake()
+
+    def request_logout(self, nexus: ITNexus) -> None:
+        """Have an initiator leave once it has no commands: LOGO, and PRLI is refused while it is drained."""
+        for each in list(self.fcp.nexuses.values()):
+            if each.port.nexus is nexus:
+                self.fcp.leave(each, self.server.clock())
         self.server.wake()
 
     def admit(self, initiator: str) -> None:

@@ -13,7 +13,9 @@ IFF_UP, IFF_RUNNING = 0x1, 0x40
 ARPHRD_ETHER = 1
 MAX_NAME_LENGTH = 15
 RTMGRP_LINK = 1
-RTM_NEWLINK, RTM_DELLINK = 16, 17
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+NLM_F_REQUEST = 1
+IFLA_STATS64 = 23
 
 _REQUEST = Struct("16s24s")
 _INT = Struct("i")
@@ -22,6 +24,9 @@ _HARDWARE = Struct("H6s")
 _MESSAGE = Struct("=IHHII")
 _LINK = Struct("=BBHiII")
 _ALIGNMENT = 4
+_ATTRIBUTE = Struct("=HH")
+_STATISTICS = Struct("=13Q")
+"""``rtnl_link_stats64`` up to its ``rx_crc_errors``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,33 @@ def look(name: str, sock: socket.socket) -> Interface | None:
         raise
 
 
+def parse_frame_check_errors(message: bytes) -> int:
+    """``rx_crc_errors`` of an RTM_NEWLINK message; 0 if there are no statistics in it."""
+    if len(message) < _MESSAGE.size or _MESSAGE.unpack_from(message)[1] != RTM_NEWLINK:
+        return 0
+    offset = _MESSAGE.size + _LINK.size
+    while offset + _ATTRIBUTE.size <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, offset)
+        if kind == IFLA_STATS64 and length >= _ATTRIBUTE.size + _STATISTICS.size <= len(message) - offset:
+            return int(_STATISTICS.unpack_from(message, offset + _ATTRIBUTE.size)[12])
+        offset += max(length, _ATTRIBUTE.size) + _ALIGNMENT - 1 & -_ALIGNMENT
+    return 0
+
+
 class LinkMonitor:
     """A socket that tells of interfaces that change."""
 
     def __init__(self) -> None:
         self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         self.sock.bind((0, RTMGRP_LINK))
+        self.questions = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+
+    def frame_check_errors(self, index: int) -> int:
+        """How many frames an interface has dropped for their frame check sequence. Raises ``OSError`` if it is gone."""
+        length = _MESSAGE.size + _LINK.size
+        question = _MESSAGE.pack(length, RTM_GETLINK, NLM_F_REQUEST, 1, 0) + _LINK.pack(socket.AF_UNSPEC, 0, 0, index, 0, 0)
+        self.questions.send(question)
+        return parse_frame_check_errors(self.questions.recv(65536))  # the answer is there as soon as the question is sent
 
     def drain(self, index: int) -> bool:
         """Read what it has told.
@@ -98,3 +124,4 @@ class LinkMonitor:
 
     def close(self) -> None:
         self.sock.close()
+        self.questions.close()

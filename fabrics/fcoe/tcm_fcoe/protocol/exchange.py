@@ -72,6 +72,8 @@ class Exchanges:
         """By OX_ID."""
         self._next = LINK_SERVICE_OX_IDS.start
         self.r_a_tov = 10.0
+        self.longer: dict[int, float] = {}
+        """That of ports with which it is longer, by D_ID."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -101,7 +103,7 @@ class Exchanges:
             fc_type,
             payload,
             done,
-            2 * self.r_a_tov if timeout is None else timeout,
+            2 * self.longer.get(d_id, self.r_a_tov) if timeout is None else timeout,
             self._limits.attempts if attempts is None else attempts,
         )
         request.recover = recover

@@ -162,6 +162,7 @@ class Logins:
         remote.state = State.IDLE
         if self.remotes.get(remote.fc_id) is remote:
             del self.remotes[remote.fc_id]
+            self._port.forget_timeouts(remote.fc_id)
 
     def _reset(self, remote: RemotePort, reason: str, now: float) -> None:
         """Nothing goes on with it any more: no image pair, no exchange, no timer."""
@@ -187,7 +188,7 @@ class Logins:
         remote.login = login
         remote.port_name, remote.node_name = login.port_name, login.node_name
         remote.max_frame = min(login.data_field_size, self._port.receive_size)
-        remote.e_d_tov = login.e_d_tov
+        remote.e_d_tov = self._port.agree_timeouts(remote.fc_id, login.e_d_tov)
 
     # PLOGI
 
@@ -197,7 +198,6 @@ class Logins:
         :raises ElsError: it is refused.
         """
         port = self._port
-        port.counters.plogi_in += 1
         try:
             remote = self._admit(frame.s_id, login, now)
         except ElsError:

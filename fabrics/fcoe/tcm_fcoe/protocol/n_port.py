@@ -2,6 +2,8 @@
 
 FCP frames of ports with an image pair go straight to the FC-4; everything else is sorted by R_CTL and TYPE. Class 3 has no
 answer to frames that nobody understands: they are counted and dropped.
+
+Longer than most files because it is where all that an N_Port is made of meets.
 """
 
 from __future__ import annotations
@@ -38,13 +40,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_fcoe.protocol.els_payload import Payload
-    from tcm_fcoe.protocol.fc4 import BasicReply, Fc4
+    from tcm_fcoe.protocol.fc4 import BasicReply, Fc4, Lane
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 FCP = int(FcType.FCP)
 LINK_DATA = 0x08
 """R_CTL from here on is no device data."""
 DEFAULT_E_D_TOV = 2.0
+MAX_E_D_TOV = 60.0
+"""Seconds: what a remote port may make of it."""
 """Seconds (FC-FS-3 clause 22)."""
 DEFAULT_R_A_TOV = 10.0
 OUTBOX_LIMIT = 8192
@@ -59,6 +64,8 @@ class Line(Protocol):
     outbox: deque[bytes]
     """Whole Ethernet frames, in order."""
     counters: Counters
+    rooms: Rooms | None
+    """Memory of the link in which frames may be made."""
 
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         """The Ethernet header of frames from the port to an address, EtherType included; ``None``: there is no way."""
@@ -109,6 +116,8 @@ class NPort:
         self.e_d_tov = DEFAULT_E_D_TOV
         """Seconds, like ``r_a_tov``."""
         self.r_a_tov = DEFAULT_R_A_TOV
+        self.longer_r_a_tov: dict[int, float] = {}
+        """Of remote ports whose timeouts are longer than ours: :meth:`agree_timeouts`."""
         self.outbox: deque[bytes] = deque()
         self.counters = Counters()
         self.line: Line | None = None
@@ -122,6 +131,7 @@ class NPort:
         self.aborts = Aborts(self._send_abts, self._send_rrq, lambda: self.fc_id, self.timers, self.counters)
         self.qualifiers = RecoveryQualifiers(self.timers, limits)
         self.exchanges = Exchanges(self.send_sequence, self.timers, self.counters, limits, self.sequences, self.aborts)
+        self.exchanges.longer = self.aborts.longer = self.qualifiers.longer = self.longer_r_a_tov
         self.logins = Logins(self)
         self.name_client = NameClient(self)
         self.management_client = ManagementClient(self)
@@ -154,6 +164,11 @@ class NPort:
     def fc4(self, fc4: Fc4) -> None:
         self._fc4 = fc4
         self._fc4_receive = fc4.receive
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """See :class:`Line`."""
+        return self.line.rooms if self.line is not None else None
 
     @property
     def is_up(self) -> bool:
@@ -204,6 +219,8 @@ class NPort:
         self.aborts.forget()
         self.sequences.forget()
         self.qualifiers.forget()
+        self.sequences.longer.clear()
+        self.longer_r_a_tov.clear()
         self.fc_id = NO_FC_ID
 
     def stop(self, now: float) -> None:
@@ -220,6 +237,24 @@ class NPort:
     def remote_down(self, fc_id: int, reason: str, now: float) -> None:
         """It cannot be reached any longer."""
         self.logins.remote_down(fc_id, reason, now)
+
+    def agree_timeouts(self, fc_id: int, e_d_tov: float) -> float:
+        """E_D_TOV between a remote port, which has said its own in PLOGI, and this one, in seconds (FC-LS-2 6.6.2).
+
+        Without a fabric it is the greater one, and R_A_TOV twice that; a fabric says what they are for all its ports.
+        """
+        agreed = self.e_d_tov if self.fabric else max(self.e_d_tov, min(e_d_tov, MAX_E_D_TOV))
+        if agreed > self.e_d_tov:
+            self.sequences.longer[fc_id] = agreed
+            self.longer_r_a_tov[fc_id] = max(self.r_a_tov, 2 * agreed)
+        else:
+            self.forget_timeouts(fc_id)
+        return agreed
+
+    def forget_timeouts(self, fc_id: int) -> None:
+        """It is gone, or has logged in with others."""
+        self.sequences.longer.pop(fc_id, None)
+        self.longer_r_a_tov.pop(fc_id, None)
 
     def routes_changed(self) -> None:
         """The way to remote ports may be another."""
@@ -240,6 +275,13 @@ class NPort:
                 self._fc4_receive(remote, frame, now)  # type: ignore[misc]  # there is one as soon as there is an image pair
                 return
         self._receive_other(frame, now)
+
+    def lane(self, s_id: int, header: bytes) -> Lane | None:
+        """How frames of FCP from a remote port, with this Ethernet header, pass :meth:`receive` for now."""
+        remote = self._image_pairs.get(s_id)
+        if remote is None:
+            return None
+        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.receive_data
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)

@@ -72,6 +72,8 @@ class Aborts:
         self._open: dict[int, _Abort] = {}
         """By OX_ID, until the OX_ID is free."""
         self.r_a_tov = 10.0
+        self.longer: dict[int, float] = {}
+        """That of ports with which it is longer, by address."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -105,7 +107,9 @@ class Aborts:
         """Keep an OX_ID back for twice R_A_TOV, without a word to anybody."""
         abort = self._open[ox_id] = _Abort(d_id, ox_id, NO_EXCHANGE, 0, 0, None, None)
         abort.attempts = -1
-        abort.timer = self._timers.set(now + 2 * self.r_a_tov, lambda moment: self._release(abort, moment))
+        abort.timer = self._timers.set(
+            now + 2 * self.longer.get(abort.d_id, self.r_a_tov), lambda moment: self._release(abort, moment)
+        )
 
     def _send(self, abort: _Abort, now: float) -> None:
         abort.attempts -= 1
@@ -119,7 +123,9 @@ class Aborts:
             abort.rx_id,
             now,
         )
-        abort.timer = self._timers.set(now + 2 * self.r_a_tov, lambda moment: self._time_out(abort, moment))
+        abort.timer = self._timers.set(
+            now + 2 * self.longer.get(abort.d_id, self.r_a_tov), lambda moment: self._time_out(abort, moment)
+        )
 
     def _time_out(self, abort: _Abort, now: float) -> None:
         if abort.attempts > 0:
@@ -154,7 +160,7 @@ class Aborts:
         if abort.timer is not None:
             abort.timer.cancel()
         then = self._reinstate if isinstance(reply, BasicAccept) else self._release
-        abort.timer = self._timers.set(now + self.r_a_tov, lambda moment: then(abort, moment))
+        abort.timer = self._timers.set(now + self.longer.get(abort.d_id, self.r_a_tov), lambda moment: then(abort, moment))
         if abort.answered is not None:
             answered, abort.answered = abort.answered, None
             answered(reply, now)
@@ -187,6 +193,8 @@ class RecoveryQualifiers:
         self.held: dict[tuple[int, int], tuple[int, Timer]] = {}
         """RX_ID by S_ID and OX_ID."""
         self.r_a_tov = 10.0
+        self.longer: dict[int, float] = {}
+        """That of ports with which it is longer, by address."""
 
     def __len__(self) -> int:
         return len(self.held)
@@ -199,7 +207,8 @@ class RecoveryQualifiers:
         elif len(self.held) >= self._limits.recovery_qualifiers:
             oldest = next(iter(self.held))
             self.held.pop(oldest)[1].cancel()
-        self.held[key] = rx_id, self._timers.set(now + 2 * self.r_a_tov, lambda _now: self._end(key))
+        patience = 2 * self.longer.get(abts.s_id, self.r_a_tov)
+        self.held[key] = rx_id, self._timers.set(now + patience, lambda _now: self._end(key))
 
     def covers(self, frame: Frame) -> bool:
         """Whether a frame is of such an exchange."""

@@ -143,7 +143,7 @@ class RemotePort:
         self.login: Login | None = None
         """Its service parameters."""
         self.e_d_tov = 0.0
-        """Seconds, from its PLOGI."""
+        """Seconds: what holds between it and us."""
         self.on_link = False
         """The FCoE controller speaks for it, and says when it is gone."""
         self.prli_received = False

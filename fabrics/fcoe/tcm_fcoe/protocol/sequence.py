@@ -43,6 +43,8 @@ class Sequences:
         self.counters = counters
         self._limits = limits
         self.e_d_tov = e_d_tov
+        self.longer: dict[int, float] = {}
+        """That of ports with which it is longer, by S_ID."""
         self._open: dict[Key, _Sequence] = {}
         self._per_port: dict[int, int] = {}
 
@@ -99,7 +101,9 @@ class Sequences:
         if ends:
             sequence.last = frame.seq_cnt
         if sequence.first < 0 or sequence.last < 0 or len(sequence.frames) != (sequence.last - sequence.first & 0xFFFF) + 1:
-            sequence.timer = self._timers.set(now + self.e_d_tov, lambda _now: self._time_out(key, sequence))
+            sequence.timer = self._timers.set(
+                now + self.longer.get(key[0], self.e_d_tov), lambda _now: self._time_out(key, sequence)
+            )
             return None
         self._discard(key)
         return self._join(sequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import stringprep
 from unicodedata import ucd_3_2_0  # the Unicode that RFC 3454 is written for
@@ -38,6 +39,7 @@ class InvalidName(ValueError):
     """Not an iSCSI name. The message says why, and how one looks."""
 
 
+@functools.lru_cache(maxsize=4096)
 def normalize(name: str, *, strict: bool = False) -> str:
     """The form in which names are stored and compared (RFC 3722): mapped, NFKC, checked for what cannot be in it.
 
@@ -79,12 +81,3 @@ def _check_direction(name: str, prepared: str) -> None:
         ends = stringprep.in_table_d1(prepared[0]) and stringprep.in_table_d1(prepared[-1])
         if not ends or any(map(stringprep.in_table_d2, prepared)):
             raise InvalidName(f"{name!r}: letters that run from right to left cannot stand beside iqn., eui. or naa.")
-
-
-def is_valid(name: str) -> bool:
-    """Whether :func:`normalize` takes it."""
-    try:
-        normalize(name)
-    except InvalidName:
-        return False
-    return True
