@@ -119,8 +119,7 @@ class Script:
         for each in self._config.get("storage_objects", ()):
             yield from self._storage_object({**each, **extras.get(f"/backstores/{each['plugin']}/{each['name']}", {})})
         modules = {fabric_directory(each["name"]): each for each in self._config.get("fabric_modules", ())}
-        served = [fabric_directory(each["fabric"]) for each in self._config.get("targets", ())]
-        for fabric in dict.fromkeys([*self._fabrics, *modules, *self._config.get(FABRICS, {}), *served]):
+        for fabric in dict.fromkeys([*self._fabrics, *fabrics_of(self._config)]):
             yield Step("make", fabric)
             yield from _discovery(fabric, modules.get(fabric, {}))
             for name, value in sorted(self._config.get(FABRICS, {}).get(fabric, {}).items()):
@@ -307,6 +306,13 @@ def _spec(config: Json) -> str:
 def fabric_directory(name: str) -> str:
     """Of rtslib's name of a fabric."""
     return FABRIC_DIRECTORIES.get(name, name)
+
+
+def fabrics_of(config: Json) -> list[str]:
+    """Directories of the fabrics that a configuration has something for."""
+    modules = [fabric_directory(each["name"]) for each in config.get("fabric_modules", ())]
+    served = [fabric_directory(each["fabric"]) for each in config.get("targets", ())]
+    return [*dict.fromkeys([*modules, *config.get(FABRICS, {}), *served])]
 
 
 def portal_name(config: Json) -> str:

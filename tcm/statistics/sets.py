@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from tcm.options import one_line
@@ -203,7 +204,8 @@ class Setter:
                     raise Refused(Error.RESOURCE_UNAVAILABLE, "the configuration cannot be changed here")
                 plan.number, plan.revision = number, self._configurator.revision
                 before = await self._configurator.export()
-                plan.tree = before, copy.deepcopy(before)
+                # in a thread: of a thousand LUNs it takes a while
+                plan.tree = before, await to_thread.run_sync(copy.deepcopy, before)
             edit.apply(plan.tree[1])
 
     async def _check(self, plan: _Plan) -> None:

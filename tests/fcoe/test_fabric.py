@@ -20,6 +20,7 @@ from tcm_fcoe.initiator.driver import Target
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
 from tcm_fcoe.initiator.results import LoginFailed, ScsiError
+from tcm_fcoe.protocol import fcp_express
 from tcm_fcoe.tree import TREE
 
 from tcm.scsi.inquiry import ProtocolIdentifier
@@ -159,7 +160,7 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with site.initiator() as port:
             target = await port.target()
             assert await target.report_luns() == [b"\0\x07" + bytes(6)]
-            with pytest.raises(ScsiError, match="sense key 7h"):
+            with pytest.raises(ScsiError, match="DATA PROTECT"):
                 await target.write(0, bytes(512), 7)
         async with site.initiator(STRANGER) as port:
             with pytest.raises(LoginFailed):
@@ -224,7 +225,8 @@ async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "theirs", "vlan"), [("fcf", "fabric", None), ("fcf", "fabric", 100), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)]
+    ("mode", "theirs", "vlan"),
+    [("fcf", "fabric", None), ("fcf", "fabric", 100), ("fabric", "fcf", None), ("p2p", "p2p", None), ("vn2vn", "vn2vn", 7)],
 )
 async def test_modes(tmp_path: Path, mode: str, theirs: str, vlan: int | None) -> None:
     """FC-BB-5, FC-BB-6: as a switch, at the end of a cable, and in a VLAN."""
@@ -350,8 +352,7 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
     """Whatever a frame sets off, the others of its batch and the interface go on."""
     async with fcoe_site(tmp_path) as site, site.initiator() as port:
         target = await port.target()
-        fcp = site.fabric.ports[WWPN].fcp
-        broken = fcp.express_read
+        broken = fcp_express.begin
         calls = []
 
         def fail(*arguments: object) -> bool:
@@ -360,7 +361,7 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
                 raise RuntimeError("a mistake")
             return broken(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(fcp, "express_read", fail)
+        monkeypatch.setattr(fcp_express, "begin", fail)
         with anyio.move_on_after(0.2):
             await target.read(0, 8)
         await read_and_write(target)

@@ -221,6 +221,25 @@ def test_indexes_and_what_is_non_volatile_outlive_the_process(snmpd: Snmpd, tmp_
     daemon.stop()
 
 
+def test_many_variables_and_bulks_without_end(snmpd: Snmpd, daemon: Daemon) -> None:
+    """Through the real master agent, while an initiator reads."""
+    with connect(daemon) as i:
+        i.login(TARGET).ready()
+        many = [text for n in range(120) for text in (oid("iscsiNodeMaxConnections", 1, 1), "u", "3")]
+        assert len(many) == 360  # snmpset takes no more than 128
+        snmpd.set(*many)
+        assert read(snmpd, "iscsiNodeMaxConnections", 1, 1) == "3"
+        rows = [text for n in range(100, 221) for text in (oid("iscsiPortalRowStatus", 1, n), "i", "5")]
+        assert refused(snmpd, *rows) == "resourceUnavailable"
+        for n in range(50):
+            assert i.read(n, 8).status == 0
+        whole = snmpd.walk(ISCSI)
+        for repetitions in ("1", "1000", "65535"):
+            assert list(snmpd.walk(ISCSI, "snmpbulkwalk", f"-Cr{repetitions}")) == list(whole)
+        assert i.read(0, 8).status == 0
+    daemon.assert_quiet()
+
+
 def test_a_stranger_is_kept_out_all_the_same(snmpd: Snmpd, daemon: Daemon) -> None:
     """Nothing above has opened the target."""
     assert snmpd.walk(ISCSI)

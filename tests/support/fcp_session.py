@@ -75,7 +75,7 @@ class FcpSite:
     def __init__(self, group: TargetPortalGroup, **options: Any) -> None:
         self.group = group
         self.outbox: deque[bytes] = deque()
-        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, e_d_tov=2.0)
+        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, rooms=None, e_d_tov=2.0)
         self.target = FcpTarget(self.n_port, self, **options)
         self.woken = 0
         self.endings: list[str] = []

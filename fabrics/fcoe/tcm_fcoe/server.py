@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm_fcoe.link.base import BATCH
+from tcm_fcoe.link.base import PIECE
 from tcm_fcoe.protocol.names import colon_form
 from tcm_fcoe.protocol.station import Station
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -67,8 +67,9 @@ class InterfaceServer:
         self.link = link
         self.receive: Callable[[], Sequence[memoryview]] = link.receive
         self.send: Callable[[deque[bytes]], bool] = link.send
-        if capture is not None:
-            self.receive, self.send = partial(capture.receive, link), partial(capture.send, link)
+        self.rooms = link.rooms
+        if capture is not None:  # which has to see them
+            self.receive, self.send, self.rooms = partial(capture.receive, link), partial(capture.send, link), None
         self.mode = mode
         self.vlan = vlan
         self.tag_priority = tag_priority
@@ -95,7 +96,7 @@ class InterfaceServer:
 
     def _make_station(self) -> Station:
         link = self.link
-        return Station(
+        station = Station(
             self.mode,
             link.address,
             link.mtu,
@@ -105,6 +106,8 @@ class InterfaceServer:
             listener=self.listener,
             **self.controller_options,
         )
+        station.rooms = self.rooms
+        return station
 
     def __str__(self) -> str:
         return self.link.name
@@ -170,17 +173,21 @@ class InterfaceServer:
                 await checkpoint()
                 began = clock()
 
-    def take(self, frames: Iterable[memoryview], now: float) -> None:
+    def take(self, frames: Sequence[memoryview], now: float) -> None:
         """Frames that have come. One that meets a mistake of ours is lost, the others are not."""
-        left = iter(frames)
-        self.processing = True
-        for _ in range(BATCH):
-            try:
-                self.station.receive(left, now)
-                break
-            except Exception as error:  # noqa: BLE001  # whatever it is, the interface goes on
-                self._unexpected("a frame", error)
-        self.processing = False
+        for start in range(0, len(frames), PIECE):
+            if start:
+                self._set_addresses()
+                self._send()
+            left = iter(frames[start : start + PIECE])
+            self.processing = True
+            for _ in range(PIECE):
+                try:
+                    self.station.receive(left, now)
+                    break
+                except Exception as error:  # noqa: BLE001  # whatever it is, the interface goes on
+                    self._unexpected("a frame", error)
+            self.processing = False
 
     def wake(self) -> None:
         """There is something to send, maybe from outside of :meth:`_receive`."""
@@ -190,27 +197,19 @@ class InterfaceServer:
     def flush(self) -> None:
         """Send what there is; have more made as long as the link takes it, and it does not take too long."""
         station = self.station
-        outbox = station.outbox
+        outbox, rooms = station.outbox, self.rooms
         now = self.clock()
         deadline = now + TURN
         self._more = False
-        addresses = station.take_addresses()
-        if addresses is not None:
-            self.link.set_addresses(addresses)  # before anybody can answer to a new one
+        self._set_addresses()
         while True:
-            if outbox:
-                if self._writing is not None:
-                    break
-                if not self.send(outbox):
-                    if self.group is not None:
-                        self._writing = anyio.Event()
-                        self.group.start_soon(self._write)
-                    break
+            if not self._send():
+                break
             try:
                 station.resume(now)
             except Exception as error:  # noqa: BLE001  # see above
                 self._unexpected("data to be sent", error)
-            if not outbox:
+            if not outbox and not (rooms is not None and rooms.unsent):
                 break
             now = self.clock()
             if now > deadline:
@@ -218,6 +217,26 @@ class InterfaceServer:
                 break
         if station.next_timer < self.armed:
             self._rearm.set()
+
+    def _set_addresses(self) -> None:
+        """Receive what is for us from now on, before anybody can answer to a new address."""
+        addresses = self.station.take_addresses()
+        if addresses is not None:
+            self.link.set_addresses(addresses)
+
+    def _send(self) -> bool:
+        """Send what there is; False: there is more than the link takes now, which goes when it does."""
+        outbox, rooms = self.station.outbox, self.rooms
+        if not outbox and (rooms is None or not rooms.unsent):
+            return True
+        if self._writing is not None:
+            return False
+        if self.send(outbox):
+            return True
+        if self.group is not None:
+            self._writing = anyio.Event()
+            self.group.start_soon(self._write)
+        return False
 
     async def _write(self) -> None:
         """Send the rest as the link takes it."""

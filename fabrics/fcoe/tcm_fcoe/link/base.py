@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
 
+    from tcm_fcoe.protocol.fcp_frames import Rooms
+
 BATCH = 64
 """Frames that :meth:`Link.receive` gives at most."""
+PIECE = 16
+"""Frames of a batch after which what they have set off is sent: the other side can go on with it while we do with the rest."""
 ROOM = 2304
 """Bytes for the longest frame, with what the kernel puts before it."""
 
@@ -61,6 +65,11 @@ class Link(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.counters = LinkCounters()
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """Memory in which frames may be made, which :meth:`send` then takes with the others; ``None``: there is no such."""
+        return None
 
     @abstractmethod
     def fileno(self) -> int:
