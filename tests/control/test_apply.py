@@ -249,7 +249,7 @@ def test_values_that_want_each_other_in_any_order(ctl, tmp_path):
 
 
 def test_states_that_only_initiators_change(ctl, tmp_path):
-    """They are restored with a storage object that is made new; in one that runs they stay, and nothing else is refused for them."""
+    """They are restored with a storage object that is made new; in one that runs they stay, and nothing else is refused."""
     group = "core/rd_mcp_0/lun0/alua/far"
     ctl.run("create", group, "tg_pt_gp_id=5", "alua_access_state=2", "alua_access_status=1", "alua_access_type=2")
     before = ctl.export(tmp_path)
