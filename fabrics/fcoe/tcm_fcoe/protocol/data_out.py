@@ -24,7 +24,7 @@ class DataOut:
     """What has come of a command's data.
 
     :param size: bytes that there may be: FCP_DL, or what the core wants of it.
-    :param unsolicited: the first burst comes without FCP_XFER_RDY.
+    :param unsolicited: bytes of a first burst that comes without FCP_XFER_RDY, at most; 0: all of it is asked for.
     """
 
     __slots__ = (
@@ -32,7 +32,7 @@ class DataOut:
         "seq_id", "since", "unsolicited", "view", "void",
     )  # fmt: skip
 
-    def __init__(self, size: int, *, unsolicited: bool = False) -> None:
+    def __init__(self, size: int, *, unsolicited: int = 0) -> None:
         self.buffer = bytearray(size)
         self.view = memoryview(self.buffer)
         self.filled = 0
@@ -40,10 +40,10 @@ class DataOut:
         self.islands: list[tuple[int, int]] = []
         """What is there beyond: disjoint, in order, not touching."""
         self.burst_start = 0
-        self.burst_end = size if unsolicited else 0
-        self.unsolicited = unsolicited
+        self.burst_end = min(size, unsolicited)
+        self.unsolicited = bool(unsolicited)
         """It is the first burst, whose length the initiator chooses."""
-        self.active = unsolicited
+        self.active = bool(unsolicited)
         """A burst is on its way: the initiator holds the sequence initiative."""
         self.ended = False
         """Its last frame has come."""

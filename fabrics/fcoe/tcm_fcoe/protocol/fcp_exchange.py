@@ -30,9 +30,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "attribute", "blocks", "cdb", "code", "command", "data_in", "data_out", "discarding", "done", "granted", "held", "lba",
-        "lun", "nexus", "ox_id", "priority", "read_length", "reading", "response", "rx_id", "sent", "seq_cnt", "seq_id",
-        "sequences", "submitted", "task", "wanted", "write_length",
+        "attribute", "blocks", "burst_end", "cdb", "code", "command", "data_in", "data_out", "discarding", "done",
+        "granted", "held", "lba", "lun", "nexus", "ox_id", "priority", "read_length", "reading", "response", "rx_id",
+        "sent", "seq_cnt", "seq_id", "sequences", "submitted", "task", "wanted", "write_length",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,8 @@ class Exchange:
         self.data_in: memoryview | None = None
         self.sent = 0
         """Of it, bytes."""
+        self.burst_end = 0
+        """Where the sequence that is being sent ends, bytes."""
         self.seq_cnt = 0
         self.response = b""
         """The payload of FCP_RSP."""
@@ -132,7 +134,7 @@ class Exchange:
         elif not data_out.active:
             self.advance()
 
-    def granted_memory(self, size: int, *, unsolicited: bool = False) -> None:
+    def granted_memory(self, size: int, *, unsolicited: int = 0) -> None:
         """There is memory for Data-Out; go on, unless it comes by itself."""
         self.data_out = DataOut(size, unsolicited=unsolicited)
         if unsolicited:
@@ -147,7 +149,7 @@ class Exchange:
         start, wanted = data_out.filled, self.wanted
         if start < wanted:
             nexus = self.nexus
-            length = min(wanted - start, nexus.target.burst_length)
+            length = min(wanted - start, nexus.burst_sizes(self.lun).maximum or wanted)
             data_out.begin(start, length, nexus.target.now)
             nexus.send_transfer_ready(self, start, length)
         elif self.submitted:
@@ -234,7 +236,7 @@ class Exchange:
 
     def retry_data_in(self, offset: int) -> None:
         """SRR for FCP_DATA that is being sent: from ``offset`` on in a sequence of its own, as the link takes it."""
-        self.sent = offset
+        self.sent = self.burst_end = offset
         self.sequences = self.sequences + 1 & 0xFF
         self.seq_cnt = 0
 
