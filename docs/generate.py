@@ -13,6 +13,7 @@ import importlib
 import inspect
 import json
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -234,7 +235,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Data-Out asked for by R2T, of commands that have not ended, per connection",
      "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
     ("Connections of a session, whatever MaxConnections allows; then the login is refused (0302h)",
-     "tcm_iscsi.sessions:CONNECTION_LIMIT", "count"),
+     "tcm_iscsi.login_policy:CONNECTION_LIMIT", "count"),
     ("ERL 1 and 2: responses and Data-In kept until acknowledged, per connection; then commands wait, and a NOP-In asks",
      "tcm_iscsi.protocol.unacknowledged:KEPT_BYTES", "bytes"),
     ("Likewise, the number of responses", "tcm_iscsi.protocol.unacknowledged:KEPT_RESPONSES", "count"),
@@ -264,6 +265,14 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Frames that wait for the link, beyond which those that come are lost", "tcm_fcoe.protocol.station:CONGESTION", "count"),
     ("Pieces of a burst that wait for what is missing between them; what would make another is lost",
      "tcm_fcoe.protocol.data_out:ISLANDS_LIMIT", "count"),
+    ("FCoE, mode `fcf`: N_Ports that are logged in; then FLOGI and FDISC are refused", "tcm_fcoe.protocol.switch:MAX_PORTS",
+     "count"),
+    ("Requests to its services of which frames are missing, of one of them", "tcm_fcoe.protocol.switch:REQUESTS_PER_PORT",
+     "count"),
+    ("Bytes of such a request", "tcm_fcoe.protocol.switch:REQUEST_BYTES", "bytes"),
+    ("Attributes of an HBA and its ports (FDMI), of which an N_Port registers one", "tcm_fcoe.protocol.fdmi_server:HBA_BYTES",
+     "bytes"),
+    ("Port names in its list", "tcm_fcoe.protocol.fdmi:MAX_PORTS", "count"),
     ("Sequences of a command that may end with Data-Out missing; then it fails (PROTOCOL SERVICE CRC ERROR)",
      "tcm_iscsi.protocol.data_out:RECOVERY_LIMIT", "count"),
     ("Pieces of a sequence that wait for what is missing between them; then the command fails (INCORRECT AMOUNT OF DATA)",
@@ -491,6 +500,12 @@ def control_methods() -> list[str]:
     return table(("method", "parameters (default)", "result"), rows)
 
 
+def fcoe_differences(name: str) -> list[str]:
+    """Where our FCoE target answers otherwise than LIO's: what ``tests/fcoe/test_golden_trace.py`` holds to."""
+    rows = runpy.run_path(str(ROOT / "tests/support/fcoe_lio_differences.py"))[name]
+    return table(("where", "LIO and libfc", "tcm", "clause, and why"), [row[:4] for row in rows])
+
+
 PARTS: dict[str, Callable[[], list[str]]] = {
     "reservation-matrix": lambda: reservation_rows(
         ("command", *(heading for heading, _, _ in reservation_matrix.COLUMNS)), reservation_matrix.commands()
@@ -524,6 +539,8 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "pages": pages,
     "tests": lambda: list(conformance_table.tests_page()),
     **fcoe_pictures.PARTS,
+    "fcoe-lio": lambda: fcoe_differences("ROWS"),
+    "fcoe-lio-not-seen": lambda: fcoe_differences("NOT_SEEN"),
     "ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), ffp_table.table()),
 }
 

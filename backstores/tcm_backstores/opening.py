@@ -62,6 +62,8 @@ def check(path: str, size: int | None) -> None:
     try:
         status = os.stat(path)
     except FileNotFoundError:
+        if _names_a_device(path):
+            raise ConfigError(f"{path}: there is no such device; attach it, or write the path of another") from None
         parent = os.path.dirname(path) or "."
         if not os.path.isdir(parent):
             raise ConfigError(f"{path}: there is no directory {parent}; make it, or write another path") from None
@@ -71,6 +73,12 @@ def check(path: str, size: int | None) -> None:
         raise ConfigError(f"{path}: {error.strerror}; write the path of a file that this user can reach") from error
     else:
         check_existing(path, status, size)
+
+
+def _names_a_device(path: str) -> bool:
+    """A file that were made there would be in memory, and in the place of the device once that is attached."""
+    path = os.path.abspath(path)
+    return path.startswith("/dev/") and not path.startswith(("/dev/shm/", "/dev/mqueue/"))  # noqa: S108  not a file of ours
 
 
 def open_file(path: str, size: int | None) -> OpenedFile:

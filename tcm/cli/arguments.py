@@ -32,7 +32,8 @@ from tcm.configuration import (
     named,
     parse_portal,
 )
-from tcm.options import build, join_pairs, options_of, read_secret_file, read_secrets, split_spec, unknown_key
+from tcm.option_syntax import join_pairs, read_secret_file, read_secrets, split_spec
+from tcm.options import build, options_of, unknown_key
 from tcm.plugin_types import option
 from tcm.target.attributes import DeviceAttributes, Identity
 from tcm.target.device import Authentication, NetworkPortal

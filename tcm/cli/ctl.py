@@ -8,7 +8,10 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
+import time
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tcm.control.client import Client
+    from tcm.control.client import Client, Refused
 
 PROGRAM = "tcm-ctl"
 ENVIRONMENT = "TCM_CONTROL"
@@ -70,13 +73,15 @@ class Ctl:
 
     def call(self, method: str, **params: Any) -> Any:
         """Calls a method of the process. Raises ClientError, Refused."""
-        from tcm.control.client import Client, ClientError
+        from tcm.control.client import Client, ClientError, Refused
 
         fresh = self._client is None
         if self._client is None:
             self._client = Client(self.control)
         try:
             return self._client.call(method, **params)
+        except Refused as error:
+            raise self._with_suggestion(error) from None
         except ClientError:
             self._client.close()
             self._client = None
@@ -85,6 +90,20 @@ class Ctl:
                 raise
             self._client = Client(self.control)
             return self._client.call(method, **params)
+
+    def _with_suggestion(self, error: Refused) -> Refused:
+        """What is not there may be there in another spelling."""
+        from tcm.control.client import ClientError, Refused
+        from tcm.options import suggestion
+
+        missing = _MISSING.search(str(error)) if error.name == "ENOENT" else None
+        if missing is None or self._client is None:
+            return error
+        try:
+            there = self._client.call("list", path=missing["where"], depth=1)["children"]
+        except (Refused, ClientError):
+            return error
+        return Refused(error.number, f"{error}{suggestion(missing['name'], there)}")
 
     def wait_longer(self, seconds: float) -> None:
         """The next call takes so much time."""
@@ -132,6 +151,7 @@ class Ctl:
             people(value)
 
 
+_MISSING = re.compile(r": '(?P<name>[^']+)' is not in /(?P<where>\S*)$")
 _LOOKING = {"version", "read", "stat", "list", "sessions", "units", "statistics", "changes", "export", "diff"}
 
 
@@ -294,11 +314,12 @@ def top(ctl: Ctl, interval: float, count: int | None) -> None:
 @click.option("--since", type=int, default=0, help="Only changes after this revision.")
 @_with_json
 def log(ctl: Ctl, since: int) -> None:
-    """Who changed what, the latest last."""
+    """Who changed what and when, the latest last."""
 
     def lines(value: dict[str, Any]) -> None:
         for each in value["changes"]:
-            click.echo(errors.printable(f"{each['revision']:>6}  {each['who']}  {each['what']}"))
+            moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["time"]))
+            click.echo(errors.printable(f"{moment} {each['revision']:>6}  {each['who']}  {each['what']}"))
 
     ctl.show(ctl.call("changes", since=since), lines)
 
@@ -390,6 +411,8 @@ def create(ctl: Ctl, path: str, values: tuple[str, ...], parents: bool) -> None:
             try:
                 ctl.call("make", path=each)
             except Refused as error:
+                if error.name == "ENOENT" and not parents:
+                    raise Refused(error.number, f"{error}; create -p makes what is missing") from None
                 if length == len(names) or error.name not in {"EEXIST", "EPERM"}:
                     raise
             else:
@@ -625,20 +648,24 @@ def run_command(arguments: list[str], ctl: Ctl | None = None) -> int:
     """
     from tcm.control.client import ClientError, Refused
 
+    complain = errors.complain
+    if (ctl is not None and ctl.as_json) or "--json" in takewhile(lambda word: word not in _OTHERS, arguments):
+        complain = _complain_in_json
     try:
         with command.make_context(PROGRAM, arguments, obj=ctl) as context:
             command.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        text = error.format_message()
-        errors.complain(PROGRAM, text if ";" in text else f"{text.rstrip('.')}; {PROGRAM} --help tells more")
+        text, where = error.format_message(), getattr(error, "ctx", None)
+        usage = where.command_path if where is not None else PROGRAM
+        complain(PROGRAM, text if ";" in text else f"{text.rstrip('.')}; {usage} --help tells more")
         return errors.USAGE
     except Refused as error:
-        errors.complain(PROGRAM, str(error))
+        complain(PROGRAM, str(error), errno=error.number, name=error.name)
         return errors.FAILED
     except ClientError as error:
-        errors.complain(PROGRAM, str(error))
+        complain(PROGRAM, str(error))
         return errors.FAILED
     except (KeyboardInterrupt, click.Abort):
         return errors.OK
@@ -646,5 +673,15 @@ def run_command(arguments: list[str], ctl: Ctl | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return errors.OK
     except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
-        return errors.report(PROGRAM, error)
+        return errors.report(PROGRAM, error, tell=complain)
     return errors.OK
+
+
+_OTHERS = {"--", "exec", "targetcli"}
+"""What follows is somebody else's."""
+
+
+def _complain_in_json(program: str, text: str, **more: object) -> None:
+    """``{"error": {"message": ...}}`` on standard error; ``errno`` and ``name`` of what tcm-run refuses."""
+    del program
+    errors.say(json.dumps({"error": {"message": " ".join(text.split()), **more}}))

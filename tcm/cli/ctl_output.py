@@ -18,6 +18,8 @@ _SECRET = "password"  # noqa: S105 - the beginning of a name
 _NOT_FABRICS = {"core"}
 _FILE = re.compile(r"\bFile: (?P<path>.*?)  Size: ")
 _SIZE = re.compile(r"\bSize: (?P<bytes>\d+)|PAGES/PAGE_SIZE: (?P<pages>\d+)\*(?P<page>\d+)")
+_OWN_SIZE = re.compile(r"\bsize=(?P<bytes>\d+)")
+"""Of a backstore that LIO has no plugin for: an option."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -120,10 +122,8 @@ def _backstores(made: Tree, hbas: Mapping[str, Any], exported: Mapping[str, int]
     branch = made.add(_heading("core", len(devices), "storage object"))
     for path, device in devices.items():
         info = _value(device, "info")
-        size = _SIZE.search(info)
         parts: list[Any] = [(path.removeprefix("core/"), "bold")]
-        if size:
-            count = int(size["bytes"]) if size["bytes"] else int(size["pages"]) * int(size["page"])
+        if (count := _bytes(info)) is not None:
             parts.append(f"  {size_text(count)}")
         file = _FILE.search(info)
         if where := _value(device, "udev_path") or (file["path"] if file else ""):
@@ -135,6 +135,15 @@ def _backstores(made: Tree, hbas: Mapping[str, Any], exported: Mapping[str, int]
         elif exported[path] > 1:
             parts.append((f"  {exported[path]} LUNs", "dim"))
         branch.add(Text.assemble(*parts))
+
+
+def _bytes(info: str) -> int | None:
+    """The size that a device's ``info`` tells."""
+    size = _SIZE.search(info)
+    if size is None:
+        own = _OWN_SIZE.search(info)
+        return int(own["bytes"]) if own is not None else None
+    return int(size["bytes"]) if size["bytes"] else int(size["pages"]) * int(size["page"])
 
 
 def _fabric(made: Tree, name: str, targets: Mapping[str, Any], logged_in: Mapping[tuple[str, str, str], int]) -> None:

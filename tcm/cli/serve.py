@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVENT_LOOPS = ("auto", "uvloop", "asyncio", "trio")
-
 ONE_SIGNAL = 0.2
 """Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""
 

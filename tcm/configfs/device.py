@@ -17,7 +17,8 @@ from tcm.configfs.script import control_pairs
 from tcm.configfs.table import FixedGroup, MadeGroup, flag
 from tcm.configuration import FilterConfig, StorageObject, make_filter, make_options
 from tcm.live import groups_of
-from tcm.options import join_pairs, options_of, split_spec
+from tcm.option_syntax import join_pairs, split_spec
+from tcm.options import options_of
 from tcm.statistics.lio import device_groups
 from tcm.target.attributes import Identity
 from tcm.tree_types import BackstoreTree, TreeAttribute
@@ -121,8 +122,12 @@ class Device:
     def check_not_exported(self, what: str) -> None:
         """Raises ``ValueError``: LIO's EINVAL."""
         if self.exported:
-            where = ", ".join(lun.path for lun in self.unit.asymmetric_access.luns())
-            raise ValueError(f"{what} cannot be changed while the device is exported as {where}")
+            raise ValueError(f"{what} cannot be changed while the device is exported as {', '.join(self.exports)}")
+
+    @property
+    def exports(self) -> list[str]:
+        """The LUNs that lead here, as :attr:`tcm.target.device.Lun.path`."""
+        return [lun.path for lun in self.unit.asymmetric_access.luns()] if self.enabled else []
 
     def check_enabled(self) -> None:
         """Raises ``OSError`` (ENODEV) before ``enable``."""
@@ -311,9 +316,9 @@ class DeviceGroup(MadeGroup):
         self.attach(FixedGroup("wwn", self, IDENTITY, device))
 
     @property
-    def links(self) -> int:
+    def links(self) -> Sequence[str]:
         """LUNs."""
-        return self.device.ports
+        return self.device.exports
 
     async def destroy(self) -> None:
         if self.device.enabled:

@@ -20,7 +20,7 @@ from tcm.target.target_port_group import DEFAULT_GROUP
 from tcm.tree_types import Table, TreeAttribute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tcm.configfs.core import CoreGroup
     from tcm.fabric_statistics import LioGroup
@@ -112,13 +112,17 @@ class LunGroup(MadeGroup):
         self.attach(statistics.StatisticsGroup("statistics", self, statistics.LUN, self._statistics))
 
     @property
-    def links(self) -> int:
+    def links(self) -> Sequence[str]:
         """Mapped LUNs."""
         lun = self.place.found
         if lun is None:
-            return 0
-        acls = self.place.group.node_acls.values()
-        return sum(mapped.lun is lun and not mapped.dynamic for acl in acls for mapped in acl.mapped_luns.values())
+            return ()
+        return [
+            f"acls/{acl.initiator_name}/lun_{mapped.number}"
+            for acl in self.place.group.node_acls.values()
+            for mapped in acl.mapped_luns.values()
+            if mapped.lun is lun and not mapped.dynamic
+        ]
 
     def draining(self) -> Iterable[Draining]:
         lun = self.place.found

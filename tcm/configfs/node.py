@@ -6,6 +6,7 @@ Reads are synchronous and see the running target. Changes are serialised; each r
 from __future__ import annotations
 
 import errno
+import time
 from collections import deque
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -334,7 +335,7 @@ class Tree:
 
     def _changed(self, who: str, what: str) -> None:
         self.revision += 1
-        self.changes.append(Change(self.revision, who, what))
+        self.changes.append(Change(self.revision, who, what, time.time()))
 
 
 class Change(NamedTuple):
@@ -344,6 +345,8 @@ class Change(NamedTuple):
     """The tree's, from then on."""
     who: str
     what: str
+    time: float
+    """Seconds since 1970."""
 
 
 def split(path: str) -> list[str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tcm.options import join_pairs
+from tcm.option_syntax import join_pairs
 
 Json = Mapping[str, Any]
 

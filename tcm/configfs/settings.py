@@ -235,6 +235,8 @@ class Settings:
             if not renewals:
                 raise TreeError(errno.EINVAL, "reload: this process keeps no file; apply one instead")
         else:
+            if not await anyio.Path(self.path).exists():
+                raise TreeError(errno.ENOENT, f"reload: {self.path} is not there; save makes it")
             config = await to_thread.run_sync(self._read, self.path)
             done = await self.apply(config, who=who)
         for put_in_force in renewals:

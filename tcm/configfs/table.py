@@ -13,7 +13,7 @@ from tcm.failure import RuntimeFailure
 from tcm.options import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tcm.target.draining import Draining
     from tcm.tree_types import Table, TreeAttribute
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 G = TypeVar("G", bound=Group)
+_LINKS_SHOWN = 3
 
 
 @contextmanager
@@ -169,14 +170,18 @@ class MadeGroup(TableGroup):
     """A directory that somebody made."""
 
     @property
-    def links(self) -> int:
-        """How many links lead here."""
-        return 0
+    def links(self) -> Sequence[str]:
+        """What leads here."""
+        return ()
 
     def check_removable(self) -> None:
         """Raises :class:`TreeError`, as ConfigFS does: EBUSY while links lead here, ENOTEMPTY while something is in it."""
-        if self.links:
-            raise TreeError(errno.EBUSY, f"{self.path}: {self.links} link(s) lead here; remove them first")
+        links = self.links
+        if links:
+            more = f" and {len(links) - _LINKS_SHOWN} more" if len(links) > _LINKS_SHOWN else ""
+            raise TreeError(
+                errno.EBUSY, f"{self.path}: in use as {', '.join(links[:_LINKS_SHOWN])}{more}; remove the link there first"
+            )
         there = made_in(self)
         if there is not None:
             raise TreeError(errno.ENOTEMPTY, f"{self.path}: {there.path} is in it; remove that first")

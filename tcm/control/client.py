@@ -49,9 +49,10 @@ class Client:
 
     def __init__(self, path: str, timeout: float | None = TIMEOUT) -> None:
         self.path = path
+        self.timeout = timeout
         self._framer = LineFramer(MAXIMUM_RESPONSE)
         self._identifier = 0
-        self._socket = connect(path, timeout)
+        self._socket: socket.socket | None = connect(path, timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -60,12 +61,14 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection."""
-        self._socket.close()
+        """Ends the connection; a call makes another one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def wait_longer(self, seconds: float) -> None:
-        """For the answer to the next call, which takes so much time."""
-        self._socket.settimeout(TIMEOUT + seconds)
+        """For the answers to the next calls, which take so much time."""
+        self.timeout = TIMEOUT + seconds
 
     def call(self, method: str, **params: Any) -> Any:
         """The result. Raises :class:`Refused` and :class:`ClientError`.
@@ -81,25 +84,33 @@ class Client:
                 return answer.get("result")
             if not is_farewell(answer) or attempts_left == 1:
                 raise self._error(answer["error"])
-            timeout = self._socket.gettimeout()
             self.close()
-            self._framer = LineFramer(MAXIMUM_RESPONSE)
-            self._socket = connect(self.path, timeout)
         raise AssertionError
 
     def _ask(self, request: bytes) -> Any:
+        if self._socket is None:
+            self._framer = LineFramer(MAXIMUM_RESPONSE)
+            self._socket = connect(self.path, self.timeout)
+        whole = False
         try:
+            self._socket.settimeout(self.timeout)
             with suppress(BrokenPipeError, ConnectionResetError):  # there may be a last word to read
                 self._socket.sendall(request)
-            return self._receive()
+            answer = self._receive(self._socket)
+            whole = True
         except TimeoutError:
             raise ClientError(f"{self.path}: no answer in time; see the log of tcm-run") from None
         except (OSError, TooLong) as error:
             raise ClientError(f"{self.path}: the connection broke ({error}); does tcm-run still run?") from None
+        finally:
+            if not whole:
+                # what comes there yet is the answer to this one, not to the next
+                self.close()
+        return answer
 
-    def _receive(self) -> Any:
+    def _receive(self, connection: socket.socket) -> Any:
         while True:
-            data = self._socket.recv(1 << 20)
+            data = connection.recv(1 << 20)
             if not data:
                 raise ClientError(f"{self.path}: tcm-run has closed the connection; does it still run?")
             for line in self._framer.receive_data(data):

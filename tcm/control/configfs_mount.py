@@ -7,6 +7,7 @@ mount goes.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import mfusepy
 
+from tcm.configfs.node import NAME_LIMIT
 from tcm.control.client import Client, ClientError, Refused, connect, is_farewell
 from tcm.control.protocol import MAXIMUM_MESSAGE, LineFramer, TooLong
 
@@ -36,6 +38,10 @@ CONFIGFS = "/sys/kernel/config"
 """Where links may point to as well, wherever the mount is."""
 _DBROOT = "/target/dbroot"
 _CONNECTIONS = 4
+_CHANGED = 540.0
+"""Seconds, beyond a client's patience, that a change may take: whoever waits cannot be killed meanwhile."""
+_LINGERING = 2.0
+"""Seconds for which files that are open keep the mount's process after the target has gone."""
 _TIMEOUT = 0.1
 """Seconds for which the kernel remembers that something is there."""
 _AGAIN = 1.0
@@ -60,7 +66,10 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         self._control = control
         self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
         for _ in range(_CONNECTIONS):
-            self._idle.put(Client(control, None))
+            self._idle.put(Client(control))
+        self._open: dict[int, tuple[str, bytes | None]] = {}
+        """By handle: the path, and what it said when it was read from the beginning."""
+        self._handles = itertools.count(1)
         self._time = time.time_ns()
         self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
         self.mounted = False
@@ -73,9 +82,10 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         finally:
             self._idle.put(client)
 
-    def _call(self, method: str, **params: Any) -> Any:
+    def _call(self, method: str, *, patience: float = 0, **params: Any) -> Any:
         """Raises :class:`OSError` with the errno that the kernel's ConfigFS has for it."""
         with self._client() as client:
+            client.wait_longer(patience)
             try:
                 return client.call(method, **params)
             except Refused as error:
@@ -84,9 +94,16 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
             except ClientError:
                 raise mfusepy.FuseOSError(errno.ENOTCONN) from None
 
-    def _change(self, method: str, path: str, **params: Any) -> int:
-        self._call(method, path=_inside(path), who=_caller(), **params)
+    def _change(self, method: str, path: str | None, **params: Any) -> int:
+        self._call(method, patience=_CHANGED, path=_inside(path), who=_caller(), **params)
         return 0
+
+    def _stat(self, path: str | None) -> Any:
+        inside = _inside(path)
+        if not _is_text(inside):
+            # there cannot be one
+            raise mfusepy.FuseOSError(errno.ENOENT)
+        return self._call("stat", path=inside)
 
     def init(self, path: str) -> None:
         """The kernel has mounted it."""
@@ -94,12 +111,13 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     # looking
 
-    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+    def getattr(self, path: str | None, fh: int | None = None) -> dict[str, Any]:
         """The size of an attribute is a page, as in ConfigFS."""
         if path == "/":
             mode, size = _KINDS["group"], 0
         else:
-            found = self._call("stat", path=_inside(path))
+            found = self._stat(path)
+            assert path is not None
             mode = _KINDS.get(found["kind"]) or (stat.S_IFREG | found["mode"])
             if posixpath.basename(path).startswith("password"):
                 # where everybody sees the tree, not everybody sees secrets
@@ -120,29 +138,43 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     def readlink(self, path: str) -> str:
         """Relative, as in ConfigFS: it is right wherever the tree is mounted."""
-        found = self._call("stat", path=_inside(path))
+        found = self._stat(path)
         if found["kind"] != "link":
             raise mfusepy.FuseOSError(errno.EINVAL)
         return posixpath.relpath("/target/" + found["target"].strip("/"), posixpath.dirname(path))
 
     def open(self, path: str, flags: int) -> int:
         """Write-only attributes cannot be opened for reading, whoever asks."""
-        mode = self._call("stat", path=_inside(path)).get("mode", 0)
+        mode = self._stat(path).get("mode", 0)
         wanted = flags & os.O_ACCMODE
         if (wanted != os.O_WRONLY and not mode & 0o400) or (wanted != os.O_RDONLY and not mode & 0o200):
             raise mfusepy.FuseOSError(errno.EACCES)
+        handle = next(self._handles)
+        self._open[handle] = path, None
+        return handle
+
+    def release(self, path: str | None, fh: int) -> int:
+        """Nobody has it open any more."""
+        self._open.pop(fh, None)
         return 0
 
-    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        """At most a page."""
-        if self._dbroot is not None and path == _DBROOT:
-            return self._dbroot[offset : offset + size]
-        text: str = self._call("read", path=_inside(path))["value"]
-        return text.encode(errors="surrogateescape")[:PAGE][offset : offset + size]
+    def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
+        """At most a page. Who reads it in pieces reads what it was at the first of them, as in ConfigFS."""
+        opened, text = self._open.get(fh, ("", None))
+        if path is None or path != opened:
+            # it has been removed; one that is there again is another one
+            raise mfusepy.FuseOSError(errno.ENOENT)
+        if text is None or offset == 0:
+            if self._dbroot is not None and path == _DBROOT:
+                text = self._dbroot
+            else:
+                text = self._call("read", path=_inside(path))["value"].encode(errors="surrogateescape")[:PAGE]
+            self._open[fh] = opened, text
+        return text[offset : offset + size]
 
     # changing
 
-    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+    def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         """Each write is a whole value, wherever the file position is."""
         if self._dbroot is not None and path == _DBROOT:
             self._dbroot = data[:PAGE]
@@ -167,18 +199,12 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         return self._change("link", target, target=self._resolve(source, target))
 
     def _resolve(self, text: str, link: str) -> str:
-        if not text.startswith("/"):
-            full = posixpath.normpath(posixpath.join(posixpath.dirname(link), text))
-        else:
-            normal = posixpath.normpath(text)
-            for prefix in (self._mount_point, CONFIGFS):
-                if normal.startswith(prefix + "/"):
-                    full = normal[len(prefix) :]
-                    break
-            else:
-                # ConfigFS: links stay inside
-                raise mfusepy.FuseOSError(errno.EPERM if os.path.exists(text) else errno.ENOENT)
-        return _inside(full)
+        full = posixpath.normpath(posixpath.join(self._mount_point, posixpath.dirname(link).lstrip("/"), text))
+        for prefix in (self._mount_point, CONFIGFS):
+            if full.startswith(prefix + "/"):
+                return _inside(full[len(prefix) :])
+        # links stay inside; what is outside is not looked at: it may lead here, and wait for those who look
+        raise mfusepy.FuseOSError(errno.EPERM)
 
     def unlink(self, path: str) -> int:
         return self._change("unlink", path)
@@ -195,7 +221,11 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         raise mfusepy.FuseOSError(errno.EACCES)
 
     def mknod(self, path: str, mode: int, dev: int) -> int:
-        raise mfusepy.FuseOSError(errno.EACCES)
+        """Other kinds are what ConfigFS does not have at all."""
+        raise mfusepy.FuseOSError(errno.EACCES if stat.S_ISREG(mode) else errno.EPERM)
+
+    def statfs(self, path: str) -> dict[str, int]:
+        return {"f_bsize": PAGE, "f_frsize": PAGE, "f_namemax": NAME_LIMIT}
 
     def rename(self, old: str, new: str) -> int:
         raise mfusepy.FuseOSError(errno.EPERM)
@@ -207,8 +237,18 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         return 0
 
 
-def _inside(path: str) -> str:
-    """The path in the tree of a path in the mount. Raises ENOENT outside of ``target``."""
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _inside(path: str | None) -> str:
+    """The path in the tree of a path in the mount. Raises ENOENT outside of ``target``, and for what has been removed."""
+    if path is None:
+        raise mfusepy.FuseOSError(errno.ENOENT)
     first, _, rest = path.lstrip("/").partition("/")
     if first != "target":
         # nothing but target is there, and nothing else can be made
@@ -236,7 +276,7 @@ def serve(control: str, mount_point: str, *, own_dbroot: bool = False) -> None:
     made = _prepare(mount_point)
     operations = Mount(control, mount_point, own_dbroot=own_dbroot)
     watched = connect(control, None)
-    threading.Thread(target=_unmount_at_the_end, args=(control, watched, mount_point), daemon=True).start()
+    threading.Thread(target=_unmount_at_the_end, args=(control, watched, mount_point, made), daemon=True).start()
     options: dict[str, Any] = {
         "fsname": "configfs",
         "subtype": "tcm",
@@ -277,7 +317,7 @@ def _prepare(mount_point: str) -> bool:
     return False
 
 
-def _unmount_at_the_end(control: str, watched: socket.socket, mount_point: str) -> None:
+def _unmount_at_the_end(control: str, watched: socket.socket, mount_point: str, made: bool) -> None:
     while _gives_way(watched):
         time.sleep(_AGAIN)
         try:
@@ -285,6 +325,12 @@ def _unmount_at_the_end(control: str, watched: socket.socket, mount_point: str) 
         except ClientError:
             break
     unmount(mount_point)
+    # the process would stay as long as somebody has something open there, which is of no use any more
+    time.sleep(_LINGERING)
+    if made:
+        with suppress(OSError):
+            os.rmdir(mount_point)
+    os._exit(0)
 
 
 def _gives_way(watched: socket.socket) -> bool:

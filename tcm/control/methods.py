@@ -127,9 +127,9 @@ class Methods:
         return self._sources.statistics()
 
     async def changes(self, since: int = 0) -> dict[str, Any]:
-        """The last 256 changes after revision ``since``, oldest first."""
+        """The last 256 changes after revision ``since``, oldest first: `time` (since 1970), `who`, `what`."""
         found = [
-            {"revision": each.revision, "who": each.who, "what": each.what}
+            {"revision": each.revision, "time": each.time, "who": each.who, "what": each.what}
             for each in self._tree.changes
             if each.revision > since
         ]

@@ -124,11 +124,6 @@ def header_length(*, lid4: bool) -> int:
     return (_LID4 if lid4 else _LID1).header
 
 
-def list_identifier_byte(*, lid4: bool) -> int:
-    """Where the LIST IDENTIFIER field begins."""
-    return (_LID4 if lid4 else _LID1).list_identifier[0]
-
-
 def parse(data: bytes, *, lid4: bool) -> CopyParameters:
     """Parse a parameter list; nothing in it is looked at twice, and what follows the inline data is ignored.
 

@@ -19,9 +19,15 @@ Answer = Callable[[str], Awaitable[tuple[bytes, str]]]
 MAXIMUM_REQUEST = 8192
 """Bytes of a request's head."""
 MAXIMUM_CONNECTIONS = 16
-"""Served at once; more are closed without an answer."""
+"""Served at once. For another one the oldest has to go, if it has had its :data:`GRACE`; else the new one is closed."""
+GRACE = 1.0
+"""Seconds that a connection has before others may have its place."""
 TIMEOUT = 10.0
 """Seconds that a connection may take, from its first byte to the last of the answer."""
+MAXIMUM_UNSENT = 32 << 20
+"""Bytes of answers that wait for peers to read them; beyond that, those who have read the longest have to go."""
+PIECE = 1 << 16
+"""Bytes of an answer that are sent in one go."""
 
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 """The peer has left, in one way or another."""
@@ -81,19 +87,14 @@ async def _head(stream: ByteStream) -> bytes:
     return received.partition(b"\r\n\r\n")[0]
 
 
-async def _respond(stream: ByteStream, answer: Answer) -> bytes:
-    try:
-        path, accept = parse(await _head(stream))
-        if path != "/metrics":
-            raise BadRequest(404, "there is nothing but /metrics")
-        return response(200, *await answer(accept))
-    except BadRequest as error:
-        return response(error.status, f"{error}\n".encode())
-    except GONE:
-        raise
-    except Exception:
-        log.exception("metrics could not be made")
-        return response(500, b"see the log\n")
+class _Connection:
+    """One that is served."""
+
+    def __init__(self) -> None:
+        self.since = anyio.current_time()
+        self.scope = anyio.CancelScope()
+        self.unsent = 0
+        """Bytes."""
 
 
 class Responder:
@@ -104,27 +105,73 @@ class Responder:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._serving = 0
+        self._serving: list[_Connection] = []
+        """Oldest first."""
 
     async def __call__(self, stream: ByteStream) -> None:
         """One connection, to its end. Whatever goes wrong ends the connection and nothing else."""
         try:
             async with stream:
-                if self._serving >= MAXIMUM_CONNECTIONS:
+                connection = self._admit()
+                if connection is None:
                     return
-                self._serving += 1
                 try:
-                    with anyio.move_on_after(TIMEOUT):
-                        await self._serve(stream)
+                    with anyio.move_on_after(TIMEOUT), connection.scope:
+                        await self._serve(stream, connection)
                 finally:
-                    self._serving -= 1
+                    if connection in self._serving:
+                        self._serving.remove(connection)
         except GONE:
             pass
         except Exception:
             log.exception("a connection to the metrics failed")
 
-    async def _serve(self, stream: ByteStream) -> None:
-        await stream.send(await _respond(stream, self._answer))
+    def _admit(self) -> _Connection | None:
+        """``None``: all places are taken by others that are as new."""
+        made = _Connection()
+        if len(self._serving) >= MAXIMUM_CONNECTIONS:
+            oldest = self._serving[0]
+            if made.since - oldest.since < GRACE:
+                return None
+            self._end(oldest)
+        self._serving.append(made)
+        return made
+
+    def _end(self, connection: _Connection) -> None:
+        self._serving.remove(connection)
+        connection.scope.cancel()
+
+    def _make_room(self, connection: _Connection) -> None:
+        """For its answer, at the cost of those that read slowly."""
+        unsent = sum(each.unsent for each in self._serving)
+        for each in list(self._serving):
+            if unsent <= MAXIMUM_UNSENT:
+                break
+            if each.unsent and each is not connection:
+                unsent -= each.unsent
+                self._end(each)
+
+    async def _respond(self, stream: ByteStream) -> bytes:
+        try:
+            path, accept = parse(await _head(stream))
+            if path != "/metrics":
+                raise BadRequest(404, "there is nothing but /metrics")
+            return response(200, *await self._answer(accept))
+        except BadRequest as error:
+            return response(error.status, f"{error}\n".encode())
+        except GONE:
+            raise
+        except Exception:
+            log.exception("metrics could not be made")
+            return response(500, b"see the log\n")
+
+    async def _serve(self, stream: ByteStream, connection: _Connection) -> None:
+        answer = memoryview(await self._respond(stream))
+        connection.unsent = len(answer)
+        self._make_room(connection)
+        for start in range(0, len(answer), PIECE):
+            await stream.send(bytes(answer[start : start + PIECE]))
+        connection.unsent = 0
         await stream.send_eof()
         while True:  # what the peer still says is read, so that closing does not cut the answer off
             await stream.receive()

@@ -182,6 +182,7 @@ def _families(
     measures: Iterable[Measure], labels: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], Any]]
 ) -> Iterator[Metric]:
     """Samples of equal labels are added up: an initiator port may have more than one nexus."""
+    rows = [(tuple(map(_text, values)), row) for values, row in rows]
     for measure in measures:
         sums: Counter[tuple[str, ...]] = Counter()
         for values, row in rows:
@@ -195,6 +196,11 @@ def _families(
             for key, value in piece:
                 family.add_metric(key, value)
             yield family
+
+
+def _text(value: str) -> str:
+    """A name as UTF-8 can have it: others may come from initiators and files."""
+    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
 
 
 def _pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -217,7 +223,7 @@ def _histograms(units: Iterable[UnitRow]) -> Iterator[Metric]:
         for piece in _pieces(((unit, kind) for unit in units for kind in kinds), PIECE // 20):
             family = HistogramMetricFamily(name, text, labels=(*UNIT, "kind"))
             for unit, kind in piece:
-                _add(family, (unit.path, kind.removeprefix("express_")), unit.latency[kind])
+                _add(family, (_text(unit.path), kind.removeprefix("express_")), unit.latency[kind])
             yield family
 
 
@@ -242,9 +248,17 @@ class _Single(Collector):
         yield self._metric
 
 
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """The plain text for a header that makes no sense."""
+    try:
+        return exposition.choose_encoder(accept)
+    except (TypeError, ValueError):
+        return exposition.choose_encoder("")
+
+
 async def expose(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
     """The text of all metrics and its content type, in the format that the Accept header of HTTP asks for."""
-    encode, content_type = exposition.choose_encoder(accept)
+    encode, content_type = _encoder(accept)
     # nothing, or "# EOF"
     ends = encode(CollectorRegistry(auto_describe=False))
     parts = []

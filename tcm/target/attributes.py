@@ -51,7 +51,7 @@ class DeviceAttributes:
     block_size: int = 0
     """Logical block size: 512, 1024, 2048 or 4096; not smaller than the backstore's."""
     queue_depth: int = 256
-    """Commands that the task set holds; the next one gets TASK SET FULL."""
+    """Commands that the task set holds; the next one gets TASK SET FULL, unless its initiator has less than 1/32 of them."""
     emulate_write_cache: bool | None = None
     """WCE: writes may be acknowledged before they are durable. ``None``: yes if the backstore can flush."""
     emulate_fua_write: bool = True

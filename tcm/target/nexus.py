@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from tcm.target.task_management import TaskManagementRequest
 
 _identifiers = itertools.count(1)
+RESERVED = 32
+"""One part in so many of a task set's depth is each I_T nexus's own, whatever others do: 8 tasks of 256."""
 _NO_ACA = Sense(key=SenseKey.ILLEGAL_REQUEST, asc=0x49, ascq=0x00)
 """ILLEGAL REQUEST, INVALID MESSAGE ERROR: the ACA task attribute while there is no ACA condition (SAM-5 8.5.6)."""
 
@@ -238,9 +240,9 @@ class ITNexus:
         task.itl = itl
         lu = task.logical_unit = itl.logical_unit
         task_set = lu.task_set
-        if len(task_set.enabled) + len(task_set.dormant) >= task_set.depth:
-            self._task_set_full(task, itl)
-        elif task.attribute is TaskAttribute.ACA:
+        if len(task_set.enabled) + len(task_set.dormant) >= task_set.depth and self._task_set_full(task, itl):
+            return
+        if task.attribute is TaskAttribute.ACA:
             router.terminate(task, CheckCondition(sense=_NO_ACA))
         elif task_set.add(task):
             router.begin(task)
@@ -342,10 +344,17 @@ class ITNexus:
 
     # what is seldom
 
-    def _task_set_full(self, task: Task, itl: ITLNexus) -> None:
-        """TASK SET FULL, or BUSY for an initiator that has nothing in the set whose end it could wait for (SAM-5 5.3.1)."""
-        waits = any(other.itl is itl for other in itl.logical_unit.task_set)
-        router.terminate(task, CommandTerminated(Status.TASK_SET_FULL if waits else Status.BUSY))
+    def _task_set_full(self, task: Task, itl: ITLNexus) -> bool:
+        """TASK SET FULL, or BUSY for an initiator that has nothing in the set whose end it could wait for (SAM-5 5.3.1).
+
+        False: it is one of the few tasks that each initiator may have, whatever the others do.
+        """
+        task_set = itl.logical_unit.task_set
+        own = sum(other.itl is itl for other in task_set)
+        if own < task_set.depth // RESERVED:
+            return False
+        router.terminate(task, CommandTerminated(Status.TASK_SET_FULL if own else Status.BUSY))
+        return True
 
     def _overlapped(self, task: Task) -> None:
         """A tag that is in use: all tasks of the I_T_L nexus are aborted, and this one is told (SAM-5 5.11)."""

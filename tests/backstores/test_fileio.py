@@ -107,6 +107,15 @@ class TestOpening:
                 attempt()
         assert image.stat().st_size == SIZE
 
+    @pytest.mark.parametrize("path", ["/dev/no-such-disk", "/dev/../dev/mapper/no-such-volume"])
+    @pytest.mark.parametrize("size", [None, SIZE])
+    def test_a_device_that_is_not_there_is_not_made(self, path, size):
+        """It would be a file in memory, and initiators would find zeros on their disk."""
+        for attempt in (lambda: opening.check(path, size), FileBackstore(path, size).open):
+            with pytest.raises(ConfigError, match="there is no such device; attach it"):
+                attempt()
+        assert not os.path.exists(path)
+
     @pytest.mark.parametrize(
         ("path", "size", "says"),
         [

@@ -13,18 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcm.backstore import ConfigError
-from tcm.options import (
-    build,
-    join_pairs,
-    options_of,
-    parse_bool,
-    parse_size,
-    read_secrets,
-    size_text,
-    split_pairs,
-    split_spec,
-    suggestion,
-)
+from tcm.option_syntax import join_pairs, read_secrets, split_pairs, split_spec
+from tcm.options import build, options_of, parse_bool, parse_size, size_text, suggestion
 from tcm.plugin_types import NoOptions, option
 
 

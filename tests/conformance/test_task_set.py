@@ -167,6 +167,20 @@ async def test_task_set_full() -> None:
         await two.write(10, 9, bytes(512))
 
 
+async def test_task_set_full_of_another() -> None:
+    """SAM-5 5.3.1: one initiator that fills the set leaves another some tasks of its own: here 64 / 32."""
+    store = GatedMemory()
+    async with two_initiators(store, queue_depth=64) as (one, two):
+        store.shut()
+        commands = [start_write(one, lba) for lba in range(64)]
+        await store.until_waiting(64)
+        await one.write(10, 99, bytes(512), expect=Status.TASK_SET_FULL)
+        commands += [start_write(two, lba) for lba in (100, 101)]
+        await store.until_waiting(66)
+        await two.write(10, 102, bytes(512), expect=Status.TASK_SET_FULL)
+        await finish(store, commands)
+
+
 async def test_overlapped_commands() -> None:
     """SAM-5 5.11: a tag that is in use: both tasks are gone, the second with OVERLAPPED COMMANDS ATTEMPTED."""
     async with one_initiator() as disk:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
+import mmap
 import os
 import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.toy_process import Mounted, ToyProcess
@@ -110,6 +113,186 @@ def test_refusals(target):
     refused(errno.EACCES, (core / "info").write_text, "1")
     refused(errno.EACCES, (core / "new").write_text, "1")
     assert not (core / "out").is_symlink()
+
+
+def test_what_else_the_kernel_refuses(target):
+    core = target / "core"
+    refused(errno.EACCES, os.mknod, core / "file", stat.S_IFREG | 0o600)
+    for kind in (stat.S_IFIFO, stat.S_IFSOCK):
+        refused(errno.EPERM, os.mknod, core / "other", kind | 0o600)
+    refused(errno.EPERM, os.link, core / "value", core / "hard")
+    refused(errno.ENOTSUP, os.setxattr, core / "value", "user.x", b"1")
+    refused(errno.ENODEV, mapped, core / "value", mmap.MAP_SHARED)
+    # bytes that are no UTF-8 are the name of nothing, and no name for anything
+    name = os.fsencode(core) + b"/\xff\xfe"
+    refused(errno.ENOENT, os.stat, name)
+    refused(errno.ENOENT, os.rmdir, name)
+    refused(errno.EINVAL, os.mkdir, name)
+    for text in ("/", "../" * 1000, "/nowhere", str(target.parent), f"{target}/../..", "loop"):
+        with pytest.raises(OSError) as error:
+            os.symlink(text, core / "loop")
+        assert error.value.errno in {errno.EPERM, errno.ENOENT, errno.EINVAL}, text
+    assert not (core / "loop").is_symlink()
+    said = os.statvfs(target)
+    assert (said.f_bsize, said.f_namemax) == (4096, 255)
+
+
+def mapped(path, kind):
+    with path.open("r+b") as file:
+        mmap.mmap(file.fileno(), 4096, kind).close()
+
+
+def test_a_link_that_leads_here_from_outside_stops_nobody(toy, target):
+    """Who makes a link is not looked at through the mount itself: so many at once would wait for each other."""
+    outside = toy.folder / "outside"
+    outside.symlink_to(target / "core" / "disk")
+
+    def attempt(number):
+        refused(errno.EPERM, os.symlink, outside, target / "iscsi" / f"l{number}")
+
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(attempt, range(200)))
+    assert (target / "core" / "value").read_text()
+
+
+def test_who_reads_in_pieces_reads_one_value(target):
+    value = target / "core" / "value"
+    value.write_text("old")
+    descriptor = os.open(value, os.O_RDONLY)
+    other = os.open(value, os.O_RDONLY)
+    assert os.read(descriptor, 1) == b"o"
+    value.write_text("new")
+    assert os.read(descriptor, 100) == b"ld\n"
+    assert os.pread(descriptor, 100, 0) == b"new\n"
+    assert os.read(other, 100) == b"new\n"
+    os.close(descriptor)
+    os.close(other)
+    value.write_text("0")
+
+
+def test_an_open_file_whose_directory_is_removed(target):
+    made = target / "core" / "gone"
+    made.mkdir()
+    descriptor = os.open(made / "value", os.O_RDWR)
+    folder = os.open(made, os.O_RDONLY)
+    made.rmdir()
+    time.sleep(0.2)
+    refused(errno.ENOENT, os.pread, descriptor, 100, 0)
+    made.mkdir()
+    # one of the same name is another one
+    refused(errno.ENOENT, os.pread, descriptor, 100, 0)
+    refused(errno.ENOENT, os.pwrite, descriptor, b"1", 0)
+    assert (made / "value").read_text() == "0\n"
+    os.close(descriptor)
+    os.close(folder)
+    made.rmdir()
+
+
+def test_thousands_of_handles_and_many_at_once(toy, target):
+    """Handles cost next to nothing, and those who change, read and list at once meet no error but the tree's own."""
+    value = target / "core" / "value"
+    handles = [os.open(value, os.O_RDWR) for _ in range(3000)]
+    for number, each in enumerate(handles[:100]):
+        assert os.write(each, f"{number}".encode()) > 0
+    for each in handles:
+        os.close(each)
+    end = time.monotonic() + 3
+
+    def change(number):
+        made = target / "core" / f"many{number}"
+        while time.monotonic() < end:
+            made.mkdir()
+            (made / "value").write_text("1")
+            os.listdir(made)
+            made.rmdir()
+
+    def look(number):
+        while time.monotonic() < end:
+            assert value.read_text().strip().isdigit()
+            value.write_text(f"{number}")
+
+    def walk(_number):
+        while time.monotonic() < end:
+            assert len([*os.walk(target)]) > 3
+
+    with ThreadPoolExecutor(40) as pool:
+        done = [pool.submit(work, number) for number in range(12) for work in (change, look, walk)]
+        for each in done:
+            each.result()
+    assert toy.ctl("get", "core/value").returncode == 0
+    value.write_text("0")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_what_other_users_may(toy, target):
+    """They look, as in ConfigFS, and change nothing."""
+    for folder in (toy.folder, *toy.folder.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    core = target / "core"
+    code = f"""
+import os
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+assert open("{core}/value").read() == "0\\n"
+assert "disk" in os.listdir("{core}")
+for call in (
+    lambda: open("{core}/value", "w"), lambda: open("{core}/control", "w"), lambda: os.mkdir("{core}/x"),
+    lambda: os.rmdir("{core}/disk"), lambda: os.symlink("{core}/disk", "{target}/iscsi/x"),
+    lambda: os.truncate("{core}/value", 0),
+    lambda: os.unlink("{core}/value"), lambda: os.rename("{core}/value", "{core}/x"),
+):
+    try:
+        call()
+    except PermissionError as error:
+        assert error.errno == 13, error
+    else:
+        raise AssertionError(call)
+"""
+    subprocess.run([sys.executable, "-I", "-c", code], check=True)
+
+
+def test_unmounted_under_load(toy):
+    """Whoever has it open may go on; others find nothing there. Nobody waits for ever."""
+    folder = toy.folder / "under-load"
+    with Mounted(toy.control, folder) as mounted:
+        value = folder / "target" / "core" / "value"
+        descriptor = os.open(value, os.O_RDWR)
+        end = time.monotonic() + 2
+
+        def look(_number):
+            while time.monotonic() < end:
+                try:
+                    assert value.read_text()
+                except FileNotFoundError:
+                    pass
+                except OSError as error:
+                    if error.errno != errno.ENOTCONN:
+                        raise
+
+        with ThreadPoolExecutor(20) as pool:
+            done = [pool.submit(look, number) for number in range(20)]
+            time.sleep(0.5)
+            subprocess.run(["fusermount3", "-u", "-z", folder], check=True)
+            for each in done:
+                each.result(30)
+        assert os.pread(descriptor, 100, 0) == b"0\n"
+        os.close(descriptor)
+        assert mounted.process.wait(20) == 0
+
+
+def test_the_target_is_killed_while_files_are_open(tmp_path):
+    folder = tmp_path / "mount"
+    with ToyProcess(tmp_path) as toy, Mounted(toy.control, folder) as mounted:
+        descriptor = os.open(folder / "target" / "core" / "value", os.O_RDWR)
+        toy.process.kill()
+        refused(errno.ENOTCONN, os.pread, descriptor, 100, 0)
+        refused(errno.ENOTCONN, os.write, descriptor, b"1")
+        # it does not stay because somebody has forgotten to close one
+        assert mounted.process.wait(20) == 0
+        assert not folder.exists()
+        refused(errno.ENOTCONN, os.close, descriptor)
 
 
 def test_who_did_it_is_the_program_not_the_mount(toy, target):

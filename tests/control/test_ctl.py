@@ -85,7 +85,7 @@ def test_what_create_cannot_finish_it_takes_back(toy):
     [
         (["lss"], 2, "did you mean ls"),
         (["ls", "--depht", "1"], 2, "--depht"),
-        (["set", "core/value"], 2, "Missing argument"),
+        (["set", "core/value"], 2, "Missing argument 'VALUE | ATTRIBUTE=VALUE...'; tcm-ctl set --help tells more"),
         (["set", "core", "value"], 2, "write ATTRIBUTE=VALUE"),
         (["set", "core/value", "1", "2"], 2, "write one value"),
         (["clear"], 2, "tcm-ctl clear --confirm"),
@@ -95,6 +95,9 @@ def test_what_create_cannot_finish_it_takes_back(toy):
         (["get", "core/control"], 1, "can only be written"),
         (["get", "core", "nothing"], 1, "there are value, info, control"),
         (["get", "core/../x"], 1, "'x' is not in /"),
+        (["get", "core/valeu"], 1, "'valeu' is not in /core (did you mean 'value'?)"),
+        (["set", "core/dsk", "value=1"], 1, "'dsk' is not in /core (did you mean 'disk'?)"),
+        (["create", "core/a/b"], 1, "'a' is not in /core; create -p makes what is missing"),
         (["delete", "core/value"], 1, "set it instead"),
         (["--control", "/nowhere/s", "ls"], 1, "no tcm-run listens there"),
         (["set", "core/value", "1", "--revision", "99"], 1, "look again"),
@@ -102,6 +105,35 @@ def test_what_create_cannot_finish_it_takes_back(toy):
 )
 def test_errors_are_one_line_with_the_fix(toy, arguments, code, said):
     assert said in toy.error(*arguments, code=code)
+
+
+def test_errors_are_json_for_who_wants_json(toy):
+    for arguments, code, error in (
+        (
+            ["--json", "set", "core/value", "bad"],
+            1,
+            {"message": "core/value: write anything but bad", "errno": 22, "name": "EINVAL"},
+        ),
+        (["set", "core", "value", "--json"], 2, {"message": "'value': write ATTRIBUTE=VALUE; tcm-ctl set --help tells more"}),
+        (["apply", "--json"], 2, {"message": "Missing argument 'FILE'; tcm-ctl apply --help tells more"}),
+        (["apply", "/nowhere.json", "--json"], 2, None),
+        (["--json", "--control", "/nowhere/s", "ls"], 1, None),
+    ):
+        done = toy.ctl(*arguments)
+        assert (done.returncode, done.stdout) == (code, "")
+        (line,) = done.stderr.splitlines()
+        found = json.loads(line)["error"]
+        assert found == error or (error is None and set(found) == {"message"}), found
+    done = toy.ctl("--json", stdin="get core/valeu\n")
+    assert json.loads(done.stderr)["error"]["name"] == "ENOENT"
+
+
+def test_the_log_says_who_and_when(toy):
+    before = time.time()
+    out(toy, "set", "core/value", "7")
+    (wrote,) = json.loads(out(toy, "log", "--json"))["changes"]
+    assert before - 1 <= wrote["time"] <= time.time() + 1
+    assert re.match(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d +1  .*uid {os.getuid()}\)  wrote core/value\n", out(toy, "log"))
 
 
 @pytest.mark.parametrize("command", ["", "ls", "set", "apply", "top", "clear"])

@@ -112,6 +112,37 @@ def test_a_plan_has_what_is_common_above_it(ctl, changed, command):
     assert f"~ {group}/attrib/login_timeout = 20  (was 15)" in piped.splitlines()
 
 
+def test_what_is_in_use_is_told_by_whom(ctl):
+    target = ctl.daemon.url.target
+    lun = f"iscsi/{target}/tpgt_1/lun/lun_2"
+    ctl.run("create", f"iscsi/{target}/tpgt_1/acls/{ACL}/lun_9")
+    ctl.run("link", f"iscsi/{target}/tpgt_1/acls/{ACL}/lun_9/l", lun)
+    device = ctl.json("ls", lun, "--depth", "1")["children"]
+    (link,) = (each["target"].strip("/") for each in device.values() if each["kind"] == "link")
+    said = ctl.run("delete", link, code=1)
+    assert f"{link}: in use as iSCSI/{target}/tpgt_1/lun_2; remove the link there first" in said
+    said = ctl.run("delete", lun, code=1)
+    assert f"{lun}: in use as acls/{ACL}/lun_9; remove the link there first" in said
+    ctl.run("delete", "-r", f"iscsi/{target}/tpgt_1/acls/{ACL}/lun_9")
+
+
+def test_every_storage_object_has_its_size(ctl):
+    ctl.run("create", "-p", "core/null_5/nothing", "control=size=3M", "enable=1")
+    shown = screen(ctl.environment, "ls", columns=80)
+    assert "null_5/nothing  3 MiB  not exported" in shown
+    assert "fileio_0/lun0  4 MiB" in shown
+    ctl.run("delete", "-r", "core/null_5")
+
+
+def test_there_is_nothing_to_restore(tmp_path):
+    with controlled(tmp_path, "--lun", "ramdisk:size=1M") as ctl:
+        for command in ("restore", "reload"):
+            said = ctl.run(command, code=1)
+            assert said == f"tcm-ctl: error: reload: {tmp_path}/state/saveconfig.json is not there; save makes it\n"
+        ctl.run("save")
+        assert ctl.run("restore") == "nothing to change\n"
+
+
 def test_an_error_is_a_line(ctl):
     for arguments, said in (
         (("set", f"iscsi/{ctl.daemon.url.target}/tpgt_1/attrib", "login_timeout=1000"), "write a number from 5 to 30"),

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from support.toy_tree import Text, toy_tree
 
@@ -330,6 +330,28 @@ async def test_a_client_that_gave_way_comes_back(tmp_path):
         await to_thread.run_sync(talk)
         # each write was done once
         assert served.tree.revision == 15
+
+
+async def test_an_answer_that_came_too_late_is_not_the_next_one(tmp_path, monkeypatch):
+    release = anyio.Event()
+    write = Text.write
+
+    async def wait(self, text):
+        await release.wait()
+        await write(self, text)
+
+    async with Served(tmp_path) as served:
+
+        def talk():
+            with Client(served.path, 0.3) as client:
+                with pytest.raises(ClientError, match="no answer in time"):
+                    client.call("write", path="core/value", value="1")
+                from_thread.run_sync(release.set)
+                client.timeout = 10
+                return client.call("read", path="core/value")["value"]
+
+        monkeypatch.setattr(Text, "write", wait)
+        assert await to_thread.run_sync(talk) in {"0\n", "1\n"}
 
 
 async def test_calls_that_wait_leave_room_for_others(tmp_path, monkeypatch):

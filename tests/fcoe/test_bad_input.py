@@ -292,6 +292,12 @@ async def login_frames(pair: Pair) -> list[bytes]:
     return frames
 
 
+async def flogi_frame(pair: Pair) -> bytes:
+    """Of them, FLOGI in FIP."""
+    (flogi,) = [each for each in await login_frames(pair) if each[12:14] == b"\x89\x14" and each[16:20] == b"\0\x02\0\x01"]
+    return flogi
+
+
 def renamed(wire: Wire, frame: bytes, number: int) -> bytes:
     """The same frame of another port: MAC addresses, names and FC_ID are its own."""
     mac, fc_id = wire.initiator.port_name[2:], wire.initiator.fc_id.to_bytes(3)
@@ -350,7 +356,7 @@ async def in_the_middle_of_many(wire: Wire) -> None:
 async def test_storm_of_plogi_and_prli():
     """1,000 N_Ports that the switch has let in log in and out of the target, as fast as they can."""
     async with fcoe_pair(modes=("fabric", "fcf")) as pair:
-        (flogi,) = [each for each in await login_frames(pair) if each[12:14] == b"\x89\x14" and each[16:20] == b"\0\x02\0\x01"]
+        flogi = await flogi_frame(pair)
         wire = Wire(pair)
         switch = wire.station.controller.switch  # type: ignore[attr-defined]
         nexus = wire.fcp.nexuses[wire.initiator.fc_id]
@@ -463,9 +469,9 @@ async def test_initiator_that_vanishes(modes):
 
 
 async def test_plogi_in_anothers_name():
-    """Who has logged in with the switch as itself does not get in with the name of an initiator, whether that is there or not."""
+    """Who has logged in with the switch as itself does not get in with the name of an initiator."""
     async with fcoe_pair(modes=("fabric", "fcf")) as pair:
-        (flogi,) = [each for each in await login_frames(pair) if each[12:14] == b"\x89\x14" and each[16:20] == b"\0\x02\0\x01"]
+        flogi = await flogi_frame(pair)
         wire = Wire(pair)
         wire.give([renamed(wire, flogi, 0x100)])
         switch = wire.station.controller.switch  # type: ignore[attr-defined]

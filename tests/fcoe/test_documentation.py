@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import tcm_fcoe.initiator
-from support.documents import ROOT
+from support.documents import ROOT, example_of_package, example_of_page, prints
 from support.fcoe_daemon import fcoe_running
 from tcm_fcoe.initiator import Faults
 
 PAGE = (ROOT / "docs/fcoe.md").read_text(encoding="utf-8")
 
 
-def run(program: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert "LIO-ORG" in done.stdout
-
-
 def test_the_example_of_the_page(tmp_path: Path) -> None:
-    (example,) = re.findall(r"^<!-- test -->\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    example = example_of_page(PAGE)
     with fcoe_running(tmp_path, "--lun", "ramdisk:size=1M") as daemon:
-        run(f"interface = {daemon.link!r}\n{example}")
+        assert "LIO-ORG" in prints(f"interface = {daemon.link!r}\n{example}")
 
 
 def test_the_example_of_the_package(tmp_path: Path) -> None:
-    text = tcm_fcoe.initiator.__doc__ or ""
-    block = text.split(".. code-block:: python\n\n")[1].split("\nThe pieces")[0]
-    example = "\n".join(line.removeprefix("    ") for line in block.splitlines())
+    example = example_of_package(tcm_fcoe.initiator.__doc__ or "")
     with fcoe_running(tmp_path, "--lun", "ramdisk:size=1M") as daemon:
-        run(example.replace("eth1", daemon.link))
+        assert "LIO-ORG" in prints(example.replace("eth1", daemon.link))
 
 
 def test_the_page_names_what_there_is() -> None:

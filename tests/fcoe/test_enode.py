@@ -622,6 +622,23 @@ def test_flood_of_fcfs():
     assert port.events == [("up", 0x010203)]
 
 
+def test_false_fcfs_do_not_keep_the_true_one_out():
+    """Those that advertise and then answer nothing, no solicitation or no FLOGI, give way to others."""
+    segment, one, port = alone()
+    for number in range(200):
+        segment.inject(advertisement(mac_of(0x1000 + number), flags=USABLE, priority=1))
+    segment.inject(advertisement())
+    segment.run(tables.SELECT_DELAY)
+    segment.inject(reply(segment))
+    assert port.fc_id == 0x010203
+    segment, one, port = alone()
+    for number in range(MAX_FCFS):
+        segment.inject(advertisement(mac_of(0x1000 + number), priority=1))
+    segment.run(tables.SELECT_DELAY + tables.LOGIN_TRIES * tables.LOGIN_TIMEOUT)
+    segment.inject(advertisement())
+    assert any(each.mac == FCF_MAC for each in one.controller.fcfs.values())
+
+
 def test_flood_of_solicited_advertisements():
     """Advertisements that were not solicited make us send few solicitations."""
     segment, _one, _port = logged_in()

@@ -20,6 +20,7 @@ from tcm_fcoe.initiator.driver import Target
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
 from tcm_fcoe.initiator.results import LoginFailed, ScsiError
+from tcm_fcoe.tree import TREE
 
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
@@ -347,3 +348,19 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
         with anyio.move_on_after(0.2):
             await target.read(0, 8)
         await read_and_write(target)
+
+
+async def test_hbas_of_the_segment(tmp_path: Path) -> None:
+    """The switch's own and the initiator's, as they have registered by FDMI: ``fc/hbas`` of the tree."""
+    shown = TREE.attributes["hbas"].show
+    assert shown is not None
+    async with fcoe_site(tmp_path, mode="fcf") as site, site.initiator(mode="fabric") as port:
+        await port.target()
+        await until(lambda: len(site.fabric.hbas()) == 2)
+        await until(lambda: "FCoE initiator" in shown(site.fabric))
+        own, other = shown(site.fabric).splitlines()
+        assert f"{WWPN}, tcm, FCoE, FCoE target, tcm " in own
+        assert f"{INITIATOR}, tcm, FCoE, FCoE initiator, tcm " in other
+        assert other.startswith(site.fabric.interfaces[0].link.name)
+    async with fcoe_site(tmp_path, mode="vn2vn") as site:
+        assert shown(site.fabric) == ""

@@ -13,7 +13,7 @@ from support.fcoe_stations import INITIATOR, TARGET, NotingFc4, station_of
 from support.fcoe_stations import Segment as Stations
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import fcf_tables as tables
-from tcm_fcoe.protocol.controller import FCP_TARGET, els_request
+from tcm_fcoe.protocol.controller import FCP_TARGET, STRANGERS_BURST, els_request
 from tcm_fcoe.protocol.els import Logo, Plain
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
@@ -498,6 +498,21 @@ def test_storms_are_not_the_loss_of_others():
     for _ in range(3000):
         segment.inject(keep_alive(mac_of(0x999)))
     assert one.services.counters["fip_rate_limited"] > 900
+
+
+def test_flood_of_strangers_is_not_read():
+    """The same before a frame is taken apart; ENodes and VN_Ports that are logged in are heard."""
+    segment, one, port = fcf()
+    fc_id = logged_in(segment, ENODE, port_of(ENODE))
+    for number in range(10_000):
+        segment.inject(ethernet.ALL_FCF_MACS + mac_of(0x100000 + number) + fip.ETHERTYPE + bytes(46))
+    assert one.services.counters["fip_rate_limited"] > 10_000 - STRANGERS_BURST
+    for _ in range(3):
+        segment.inject(vn_keep_alive(ENODE, port_of(ENODE), fc_id))
+        segment.inject(keep_alive(ENODE))
+    segment.inject(logo(ENODE, port_of(ENODE), fc_id))
+    assert answer(segment)[1].payload[0] == ElsCommand.LS_ACC
+    assert set(one.controller.switch.ports) == {port.fc_id}
 
 
 # The table

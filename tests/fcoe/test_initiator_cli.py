@@ -127,7 +127,7 @@ def test_a_vlan(tmp_path):
         assert "LIO-ORG" in daemon.initiator("inquire", "--vlan", "100").decode()
         done = daemon.initiator("inquire", "--vlan", "101", "--login-timeout", "2", check=False)
         assert done.returncode == 1
-        assert b"no target on" in done.stderr
+        assert b"frames of another VLAN than ours (--vlan 101) have come" in done.stderr
 
 
 def error(capsys, *arguments: str, code: int) -> str:

@@ -10,7 +10,7 @@ from support.fcoe_stations import INITIATOR, TARGET, station_of
 from support.fcoe_stations import Segment as Stations
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol.controller import FCP_TARGET, els_reply, els_request
-from tcm_fcoe.protocol.els import Reject
+from tcm_fcoe.protocol.els import Logo, Plain, Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, decapsulate, encapsulate
@@ -24,6 +24,9 @@ from tcm_fcoe.protocol.point_to_point import (
     GREATER,
     LESSER,
     LINK,
+    RECALL_DELAY,
+    RECALL_PERIOD,
+    RECALL_TRIES,
     SILENT,
     PointToPointController,
 )
@@ -151,14 +154,14 @@ def test_flogi_goes_on():
 
 
 def test_linux_accepts():
-    """libfc's LS_ACC: S_ID its own, D_ID ours; its MAC address changes to one made of our FC_ID."""
+    """libfc's LS_ACC: S_ID its own, D_ID ours; its MAC address changes to one made of its FC_ID."""
     segment, one, port = alone()
     segment.inject(accept(segment.frames[0], LINUX, s_id=LESSER, d_id=GREATER))
     assert port.events == [("up", GREATER), ("remote up", LESSER)]
-    for source in (LINUX, fabric_provided_mac(LESSER), fabric_provided_mac(GREATER)):
+    for source in (LINUX, fabric_provided_mac(LESSER)):
         for destination in (OURS, fabric_provided_mac(GREATER)):
             segment.inject(fcp(destination, source, GREATER, LESSER))
-    assert len(port.frames) == 6
+    assert len(port.frames) == 4
     assert one.controller.route(port, LESSER) == LINUX + OURS
     segment.inject(accept(segment.frames[0], LINUX, s_id=LESSER, d_id=GREATER))  # once more
     assert len(port.events) == 2
@@ -287,6 +290,116 @@ def test_spoofed():
     segment.inject(fcp(OURS, LINUX, LESSER, LESSER))
     assert one.services.counters == {"fcoe_spoofed": 1, "fcoe_not_for_us": 2}
     assert not port.frames
+
+
+@pytest.mark.parametrize("learnt", [bytes(6), fabric_provided_mac(LESSER)])
+def test_the_peers_mac_address_is_learnt(learnt):
+    """That of its FLOGI, and one more: which, its first frame by another says. All others are counted."""
+    segment, one, port = alone()
+    segment.inject(flogi(LINUX))
+    others = {bytes(6), fabric_provided_mac(LESSER), fabric_provided_mac(GREATER), mac_of(0x300)} - {learnt}
+    segment.inject(fcp(OURS, fabric_provided_mac(GREATER), GREATER, LESSER))
+    for source in (LINUX, learnt, LINUX):
+        segment.inject(fcp(OURS, source, GREATER, LESSER))
+    assert len(port.frames) == 3
+    for source in others:
+        segment.inject(fcp(OURS, source, GREATER, LESSER))
+    assert len(port.frames) == 3
+    assert one.services.counters == {"fcoe_spoofed": 4}
+    # what it has learnt goes with the login
+    segment.run(CROSSED)
+    segment.inject(flogi(LINUX))
+    segment.inject(fcp(OURS, next(iter({bytes(6), fabric_provided_mac(LESSER)} - {learnt})), GREATER, LESSER))
+    assert len(port.frames) == 4
+
+
+def listening() -> tuple[Segment, Station, Port]:
+    """A target, logged in with Linux; the link has been down at our end only."""
+    one = station(OURS)
+    one.ports = [port_of(OURS, parameters=FCP_TARGET)]
+    segment = Segment(one)
+    segment.up()
+    segment.inject(flogi(LINUX))
+    segment.inject(fcp(OURS, bytes(6), GREATER, LINUX_ID))
+    one.controller.link_down(segment.now)
+    segment.frames.clear()
+    segment.run(1)
+    one.controller.link_up(segment.now)
+    segment.deliver()
+    return segment, one, one.ports[0]
+
+
+LINUX_ID = int.from_bytes(LINUX[3:])
+
+
+def logos(segment: Segment) -> list[Frame]:
+    return [frame for frame in map(els, segment.frames) if frame.payload[0] == ElsCommand.LOGO]
+
+
+def accept_logo(logo: Frame, *, source: bytes = bytes(6), s_id: int = LINUX_ID) -> bytes:
+    return ethernet_frame(OURS, source, els_reply(logo, Plain(), s_id=s_id))
+
+
+def test_a_peer_that_has_not_seen_the_link_go():
+    """LOGO of the F_Port that it logged in with (FC-LS-2 4.2.5), sent once, to the MAC address of its FLOGI: it asks again."""
+    segment, one, port = listening()
+    assert not segment.frames
+    segment.run(RECALL_DELAY)
+    (frame,) = segment.frames
+    assert (frame[:6], frame[6:12]) == (LINUX, OURS)
+    (logo,) = logos(segment)
+    assert (logo.s_id, logo.d_id, logo.ox_id) == (F_PORT, LINUX_ID, FLOGI_OX_ID)
+    assert Logo.parse(logo.payload).port_name == port.port_name
+    segment.inject(accept_logo(logo))
+    segment.run(60)
+    assert len(segment.frames) == 1
+    assert not port.fc_id
+    segment.inject(flogi(LINUX))
+    assert port.remotes.keys() == {LINUX_ID}
+    assert not one.services.counters
+
+
+def test_a_peer_that_has_seen_it():
+    """It asks by itself, and is not told anything."""
+    segment, _one, port = listening()
+    segment.run(RECALL_DELAY / 2)
+    segment.inject(flogi(LINUX))
+    segment.run(60)
+    assert not logos(segment)
+    assert port.events[-2:] == [("up", GREATER), ("remote up", LINUX_ID)]
+
+
+def test_nobody_hears_the_logo():
+    """A few times; later on whoever still speaks as if it were logged in is told, once in a while. No other is."""
+    segment, one, _port = listening()
+    segment.run(10 * RECALL_PERIOD)
+    assert len(logos(segment)) == RECALL_TRIES
+    for source, s_id in ((mac_of(0x300), LINUX_ID), (bytes(6), 0x010103)):
+        segment.inject(fcp(OURS, source, GREATER, s_id))
+    assert one.services.counters == {"fcoe_not_for_us": 2}
+    for _ in range(100):
+        segment.inject(fcp(OURS, bytes(6), GREATER, LINUX_ID))
+    assert len(logos(segment)) == RECALL_TRIES + 1
+    assert one.services.counters["fcoe_unexpected"] == 100
+    # an answer of another is none
+    segment.inject(accept_logo(logos(segment)[-1], source=mac_of(0x300)))
+    segment.inject(accept_logo(logos(segment)[-1], s_id=0x010103))
+    assert one.services.counters["fcoe_spoofed"] == 2
+    segment.run(RECALL_PERIOD)
+    assert len(logos(segment)) == RECALL_TRIES + 2
+    refusal = els_reply(logos(segment)[-1], Reject(reason=3), s_id=LINUX_ID)
+    segment.inject(ethernet_frame(OURS, LINUX, refusal))
+    segment.run(10 * RECALL_PERIOD)
+    assert len(logos(segment)) == RECALL_TRIES + 2
+
+
+def test_who_was_logged_out_is_not_called_back():
+    segment, one, _port = listening()
+    segment.inject(flogi(LINUX))
+    one.controller.stop(segment.now)
+    one.controller.link_up(segment.now)
+    segment.run(60)
+    assert not logos(segment)
 
 
 def test_flogi_storm():

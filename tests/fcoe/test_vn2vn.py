@@ -13,7 +13,7 @@ from support.fcoe_capture import FIP, captured
 from support.fcoe_segment import Port, Segment, Station, decoded, mac_of, port_of
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import vn2vn_tables as tables
-from tcm_fcoe.protocol.controller import FCP_INITIATOR, FCP_TARGET, els_reply, els_request
+from tcm_fcoe.protocol.controller import FCP_INITIATOR, FCP_TARGET, STRANGERS_BURST, els_reply, els_request
 from tcm_fcoe.protocol.els import Logo, Plain, Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand
 from tcm_fcoe.protocol.els_login import Login
@@ -451,8 +451,9 @@ def test_link_down_and_up():
     assert logged_in(one, other)
 
 
-def test_reboot_is_noticed_at_once():
-    """A neighbour that has lost its memory is logged in again as soon as it is up, long before its beacons are missed."""
+@pytest.mark.parametrize("late", [0, 0.01, 0.15])
+def test_reboot_is_noticed_at_once(late):
+    """A neighbour that has lost its memory is logged in again as soon as it is up, even if that is a little later."""
     segment, one, other = pair()
     segment.up()
     segment.run(10)
@@ -460,7 +461,12 @@ def test_reboot_is_noticed_at_once():
     again = station(other.mac, seed=9)
     segment.stations.append(again)
     segment.up(again)
-    segment.run(1.5)
+    (vn_port,) = again.controller.vn_ports.values()
+    while vn_port.state is not AddressState.CLAIM:
+        segment.run(0.001)
+    vn_port.timer += late
+    again.controller._next += late
+    segment.run(1.0)
     assert logged_in(one, again)
     assert ("remote down", other.ports[0].fc_id, "FLOGI again") in one.ports[0].events
 
@@ -712,6 +718,22 @@ def test_flood_of_claims():
         segment.run(8)
     assert [each.fc_id for each in one.controller.neighbours] == [0x6000]
     assert list(port.remotes) == [0x6000]
+
+
+def test_flood_of_strangers_is_not_read():
+    """FIP of 10,000 MAC addresses costs no time beyond a limit; who is logged in is heard."""
+    segment, one, port = alone()
+    introduce(segment, mac_of(0x6000), 0x6000, one)
+    for number in range(10_000):
+        segment.inject(ethernet.ALL_VN2VN_ENODE_MACS + mac_of(0x100000 + number) + fip.ETHERTYPE + bytes(46))
+    counters = one.services.counters
+    assert counters["fip_rate_limited"] == 10_000 - STRANGERS_BURST + 2  # two frames were of introducing the neighbour
+    logo = els_request(port.fc_id, 0x6000, 9, Logo(n_port_id=0x6000, port_name=port_of(mac_of(0x6000)).port_name))
+    segment.inject(els(mac_of(0x6000), one, logo, fip.Logo))
+    assert not port.remotes
+    limited = counters["fip_rate_limited"]
+    segment.inject(els(mac_of(0x6000), one, logo, fip.Logo))  # it is a stranger now
+    assert counters["fip_rate_limited"] == limited + 1
 
 
 def test_flood_of_logins():

@@ -35,3 +35,9 @@ def test_fuzz_connection() -> None:
 def test_fuzz_fcoe() -> None:
     """See the invariant in fuzz_fcoe.py."""
     assert target("fuzz_fcoe").fuzz(SECONDS, random.SystemRandom().getrandbits(32)) > SECONDS
+
+
+@pytest.mark.soak
+def test_fuzz_agentx() -> None:
+    """See the invariant in fuzz_agentx.py."""
+    assert target("fuzz_agentx").fuzz(SECONDS, random.SystemRandom().getrandbits(32)) > SECONDS

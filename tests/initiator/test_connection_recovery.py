@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.initiator_pair import BLOCK, Chance, Pair, Seen, exercise, paired, word
+from support.initiator_pair import BLOCK, DIGESTS, SMALL, SOLICITED, Chance, Pair, Seen, exercise, paired, word
 from support.initiator_stories import Once
 from support.memory import GatedMemory
 from tcm_iscsi.initiator import (
@@ -28,9 +28,6 @@ from tcm_iscsi.protocol.pdu import LogoutReason, Opcode, TaskManagementFunctionC
 
 pytestmark = pytest.mark.anyio
 
-DIGESTS = {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
-SMALL = {"MaxRecvDataSegmentLength": "1024", "MaxBurstLength": "4096"}
-SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
 REASSIGN = TaskManagementFunctionCode.TASK_REASSIGN
 
 

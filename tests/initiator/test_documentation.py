@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import tcm_iscsi.initiator
 from support.daemon import running
-from support.documents import ROOT
+from support.documents import ROOT, example_of_package, example_of_page, prints
 from tcm_iscsi.initiator import Faults, Recovery
 
 PAGE = (ROOT / "docs/initiator.md").read_text(encoding="utf-8")
 TARGET = ("--lun", "ramdisk:size=4M", "--param", "MaxConnections=8", "--param", "ErrorRecoveryLevel=2")
 
 
-def run(program: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert "LIO-ORG" in done.stdout
-
-
 def test_the_example_of_the_page(tmp_path: Path) -> None:
-    (example,) = re.findall(r"^<!-- test -->\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    example = example_of_page(PAGE)
     with running(tmp_path, *TARGET) as daemon:
-        run(f"url = {daemon.url.text!r}\n{example}")
+        assert "LIO-ORG" in prints(f"url = {daemon.url.text!r}\n{example}")
 
 
 def test_the_example_of_the_package(tmp_path: Path) -> None:
-    text = tcm_iscsi.initiator.__doc__ or ""
-    block = text.split(".. code-block:: python\n\n")[1].split("\nThe pieces")[0]
-    example = "\n".join(line.removeprefix("    ") for line in block.splitlines())
+    example = example_of_package(tcm_iscsi.initiator.__doc__ or "")
     with running(tmp_path, *TARGET) as daemon:
         example = example.replace("iscsi://127.0.0.1:3260/iqn.2003-01.org.example:t/0", daemon.url.text)
-        run(example.replace("iscsi://127.0.0.1:3260", f"iscsi://{daemon.url.portal}"))
+        assert "LIO-ORG" in prints(example.replace("iscsi://127.0.0.1:3260", f"iscsi://{daemon.url.portal}"))
 
 
 def test_the_page_names_what_there_is() -> None:

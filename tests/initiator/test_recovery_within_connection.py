@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.initiator_pair import BLOCK, Chance, Pair, Seen, exercise, paired, word
+from support.initiator_pair import BLOCK, DIGESTS, SMALL, SOLICITED, Chance, Pair, Seen, exercise, paired, word
 from support.initiator_stories import Once
 from support.memory import GatedMemory
 from tcm_iscsi.initiator import (
@@ -27,9 +27,6 @@ from tcm_iscsi.protocol.pdu import Opcode, SnackType
 
 pytestmark = pytest.mark.anyio
 
-DIGESTS = {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
-SMALL = {"MaxRecvDataSegmentLength": "1024", "MaxBurstLength": "4096"}
-SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
 DATA, STATUS, DATA_ACK, R_DATA = SnackType.DATA_OR_R2T, SnackType.STATUS, SnackType.DATA_ACK, SnackType.R_DATA
 
 

@@ -91,16 +91,18 @@ def test_parameters_of_a_node_hold_from_the_next_login_on(snmpd: Snmpd, daemon: 
     snmpd.set(
         oid("iscsiNodeMaxBurstLength", 1, 1), "u", "65536",
         oid("iscsiNodeFirstBurstLength", 1, 1), "u", "4096",
-        oid("iscsiNodeImmediateData", 1, 1), "i", "2",
+        oid("iscsiNodeMaxOutstandingR2T", 1, 1), "u", "3",
         oid("iscsiNodeErrorRecoveryLevel", 1, 1), "u", "1",
     )  # fmt: skip
     assert read(snmpd, "iscsiNodeFirstBurstLength", 1, 1) == "4096"
     with connect(daemon) as i:
-        i.login(TARGET, MaxBurstLength="262144", FirstBurstLength="65536", ImmediateData="Yes", ErrorRecoveryLevel="2").ready()
+        i.login(
+            TARGET, MaxBurstLength="262144", FirstBurstLength="65536", MaxOutstandingR2T="9", ErrorRecoveryLevel="2"
+        ).ready()
         walked = snmpd.walk(ISCSI)
         assert cell(walked, "ISCSI-MIB", "iscsiSsnMaxBurstLength") == ["65536"]
         assert cell(walked, "ISCSI-MIB", "iscsiSsnFirstBurstLength") == ["4096"]
-        assert cell(walked, "ISCSI-MIB", "iscsiSsnImmediateData") == ["2"]
+        assert cell(walked, "ISCSI-MIB", "iscsiSsnMaxOutstandingR2T") == ["3"]
         assert cell(walked, "ISCSI-MIB", "iscsiSsnErrorRecoveryLevel") == ["1"]
 
 

@@ -6,7 +6,6 @@ much, is a line of :data:`STORIES`. What no story may move is in :data:`IDENTITI
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 from support.controlled import Ctl, controlled
 from support.daemon import TARGET
+from support.pdus import CLOSE_CONNECTION, LOGOUT_RESPONSE, REJECT, logout
 from support.programs import free_port
-from support.raw_iscsi import IMMEDIATE, INITIATOR, LOGOUT, LOGOUT_RESPONSE, REJECT, Initiator, LoginFailed
-from tcm_loopback import cdb
+from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 
 from tcm.control.client import Client
+from tcm.scsi import cdb
 
 MIB = 1 << 20
 SLOW = 1
@@ -157,10 +157,7 @@ def a_session_ends(site: Site, i: Initiator) -> None:
 
 
 def a_connection_is_logged_out(site: Site, i: Initiator) -> None:
-    bhs = bytearray(48)
-    bhs[0], bhs[1] = LOGOUT | IMMEDIATE, 0x80 | 1
-    struct.pack_into(">IIII", bhs, 16, i.next_tag(), 0, i.cmd_sn, i.exp_stat_sn)
-    i.send(bhs)
+    i.send_request(logout(CLOSE_CONNECTION, i.next_tag(), i.cmd_sn, i.exp_stat_sn))
     assert i.wait_for(LOGOUT_RESPONSE, i.tag).response == 0
     i.close()
     site.until_left()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import resource
 import socket
@@ -24,7 +23,7 @@ from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 from support.statistics_site import NAME, PATH, SIZE, apart, serving
 from support.tcm_process import TcmProcess
 
-from tcm.statistics.http import MAXIMUM_CONNECTIONS, BadRequest, parse
+from tcm.statistics.http import GRACE, MAXIMUM_CONNECTIONS, TIMEOUT, BadRequest, parse
 from tcm.statistics.prometheus import PIECE, expose
 from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice
@@ -206,27 +205,59 @@ def test_other_requests_are_told_so_in_a_line(daemon: Daemon, request_: bytes, s
     assert scrape(daemon).value("tcm_unit_ready") == 1
 
 
-def test_peers_that_stay_do_not_keep_others_out_for_good(daemon: Daemon) -> None:
-    """They get ten seconds; meanwhile the limit holds, and initiators do not notice."""
+def test_peers_that_stay_do_not_keep_others_out(daemon: Daemon) -> None:
+    """The oldest has to go for another, once it has had its second; initiators do not notice."""
     with ExitStack() as stack:
+        silent = []
         for _ in range(MAXIMUM_CONNECTIONS):
-            silent = stack.enter_context(socket.create_connection(address(daemon), timeout=15))
-            silent.sendall(b"GET /met")
+            silent.append(stack.enter_context(socket.create_connection(address(daemon), timeout=15)))
+            silent[-1].sendall(b"GET /met")
         with Initiator(daemon.urls[0].host, daemon.urls[0].port) as i:
             i.login(TARGET).ready()
             assert i.read(0, 8).status == 0
-        assert raw(daemon, b"GET /metrics HTTP/1.1\r\n\r\n") == b""
-    connection = http.client.HTTPConnection(*address(daemon), timeout=15)
-    for _ in range(100):
-        try:
-            connection.request("GET", "/metrics")
-            assert connection.getresponse().status == 200
-            break
-        except (ConnectionError, http.client.BadStatusLine):
-            connection.close()
-    else:
-        raise AssertionError("nobody is let in again")
-    connection.close()
+        time.sleep(GRACE + 0.2)
+        for _ in range(3):
+            assert scrape(daemon).value("tcm_unit_ready") == 1
+        silent[0].settimeout(5)
+        assert silent[0].recv(1) == b""
+        # those that come later have not been touched
+        silent[-1].sendall(b"rics HTTP/1.1\r\n\r\n")
+        assert silent[-1].recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_bytes_that_come_one_by_one_come_to_an_end(daemon: Daemon) -> None:
+    """Slow loris: a header that never ends gets no more time than any other."""
+    start = time.monotonic()
+    with socket.create_connection(address(daemon), timeout=15) as slow, suppress(ConnectionError):
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nx: ")
+        while time.monotonic() - start < 2 * TIMEOUT:
+            slow.sendall(b"y")
+            time.sleep(0.2)
+    assert TIMEOUT - 1 < time.monotonic() - start < TIMEOUT + 3
+    assert scrape(daemon).value("tcm_unit_ready") == 1
+
+
+def test_many_connections_at_once(daemon: Daemon) -> None:
+    with ExitStack() as stack:
+        for _ in range(300):
+            with suppress(ConnectionError):
+                stack.enter_context(socket.create_connection(address(daemon), timeout=15)).sendall(b"GET /metrics HTTP/1.1\r\n")
+        assert daemon.file_descriptors() < 100
+        with Initiator(daemon.urls[0].host, daemon.urls[0].port) as i:
+            i.login(TARGET).ready()
+            assert i.read(0, 8).status == 0
+        time.sleep(GRACE + 0.2)
+        assert scrape(daemon).value("tcm_unit_ready") == 1
+    daemon.assert_quiet()
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/openmetrics-text;version=q=0.5", "*" * 4000, "application/openmetrics-text;" * 200]
+)
+def test_accept_headers_that_make_no_sense(daemon: Daemon, accept: str) -> None:
+    answer = raw(daemon, f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    daemon.assert_quiet()
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,23 @@ def commands(block: Block) -> Iterator[Command]:
     for each in rest:
         line, *expected = each.rstrip("\n").split("\n")
         yield Command(line, tuple(expected))
+
+
+def example_of_page(text: str) -> str:
+    """The one Python block of a page that is marked as tested."""
+    (example,) = re.findall(r"^<!-- test -->\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return str(example)
+
+
+def example_of_package(docstring: str) -> str:
+    """The first code block of a docstring."""
+    block = docstring.split(".. code-block:: python\n\n")[1].split("\nThe pieces")[0]
+    return "\n".join(line.removeprefix("    ") for line in block.splitlines())
+
+
+def prints(program: str) -> str:
+    """What a Python program prints; it must exit with 0, and without a warning."""
+    arguments = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -21,6 +21,9 @@ from tcm_iscsi.protocol.arena import DataInArena
 from tcm_iscsi.protocol.failure import ConnectionFailed
 from tcm_iscsi.protocol.pdu import OPCODE_MASK, Opcode
 
+DIGESTS = {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
+SMALL = {"MaxRecvDataSegmentLength": "1024", "MaxBurstLength": "4096"}
+SOLICITED = {"InitialR2T": "Yes", "ImmediateData": "No"}
 BLOCK = 512
 PARAMETERS = {"ErrorRecoveryLevel": 2, "MaxConnections": 8, "DefaultTime2Wait": 2, "DefaultTime2Retain": 20}
 

@@ -18,11 +18,12 @@ from tcm.plugin_types import option
 from tcm.target.device import Authentication, NetworkPortal
 from tcm_iscsi.addresses import machine_addresses, parse_portal, parse_server
 from tcm_iscsi.isns_client import IsnsService
+from tcm_iscsi.login_policy import session_key
 from tcm_iscsi.portal_draining import PortalDraining
 from tcm_iscsi.protocol import isns_pdu
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.server import Server
-from tcm_iscsi.sessions import PortalBinding, Registry, session_key
+from tcm_iscsi.sessions import PortalBinding, Registry
 from tcm_iscsi.statistics import IscsiStatistics
 
 if TYPE_CHECKING:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.task import Task
 
-LBA_BYTE = 2
-"""Where the LOGICAL BLOCK ADDRESS field starts in all CDBs but those of 6 and 32 bytes."""
 _LENGTH_FIELD = {0: 4, 1: 7, 2: 7, 3: 28, 5: 6, 4: 10}
 """Group code (CDB bytes 6, 10, 10, 32, 12, 16) to the first byte of the transfer length."""
 

@@ -159,14 +159,11 @@ def outage(ports: list[Port], _target: str) -> None:
     with Fio("outage", disk.path, 44 * MIB, 8 * MIB, "--iodepth=32") as fio:
         moving(disk, 32, 64)
         CUT.touch()
-        if port.mode == "p2p":  # a cable: both ends notice
-            port.plug(up=False)
         until(lambda: not port.targets() or _still(disk), "I/O stands still")
         CUT.unlink()
-        if port.mode == "p2p":
-            time.sleep(2)  # until the plug is in at the other end, too
-            port.plug(up=True)
+        begun = time.monotonic()
         moving(disk, 32, 64)
+        log(f"outage: I/O goes on {time.monotonic() - begun:.1f} s after the target's plug is in again")
         port.plug(up=False)
         until(lambda: not port.targets(), "no target without a link")
         port.plug(up=True)

@@ -213,6 +213,9 @@ class InitiatorPort:
         if not self.port.is_up:
             return f"no address on {where} within {seconds:g} s: is the other side there, and in the same mode and VLAN?"
         there = ", ".join(colon_form(each.port_name) for each in self.targets.values() if each.logged_in)
+        if not there and self.station.counters.other_vlans:
+            own = f"--vlan {self.station.vlan}" if self.station.vlan else "none"
+            return f"no target on {where} within {seconds:g} s; frames of another VLAN than ours ({own}) have come"
         if port_name is None:
             return f"no target on {where} has let us in within {seconds:g} s"
         return f"no target {colon_form(port_name)} on {where} within {seconds:g} s; there are: {there or 'none'}"

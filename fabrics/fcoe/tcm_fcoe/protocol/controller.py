@@ -61,6 +61,8 @@ FCP_INITIATOR, FCP_TARGET = 0x20, 0x10
 """Of the FCP service parameter page of PRLI (FCP-4 6.3)."""
 BB_CREDIT = 10
 HISTORY = 32
+STRANGERS_BURST, STRANGERS_RATE = 2048, 1024
+"""FIP frames at once, and a second, of all who have no virtual link: each costs as much as many commands."""
 
 
 class Fc4Parameters(Protocol):
@@ -155,6 +157,7 @@ class Controller(ABC):
         """The last transitions, for log lines."""
         self._ox_id = 0
         self._reports = Allowance(REPORTS, REPORT_RATE)
+        self._strangers = Allowance(STRANGERS_BURST, STRANGERS_RATE)
 
     # What the station calls
 
@@ -202,6 +205,8 @@ class Controller(ABC):
         try:
             if source[0] & 1 or source == self.address or destination not in self.fip_addresses():
                 raise FipError("fip_not_for_us", "a group address as source, or another's as destination")
+            if not self.has_link_with(source) and not self._strangers.take(now):
+                raise FipError("fip_rate_limited", "more FIP frames of strangers than there is time for")
             self.receive_pdu(destination, source, fip.decode(payload), now)
         except FipError as e:
             self.services.count(e.counter)
@@ -243,6 +248,10 @@ class Controller(ABC):
     @abstractmethod
     def route(self, port: LocalPort, d_id: int) -> bytes | None:
         """Destination and source MAC address (12 bytes) of frames from a port to an address; None: there is no way."""
+
+    def has_link_with(self, source: bytes) -> bool:  # noqa: ARG002 - modes use it
+        """Whether a MAC address is of somebody with a virtual link, whom a flood of others' FIP frames is not to disturb."""
+        return False
 
     def port_name_of(self, fc_id: int) -> bytes | None:  # noqa: ARG002 - modes use it
         """The port name that an address belongs to, where the mode knows that of itself; PLOGI with another is refused."""

@@ -1,6 +1,6 @@
 """Mode ``fabric``: an ENode behind an FCF (FC-BB-5 clauses 7.4, 7.9). What it does when is in :mod:`.enode_tables`.
 
-Longer than most files because the actions of both tables, of the ENode and of its ports, are methods of one class.
+It is longer than most files because the actions of both tables, of the ENode and of its ports, are methods of one class.
 """
 
 from __future__ import annotations
@@ -132,6 +132,10 @@ class ENodeController(Controller):
             return None
         return self.fcf.fcoe_mac + vn_port.mac
 
+    def has_link_with(self, source: bytes) -> bool:
+        """The FCF that is selected."""
+        return self.fcf is not None and source == self.fcf.mac
+
     def addresses(self) -> frozenset[bytes]:
         """The group of ENodes, and what was granted."""
         return self.ADDRESSES | self._by_mac.keys()
@@ -214,7 +218,11 @@ class ENodeController(Controller):
         known = self.fcfs.get(key)
         if known is None:
             if len(self.fcfs) >= MAX_FCFS:
-                raise FipError("fip_table_full", f"more than {MAX_FCFS} FCFs")
+                of_no_use = (k for k, each in self.fcfs.items() if each is not self.fcf and (each.tried or not each.usable))
+                oldest = next(of_no_use, None)
+                if oldest is None:
+                    raise FipError("fip_table_full", f"more than {MAX_FCFS} FCFs")
+                del self.fcfs[oldest]
             self.fcfs[key] = known = fcf
         elif (known.fabric_name, known.fc_map, known.vf_id) != (fcf.fabric_name, fcf.fc_map, fcf.vf_id):
             raise FipError("fip_conflict", f"FCF {fcf.mac.hex(':')} has changed its fabric")

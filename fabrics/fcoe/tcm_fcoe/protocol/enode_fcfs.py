@@ -13,7 +13,7 @@ from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag
 from tcm_fcoe.protocol.names import NO_NAME, is_multicast
 
 MAX_FCFS = 16
-"""FCFs that are known at once; the first ones stay."""
+"""FCFs that are known at once; one that cannot be used, or has not answered FLOGI, gives way."""
 _ADDRESSING = Flag.FPMA | Flag.SPMA
 
 

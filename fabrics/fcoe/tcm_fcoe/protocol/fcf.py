@@ -47,6 +47,7 @@ from tcm_fcoe.protocol.names import (
     NO_FC_ID,
     WellKnownAddress,
     fabric_provided_mac,
+    fc_id_of_mac,
     format_fc_id,
     is_multicast,
     name_from_mac,
@@ -155,6 +156,13 @@ class FcfController(Controller):
         """To a VN_Port that is logged in."""
         to = self.switch.ports.get(d_id)
         return to.mac + self.address if to is not None and to.port is None else None
+
+    def has_link_with(self, source: bytes) -> bool:
+        """An ENode, or the VN_Port of one."""
+        if source in self.enodes:
+            return True
+        attached = self._attached.get(fc_id_of_mac(source))
+        return attached is not None and attached.mac == source
 
     def port_name_of(self, fc_id: int) -> bytes | None:
         """That of its FLOGI or FDISC."""

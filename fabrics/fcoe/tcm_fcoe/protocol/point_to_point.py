@@ -7,6 +7,9 @@ Linux takes frames only at a MAC address that ends in their D_ID, and only at th
 So it must not get one: a port that is no initiator sends none, and gives whoever asks the address that its MAC address ends in.
 
 FIP frames are never answered: an ENode that sees one gives up on point-to-point.
+
+A link that goes down ends the login (FC-LS-2 clause 6.6). A peer that has not seen it go would not ask again: it is told by a
+LOGO of the F_Port that it has sent FLOGI to, and that makes Linux begin anew.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol.controller import E_D_TOV, FCP_INITIATOR, NEVER, Allowance, Controller, LocalPort, els_reply, els_request
-from tcm_fcoe.protocol.els import Reject
+from tcm_fcoe.protocol.els import Logo, Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import FEATURE_F_PORT, Login
 from tcm_fcoe.protocol.els_payload import ElsError
@@ -40,6 +43,10 @@ FLOGI_PERIOD = E_D_TOV
 """Seconds between FLOGIs that nobody answers."""
 FLOGI_OX_ID = 0
 """The one that exchanges of N_Ports do not have."""
+RECALL_DELAY = 1.0
+"""Seconds from the link's coming up, in which a peer that has seen it too sends FLOGI of its own accord."""
+RECALL_PERIOD, RECALL_TRIES = 10.0, 3
+"""Seconds between LOGOs that nobody answers: Linux takes R_A_TOV for what follows from one."""
 CROSSED = 2 * E_D_TOV
 """Seconds after a login in which another FLOGI is one that was under way."""
 NO_MAC = bytes(6)
@@ -54,7 +61,9 @@ class State(enum.Enum):
     """Of the link between the two."""
 
     LOGIN = "login"
-    """FLOGI is sent again and again."""
+    """FLOGI is sent again and again, or waited for."""
+    RECALL = "recall"
+    """The link is back; the peer may not know that it was gone."""
     UP = "up"
     """Both have addresses."""
 
@@ -66,6 +75,9 @@ class Event(enum.Enum):
     FLOGI = "FLOGI"
     ACCEPTED = "LS_ACC"
     REFUSED = "LS_RJT"
+    REMEMBERED = "link up, and there was a peer"
+    STALE = "frame of the peer that there was"
+    GAVE_UP = "no answer to several"
 
 
 LINK: Table[State, Event] = {
@@ -73,6 +85,13 @@ LINK: Table[State, Event] = {
     (State.LOGIN, Event.FLOGI): Step(State.UP, "accept"),
     (State.LOGIN, Event.ACCEPTED): Step(State.UP, "bring_up"),
     (State.LOGIN, Event.REFUSED): Step(State.LOGIN, "wait"),
+    (State.LOGIN, Event.REMEMBERED): Step(State.RECALL, "wait_for_flogi"),
+    (State.LOGIN, Event.STALE): Step(State.RECALL, "send_logo"),
+    (State.RECALL, Event.TIMER): Step(State.RECALL, "send_logo"),
+    (State.RECALL, Event.FLOGI): Step(State.UP, "accept"),
+    (State.RECALL, Event.ACCEPTED): Step(State.LOGIN, "listen"),
+    (State.RECALL, Event.REFUSED): Step(State.LOGIN, "listen"),
+    (State.RECALL, Event.GAVE_UP): Step(State.LOGIN, "listen"),
     (State.UP, Event.FLOGI): Step(State.UP, "accept_again"),
 }
 
@@ -92,6 +111,17 @@ class Peer:
     """When its last frame came."""
     request: Frame | None = None
     """Its FLOGI."""
+    data_mac: bytes = b""
+    """By what MAC address its frames come, once one has."""
+
+    @property
+    def macs(self) -> tuple[bytes, ...]:
+        """What it may send by: the address of its FLOGI, and one that libfc changes to: made of its FC_ID, or, in 6.1, none."""
+        return self.mac, self.data_mac or fabric_provided_mac(self.fc_id), self.data_mac or NO_MAC
+
+    def is_its(self, source: bytes, frame: Frame) -> bool:
+        """Whether a frame is of this peer, and for us."""
+        return frame.s_id == self.fc_id and frame.d_id == self.own_fc_id and source in self.macs
 
 
 class PointToPointController(Controller):
@@ -106,6 +136,9 @@ class PointToPointController(Controller):
         self.state = State.LOGIN
         self.port: LocalPort | None = None
         self.peer: Peer | None = None
+        self.lost: Peer | None = None
+        """Who was the peer before the link went down."""
+        self._recalls = 0
         self.listens = False
         """The port sends no FLOGI."""
         self._since = 0.0
@@ -120,9 +153,10 @@ class PointToPointController(Controller):
         return self._timer
 
     def handle_timer(self, now: float) -> None:
-        """Send FLOGI until there is somebody."""
+        """Send FLOGI until there is somebody, or LOGO to who was there."""
         if self._timer <= now:
-            self._run(Event.TIMER, None, now)
+            gave_up = self.state is State.RECALL and self._recalls >= RECALL_TRIES
+            self._run(Event.GAVE_UP if gave_up else Event.TIMER, None, now)
 
     def add_port(self, port: LocalPort, now: float) -> None:
         """There can be one only. Raises ValueError for another."""
@@ -138,13 +172,18 @@ class PointToPointController(Controller):
         """Logins are dealt with here; the rest comes from the peer."""
         peer = self.peer
         if peer is not None and frame.d_id == peer.own_fc_id and frame.s_id == peer.fc_id:
-            if source in self._peer_macs and (destination == self.address or destination in self.addresses()):
+            if source in peer.macs and (destination == self.address or destination in self.addresses()):
                 peer.heard = now
+                if not peer.data_mac and source != peer.mac:
+                    peer.data_mac = source  # from now on it is this one
                 if frame.r_ctl != RCtl.EXTENDED_LINK_REPLY or frame.ox_id != FLOGI_OX_ID:
                     return self.port
                 self._receive_reply(source, frame, now)
                 return None
             self.services.count("fcoe_spoofed")
+        elif peer is None and self.listens and self.lost is not None and self.lost.is_its(source, frame):
+            self.services.count("fcoe_unexpected")
+            self._run(Event.STALE, None, now)
         elif frame.type != FcType.EXTENDED_LINK_SERVICE or len(frame.payload) < 4 or self.port is None:
             self.services.count("fcoe_not_for_us")
         elif frame.r_ctl == RCtl.EXTENDED_LINK_REQUEST and frame.payload[0] == ElsCommand.FLOGI and frame.d_id == F_PORT:
@@ -154,12 +193,6 @@ class PointToPointController(Controller):
         else:
             self.services.count("fcoe_not_for_us")
         return None
-
-    @property
-    def _peer_macs(self) -> tuple[bytes, ...]:
-        """Its own; libfc changes to one made of an FC_ID, or to none at all when its FLOGI has been accepted."""
-        assert self.peer is not None
-        return self.peer.mac, fabric_provided_mac(self.peer.fc_id), fabric_provided_mac(self.peer.own_fc_id), NO_MAC
 
     def route(self, port: LocalPort, d_id: int) -> bytes | None:  # noqa: ARG002 - all alike
         """To the peer."""
@@ -185,16 +218,19 @@ class PointToPointController(Controller):
         self.state = State.LOGIN
         self.listens = not port.fc4.service_parameters & FCP_INITIATOR
         self._timer = NEVER if self.listens else now
+        if self.listens and self.lost is not None:
+            self._run(Event.REMEMBERED, None, now)
 
     def stop_port(self, port: LocalPort, reason: str, now: float) -> None:
         """The port has sent LOGO to its peer itself: there is no fabric to log out of."""
         self.lose_port(port, reason, now)
+        self.lost = None
 
     def lose_port(self, port: LocalPort, reason: str, now: float) -> None:
         """Forget the peer."""
         if self.port is port:
             if self.peer is not None:
-                self.peer = None
+                self.peer, self.lost = None, self.peer
                 self.services.port_down(port, reason, now)
                 self.services.routes_changed(port)
             self.port = None
@@ -205,7 +241,7 @@ class PointToPointController(Controller):
     def _receive_flogi(self, source: bytes, frame: Frame, now: float) -> None:
         assert self.port is not None
         peer = self.peer
-        answers = self._answers if peer is None or source not in self._peer_macs else self._peer_answers
+        answers = self._answers if peer is None or source not in peer.macs else self._peer_answers
         if not answers.take(now):
             self.services.count("fip_rate_limited")
             return
@@ -217,7 +253,7 @@ class PointToPointController(Controller):
             no_way_back = is_multicast(source) or source == NO_MAC
             if not is_valid_name(login.port_name) or no_way_back or (login.receive_size & 0xFFF) < MIN_DATA_FIELD:
                 raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_COMMON_SERVICE_PARAMETERS, "a login nobody could use")
-            if peer is not None and source not in self._peer_macs and now < peer.heard + SILENT:
+            if peer is not None and source not in peer.macs and now < peer.heard + SILENT:
                 raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "another N_Port is there already")
         except ElsError as e:
             self.services.count("fip_logins_refused")
@@ -232,8 +268,14 @@ class PointToPointController(Controller):
 
     def _receive_reply(self, source: bytes, frame: Frame, now: float) -> None:
         assert self.port is not None
+        if self.state is State.RECALL and (self.lost is None or frame.s_id != self.lost.fc_id or source not in self.lost.macs):
+            self.services.count("fcoe_spoofed")
+            return
         if frame.payload[0] != ElsCommand.LS_ACC:
             self._run(Event.REFUSED, None, now)
+            return
+        if self.state is State.RECALL:
+            self._run(Event.ACCEPTED, None, now)
             return
         try:
             login = Login.parse(frame.payload)
@@ -275,6 +317,23 @@ class PointToPointController(Controller):
     def _wait(self, _peer: Peer | None, now: float) -> None:
         self._timer = now + FLOGI_PERIOD
 
+    def _wait_for_flogi(self, _peer: Peer | None, now: float) -> None:
+        self._recalls = 0
+        self._timer = now + RECALL_DELAY
+
+    def _send_logo(self, _peer: Peer | None, now: float) -> None:
+        """It has sent FLOGI to the F_Port, so that it is the F_Port that ends what came of it."""
+        assert self.port is not None
+        assert self.lost is not None
+        self._recalls += 1
+        self._timer = now + RECALL_PERIOD
+        self.log(f"{self.lost.port_name.hex(':')} is told that it is logged out")
+        self._send(self.lost.mac, els_request(self.lost.fc_id, F_PORT, FLOGI_OX_ID, Logo(F_PORT, self.port.port_name)))
+
+    def _listen(self, _peer: Peer | None, now: float) -> None:  # noqa: ARG002 - all alike
+        self._recalls = 0
+        self._timer = NEVER
+
     def _reply(self, peer: Peer) -> None:
         assert peer.request is not None
         reply = els_reply(peer.request, self._payload(ElsCommand.LS_ACC), s_id=peer.own_fc_id, d_id=peer.fc_id)
@@ -298,7 +357,7 @@ class PointToPointController(Controller):
 
     def _bring_up(self, peer: Peer, now: float) -> None:
         assert self.port is not None
-        self.peer = peer
+        self.peer, self.lost = peer, None
         self._timer = NEVER
         self._since = now
         self.services.port_up(

@@ -68,8 +68,9 @@ SERVICES = (
     WellKnownAddress.MANAGEMENT_SERVER,
     WellKnownAddress.FABRIC_LOGIN_SERVER,
 )
-LIMITS = Limits(sequences=MAX_PORTS, sequences_per_port=2, sequence_length=1 << 14)
-"""Of requests in several frames: registrations of HBAs have thousands of bytes."""
+REQUESTS_PER_PORT, REQUEST_BYTES = 2, 1 << 14
+"""Of CT requests in several frames: registrations of HBAs have thousands of bytes."""
+LIMITS = Limits(sequences=MAX_PORTS, sequences_per_port=REQUESTS_PER_PORT, sequence_length=REQUEST_BYTES)
 _NO_SUCH_EXCHANGE = bytes((0, 0x03, 0x03, 0))
 """BA_RJT: logical error, invalid OX_ID-RX_ID combination. A request that is complete has been answered."""
 

@@ -181,7 +181,7 @@ class Vn2vnController(VirtualLinks):
                     size = min(other.max_fcoe_size, self.max_fcoe_size)
                     self._send_address_pdu(vn_port, Pdu.CLAIM_RESPONSE, other.enode, size)
                     if was_known:  # its link was down, and it waits for our beacon to log in again
-                        vn_port.timer = min(vn_port.timer, now + tables.ANNOUNCE_WAIT)
+                        vn_port.timer = min(vn_port.timer, now + tables.ANNOUNCE_WAIT + tables.COME_UP_WAIT)
                         self._arm(vn_port.timer)
 
     def _conflict(self, vn_port: VnPort, other: Neighbour, pdu: FipPdu, now: float) -> None:
@@ -231,7 +231,7 @@ class Vn2vnController(VirtualLinks):
                 if vn_port.state is AddressState.UP and vn_port.claimed + tables.ANNOUNCE_WAIT <= now:
                     self._send_claim(vn_port, now)
             return
-        known.heard = now
+        self.neighbours.hear(known, now)
         for vn_port in self.vn_ports.values():
             if vn_port.state is AddressState.UP:
                 link = vn_port.links.get(known.fc_id)
@@ -284,6 +284,7 @@ class Vn2vnController(VirtualLinks):
         was_up = self._by_mac.pop(vn_port.mac, None) is not None
         vn_port.links.clear()
         vn_port.routes.clear()
+        self._note_friends()
         if was_up:
             self.services.port_down(vn_port.port, reason, now)
             self.services.routes_changed(vn_port.port)

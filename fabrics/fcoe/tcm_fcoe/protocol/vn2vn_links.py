@@ -45,12 +45,22 @@ class VirtualLinks(Controller):
         """By port name."""
         self.neighbours = Neighbours()
         self._by_mac: dict[bytes, VnPort] = {}
+        self._friends: frozenset[bytes] = frozenset()
+        """MAC addresses of neighbours that somebody is logged in with, for FIP and FCoE."""
         self._answers = Allowance(2 * MAX_NEIGHBOURS, MAX_NEIGHBOURS)
         self._next = NEVER
 
     def _allow(self, now: float) -> None:
         if not self._answers.take(now):
             raise FipError("fip_rate_limited", "more than there are answers for")
+
+    def has_link_with(self, source: bytes) -> bool:
+        """A neighbour that somebody here is logged in with."""
+        return source in self._friends
+
+    def _note_friends(self) -> None:
+        found = {fc_id for vn_port in self.vn_ports.values() for fc_id in vn_port.routes}
+        self._friends = frozenset(mac for each in self.neighbours if each.fc_id in found for mac in (each.enode, each.mac))
 
     def _arm(self, when: float) -> None:
         self._next = min(self._next, when)
@@ -76,6 +86,7 @@ class VirtualLinks(Controller):
             return False
         self._send_els(vn_port, link.neighbour, Pdu.VIRTUAL_LINK_REQUEST, fip.Logo(header + payload))
         vn_port.routes.pop(link.neighbour.fc_id, None)
+        self._note_friends()
         self._link(vn_port, link, LinkEvent.LOGGED_OUT, now)
         self.services.routes_changed(port)
         return True
@@ -187,11 +198,13 @@ class VirtualLinks(Controller):
         link.tries = 0
         neighbour = link.neighbour
         vn_port.routes[neighbour.fc_id] = neighbour.mac
+        self._note_friends()
         self.services.routes_changed(vn_port.port)
         self.services.remote_up(vn_port.port, neighbour.fc_id, neighbour.port_name, neighbour.node_name, now)
 
     def _bring_down(self, vn_port: VnPort, link: VirtualLink, now: float) -> None:
         if vn_port.routes.pop(link.neighbour.fc_id, None) is not None:
+            self._note_friends()
             self.services.remote_down(vn_port.port, link.neighbour.fc_id, link.reason, now)
             self.services.routes_changed(vn_port.port)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,8 @@ class Neighbours:
     """All that are known, by address and by name."""
 
     def __init__(self) -> None:
-        self._by_fc_id: dict[int, Neighbour] = {}
+        self._by_fc_id: OrderedDict[int, Neighbour] = OrderedDict()
+        """Whose claim or beacon came longest ago first."""
         self._by_name: dict[bytes, Neighbour] = {}
 
     def __len__(self) -> int:
@@ -118,6 +120,11 @@ class Neighbours:
         """It may be gone already."""
         self._by_fc_id.pop(neighbour.fc_id, None)
         self._by_name.pop(neighbour.port_name, None)
+
+    def hear(self, neighbour: Neighbour, now: float) -> None:
+        """Its claim or beacon has come."""
+        neighbour.heard = now
+        self._by_fc_id.move_to_end(neighbour.fc_id)
 
     def clear(self) -> None:
         """Remove all."""
@@ -144,17 +151,17 @@ class Neighbours:
             same = known.port_name == new.port_name and known.enode == new.enode
             if same and known.fc_id == new.fc_id:
                 known.node_name, known.max_fcoe_size, known.features = new.node_name, new.max_fcoe_size, new.features
-                known.heard = new.heard
+                self.hear(known, new.heard)
                 return None
             if not same and known.port_name >= new.port_name:
                 raise FipError("fip_conflict", f"{new.enode.hex(':')} claims what {known.enode.hex(':')} has")
             leaving.append((known, "its address has changed"))
         if not leaving and len(self) >= MAX_NEIGHBOURS:
             used = in_use()
-            idle = [each for each in self if each.fc_id not in used]
-            if not idle:
+            idle = next((each for each in self if each.fc_id not in used), None)
+            if idle is None:
                 raise FipError("fip_table_full", f"{MAX_NEIGHBOURS} neighbours are logged in")
-            leaving.append((min(idle, key=lambda each: each.heard), TOO_MANY))
+            leaving.append((idle, TOO_MANY))
         return leaving
 
 

@@ -10,6 +10,8 @@ PROBE_WAIT = 0.1
 """Seconds from a probe to the next; and the most that a first probe waits."""
 ANNOUNCE_WAIT = 0.4
 """Seconds from the second probe to the claim, from claim to beacon, from the first beacon to the second."""
+COME_UP_WAIT = 0.2
+"""Seconds more from another's claim to our beacon: it has no use for one that comes before it is up."""
 BEACON_PERIOD = 8.0
 BEACON_FUZZ = 0.1
 """Seconds, at most, that beacons are later than that."""

@@ -79,12 +79,3 @@ def _check_direction(name: str, prepared: str) -> None:
         ends = stringprep.in_table_d1(prepared[0]) and stringprep.in_table_d1(prepared[-1])
         if not ends or any(map(stringprep.in_table_d2, prepared)):
             raise InvalidName(f"{name!r}: letters that run from right to left cannot stand beside iqn., eui. or naa.")
-
-
-def is_valid(name: str) -> bool:
-    """Whether :func:`normalize` takes it."""
-    try:
-        normalize(name)
-    except InvalidName:
-        return False
-    return True

@@ -48,13 +48,10 @@ class Opcode(enum.IntEnum):
     REJECT = 0x3F
 
 
-INITIATOR_OPCODES = frozenset(opcode for opcode in Opcode if opcode < 0x20)
-
 # Flags of byte 1. FINAL is also the bit that is always one in PDUs that have no flags.
 FINAL = 0x80
 COMMAND_READ = 0x40
 COMMAND_WRITE = 0x20
-COMMAND_ATTRIBUTE_MASK = 0x07
 CONTINUE = 0x40
 """C bit of login and text PDUs."""
 TRANSIT = 0x80
@@ -68,15 +65,6 @@ RESIDUAL_UNDERFLOW = 0x02
 RESIDUAL_OVERFLOW = 0x04
 BIDI_RESIDUAL_UNDERFLOW = 0x08
 BIDI_RESIDUAL_OVERFLOW = 0x10
-PRIORITY_SHIFT = 4
-"""PRI in byte 2 of SCSI Command (RFC 7144)."""
-
-
-class ScsiResponse(enum.IntEnum):
-    """Response field of SCSI Response (clause 11.4.3)."""
-
-    COMMAND_COMPLETED_AT_TARGET = 0x00
-    TARGET_FAILURE = 0x01
 
 
 class TaskManagementFunctionCode(enum.IntEnum):
