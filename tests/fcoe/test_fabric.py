@@ -159,7 +159,7 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with site.initiator() as port:
             target = await port.target()
             assert await target.report_luns() == [b"\0\x07" + bytes(6)]
-            with pytest.raises(ScsiError, match="sense key 7h"):
+            with pytest.raises(ScsiError, match="DATA PROTECT"):
                 await target.write(0, bytes(512), 7)
         async with site.initiator(STRANGER) as port:
             with pytest.raises(LoginFailed):
