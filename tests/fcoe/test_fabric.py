@@ -20,6 +20,7 @@ from tcm_fcoe.initiator.driver import Target
 from tcm_fcoe.initiator.faults import Faults
 from tcm_fcoe.initiator.options import Options, Recovery
 from tcm_fcoe.initiator.results import LoginFailed, ScsiError
+from tcm_fcoe.protocol import fcp_express
 from tcm_fcoe.tree import TREE
 
 from tcm.scsi.inquiry import ProtocolIdentifier
@@ -334,8 +335,7 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
     """Whatever a frame sets off, the others of its batch and the interface go on."""
     async with fcoe_site(tmp_path) as site, site.initiator() as port:
         target = await port.target()
-        fcp = site.fabric.ports[WWPN].fcp
-        broken = fcp.express_read
+        broken = fcp_express.begin
         calls = []
 
         def fail(*arguments: object) -> bool:
@@ -344,7 +344,7 @@ async def test_an_error_of_ours_costs_one_frame(tmp_path: Path, monkeypatch: pyt
                 raise RuntimeError("a mistake")
             return broken(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(fcp, "express_read", fail)
+        monkeypatch.setattr(fcp_express, "begin", fail)
         with anyio.move_on_after(0.2):
             await target.read(0, 8)
         await read_and_write(target)

@@ -26,6 +26,7 @@ class Wire:
 
     def __init__(self, port: NPort) -> None:
         self.outbox: deque[bytes] = deque()
+        self.rooms = None
         self.counters = Counters()
         self.port = port
         self.reachable = True

@@ -29,6 +29,8 @@ def mac_of(number: int) -> bytes:
 class NotingFc4:
     """It has one exchange with everybody, of the OX_ID in ``known``, and notes what comes."""
 
+    receive_data = None
+
     def __init__(self, parameters: int) -> None:
         self.service_parameters = parameters
         self.next_timer = inf

@@ -29,6 +29,7 @@ class Line:
 
     def __init__(self) -> None:
         self.outbox: deque[bytes] = deque()
+        self.rooms = None
         self.counters = Counters()
 
     def prefix(self, port: NPort, d_id: int) -> bytes | None:

@@ -67,8 +67,9 @@ class InterfaceServer:
         self.link = link
         self.receive: Callable[[], Sequence[memoryview]] = link.receive
         self.send: Callable[[deque[bytes]], bool] = link.send
-        if capture is not None:
-            self.receive, self.send = partial(capture.receive, link), partial(capture.send, link)
+        self.rooms = link.rooms
+        if capture is not None:  # which has to see them
+            self.receive, self.send, self.rooms = partial(capture.receive, link), partial(capture.send, link), None
         self.mode = mode
         self.vlan = vlan
         self.tag_priority = tag_priority
@@ -95,7 +96,7 @@ class InterfaceServer:
 
     def _make_station(self) -> Station:
         link = self.link
-        return Station(
+        station = Station(
             self.mode,
             link.address,
             link.mtu,
@@ -105,6 +106,8 @@ class InterfaceServer:
             listener=self.listener,
             **self.controller_options,
         )
+        station.rooms = self.rooms
+        return station
 
     def __str__(self) -> str:
         return self.link.name
@@ -190,7 +193,7 @@ class InterfaceServer:
     def flush(self) -> None:
         """Send what there is; have more made as long as the link takes it, and it does not take too long."""
         station = self.station
-        outbox = station.outbox
+        outbox, rooms = station.outbox, self.rooms
         now = self.clock()
         deadline = now + TURN
         self._more = False
@@ -198,19 +201,13 @@ class InterfaceServer:
         if addresses is not None:
             self.link.set_addresses(addresses)  # before anybody can answer to a new one
         while True:
-            if outbox:
-                if self._writing is not None:
-                    break
-                if not self.send(outbox):
-                    if self.group is not None:
-                        self._writing = anyio.Event()
-                        self.group.start_soon(self._write)
-                    break
+            if not self._send():
+                break
             try:
                 station.resume(now)
             except Exception as error:  # noqa: BLE001  # see above
                 self._unexpected("data to be sent", error)
-            if not outbox:
+            if not outbox and not (rooms is not None and rooms.unsent):
                 break
             now = self.clock()
             if now > deadline:
@@ -218,6 +215,20 @@ class InterfaceServer:
                 break
         if station.next_timer < self.armed:
             self._rearm.set()
+
+    def _send(self) -> bool:
+        """Send what there is; False: there is more than the link takes now, which goes when it does."""
+        outbox, rooms = self.station.outbox, self.rooms
+        if not outbox and (rooms is None or not rooms.unsent):
+            return True
+        if self._writing is not None:
+            return False
+        if self.send(outbox):
+            return True
+        if self.group is not None:
+            self._writing = anyio.Event()
+            self.group.start_soon(self._write)
+        return False
 
     async def _write(self) -> None:
         """Send the rest as the link takes it."""

@@ -159,6 +159,8 @@ class InitiatorPort:
         self._to_link: Callable[[deque[bytes]], bool] = link.send
         if capture is not None:
             self._from_link, self._to_link = partial(capture.receive, link), partial(capture.send, link)
+        self.rooms = link.rooms if not faults and capture is None else None  # who looks at frames has to see them
+        self.station.rooms = self.rooms
         self._sending: deque[bytes] = deque()
         """Frames that the faults let through, for the link."""
         self._processing = False
@@ -243,14 +245,14 @@ class InitiatorPort:
             self._flush()
 
     def _flush(self) -> None:
-        outbox, fcp = self.station.outbox, self.fcp
+        outbox, fcp, rooms = self.station.outbox, self.fcp, self.rooms
         while not self._blocked:
             queue = outbox
             if self.outgoing is not None:
                 queue = self._sending
                 queue += (bytes(frame) for frame in self.outgoing.take(outbox, self.now()))
                 outbox.clear()
-            if queue and not self._to_link(queue):
+            if (queue or (rooms is not None and rooms.unsent)) and not self._to_link(queue):
                 self._blocked = True
                 self._woken.set()
             elif fcp.sending:
@@ -284,7 +286,7 @@ class InitiatorPort:
     def _take(self, frames: Sequence[memoryview], now: float) -> None:
         if self.incoming is not None:
             frames = [memoryview(frame) for frame in self.incoming.take(frames, now)]
-        self._process(lambda: self.station.receive(frames, now), now)
+        self._process(partial(self.station.receive, frames, now), now)
 
     def _process(self, work: Callable[[], None], now: float) -> None:
         self._now = now

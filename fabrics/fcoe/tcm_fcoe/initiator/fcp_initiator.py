@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from dataclasses import dataclass, fields
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tcm_fcoe.initiator.counters import InitiatorCounters
 from tcm_fcoe.initiator.nexus import TargetNexus
 from tcm_fcoe.initiator.options import Options
 from tcm_fcoe.initiator.pieces import Pieces
@@ -30,8 +30,9 @@ from tcm_fcoe.protocol.fcp import (
     ResponseCode,
     ServiceParameters,
     TaskManagementFlag,
-    TransferReady,
+    unpack_transfer_ready,
 )
+from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, F_CTL_RELATIVE_OFFSET, NO_EXCHANGE
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tcm_fcoe.initiator.tasks import FcpTask
     from tcm_fcoe.protocol.exchange import Exchanges
     from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.recovery import Aborts
     from tcm_fcoe.protocol.remote_port import RemotePort
@@ -53,9 +55,10 @@ FCP_DATA, FCP_XFER_RDY, FCP_RSP = (
     int(InformationUnit.FCP_XFER_RDY),
     int(InformationUnit.FCP_RSP),
 )
-_GOOD = (GOOD_RESPONSE, GOOD_RESPONSE_CONF)
+_GOOD = frozenset((GOOD_RESPONSE, GOOD_RESPONSE_CONF))
 CONFIRM_AT = 10
 """Byte of FCP_RSP with its flags."""
+_DATA_BITS = F_CTL_EXCHANGE_RESPONDER | F_CTL_RELATIVE_OFFSET
 _CLEARING = {
     TaskManagementFlag.ABORT_TASK_SET: True,
     TaskManagementFlag.CLEAR_TASK_SET: True,
@@ -73,34 +76,9 @@ class Port(Protocol):
     exchanges: Exchanges
     aborts: Aborts
 
-
-@dataclass(slots=True)
-class InitiatorCounters:
-    """Plain integers, each named after what was counted."""
-
-    commands: int = 0
-    responses: int = 0
-    data_in_bytes: int = 0
-    data_out_bytes: int = 0
-    transfer_readies: int = 0
-    confirmations: int = 0
-    out_of_order_frames: int = 0
-    """FCP_DATA that did not continue where the last one had ended."""
-    duplicate_frames: int = 0
-    unexpected_frames: int = 0
-    """For exchanges that there are not, or that they have no use for."""
-    wrong_frames: int = 0
-    """Frames that FCP-4 does not allow; their command is aborted."""
-    recs: int = 0
-    srrs: int = 0
-    aborts: int = 0
-    retries: int = 0
-    logins: int = 0
-    logouts: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """By name."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+    @property
+    def rooms(self) -> Rooms | None:
+        """Memory of the link in which frames may be made."""
 
 
 class FcpInitiator:
@@ -114,6 +92,7 @@ class FcpInitiator:
     def __init__(self, port: Port, options: Options | None = None) -> None:
         self.port = port
         self.outbox = port.outbox
+        self.rooms = port.rooms
         self.options = options or Options()
         self.service_parameters = self.options.service_parameters()
         self.counters = InitiatorCounters()
@@ -140,7 +119,7 @@ class FcpInitiator:
     def process_login(self, remote: RemotePort, parameters: int, now: float) -> bool:
         """PRLI has come or was accepted. False: it is no target."""
         self.now = now
-        self.outbox = self.port.outbox  # a station's, once the port is one of its ports
+        self.outbox, self.rooms = self.port.outbox, self.port.rooms  # a station's, once the port is one of its ports
         if not parameters & ServiceParameters.TARGET_FUNCTION:
             return False
         known = self.nexuses.get(remote.fc_id)
@@ -282,13 +261,13 @@ class FcpInitiator:
             else:
                 self._late_data(task, payload, start, end)
         elif r_ctl == FCP_RSP:
-            payload = frame.payload
-            if task.read_length == task.received and payload in _GOOD:
+            response = bytes(frame.payload)
+            if task.read_length == task.received and response in _GOOD:
                 counters, nexus = self.counters, task.nexus
                 counters.responses += 1
                 counters.data_in_bytes += task.received
                 counters.data_out_bytes += task.written
-                if payload[CONFIRM_AT]:
+                if response[CONFIRM_AT]:
                     counters.confirmations += 1
                     nexus.send_confirmation(task)
                 self._forget(task)
@@ -305,6 +284,39 @@ class FcpInitiator:
             self._transfer_ready(task, frame)
         else:
             self.counters.unexpected_frames += 1
+
+    def receive_data(
+        self,
+        remote: RemotePort,
+        payload: memoryview,
+        sof: int,  # noqa: ARG002 - targets look at it
+        f_ctl: int,
+        seq_id: int,  # noqa: ARG002 - likewise
+        seq_cnt: int,  # noqa: ARG002 - likewise
+        ox_id: int,
+        rx_id: int,
+        offset: int,
+        now: float,
+        /,
+    ) -> bool:
+        """FCP_DATA that continues where the last one ended; False: nothing has happened."""
+        task = self.tasks.get(ox_id)
+        end = offset + len(payload)
+        if (
+            task is None
+            or rx_id != task.rx_id
+            or offset != task.received
+            or end > task.read_length
+            or task.pieces is not None
+            or f_ctl & _DATA_BITS != _DATA_BITS
+            or task.nexus is None
+            or task.nexus.remote is not remote
+        ):
+            return False
+        self.now = task.progress = now
+        task.buffer[offset:end] = payload
+        task.received = end
+        return True
 
     def _name(self, task: FcpTask, frame: Frame) -> bool:
         """The first frame of the responder names its exchange; False: it is of another one."""
@@ -341,15 +353,13 @@ class FcpInitiator:
             self.counters.duplicate_frames += 1
             return
         try:
-            ready = TransferReady.unpack(frame.payload)
+            offset, length = unpack_transfer_ready(frame.payload)
         except FcpError as e:
             self._violated(task, str(e))
             return
-        end = ready.data_offset + ready.burst_length
-        if not ready.burst_length or end > task.write_length:
-            self._violated(
-                task, f"FCP_XFER_RDY for {ready.burst_length} bytes from {ready.data_offset} on of {task.write_length}"
-            )
+        end = offset + length
+        if not length or end > task.write_length:
+            self._violated(task, f"FCP_XFER_RDY for {length} bytes from {offset} on of {task.write_length}")
             return
         self.counters.transfer_readies += 1
         task.ready_seq_id = frame.seq_id
@@ -360,7 +370,7 @@ class FcpInitiator:
             # asked again for a burst that has not all gone out: that one is not wanted any more
             self.sending.remove(task)
         assert task.nexus is not None
-        task.nexus.begin_burst(task, ready.data_offset, ready.burst_length)
+        task.nexus.begin_burst(task, offset, length)
 
     def _respond(self, task: FcpTask, frame: Frame) -> None:
         """FCP_RSP that says more than GOOD, or before all data is there."""
@@ -438,8 +448,8 @@ class FcpInitiator:
     def resume(self, now: float) -> None:
         """The link has taken frames: make the next ones, a turn for each command."""
         self.now = now
-        sending, outbox = self.sending, self.outbox
-        while sending and (room := OUTBOX_LIMIT - len(outbox)) > 0:
+        sending, outbox, rooms = self.sending, self.outbox, self.rooms
+        while sending and (room := OUTBOX_LIMIT - len(outbox)) > 0 and (rooms is None or rooms.unsent < ROOMS_LIMIT):
             task = sending.popleft()
             nexus = task.nexus
             assert nexus is not None

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
 from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit, ServiceParameters
+from tcm_fcoe.protocol.fcp_frames import DATA_ENDS_AND_ASKS, FcpFrames
 from tcm_fcoe.protocol.frame import (
     F_CTL_END_SEQUENCE,
     F_CTL_FIRST_SEQUENCE,
     F_CTL_LAST_SEQUENCE,
-    F_CTL_RELATIVE_OFFSET,
     F_CTL_REQUEST,
     F_CTL_SEQUENCE_INITIATIVE,
-    HEADER,
     NO_EXCHANGE,
 )
 
@@ -23,13 +21,10 @@ if TYPE_CHECKING:
     from tcm_fcoe.initiator.tasks import FcpTask
     from tcm_fcoe.protocol.remote_port import RemotePort
 
-_pack = HEADER.pack
 FCP = TYPE_FCP << 24
 COMMAND = FCP | F_CTL_REQUEST
 """TYPE and F_CTL of FCP_CMND; the initiative stays here if a first burst follows."""
 COMMAND_AND_BURST = FCP | F_CTL_FIRST_SEQUENCE | F_CTL_END_SEQUENCE
-DATA_GOES_ON = FCP | F_CTL_RELATIVE_OFFSET
-DATA_ENDS = FCP | F_CTL_RELATIVE_OFFSET | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE
 CONFIRMATION = FCP | F_CTL_LAST_SEQUENCE | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE
 
 
@@ -40,8 +35,8 @@ class TargetNexus:
     """
 
     __slots__ = (
-        "agreed", "commands_sent", "d_id", "initiator", "max_payload", "outstanding", "parameters", "queue", "recovers",
-        "remote", "s_id", "word_command", "word_confirmation", "word_data",
+        "agreed", "commands_sent", "d_id", "first_burst", "frames", "initiator", "max_payload", "numbers", "outstanding",
+        "parameters", "queue", "recovers", "remote", "s_id", "word_command", "word_confirmation",
     )  # fmt: skip
 
     def __init__(self, initiator: FcpInitiator, remote: RemotePort, parameters: int) -> None:
@@ -53,35 +48,32 @@ class TargetNexus:
         self.agreed = parameters & initiator.service_parameters
         self.recovers = bool(self.agreed & ServiceParameters.RETRY)
         """REC and SRR may be used."""
-        self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
+        self.frames = FcpFrames(remote, self.s_id, responder=0, data_ends=DATA_ENDS_AND_ASKS)
+        self.max_payload = self.frames.max_payload
         self.word_command = InformationUnit.FCP_CMND << 24 | self.d_id
-        self.word_data = InformationUnit.FCP_DATA << 24 | self.d_id
         self.word_confirmation = InformationUnit.FCP_CONF << 24 | self.d_id
         self.outstanding = 0
         """Commands that have an exchange."""
         self.queue: deque[FcpTask] = deque()
         """Those that wait for their turn."""
         self.commands_sent = 0
+        options = initiator.options
+        self.numbers = options.command_reference_numbers
+        self.first_burst = options.first_burst if self.agreed & ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED else 0
+        """Bytes of a write that may come unasked."""
 
     def send_command(self, task: FcpTask) -> None:
         """FCP_CMND, and the first burst if it may come unasked."""
-        initiator = self.initiator
         self.commands_sent = number = self.commands_sent + 1
-        payload = task.payload(number % 255 + 1 if initiator.options.command_reference_numbers else 0)
         # so that an OX_ID that is used again does not look like the same command once more
         task.seq_id = seq_id = number & 0xFF
-        burst = 0
-        if task.write_length and self.agreed & ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED:
-            burst = min(task.write_length, initiator.options.first_burst)
+        burst = min(task.write_length, self.first_burst) if self.first_burst else 0
         task.seq_cnt = 1
-        prefix = self.remote.prefix
-        if prefix is None:
-            return  # as if it had been lost
-        header = _pack(
-            self.word_command, self.s_id, COMMAND_AND_BURST if burst else COMMAND, seq_id, 0, 0, task.ox_id, NO_EXCHANGE, 0
-        )
-        initiator.outbox.append(encapsulate(prefix, SOF_I3, header, payload, EOF_T))
-        if burst:
+        self.frames.put(
+            self.initiator.outbox, self.word_command, COMMAND_AND_BURST if burst else COMMAND, seq_id, task.ox_id, NO_EXCHANGE,
+            task.payload(number % 255 + 1 if self.numbers else 0),
+        )  # fmt: skip
+        if burst and self.remote.prefix is not None:  # or it is as if it had been lost
             self.begin_burst(task, 0, burst)
 
     def begin_burst(self, task: FcpTask, offset: int, length: int) -> None:
@@ -96,33 +88,18 @@ class TargetNexus:
 
     def send_data(self, task: FcpTask, room: int) -> bool:
         """At most ``room`` frames of FCP_DATA of the burst; whether that was all of it."""
-        prefix = self.remote.prefix
-        if prefix is None:
+        if self.remote.prefix is None:
             return True
-        append, data, size = self.initiator.outbox.append, task.data_out, self.max_payload
-        word_0, s_id, seq_id, ox_id, rx_id = self.word_data, self.s_id, task.seq_id, task.ox_id, task.rx_id
-        at, end, seq_cnt = task.burst_at, task.burst_end, task.seq_cnt
-        stop = min(end, at + room * size)
-        sof = SOF_N3 if seq_cnt else SOF_I3
-        while at < stop:
-            after = at + size
-            if after < end:
-                header = _pack(word_0, s_id, DATA_GOES_ON, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, at)
-                append(encapsulate(prefix, sof, header, data[at:after], EOF_N))
-            else:
-                header = _pack(word_0, s_id, DATA_ENDS | at - end & 3, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, at)
-                append(encapsulate(prefix, sof, header, data[at:end], EOF_T))
-            sof = SOF_N3
-            seq_cnt += 1
-            at = after
-        task.burst_at, task.seq_cnt = at, seq_cnt
-        return at >= end
+        at, end = task.burst_at, task.burst_end
+        after = min(end, at + room * self.max_payload)
+        task.seq_cnt = self.frames.put_data(
+            self.initiator.outbox, self.initiator.rooms, task.ox_id, task.rx_id, task.seq_id, task.seq_cnt, task.data_out, at,
+            after, end,
+        )  # fmt: skip
+        task.burst_at = after
+        return after >= end
 
     def send_confirmation(self, task: FcpTask) -> None:
         """FCP_CONF, which ends the exchange."""
-        prefix = self.remote.prefix
-        if prefix is None:
-            return
-        task.seq_id = task.seq_id + 1 & 0xFF
-        header = _pack(self.word_confirmation, self.s_id, CONFIRMATION, task.seq_id, 0, 0, task.ox_id, task.rx_id, 0)
-        self.initiator.outbox.append(encapsulate(prefix, SOF_I3, header, b"", EOF_T))
+        task.seq_id = seq_id = task.seq_id + 1 & 0xFF
+        self.frames.put(self.initiator.outbox, self.word_confirmation, CONFIRMATION, seq_id, task.ox_id, task.rx_id, b"")

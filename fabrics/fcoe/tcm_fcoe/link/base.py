@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
 
+    from tcm_fcoe.protocol.fcp_frames import Rooms
+
 BATCH = 64
 """Frames that :meth:`Link.receive` gives at most."""
 ROOM = 2304
@@ -61,6 +63,11 @@ class Link(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.counters = LinkCounters()
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """Memory in which frames may be made, which :meth:`send` then takes with the others; ``None``: there is no such."""
+        return None
 
     @abstractmethod
     def fileno(self) -> int:

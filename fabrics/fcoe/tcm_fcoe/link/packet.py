@@ -118,6 +118,7 @@ class PacketLink(Link):
         attach(self.sock, program(None if self.promiscuous else self.wanted | {found.address}))
         self.sock.bind((self.name, ETH_P_ALL))
         self.index, self.address, self.mtu, self.up = found.index, found.address, found.mtu, found.running
+        self._set_limit()
         self._join()
 
     def set_addresses(self, addresses: frozenset[bytes]) -> None:
@@ -154,18 +155,21 @@ class PacketLink(Link):
     def fileno(self) -> int:
         return self.sock.fileno()
 
+    @property
+    def rooms(self) -> Rings:
+        return self.rings
+
     def receive(self) -> Sequence[memoryview]:
         return self.rings.receive()
 
     def send(self, frames: deque[bytes]) -> bool:
         rings = self.rings
         if not self.up:
-            self.counters.discarded_frames += len(frames)
+            self.counters.discarded_frames += len(frames) + rings.forget_unsent()
             frames.clear()
             return True
-        limit = min(self.mtu + HEADER_LENGTH + TAG_LENGTH, MAX_FRAME_LENGTH)
         while True:
-            rings.fill(frames, limit)
+            rings.fill(frames)
             if not rings.unsent:
                 return not frames
             try:
@@ -178,7 +182,7 @@ class PacketLink(Link):
                 self._failed(e)
                 frames.clear()
                 return True
-            rings.unsent = False
+            rings.unsent = 0
             if not frames:
                 return True
             if rings.full:
@@ -192,6 +196,11 @@ class PacketLink(Link):
         if self.up:
             self.up = False
             self.downs += 1
+            self._set_limit()
+
+    def _set_limit(self) -> None:
+        """Of the length of frames, as the MTU and the state of the link have it now."""
+        self.rings.limit = min(self.mtu + HEADER_LENGTH + TAG_LENGTH, MAX_FRAME_LENGTH) if self.up else 0
 
     async def wait_readable(self) -> None:
         self.rings.release()
@@ -236,6 +245,7 @@ class PacketLink(Link):
                 attach(self.sock, program(None if self.promiscuous else self.wanted | {found.address}))
                 self._join()
             self.mtu = found.mtu
+        self._set_limit()
         self._clear_error()
 
     def refresh(self) -> None:

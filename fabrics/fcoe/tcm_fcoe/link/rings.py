@@ -75,12 +75,16 @@ class Rings:
         self.words = self.view.cast("I")
         self.incoming = [(at // 4, self.view[at + FRAME_IN : at + ROOM]) for at in _offsets(0, RECEIVE_BLOCKS)]
         self.outgoing = [(at // 4, self.view[at + FRAME_OUT : at + ROOM]) for at in _offsets(RECEIVE_BLOCKS, TRANSMIT_BLOCKS)]
+        self._outgoing_twice = self.outgoing * 2
+        self._reserved: list[tuple[int, memoryview]] = []
+        self.limit = 0
+        """Bytes that a frame may have; 0: the link is down."""
         self.first = self.next = 0
         """Slots from ``first`` up to ``next`` are ours until the next batch."""
         self.free = 0
         """Where the next frame goes out."""
-        self.unsent = False
-        """The kernel has not looked at all of them."""
+        self.unsent = 0
+        """Frames in slots that the kernel has not looked at."""
 
     def release(self) -> None:
         """The last batch is done with."""
@@ -131,13 +135,43 @@ class Rings:
         _TAG.pack_into(view, begin + 12, ethertype if status & VLAN_TPID_VALID else ETHERTYPE_VLAN, tci)
         return view[begin : word * 4 + ROOM]
 
-    def fill(self, frames: deque[bytes], limit: int) -> None:
-        """Put frames into free slots.
+    def reserve(self, waiting: deque[bytes], count: int, length: int) -> list[memoryview]:
+        """Slots for the next frames: see :class:`tcm_fcoe.protocol.fcp_frames.Rooms`."""
+        if length > self.limit:
+            return []
+        if waiting:
+            self.fill(waiting)
+            if waiting:
+                return []
+        words, place = self.words, self.free
+        slots = self._outgoing_twice[place : place + min(count, len(self.outgoing))]
+        rooms = []
+        for word, room in slots:
+            if words[word]:
+                break
+            rooms.append(room)
+        self._reserved = slots
+        return rooms
 
-        :param limit: bytes that a frame may have.
-        """
-        words, outgoing = self.words, self.outgoing
-        place = self.free
+    def commit(self, count: int, length: int, last: int) -> None:
+        """The first of them are filled: see :class:`tcm_fcoe.protocol.fcp_frames.Rooms`."""
+        words, slots = self.words, self._reserved
+        for word, _ in slots[: count - 1]:
+            words[word + LENGTH] = length
+            words[word] = SEND_REQUEST
+        word = slots[count - 1][0]
+        words[word + LENGTH] = last
+        words[word] = SEND_REQUEST
+        self.free = (self.free + count) % len(self.outgoing)
+        self.unsent += count
+        counters = self.counters
+        counters.frames_out += count
+        counters.octets_out += length * (count - 1) + last
+
+    def fill(self, frames: deque[bytes]) -> None:
+        """Put frames into free slots."""
+        words, outgoing, limit = self.words, self.outgoing, self.limit
+        place, slots = self.free, len(self.outgoing)
         count = octets = 0
         while frames:
             word, room = outgoing[place]
@@ -154,11 +188,11 @@ class Rings:
             count += 1
             octets += length
             place += 1
-            if place == len(outgoing):
+            if place == slots:
                 place = 0
         self.free = place
         if count:
-            self.unsent = True
+            self.unsent += count
             self.counters.frames_out += count
             self.counters.octets_out += octets
 
@@ -178,7 +212,7 @@ class Rings:
             self.free = (self.free or len(outgoing)) - 1
             words[outgoing[self.free][0]] = 0
             count += 1
-        self.unsent = False
+        self.unsent = 0
         return count
 
     def refresh(self) -> None:

@@ -24,49 +24,50 @@ class DataOut:
     """What has come of a command's data.
 
     :param size: bytes that there may be: FCP_DL, or what the core wants of it.
+    :param view: where they are put; made if not given.
     :param unsolicited: bytes of a first burst that comes without FCP_XFER_RDY, at most; 0: all of it is asked for.
     """
 
-    __slots__ = (
-        "active", "buffer", "burst_end", "burst_start", "ended", "filled", "first_count", "frames", "islands", "last_count",
-        "seq_id", "since", "unsolicited", "view", "void",
-    )  # fmt: skip
+    filled = 0
+    """All bytes before are there."""
+    burst_start = 0
+    burst_end = 0
+    unsolicited = False
+    """It is the first burst, whose length the initiator chooses."""
+    active = False
+    """A burst is on its way: the initiator holds the sequence initiative."""
+    ended = False
+    """Its last frame has come."""
+    seq_id = -1
+    frames = 0
+    """Different ones of this sequence."""
+    first_count = -1
+    """SEQ_CNT of its first one; -1: has not come."""
+    last_count = -1
+    """Of its last one."""
+    void = -1
+    """SEQ_ID of a sequence that was given up: its frames may still come."""
+    since = 0.0
+    """When a frame of it came last, or it was asked for; monotonic seconds."""
 
-    def __init__(self, size: int, *, unsolicited: int = 0) -> None:
-        self.buffer = bytearray(size)
-        self.view = memoryview(self.buffer)
-        self.filled = 0
-        """All bytes before are there."""
+    def __init__(self, size: int, *, view: memoryview | None = None, unsolicited: int = 0) -> None:
+        self.view = memoryview(bytearray(size)) if view is None else view
         self.islands: list[tuple[int, int]] = []
-        """What is there beyond: disjoint, in order, not touching."""
-        self.burst_start = 0
-        self.burst_end = min(size, unsolicited)
-        self.unsolicited = bool(unsolicited)
-        """It is the first burst, whose length the initiator chooses."""
-        self.active = bool(unsolicited)
-        """A burst is on its way: the initiator holds the sequence initiative."""
-        self.ended = False
-        """Its last frame has come."""
-        self.seq_id = -1
-        self.frames = 0
-        """Different ones of this sequence."""
-        self.first_count = -1
-        """SEQ_CNT of its first one; -1: has not come."""
-        self.last_count = -1
-        """Of its last one."""
-        self.void = -1
-        """SEQ_ID of a sequence that was given up: its frames may still come."""
-        self.since = 0.0
-        """When a frame of it came last, or it was asked for; monotonic seconds."""
+        """What is there beyond ``filled``: disjoint, in order, not touching."""
+        if unsolicited:
+            self.burst_end = min(size, unsolicited)
+            self.unsolicited = self.active = True
 
     def begin(self, offset: int, length: int, now: float) -> None:
         """A burst is asked for."""
         self.filled = self.burst_start = offset
         self.burst_end = offset + length
-        self.islands.clear()
+        if self.islands:
+            self.islands.clear()
         self.unsolicited = False
         self.active, self.since = True, now
-        self.restart()
+        if self.seq_id >= 0:
+            self.restart()
 
     def give_up(self, offset: int) -> None:
         """The burst is asked for once more, from ``offset`` on."""
@@ -86,8 +87,8 @@ class DataOut:
         has come before. A code: the data is not what was asked for (9.4).
         """
         payload = frame.payload
-        length = len(payload)
-        offset = frame.parameter if frame.f_ctl & F_CTL_RELATIVE_OFFSET else self.filled
+        f_ctl = frame.f_ctl
+        offset = frame.parameter if f_ctl & F_CTL_RELATIVE_OFFSET else self.filled
         if frame.seq_id != self.seq_id:
             # frames of an earlier sequence that were late or came twice
             if offset < self.burst_start or frame.seq_id == self.void:
@@ -95,9 +96,9 @@ class DataOut:
             if self.seq_id >= 0:
                 self.filled = self.burst_start
                 self.islands.clear()
-            self.restart()
+                self.restart()
             self.seq_id = frame.seq_id
-        end = offset + length
+        end = offset + len(payload)
         if end > self.burst_end:
             return (
                 ResponseCode.DATA_PARAMETER_MISMATCH
@@ -117,10 +118,10 @@ class DataOut:
         self.frames += 1
         if frame.sof == SOF_I3:
             self.first_count = frame.seq_cnt
-        if frame.f_ctl & F_CTL_END_SEQUENCE:
+        if f_ctl & F_CTL_END_SEQUENCE:
             self.ended = True
             self.last_count = frame.seq_cnt
-        if not self.ended:
+        elif not self.ended:
             return False
         if self.filled == self.burst_end:
             self.active = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tcm_fcoe.protocol.basic import Abts, BasicAccept, BasicReject
 
@@ -29,6 +29,26 @@ class ExchangeState(NamedTuple):
     """E_STAT bits of :mod:`tcm_fcoe.protocol.els`."""
 
 
+class ReceiveData(Protocol):
+    """The short way of frames of FCP_DATA, without an object for each."""
+
+    def __call__(
+        self,
+        remote: RemotePort,
+        payload: memoryview,
+        sof: int,
+        f_ctl: int,
+        seq_id: int,
+        seq_cnt: int,
+        ox_id: int,
+        rx_id: int,
+        offset: int,
+        now: float,
+        /,
+    ) -> bool:
+        """One of them; ``offset`` is its parameter. False: nothing has happened, :meth:`Fc4.receive` is to have it."""
+
+
 class Fc4(Protocol):
     """FCP, to an N_Port. Nothing here waits; each call comes with the time, in seconds."""
 
@@ -36,6 +56,10 @@ class Fc4(Protocol):
     """Flags of the FCP page that is sent in PRLI and in LS_ACC to it."""
     next_timer: float
     """When :meth:`handle_timer` is to be called; ``inf``: never."""
+
+    @property
+    def receive_data(self) -> ReceiveData | None:
+        """``None``: there is no short way."""
 
     def process_login(self, remote: RemotePort, parameters: int, now: float) -> int:
         """PRLI has come, or ours was accepted.
@@ -65,3 +89,15 @@ class Fc4(Protocol):
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
+
+
+Lane = tuple[
+    bytes,
+    "dict[int, RemotePort]",
+    "RemotePort",
+    "dict[tuple[int, int], Any]",
+    "Callable[[RemotePort, Frame, float], None]",
+    "ReceiveData | None",
+]
+"""Ethernet header, image pairs by S_ID, the remote port that has to be there, recovery qualifiers (there must be none), and who
+takes the frame: any, and one of data."""

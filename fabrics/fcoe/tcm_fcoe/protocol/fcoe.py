@@ -59,7 +59,7 @@ _INVALID_EOF = frozenset((int(Eof.NI), int(Eof.DTI), int(Eof.RTI), int(Eof.A)))
 _TRAILER = Struct("<IB")
 _CRC_EOF = Struct("<IB3x")
 _FILL = (b"", b"\0", b"\0\0", b"\0\0\0")
-_HEADERS = {sof: bytes(HEADER_LENGTH - 1) + bytes((sof,)) for sof in _KNOWN_SOF}
+FCOE_HEADERS = {sof: bytes(HEADER_LENGTH - 1) + bytes((sof,)) for sof in _KNOWN_SOF}
 COUNTERS = ("bad_length", "bad_version", "bad_sof", "unsupported_class", "bad_eof", "aborted_frames", "crc_errors")
 """What :class:`FcoeError` may name."""
 
@@ -85,9 +85,9 @@ def encapsulate(prefix: bytes, sof: int, header: bytes, payload: Buffer, eof: in
     crc = crc32(payload, crc32(header))
     if fill := -len(payload) & 3:
         return b"".join(
-            (prefix, _HEADERS[sof], header, payload, _FILL[fill], _CRC_EOF.pack(crc32(_FILL[fill], crc), eof)),
+            (prefix, FCOE_HEADERS[sof], header, payload, _FILL[fill], _CRC_EOF.pack(crc32(_FILL[fill], crc), eof)),
         )
-    return b"".join((prefix, _HEADERS[sof], header, payload, _CRC_EOF.pack(crc, eof)))
+    return b"".join((prefix, FCOE_HEADERS[sof], header, payload, _CRC_EOF.pack(crc, eof)))
 
 
 def decapsulate(pdu: memoryview) -> tuple[int, memoryview, int]:

@@ -81,6 +81,8 @@ MAXIMUM_CDB = 260
 SHORT_CDB = 16
 FCP_CMND_LENGTH = 32
 """Of one with a CDB of 16 bytes or fewer."""
+CDB_AT, CDB_END = 12, 28
+"""Where that has it."""
 
 RSP_LEN_VALID = 0x01
 SNS_LEN_VALID = 0x02
@@ -99,6 +101,8 @@ _RSP_INFO = Struct(">3sB4x")
 # operation code, byte 1, LBA, ..., FCP_DL
 COMMAND_10 = Struct(">8sxBBBBBIBHB6xI").unpack_from
 COMMAND_16 = Struct(">8sxBBBBBQIBBI").unpack_from
+pack_transfer_ready = _XFER_RDY.pack
+"""FCP_XFER_RDY of a relative offset and a burst length."""
 GOOD_RESPONSE = bytes(_RSP.size)
 """FCP_RSP of GOOD without a residual, sense data or FCP_CONF_REQ."""
 GOOD_RESPONSE_CONF = _RSP.pack(0, CONF_REQ, 0, 0, 0, 0)
@@ -164,6 +168,14 @@ class Command:
         return header + cdb + _DL.pack(self.data_length) + (_DL.pack(self.bidirectional_read_length) if both else b"")
 
 
+def unpack_transfer_ready(payload: bytes | memoryview) -> tuple[int, int]:
+    """Relative offset and burst length of FCP_XFER_RDY, without an object. Raises :class:`FcpError`."""
+    if len(payload) < _XFER_RDY.size:
+        raise FcpError(f"FCP_XFER_RDY of {len(payload)} bytes")
+    offset, length = _XFER_RDY.unpack_from(payload)
+    return offset, length
+
+
 @dataclass(frozen=True, slots=True)
 class TransferReady:
     """FCP_XFER_RDY (FCP-4 9.3)."""
@@ -176,9 +188,7 @@ class TransferReady:
     @classmethod
     def unpack(cls, payload: bytes | memoryview) -> TransferReady:
         """Raises :class:`FcpError`."""
-        if len(payload) < _XFER_RDY.size:
-            raise FcpError(f"FCP_XFER_RDY of {len(payload)} bytes")
-        return cls(*_XFER_RDY.unpack_from(payload))
+        return cls(*unpack_transfer_ready(payload))
 
     def pack(self) -> bytes:
         """The payload, 12 bytes."""

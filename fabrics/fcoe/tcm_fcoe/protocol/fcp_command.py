@@ -52,26 +52,22 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame, rx_id: int) -> None:
     if both or command.attribute not in _ATTRIBUTES:
         _invalid(target, nexus, frame, rx_id)
         return
-    blocks = lba = 0
     length = command.data_length
-    attribute = TaskAttribute.SIMPLE if command.attribute == TaskAttribute.UNTAGGED else command.attribute
-    if command.write_data and attribute == TaskAttribute.SIMPLE and there is None:
-        lba, blocks = _ordinary_write(nexus, frame.payload, command)
     exchange = Exchange(
         nexus,
         ox_id,
         rx_id,
-        seq_id=frame.seq_id,
-        command=bytes(frame.payload),
-        lun=command.lun,
+        frame.seq_id,
+        bytes(frame.payload),
+        command.lun,
+        length if command.write_data else 0,
         cdb=command.cdb,
-        attribute=attribute,
+        attribute=TaskAttribute.SIMPLE if command.attribute == TaskAttribute.UNTAGGED else command.attribute,
         priority=command.priority,
         read_length=length if command.read_data else 0,
-        write_length=length if command.write_data else 0,
-        lba=lba,
-        blocks=blocks,
     )
+    if exchange.write_length and exchange.attribute == TaskAttribute.SIMPLE and there is None:
+        exchange.lba, exchange.blocks = _ordinary_write(nexus, frame.payload, command)
     if there is not None:
         _overlapped(nexus, there, exchange)
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.sense import Sense, SenseKey, Status
 from tcm_fcoe.protocol.data_out import DataOut
-from tcm_fcoe.protocol.fcp import GOOD_RESPONSE, Response, ResponseCode
+from tcm_fcoe.protocol.fcp import CDB_AT, CDB_END, GOOD_RESPONSE, Response, ResponseCode
 from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE
 
 if TYPE_CHECKING:
@@ -26,77 +26,75 @@ class Exchange:
     """A command.
 
     :param command: the payload of its FCP_CMND, to know it again should it come twice.
+    :param cdb: if it is not in the usual place there.
     :param blocks: logical blocks of an ordinary WRITE, which may take the express lane; 0: it may not.
     """
 
-    __slots__ = (
-        "attribute", "blocks", "burst_end", "cdb", "code", "command", "data_in", "data_out", "discarding", "done",
-        "granted", "held", "lba", "lun", "nexus", "ox_id", "priority", "read_length", "reading", "response", "rx_id",
-        "sent", "seq_cnt", "seq_id", "sequences", "submitted", "task", "wanted", "write_length",
-    )  # fmt: skip
+    # what stays with the class is that of an ordinary one
+    task: Task | None = None
+    submitted = False
+    """The core has it."""
+    done = False
+    """Out of the nexus's books: answered, or aborted."""
+    # data
+    wanted = -1
+    """Bytes of Data-Out that are to be asked for; -1: it is not known yet."""
+    data_out: DataOut | None = None
+    granted = 0
+    """Bytes of memory that it holds for Data-Out."""
+    reading = 0
+    """Bytes of memory that it holds for Data-In."""
+    discarding = False
+    """What is left of the burst is dropped."""
+    held = False
+    """The response waits for the end of the burst: until then the initiator has the sequence initiative."""
+    # response
+    code: int | None = None
+    """RSP_CODE that goes with the status."""
+    sequences = 1
+    """SEQ_ID of our next sequence."""
+    data_in: memoryview | None = None
+    borrowed = False
+    """It is one of the target's buffers, which has it back if it is not to be remembered."""
+    sent = 0
+    """Of it, bytes."""
+    burst_end = 0
+    """Where the sequence that is being sent ends, bytes."""
+    seq_cnt = 0
+    response = b""
+    """The payload of FCP_RSP."""
 
     def __init__(
         self,
         nexus: FcpNexus,
         ox_id: int,
         rx_id: int,
-        *,
         seq_id: int = 0,
         command: bytes = b"",
         lun: bytes = b"",
-        cdb: bytes = b"",
-        attribute: int = 0,
-        priority: int = 0,
-        read_length: int = 0,
         write_length: int = 0,
         lba: int = 0,
         blocks: int = 0,
+        *,
+        cdb: bytes | None = None,
+        attribute: int = 0,
+        priority: int = 0,
+        read_length: int = 0,
     ) -> None:
-        # command
         self.nexus = nexus
         self.ox_id = ox_id
         self.rx_id = rx_id
-        self.command = command
         self.seq_id = seq_id
         """Of FCP_CMND."""
+        self.command = command
         self.lun = lun
-        self.cdb = cdb
-        self.attribute = attribute
-        self.priority = priority
-        self.read_length = read_length
         self.write_length = write_length
         self.lba = lba
         self.blocks = blocks
-        self.task: Task | None = None
-        self.submitted = False
-        """The core has it."""
-        self.done = False
-        """Out of the nexus's books: answered, or aborted."""
-        # data
-        self.wanted = -1
-        """Bytes of Data-Out that are to be asked for; -1: it is not known yet."""
-        self.data_out: DataOut | None = None
-        self.granted = 0
-        """Bytes of memory that it holds for Data-Out."""
-        self.reading = 0
-        """Bytes of memory that it holds for Data-In."""
-        self.discarding = False
-        """What is left of the burst is dropped."""
-        self.held = False
-        """The response waits for the end of the burst: until then the initiator has the sequence initiative."""
-        # response
-        self.code: int | None = None
-        """RSP_CODE that goes with the status."""
-        self.sequences = 1
-        """SEQ_ID of our next sequence."""
-        self.data_in: memoryview | None = None
-        self.sent = 0
-        """Of it, bytes."""
-        self.burst_end = 0
-        """Where the sequence that is being sent ends, bytes."""
-        self.seq_cnt = 0
-        self.response = b""
-        """The payload of FCP_RSP."""
+        self.cdb = command[CDB_AT:CDB_END] if cdb is None else cdb
+        self.attribute = attribute
+        self.priority = priority
+        self.read_length = read_length
 
     def submit(self, data_out: Any = b"") -> None:
         """Hand it to the core, with the Data-Out that is there."""
@@ -155,7 +153,7 @@ class Exchange:
         elif self.submitted:
             task = self.task
             assert task is not None
-            task.data_out = data_out.buffer if len(data_out.buffer) == wanted else data_out.view[:wanted]
+            task.data_out = data_out.view[:wanted]
             task.nexus.data_out_received(task)
         elif not (self.blocks and self.express_write()):
             self.submit(data_out.view[: data_out.filled])
@@ -169,9 +167,10 @@ class Exchange:
         itl = nexus.luns.get(self.lun)
         if itl is None or itl.express_write is None or self.blocks << itl.block_shift != self.write_length:
             return False
-        if not itl.express_write(self.lba, self.blocks, (data_out.buffer,)):
+        if not itl.express_write(self.lba, self.blocks, (data_out.view,)):
             return False
         nexus.target.counters.express_writes += 1
+        nexus.target.buffers.give_back(data_out.view)
         self.response = GOOD_RESPONSE
         self.finish()
         nexus.send_response(self)
@@ -322,6 +321,7 @@ class Management:
     has_initiative = True
     data_out = None
     data_in = None
+    borrowed = False
 
     def __init__(self, nexus: FcpNexus, frame: Frame, rx_id: int, lun: bytes, flag: int) -> None:
         self.nexus = nexus

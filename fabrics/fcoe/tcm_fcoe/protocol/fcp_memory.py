@@ -7,6 +7,43 @@ RESERVE = 512 << 10
 PORT_LIMIT = 64 << 20
 """Bytes that all initiators of a port may hold, beyond what is reserved for each."""
 
+USED_AGAIN = 32 << 10
+"""Bytes from which on a buffer is kept for the next command: fresh memory of that size has to be had from the kernel, page by
+page, which costs more than filling it."""
+KEPT_BUFFERS = 4 << 20
+"""Bytes of all of them."""
+
+
+class Buffers:
+    """Buffers of long commands, used again by others of the same length. What is in a buffer is of the command before."""
+
+    __slots__ = ("free", "kept")
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[memoryview]] = {}
+        """By length."""
+        self.kept = 0
+        """Bytes."""
+
+    def take(self, length: int) -> memoryview:
+        """One of that length."""
+        free = self.free.get(length)
+        if free:
+            self.kept -= length
+            return free.pop()
+        return memoryview(bytearray(length))
+
+    def give_back(self, buffer: memoryview) -> None:
+        """It is whole, and nobody will look at it any more."""
+        length = len(buffer)
+        if length < USED_AGAIN or length > KEPT_BUFFERS:
+            return
+        if self.kept + length > KEPT_BUFFERS:  # of other lengths, which come no more, as likely as not
+            self.free.clear()
+            self.kept = 0
+        self.free.setdefault(length, []).append(buffer)
+        self.kept += length
+
 
 class Pool:
     """What all initiators of a port share."""

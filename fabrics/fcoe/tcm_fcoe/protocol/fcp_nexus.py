@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm.scsi.lun import decode as decode_lun
 from tcm.scsi.lun import encode as encode_lun
-from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, MAX_DATA_FIELD, SOF_I3, SOF_N3, encapsulate
-from tcm_fcoe.protocol.fcp import CONF_REQ, GOOD_RESPONSE, InformationUnit, ServiceParameters, TransferReady
-from tcm_fcoe.protocol.fcp_answered import Answered, Answers
+from tcm_fcoe.protocol.fcp import (
+    CDB_AT,
+    CONF_REQ,
+    GOOD_RESPONSE,
+    GOOD_RESPONSE_CONF,
+    TYPE_FCP,
+    InformationUnit,
+    ServiceParameters,
+    pack_transfer_ready,
+)
+from tcm_fcoe.protocol.fcp_answered import Answers, answered_by
 from tcm_fcoe.protocol.fcp_exchange import Exchange
+from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, FcpFrames
 from tcm_fcoe.protocol.fcp_memory import Memory
-from tcm_fcoe.protocol.frame import HEADER
+from tcm_fcoe.protocol.frame import (
+    F_CTL_END_SEQUENCE,
+    F_CTL_EXCHANGE_RESPONDER,
+    F_CTL_REPLY,
+    F_CTL_SEQUENCE_INITIATIVE,
+)
 from tcm_fcoe.protocol.mode_pages import BurstSizes
 
 if TYPE_CHECKING:
@@ -31,21 +45,19 @@ READ_LIMIT = 8 << 20
 """Bytes of Data-In of one initiator that are being read, or wait to be sent, beyond which its further commands wait."""
 GRANT_LIMIT = 8 << 20
 """Bytes of Data-Out that one initiator may have been asked for, of commands that have not ended."""
+OUTBOX_LIMIT = 512
+"""Frames that wait for the link, beyond which no FCP_DATA is made."""
 READS = frozenset((0x08, 0x28, 0x88, 0xA8))
-CDB_AT = 12
-"""Where FCP_CMND has the operation code: of READ (6), (10), (16) and (12)."""
+"""READ (6), (10), (16) and (12)."""
 FLAGS_AT = 10
 """Byte of FCP_RSP with FCP_CONF_REQ."""
 STALL_SECONDS = 120.0
 """Without a frame of the data that was asked for: the command is given up."""
 
-_pack = HEADER.pack
-DATA_GOES_ON = 0x08800008
-DATA_ENDS = 0x08880008
-"""TYPE and F_CTL of FCP_DATA: from the responder, with a relative offset; the last frame ends the sequence."""
-TRANSFER_READY = 0x08890000
-RESPONSE = 0x08980000
-RESPONSE_TO_CONFIRM = 0x08890000
+TRANSFER_READY = TYPE_FCP << 24 | F_CTL_EXCHANGE_RESPONDER | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE
+"""TYPE and F_CTL."""
+RESPONSE = TYPE_FCP << 24 | F_CTL_REPLY
+RESPONSE_TO_CONFIRM = TRANSFER_READY
 """FCP_RSP with FCP_CONF_REQ hands the sequence initiative over, and does not end the exchange."""
 
 
@@ -96,6 +108,7 @@ class FcpNexus:
         "data_out",
         "draining",
         "exchanges",
+        "frames",
         "grant_queue",
         "luns",
         "max_payload",
@@ -104,11 +117,11 @@ class FcpNexus:
         "retries",
         "rsp_ius",
         "rx_bytes",
-        "s_id",
         "since",
         "target",
         "tx_bytes",
-        "word_data",
+        "word_ready",
+        "word_response",
     )  # fmt: skip
 
     port: ScsiPort
@@ -118,9 +131,10 @@ class FcpNexus:
         self.target = target
         self.remote = remote
         self.d_id = remote.fc_id
-        self.s_id = s_id
-        self.word_data = InformationUnit.FCP_DATA << 24 | remote.fc_id
-        self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
+        self.frames = FcpFrames(remote, s_id, responder=F_CTL_EXCHANGE_RESPONDER, data_ends=DATA_ENDS)
+        self.word_ready = InformationUnit.FCP_XFER_RDY << 24 | remote.fc_id
+        self.word_response = InformationUnit.FCP_RSP << 24 | remote.fc_id
+        self.max_payload = self.frames.max_payload
         self.confirms = bool(parameters & ServiceParameters.CONFIRMED_COMPLETION_ALLOWED)
         self.retries = bool(parameters & ServiceParameters.RETRY)
         self.exchanges: dict[int, Exchange | Management] = {}
@@ -136,7 +150,7 @@ class FcpNexus:
         self.bursts: dict[bytes, BurstSizes] = {}
         """By LUN, of those where MODE SELECT has changed them."""
         self.draining = False
-        self.answered = Answers(target.kept)
+        self.answered = Answers(target.kept, target.buffers)
         """What is remembered after FCP_RSP."""
         self.since = target.now
         """Monotonic seconds of the login."""
@@ -318,7 +332,7 @@ class FcpNexus:
         exchange.data_in, exchange.sent = data, offset
         exchange.burst_end = offset
         exchange.sequences, exchange.response = answered.sequences, answered.response
-        self.answered.release(ox_id)
+        self.answered.take(ox_id)
         self.keep(exchange)
         self.target.sending.append(exchange)
         self.target.pump()
@@ -333,75 +347,46 @@ class FcpNexus:
 
     def send_transfer_ready(self, exchange: Exchange, offset: int, length: int) -> None:
         """FCP_XFER_RDY, and the sequence initiative."""
-        prefix = self.remote.prefix
-        if prefix is None:
-            return
         target = self.target
         target.counters.transfer_readies += 1
         seq_id = exchange.sequences
         exchange.sequences = seq_id + 1 & 0xFF
-        header = _pack(
-            InformationUnit.FCP_XFER_RDY << 24 | self.d_id, self.s_id, TRANSFER_READY, seq_id, 0, 0, exchange.ox_id,
-            exchange.rx_id, 0,
+        self.frames.put(
+            target.outbox, self.word_ready, TRANSFER_READY, seq_id, exchange.ox_id, exchange.rx_id,
+            pack_transfer_ready(offset, length),
         )  # fmt: skip
-        target.outbox.append(encapsulate(prefix, SOF_I3, header, TransferReady(offset, length).pack(), EOF_T))
-        target.wake()
-
-    def put_data(
-        self, ox_id: int, rx_id: int, seq_id: int, seq_cnt: int, view: memoryview, offset: int, stop: int, end: int
-    ) -> int:
-        """FCP_DATA of ``view[offset:stop]``, of a sequence that ends with ``end``; SEQ_CNT of the next frame.
-
-        :param stop: whole frames after ``offset``, or beyond ``end``.
-        """
-        prefix = self.remote.prefix
-        if prefix is None:
-            return seq_cnt
-        append = self.target.outbox.append
-        size, word_0, s_id = self.max_payload, self.word_data, self.s_id
-        sof = SOF_N3 if seq_cnt else SOF_I3
-        while offset < stop:
-            after = offset + size
-            if after < end:
-                header = _pack(word_0, s_id, DATA_GOES_ON, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
-                append(encapsulate(prefix, sof, header, view[offset:after], EOF_N))
-                sof = SOF_N3
-            else:
-                header = _pack(word_0, s_id, DATA_ENDS | offset - end & 3, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
-                append(encapsulate(prefix, sof, header, view[offset:end], EOF_T))
-            seq_cnt += 1
-            offset = after
-        return seq_cnt
+        if not target.receiving:
+            target.wake()
 
     def put_response(self, ox_id: int, rx_id: int, seq_id: int, response: bytes) -> None:
         """FCP_RSP."""
-        prefix = self.remote.prefix
         self.rsp_ius += 1
-        self.target.counters.responses += 1
-        if prefix is None:
-            return
+        target = self.target
+        target.counters.responses += 1
         f_ctl = RESPONSE_TO_CONFIRM if response[FLAGS_AT] & CONF_REQ else RESPONSE
-        header = _pack(
-            InformationUnit.FCP_RSP << 24 | self.d_id, self.s_id, f_ctl | -len(response) & 3, seq_id, 0, 0, ox_id, rx_id, 0
-        )
-        self.target.outbox.append(encapsulate(prefix, SOF_I3, header, response, EOF_T))
+        self.frames.put(target.outbox, self.word_response, f_ctl, seq_id, ox_id, rx_id, response)
 
     def send_response(self, exchange: Exchange | Management) -> None:
         """FCP_RSP of an exchange, which is remembered if it may be asked about."""
-        seq_id, response = exchange.sequences, exchange.response
+        response, target, ox_id = exchange.response, self.target, exchange.ox_id
         confirmed = bool(response[FLAGS_AT] & CONF_REQ)
         if self.retries and self.confirms and not confirmed and not is_good_read(exchange):
             confirmed = True
-            response = response[:FLAGS_AT] + bytes((response[FLAGS_AT] | CONF_REQ,)) + response[FLAGS_AT + 1 :]
+            response = (
+                GOOD_RESPONSE_CONF
+                if response is GOOD_RESPONSE
+                else response[:FLAGS_AT] + bytes((response[FLAGS_AT] | CONF_REQ,)) + response[FLAGS_AT + 1 :]
+            )
             exchange.response = response
-        self.target.fresh[self.d_id << 16 | exchange.ox_id] = exchange.command
-        self.put_response(exchange.ox_id, exchange.rx_id, seq_id, response)
+        seq_id, rx_id, command = exchange.sequences, exchange.rx_id, exchange.command
+        target.fresh[self.d_id << 16 | ox_id] = command
+        self.put_response(ox_id, rx_id, seq_id, response)
         if confirmed or self.retries:
-            data = exchange.data_in if self.retries else None
-            length = len(data) if data is not None else exchange.data_out.filled if exchange.data_out is not None else 0
+            data_out, data = exchange.data_out, exchange.data_in if self.retries else None
+            length = len(data) if data is not None else data_out.filled if data_out is not None else 0
             self.answered.remember(
-                exchange.ox_id,
-                Answered(exchange.rx_id, length, response, seq_id + 1 & 0xFF, self.target.now, exchange.command),
+                ox_id,
+                answered_by((rx_id, length, response, seq_id + 1 & 0xFF, target.now, command, exchange.borrowed)),
                 data,
                 confirmed=confirmed,
             )

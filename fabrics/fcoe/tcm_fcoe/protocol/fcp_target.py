@@ -7,23 +7,18 @@ express lane: they have no task.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from tcm_fcoe.protocol import fcp_command, fcp_recovery
+from tcm_fcoe.protocol import fcp_command, fcp_express, fcp_recovery
 from tcm_fcoe.protocol.els import Plain, Reject
-from tcm_fcoe.protocol.fcp import (
-    COMMAND_10,
-    COMMAND_16,
-    GOOD_RESPONSE,
-    InformationUnit,
-    ServiceParameters,
-)
-from tcm_fcoe.protocol.fcp_answered import CRN_AT, Answered
+from tcm_fcoe.protocol.fcp import InformationUnit, ServiceParameters
+from tcm_fcoe.protocol.fcp_answered import CRN_AT
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
-from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_memory import Pool
-from tcm_fcoe.protocol.fcp_nexus import READ_LIMIT, FcpNexus
+from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
+from tcm_fcoe.protocol.fcp_memory import Buffers, Pool
+from tcm_fcoe.protocol.fcp_nexus import OUTBOX_LIMIT, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
 from tcm_fcoe.protocol.mode_pages import BURST_UNIT, BurstSizes
 
@@ -31,23 +26,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_fcoe.protocol.basic import Abts
-    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ReceiveData
+    from tcm_fcoe.protocol.fcp_exchange import Exchange
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.fcp_nexus import ScsiPort
     from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.remote_port import RemotePort
 
-OUTBOX_LIMIT = 512
-"""Frames that wait for the link, beyond which no FCP_DATA is made."""
 TURN = 64
 """Frames of one exchange before another gets its turn."""
-EXPRESS_LIMIT = 65536
-"""Bytes of Data-In that are put into frames at once."""
 TICK = 0.5
 """Seconds between looks at the timers."""
 RETAIN_SECONDS = 10.0
 """How long an answered exchange is remembered: RR_TOV, which is long enough for REC and SRR to be tried more than once."""
 DEFAULT_BURST = 256 << 10
-READ_10, READ_16 = 0x28, 0x88
 FCP_CMND, FCP_DATA, FCP_CONF = int(InformationUnit.FCP_CMND), int(InformationUnit.FCP_DATA), int(InformationUnit.FCP_CONF)
 
 
@@ -78,6 +70,10 @@ class SendsFrames(Protocol):
     e_d_tov: float
     """Seconds within which the frames of a sequence follow each other."""
 
+    @property
+    def rooms(self) -> Rooms | None:
+        """Where frames may be made, if the link has such memory."""
+
 
 class FcpTarget:
     """FCP of one N_Port (FC-4 of :class:`tcm_fcoe.protocol.n_port.NPort`).
@@ -99,10 +95,11 @@ class FcpTarget:
     ) -> None:
         self.n_port = port
         self.outbox = port.outbox
+        self.rooms = port.rooms
         self.services = services
         self.burst_sizes = BurstSizes(max(burst_length // BURST_UNIT, 1) * BURST_UNIT, 0)
         """By default."""
-        self.express_limit = min(EXPRESS_LIMIT, self.burst_sizes.maximum)
+        self.express_limit = min(fcp_express.EXPRESS_LIMIT, self.burst_sizes.maximum)
         """Bytes of Data-In that are put into frames at once."""
         self.counters = counters or FcpCounters()
         self.service_parameters = int(
@@ -122,6 +119,8 @@ class FcpTarget:
         """Exchanges with FCP_DATA to be made as the link takes it."""
         self.data_out, self.data_in, self.kept = Pool(), Pool(), Pool()
         """Memory: for data that is to come, for data to be sent, and for what may have to be sent again."""
+        self.buffers = Buffers()
+        """Memory that is used again."""
         self.waiting: dict[FcpNexus, None] = {}
         """Initiators with commands that wait for memory, in turn."""
         self.fresh: dict[int, bytes] = {}
@@ -135,6 +134,7 @@ class FcpTarget:
         self.e_d_tov = port.e_d_tov
         self.next_rx_id = 0
         self.next_timer = inf
+        self.receive_data: ReceiveData | None = partial(fcp_express.receive_data, self)
 
     def wake(self) -> None:
         """Somebody has to look at the outbox, unless we are called by somebody who will."""
@@ -150,7 +150,7 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox, self.e_d_tov = self.n_port.outbox, self.n_port.e_d_tov
+        self.outbox, self.rooms, self.e_d_tov = self.n_port.outbox, self.n_port.rooms, self.n_port.e_d_tov
         self.end(remote.fc_id)
         agreed = parameters & self.service_parameters
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
@@ -218,7 +218,7 @@ class FcpTarget:
         try:
             r_ctl = frame.r_ctl
             if r_ctl == FCP_CMND:
-                if not self.express_read(nexus, frame):
+                if not fcp_express.begin(self, nexus, frame):
                     self.command(nexus, frame)
                 return
             exchange = nexus.exchanges.get(frame.ox_id)
@@ -232,69 +232,11 @@ class FcpTarget:
         finally:
             self.receiving = False
 
-    def express_read(self, nexus: FcpNexus, frame: Frame) -> bool:
-        """An ordinary READ (10) or (16), done and answered if the core can at once."""
-        payload = frame.payload
-        if len(payload) != 32 or frame.f_ctl & F_CTL_EXCHANGE_RESPONDER:
-            return False
-        op = payload[12]
-        if op == READ_10:
-            lun, attribute, management, direction, _, bits, lba, group, blocks, control, length = COMMAND_10(payload)
-        elif op == READ_16:
-            lun, attribute, management, direction, _, bits, lba, blocks, group, control, length = COMMAND_16(payload)
-        else:
-            return False
-        ox_id = frame.ox_id
-        if (
-            attribute
-            or management
-            or direction != 2
-            or bits
-            or group
-            or control
-            or not blocks
-            or length > READ_LIMIT
-            or ox_id in nexus.exchanges
-            or nexus.backlog
-            or (self.data_in.used and not nexus.data_in.has_room(length))
-        ):
-            return False
-        itl = nexus.luns.get(lun)
-        if itl is None or itl.express_read is None or blocks << itl.block_shift != length:
-            return False
-        key, again = nexus.d_id << 16 | ox_id, bytes(payload)
-        if self.fresh.get(key) == again or (again[CRN_AT] and nexus.answered.repeats(ox_id, again)):
-            self.counters.duplicate_frames += 1
-            return True
-        view = memoryview(bytearray(length))
-        if not itl.express_read(lba, blocks, (view,)):
-            return False
-        counters = self.counters
-        counters.commands += 1
-        counters.express_reads += 1
-        counters.data_in_bytes += length
-        nexus.cmd_ius += 1
-        nexus.tx_bytes += length
-        self.fresh[key] = again
+    def take_rx_id(self) -> int:
+        """For a new exchange."""
         rx_id = self.next_rx_id
         self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
-        if length > self.express_limit or nexus.bursts or self.sending or len(self.outbox) > OUTBOX_LIMIT:
-            exchange = Exchange(nexus, ox_id, rx_id, seq_id=frame.seq_id, command=again, lun=lun)
-            exchange.submitted = True
-            exchange.data_in = view
-            exchange.response = GOOD_RESPONSE
-            exchange.reading = length
-            nexus.data_in.take(length)
-            nexus.keep(exchange)
-            self.sending.append(exchange)
-            self.pump()
-            return True
-        nexus.put_data(ox_id, rx_id, 1, 0, view, 0, length, length)
-        nexus.put_response(ox_id, rx_id, 2, GOOD_RESPONSE)
-        if nexus.retries:
-            answered = Answered(rx_id, length, GOOD_RESPONSE, 3, self.now, again)
-            nexus.answered.remember(ox_id, answered, view, confirmed=False)
-        return True
+        return rx_id
 
     def command(self, nexus: FcpNexus, frame: Frame) -> None:
         """FCP_CMND of any kind (FCP-4 9.2)."""
@@ -311,10 +253,8 @@ class FcpTarget:
         if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.answered.repeats(ox_id, again)):
             counters.duplicate_frames += 1
             return
-        rx_id = self.next_rx_id
-        self.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
         nexus.answered.release(ox_id)
-        fcp_command.begin(self, nexus, frame, rx_id)
+        fcp_command.begin(self, nexus, frame, self.take_rx_id())
 
     def go_on(self) -> None:
         """Memory has become free: commands that wait for it go on, each initiator's in order."""
@@ -369,8 +309,8 @@ class FcpTarget:
         """Make the next frames, as long as not too many wait for the link: a turn for each exchange."""
         while self.again:
             self.again.popleft()()
-        sending, outbox = self.sending, self.outbox
-        while sending and len(outbox) < OUTBOX_LIMIT:
+        sending, outbox, rooms = self.sending, self.outbox, self.rooms
+        while sending and len(outbox) < OUTBOX_LIMIT and (rooms is None or rooms.unsent < ROOMS_LIMIT):
             exchange = sending.popleft()
             if exchange.done:
                 continue
@@ -381,8 +321,8 @@ class FcpTarget:
             if start == end:
                 end = exchange.burst_end = min(length, start + (nexus.burst_sizes(exchange.lun).maximum or length))
             stop = min(end, start + TURN * nexus.max_payload)
-            exchange.seq_cnt = nexus.put_data(
-                exchange.ox_id, exchange.rx_id, exchange.sequences, exchange.seq_cnt, data, start, stop, end
+            exchange.seq_cnt = nexus.frames.put_data(
+                outbox, rooms, exchange.ox_id, exchange.rx_id, exchange.sequences, exchange.seq_cnt, data, start, stop, end
             )
             exchange.sent = stop
             if stop < length:
@@ -394,6 +334,8 @@ class FcpTarget:
             exchange.sequences = exchange.sequences + 1 & 0xFF
             exchange.finish()
             nexus.send_response(exchange)
+            if exchange.borrowed and not nexus.retries:
+                self.buffers.give_back(data)
 
     def handle_timer(self, now: float) -> None:
         """Data that does not come; exchanges that need not be remembered any more."""

@@ -2,6 +2,8 @@
 
 FCP frames of ports with an image pair go straight to the FC-4; everything else is sorted by R_CTL and TYPE. Class 3 has no
 answer to frames that nobody understands: they are counted and dropped.
+
+Longer than most files because it is where all that an N_Port is made of meets.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_fcoe.protocol.els_payload import Payload
-    from tcm_fcoe.protocol.fc4 import BasicReply, Fc4
+    from tcm_fcoe.protocol.fc4 import BasicReply, Fc4, Lane
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 FCP = int(FcType.FCP)
@@ -61,6 +64,8 @@ class Line(Protocol):
     outbox: deque[bytes]
     """Whole Ethernet frames, in order."""
     counters: Counters
+    rooms: Rooms | None
+    """Memory of the link in which frames may be made."""
 
     def prefix(self, port: NPort, d_id: int) -> bytes | None:
         """The Ethernet header of frames from the port to an address, EtherType included; ``None``: there is no way."""
@@ -159,6 +164,11 @@ class NPort:
     def fc4(self, fc4: Fc4) -> None:
         self._fc4 = fc4
         self._fc4_receive = fc4.receive
+
+    @property
+    def rooms(self) -> Rooms | None:
+        """See :class:`Line`."""
+        return self.line.rooms if self.line is not None else None
 
     @property
     def is_up(self) -> bool:
@@ -265,6 +275,13 @@ class NPort:
                 self._fc4_receive(remote, frame, now)  # type: ignore[misc]  # there is one as soon as there is an image pair
                 return
         self._receive_other(frame, now)
+
+    def lane(self, s_id: int, header: bytes) -> Lane | None:
+        """How frames of FCP from a remote port, with this Ethernet header, pass :meth:`receive` for now."""
+        remote = self._image_pairs.get(s_id)
+        if remote is None:
+            return None
+        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.receive_data
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)

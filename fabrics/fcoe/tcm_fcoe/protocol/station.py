@@ -40,7 +40,9 @@ from tcm_fcoe.protocol.fcoe import (
     decapsulate,
 )
 from tcm_fcoe.protocol.fcoe import HEADER_LENGTH as FCOE_HEADER_LENGTH
+from tcm_fcoe.protocol.fcp import InformationUnit
 from tcm_fcoe.protocol.frame import F_CTL_FILL_MASK, Frame
+from tcm_fcoe.protocol.n_port import FCP, LINK_DATA
 from tcm_fcoe.protocol.names import MAC_LENGTH
 from tcm_fcoe.protocol.point_to_point import PointToPointController
 from tcm_fcoe.protocol.vn2vn import Vn2vnController
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tcm_fcoe.protocol.controller import Controller, LocalPort
+    from tcm_fcoe.protocol.fc4 import Lane
+    from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.n_port import NPort
 
 CONTROLLERS: dict[str, type[Controller]] = {
@@ -58,10 +62,14 @@ CONTROLLERS: dict[str, type[Controller]] = {
 """By mode."""
 
 _ETHERNET = Struct(">6s6sH")
-_UNTAGGED = Struct(">6s6s2sB12xBIIIBBHHHI")
+_UNTAGGED = Struct(">14sB12xBIIIBBHHHI")
 """Ethernet, FCoE and FC header, as :mod:`tcm_fcoe.protocol.fcoe` and ``frame`` have them; a test says so."""
-_TAGGED = Struct(">6s6s6sB12xBIIIBBHHHI")
-_UNPACK_TRAILER = Struct("<IB").unpack_from
+_TAGGED = Struct(">18sB12xBIIIBBHHHI")
+FCP_DATA = int(InformationUnit.FCP_DATA)
+EOF_LENGTH = 4
+"""Of the trailer: EOF, and what is reserved; before it is the CRC."""
+CRC_RESIDUE = 0x2144DF1C
+"""CRC of any frame and its CRC (ISO 3309: of the CRC-32 with this polynomial, as it is inverted and sent)."""
 _FCOE = ETHERTYPE_FCOE.to_bytes(2, "big")
 CONGESTION = 16384
 """Frames in the outbox beyond which those that come are lost: the link takes nothing, and each would ask for more."""
@@ -110,6 +118,8 @@ class Station:
         self.address = address
         self.outbox: deque[bytes] = deque()
         """Whole Ethernet frames, in order."""
+        self.rooms: Rooms | None = None
+        """Memory of the link in which frames may be made; set before the link comes up, by who sends them."""
         self.counters = Counters()
         self.ports: dict[bytes, NPort] = {}
         """By port name."""
@@ -167,48 +177,57 @@ class Station:
     # Frames in
 
     def receive(self, frames: Iterable[memoryview], now: float) -> None:
-        """What the link has received: a batch of whole Ethernet frames with their tags."""
+        """What the link has received: a batch of whole Ethernet frames with their tags.
+
+        Frames of FCP that follow another with the same addresses, and nothing else between them, do not pass the controller and
+        the N_Port again: those could only say the same.
+        """
         if len(self.outbox) > CONGESTION:
             self.counters.congested += sum(1 for _ in frames)
             return
-        receive_fcoe, counters, unpack, types = self.controller.receive_fcoe, self.counters, self._unpack, self._types
-        data_offset = 2 * MAC_LENGTH + len(types) + FCOE_HEADER_LENGTH + FC_HEADER_LENGTH
+        receive_fcoe, unpack, types = self.controller.receive_fcoe, self._unpack, self._types
+        header_length = 2 * MAC_LENGTH + len(types)
+        data_offset = header_length + FCOE_HEADER_LENGTH + FC_HEADER_LENGTH
         fc_offset = data_offset - FC_HEADER_LENGTH
         shortest = data_offset + TRAILER_LENGTH
         longest = shortest + MAX_DATA_FIELD
+        counters = self.counters
+        lanes: dict[int, Lane] = {}
         for ethernet in frames:
             length = len(ethernet)
             if length < shortest or length > longest or length & 3:
+                lanes.clear()
                 self._receive(ethernet, now)
                 continue
-            (
-                destination,
-                source,
-                ether_type,
-                version,
-                sof,
-                word_0,
-                word_1,
-                word_2,
-                seq_id,
-                df_ctl,
-                seq_cnt,
-                ox_id,
-                rx_id,
-                parameter,
-            ) = unpack(ethernet)
-            crc, eof = _UNPACK_TRAILER(ethernet, length - TRAILER_LENGTH)
+            header, version, sof, word_0, word_1, word_2, seq_id, df_ctl, seq_cnt, ox_id, rx_id, parameter = unpack(ethernet)
+            eof = ethernet[length - EOF_LENGTH]
+            end = length - TRAILER_LENGTH - (word_2 & F_CTL_FILL_MASK)
             if (
-                ether_type != types
-                or version > 0x0F
+                version > 0x0F
                 or (sof != SOF_I3 and sof != SOF_N3)  # noqa: PLR1714 - half the time
                 or (eof != EOF_T and eof != EOF_N)  # noqa: PLR1714 - half the time
-                or word_2 & F_CTL_FILL_MASK > length - shortest
-                or crc32(ethernet[fc_offset : length - TRAILER_LENGTH]) != crc
+                or end < data_offset
+                or crc32(ethernet[fc_offset : length - EOF_LENGTH]) != CRC_RESIDUE
             ):
+                lanes.clear()
                 self._receive(ethernet, now)
                 continue
-            counters.frames_in += 1
+            is_fcp = word_2 >> 24 == FCP and word_0 < LINK_DATA << 24 and not df_ctl
+            lane = lanes.get(word_1 << 24 | word_0 & 0xFFFFFF)
+            deliver = None
+            if lane is not None and is_fcp:
+                lane_header, image_pairs, remote, qualifiers, deliver, deliver_data = lane
+                if lane_header != header or image_pairs.get(word_1) is not remote or qualifiers:
+                    deliver = None
+                elif (
+                    word_0 >> 24 == FCP_DATA
+                    and deliver_data is not None
+                    and deliver_data(
+                        remote, ethernet[data_offset:end], sof, word_2 & 0xFFFFFF, seq_id, seq_cnt, ox_id, rx_id, parameter, now
+                    )
+                ):
+                    counters.frames_in += 1
+                    continue
             frame = Frame()
             frame.r_ctl = word_0 >> 24
             frame.d_id = word_0 & 0xFFFFFF
@@ -222,12 +241,28 @@ class Station:
             frame.ox_id = ox_id
             frame.rx_id = rx_id
             frame.parameter = parameter
-            frame.payload = ethernet[data_offset : length - TRAILER_LENGTH - (word_2 & F_CTL_FILL_MASK)]
+            frame.payload = ethernet[data_offset:end]
             frame.sof = sof
             frame.eof = eof
-            port = receive_fcoe(destination, source, frame, now)
+            if deliver is not None:
+                counters.frames_in += 1
+                deliver(remote, frame, now)
+                continue
+            if header[2 * MAC_LENGTH :] != types:
+                lanes.clear()
+                self._receive(ethernet, now)
+                continue
+            counters.frames_in += 1
+            port: NPort | None = receive_fcoe(  # type: ignore[assignment]  # a controller has no ports but ours
+                header[:MAC_LENGTH], header[MAC_LENGTH : 2 * MAC_LENGTH], frame, now
+            )
             if port is not None:
-                port.receive(frame, now)  # type: ignore[attr-defined]  # a controller has no ports but ours
+                port.receive(frame, now)
+            lane = port.lane(word_1, header) if port is not None and is_fcp else None
+            if lane is not None:
+                lanes[word_1 << 24 | word_0 & 0xFFFFFF] = lane
+            else:
+                lanes.clear()
 
     def _receive(self, ethernet: memoryview, now: float) -> None:
         """Any frame: the way of those that :meth:`receive` does not take apart itself, and of errors."""

@@ -1,0 +1,197 @@
+"""FCP information units to one remote port, as whole Ethernet frames (FCP-4 9; FC-BB-5 7.7): the hot path's way out.
+
+What stays the same from frame to frame is packed once. Frames of data are made in the link's own memory where there is some
+(:class:`Rooms`), otherwise in buffers of their own; either way the data is copied once, and a CRC is one pass over it.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Protocol
+
+from fastcrc.crc32 import iso_hdlc as crc32
+
+from tcm_fcoe.protocol.fcoe import (
+    EOF_N,
+    EOF_T,
+    FC_HEADER_LENGTH,
+    FCOE_HEADERS,
+    HEADER_LENGTH,
+    MAX_DATA_FIELD,
+    SOF_I3,
+    SOF_N3,
+    TRAILER_LENGTH,
+)
+from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit
+from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_RELATIVE_OFFSET, F_CTL_SEQUENCE_INITIATIVE, HEADER
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Sequence
+
+    from tcm_fcoe.protocol.remote_port import RemotePort
+
+_pack = HEADER.pack
+_trailer = Struct("<IB3x").pack
+_trailer_into = Struct("<IB3x").pack_into
+_FILL = (b"", b"\0", b"\0\0", b"\0\0\0")
+_HEADERS = {length: Struct(f">{length}sIIIBBHHHI").pack_into for length in (14 + HEADER_LENGTH, 18 + HEADER_LENGTH)}
+"""Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before the last."""
+ROOMS_LIMIT = 64
+"""Frames in a link's memory before they are sent, beyond which no FCP_DATA is made: the other side may begin with these."""
+DATA_GOES_ON = TYPE_FCP << 24 | F_CTL_RELATIVE_OFFSET
+DATA_ENDS = DATA_GOES_ON | F_CTL_END_SEQUENCE
+DATA_ENDS_AND_ASKS = DATA_ENDS | F_CTL_SEQUENCE_INITIATIVE
+"""TYPE and F_CTL of FCP_DATA; an initiator's last frame of a burst hands the sequence initiative over."""
+
+
+class Rooms(Protocol):
+    """Memory of a link, into which frames are written where they are sent from."""
+
+    unsent: int
+    """Frames in it that the link has not been told to send."""
+
+    def reserve(self, waiting: deque[bytes], count: int, length: int) -> Sequence[memoryview]:
+        """Rooms for the next frames, behind those that are ``waiting``, which are taken.
+
+        :param count: frames, at most.
+        :param length: bytes of the longest of them.
+        :return: maybe fewer, none if the link takes no more now.
+        """
+
+    def commit(self, count: int, length: int, last: int) -> None:
+        """So many rooms of the last :meth:`reserve` have been filled, with ``length`` bytes each but for the ``last`` one."""
+
+
+class FcpFrames:
+    """What makes them.
+
+    :param responder: F_CTL_EXCHANGE_RESPONDER, or 0.
+    :param data_ends: TYPE and F_CTL of the last frame of a sequence of FCP_DATA.
+    """
+
+    __slots__ = (
+        "_ends", "_first", "_goes_on", "_header_into", "_next", "_prefix", "_s_id", "_word_data", "max_payload", "remote",
+    )  # fmt: skip
+
+    def __init__(self, remote: RemotePort, s_id: int, *, responder: int, data_ends: int) -> None:
+        self.remote = remote
+        self._s_id = s_id
+        self._word_data = InformationUnit.FCP_DATA << 24 | remote.fc_id
+        self._goes_on = DATA_GOES_ON | responder
+        self._ends = data_ends | responder
+        self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
+        """Bytes of a frame's data field."""
+        self._prefix: bytes | None = None
+        self._first = self._next = b""
+
+    def _set_prefix(self, prefix: bytes) -> None:
+        """Another way to the remote port."""
+        self._prefix = prefix
+        self._first, self._next = prefix + FCOE_HEADERS[SOF_I3], prefix + FCOE_HEADERS[SOF_N3]
+        self._header_into = _HEADERS[len(self._first)]
+
+    def put(self, outbox: deque[bytes], word_0: int, word_2: int, seq_id: int, ox_id: int, rx_id: int, payload: bytes) -> None:
+        """An information unit of one frame; none if there is no way.
+
+        :param word_0: R_CTL and D_ID.
+        :param word_2: TYPE and F_CTL.
+        """
+        prefix = self.remote.prefix
+        if prefix is not self._prefix:
+            if prefix is None:
+                return
+            self._set_prefix(prefix)
+        if fill := -len(payload) & 3:
+            payload += _FILL[fill]
+        frame = _pack(word_0, self._s_id, word_2 | fill, seq_id, 0, 0, ox_id, rx_id, 0) + payload
+        outbox.append(self._first + frame + _trailer(crc32(frame), EOF_T))
+
+    def put_data(
+        self,
+        outbox: deque[bytes],
+        rooms: Rooms | None,
+        ox_id: int,
+        rx_id: int,
+        seq_id: int,
+        seq_cnt: int,
+        view: memoryview,
+        offset: int,
+        stop: int,
+        end: int,
+    ) -> int:
+        """FCP_DATA of ``view[offset:stop]``, of a sequence that ends with ``end``; SEQ_CNT of the next frame.
+
+        :param stop: whole frames after ``offset``, or ``end``.
+        :param rooms: where frames are made, if the link has such.
+        """
+        prefix = self.remote.prefix
+        if prefix is not self._prefix:
+            if prefix is None:
+                return seq_cnt
+            self._set_prefix(prefix)
+        size = self.max_payload
+        if rooms is not None:
+            count = (stop - offset + size - 1) // size
+            fc = len(self._first)
+            data_at = fc + FC_HEADER_LENGTH
+            places = rooms.reserve(outbox, count, data_at + size + TRAILER_LENGTH)
+            if places:
+                header_into, word_0, s_id, goes_on = self._header_into, self._word_data, self._s_id, self._goes_on
+                head = self._next if seq_cnt else self._first
+                full = last = data_at + size
+                for room in places:
+                    after = offset + size
+                    if after < end:
+                        header_into(room, 0, head, word_0, s_id, goes_on, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        room[data_at:full] = view[offset:after]
+                        _trailer_into(room, full, crc32(room[fc:full]), EOF_N)
+                        head = self._next
+                    else:
+                        fill = offset - end & 3
+                        word_2 = self._ends | fill
+                        header_into(room, 0, head, word_0, s_id, word_2, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        last = data_at + end - offset
+                        room[data_at:last] = view[offset:end]
+                        if fill:
+                            room[last : last + fill] = _FILL[fill]
+                            last += fill
+                        _trailer_into(room, last, crc32(room[fc:last]), EOF_T)
+                    seq_cnt += 1
+                    offset = after
+                rooms.commit(len(places), full + TRAILER_LENGTH, last + TRAILER_LENGTH)
+        if offset < stop:
+            return self._append_data(outbox, ox_id, rx_id, seq_id, seq_cnt, view, offset, stop, end)
+        return seq_cnt
+
+    def _append_data(
+        self,
+        outbox: deque[bytes],
+        ox_id: int,
+        rx_id: int,
+        seq_id: int,
+        seq_cnt: int,
+        view: memoryview,
+        offset: int,
+        stop: int,
+        end: int,
+    ) -> int:
+        """The same, in buffers of their own."""
+        append, join = outbox.append, b"".join
+        size, word_0, s_id, goes_on = self.max_payload, self._word_data, self._s_id, self._goes_on
+        head = self._next if seq_cnt else self._first
+        while offset < stop:
+            after = offset + size
+            if after < end:
+                header = _pack(word_0, s_id, goes_on, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                data = view[offset:after]
+                append(join((head, header, data, _trailer(crc32(data, crc32(header)), EOF_N))))
+                head = self._next
+            else:
+                fill = offset - end & 3
+                header = _pack(word_0, s_id, self._ends | fill, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                data, more = view[offset:end], _FILL[fill]
+                append(join((head, header, data, more, _trailer(crc32(more, crc32(data, crc32(header))), EOF_T))))
+            seq_cnt += 1
+            offset = after
+        return seq_cnt
