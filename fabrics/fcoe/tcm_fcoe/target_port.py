@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from tcm.fabric import ProtocolModePages
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import InitiatorPort, NexusRefused
 from tcm_fcoe.attributes import node_name
 from tcm_fcoe.hba import describe
 from tcm_fcoe.port import Port
+from tcm_fcoe.protocol import mode_pages
 from tcm_fcoe.protocol.controller import Allowance
-from tcm_fcoe.protocol.fcp_target import FcpTarget
+from tcm_fcoe.protocol.fcp_target import RETAIN_SECONDS, FcpTarget
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_name
 
@@ -75,6 +77,9 @@ class TargetPort:
     def update(self) -> None:
         """Be on the interface while there is a portal group that is enabled."""
         group = self.group
+        if group is not None:
+            pages = mode_pages.defaults(self.fcp.burst_sizes.maximum, RETAIN_SECONDS)
+            group.protocol_mode_pages = ProtocolModePages(mode_pages.PAGES, pages)
         wanted = group is not None and group.enabled
         if wanted and not self.serving:
             self.serving = True
