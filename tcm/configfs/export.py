@@ -262,6 +262,8 @@ def _lun(group: Group) -> dict[str, Any] | None:
     for name in ("alua_tg_pt_offline", "alua_tg_pt_write_md"):
         if _text(group, name) == "1":
             found[name] = True
+    if (status := int(_text(group, "alua_tg_pt_status"))) != 0:
+        found["alua_tg_pt_status"] = status
     return found
 
 

@@ -26,7 +26,7 @@ _TURN = 16
 """Operations after which initiators get their turn."""
 
 _SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
-"""Folders of values, in no particular order."""
+"""Folders of values, in no particular order; a target port group is another."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -261,7 +261,10 @@ def _folder(move: Move) -> str:
 
 def _is_setting(move: Move) -> bool:
     """One of many values of a folder, in no particular order."""
-    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in _SETTINGS
+    if move.do is None or move.do.action != "write":
+        return False
+    folder = _folder(move).split("/")
+    return folder[-1] in _SETTINGS or (folder[0] == "core" and folder[-2] == "alua")
 
 
 def _is_already(tree: Tree, operation: Operation) -> bool:
