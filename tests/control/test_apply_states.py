@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
 from support.controlled import controlled
-from support.daemon import TARGET
+from support.daemon import TARGET, Daemon
 from support.large_config import copy_of
+from support.raw_iscsi import connect
 
 TPG = f"iscsi/{TARGET}/tpgt_1"
 
@@ -61,6 +63,27 @@ def test_what_a_group_supports_and_is_in_in_any_order(ctl, tmp_path):
         assert ctl.run("get", f"{group}/alua_access_state") == f"{state}\n"
         for name, value in support.items():
             assert ctl.run("get", f"{group}/alua_support_{name}") == f"{value}\n"
+
+
+def test_a_file_that_has_grown_since_it_was_saved(tmp_path):
+    """Enlarged while it is served, not saved since, restarted: it is served as large as it is; cut off it is refused."""
+    image = tmp_path / "disk.img"
+    with controlled(tmp_path, "--lun", f"fileio:path={image},size=4M") as ctl:
+        ctl.run("save")
+        saved = tmp_path / "state" / "saveconfig.json"
+        os.truncate(image, 8 << 20)
+        with connect(ctl.daemon.url) as initiator:
+            assert initiator.capacity() == (16384, 512)
+        assert ctl.run("diff", str(saved)) == "nothing to change\n"
+        assert ctl.run("apply", str(saved)) == "nothing to change\n"
+    with controlled(tmp_path, "--config", str(saved), target=None, portals=()) as ctl:
+        with connect(ctl.daemon.url) as initiator:
+            assert initiator.capacity() == (16384, 512)
+        assert f"{image} has grown from 4194304 to 8388608 bytes since it was saved; all of it is served" in ctl.daemon.log()
+        assert ctl.export(tmp_path)["storage_objects"][0]["size"] == 8 << 20
+    os.truncate(image, 2 << 20)
+    with pytest.raises(AssertionError, match="has 2097152 bytes, not 4194304; write size=2M or leave size out, or enlarge it"):
+        Daemon(tmp_path, "--config", str(saved), target=None, portals=()).start()
 
 
 def test_what_was_saved_half_way_is_loaded(ctl, tmp_path):
