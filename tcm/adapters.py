@@ -5,6 +5,7 @@ The order is fixed: ``adapt`` the backstore, then each filter around it (``adapt
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from inspect import iscoroutinefunction, isfunction
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -33,14 +34,20 @@ def adapt(backstore: Backstore | BlockingBackstore, *, limiter: anyio.CapacityLi
 
     Raises ``TypeError`` for an async method where the contract has a plain one: it would do nothing, and be taken for done.
     """
-    contract = BlockingBackstore if isinstance(backstore, BlockingBackstore) else Backstore
-    for name, method in vars(contract).items():
-        if isfunction(method) and not iscoroutinefunction(method) and iscoroutinefunction(getattr(type(backstore), name)):
-            other = ", or inherit from Backstore" if contract is BlockingBackstore else ""
-            raise TypeError(f"{type(backstore).__name__}.{name} is an async function; write it without async{other}")
+    _check_plain(type(backstore))
     concurrency = backstore.concurrency
     adapted = ThreadedBackstore(backstore, limiter) if isinstance(backstore, BlockingBackstore) else backstore
     return SerializedBackstore(adapted) if concurrency is Concurrency.SERIALIZED else adapted
+
+
+@functools.lru_cache(maxsize=64)
+def _check_plain(cls: type[Backstore | BlockingBackstore]) -> None:
+    """Once for a class: a configuration has many of one."""
+    contract = BlockingBackstore if issubclass(cls, BlockingBackstore) else Backstore
+    for name, method in vars(contract).items():
+        if isfunction(method) and not iscoroutinefunction(method) and iscoroutinefunction(getattr(cls, name)):
+            other = ", or inherit from Backstore" if contract is BlockingBackstore else ""
+            raise TypeError(f"{cls.__name__}.{name} is an async function; write it without async{other}")
 
 
 class ThreadedBackstore(Backstore):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import math
 import os
 import re
@@ -31,6 +32,10 @@ _UNITS: dict[str, int] = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGTPE]?)(?:i?B)?", re.IGNORECASE)
 _TRUE = frozenset(("yes", "on", "true", "1", "y"))
 _FALSE = frozenset(("no", "off", "false", "0", "n"))
+
+
+_is_dataclass = functools.lru_cache(maxsize=1024)(dataclasses.is_dataclass)
+"""Asked for each option of each thing of a configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Option:
     @property
     def settable(self) -> bool:
         """False for a field that holds another dataclass, which only a program can fill in."""
-        return not dataclasses.is_dataclass(self.type)
+        return not _is_dataclass(self.type)
 
     @property
     def choices(self) -> tuple[str, ...]:

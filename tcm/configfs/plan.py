@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm.configfs.comparable import comparable
-from tcm.configfs.script import Json, Script, Step
+from tcm.configfs.script import Json, Script, Step, fabrics_of
+from tcm.configfs.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,13 +72,15 @@ def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
 
     :param places: where the storage objects of ``current`` are in the tree.
     """
-    now = _State(list(Script(comparable(current, desired), places).steps()))
-    running = [group for group in now.groups if "/" not in group]
-    then = _State(list(Script(desired, places, running).steps()))
+    trimmed = comparable(current, desired)
+    running = fabrics_of(trimmed)
+    unchanged = Unchanged(trimmed, desired, places)
+    now = _State(list(Script(unchanged.left_out(trimmed), places, running).steps()))
+    then = _State(list(Script(unchanged.left_out(desired), places, running).steps()))
     anew = _made_anew(now, then)
     if anew or not now.groups <= then.groups:
         # what goes may have to come back as it was
-        now = _State(list(Script(current, places).steps()))
+        now = _State(list(Script(unchanged.left_out(current), places, running).steps()))
     return [*_removals(now, then, anew), *_additions(now, then, anew)]
 
 

@@ -84,9 +84,9 @@ def node_acl_of(document: Document, group: TargetPortalGroup, initiator_name: st
     raise Refused(Error.INCONSISTENT_VALUE, f"{initiator_name} has no node ACL but that of demo mode")
 
 
-def in_tree(change: Callable[[Document], None]) -> Change:
-    """An edit of a saveconfig.json."""
-    return Change(Place.TREE, change)
+def in_tree(change: Callable[[Document], None], *targets: TargetDevice) -> Change:
+    """An edit of a saveconfig.json that has these target devices."""
+    return Change(Place.TREE, change, frozenset(each.name for each in targets))
 
 
 def own(change: Callable[[Document], None]) -> Change:
@@ -111,7 +111,7 @@ def add_node_acl(group: TargetPortalGroup, initiator_name: str) -> Change:
             raise Refused(Error.INCONSISTENT_VALUE, f"{initiator_name} has a node ACL already")
         acls.append({"node_wwn": initiator_name, "mapped_luns": []})
 
-    return in_tree(change)
+    return in_tree(change, group.target)
 
 
 def remove_node_acl(group: TargetPortalGroup, acl: NodeAcl) -> Change:
@@ -121,7 +121,7 @@ def remove_node_acl(group: TargetPortalGroup, acl: NodeAcl) -> Change:
         found = node_acl_of(document, group, acl.initiator_name)
         group_of(document, group)["node_acls"].remove(found)
 
-    return in_tree(change)
+    return in_tree(change, group.target)
 
 
 def map_lun(group: TargetPortalGroup, acl: NodeAcl, number: int, lun: int) -> Change:
@@ -136,7 +136,7 @@ def map_lun(group: TargetPortalGroup, acl: NodeAcl, number: int, lun: int) -> Ch
         else:
             found["tpg_lun"] = lun
 
-    return in_tree(change)
+    return in_tree(change, group.target)
 
 
 def unmap_lun(group: TargetPortalGroup, acl: NodeAcl, number: int) -> Change:
@@ -146,4 +146,4 @@ def unmap_lun(group: TargetPortalGroup, acl: NodeAcl, number: int) -> Change:
         found = node_acl_of(document, group, acl.initiator_name)
         found["mapped_luns"] = [each for each in found["mapped_luns"] if each["index"] != number]
 
-    return in_tree(change)
+    return in_tree(change, group.target)

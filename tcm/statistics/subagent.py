@@ -20,8 +20,8 @@ ANSWER_SECONDS = 5
 """How long the master may wait for an answer of ours, and we for one of its."""
 PING_SECONDS = 15.0
 """Between two questions whether the master is still there."""
-MAXIMUM_BINDS = 1000
-"""Of one answer to GetBulk."""
+MAXIMUM_BINDS = 200
+"""Of one answer to GetBulk; a master asks for the rest. Initiators wait while they are looked for."""
 MAXIMUM_SETS = 64
 """Steps of SETs that wait; a master sends the next one when it has heard of the last."""
 SNMP_TRAP_OID: Oid = (1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0)

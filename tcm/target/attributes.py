@@ -13,7 +13,7 @@ MAXIMUM_QUEUE_DEPTH = 65535
 """Tasks that a task set may be configured to hold."""
 DEFAULT_UNMAP_BLOCKS = 1 << 20
 """Logical blocks in one UNMAP; more of them at once would keep the extents from others for long."""
-
+DEFAULT_UNMAP_DESCRIPTORS = 256
 
 ATOMIC_BLOCKS = 256
 """MAXIMUM ATOMIC TRANSFER LENGTH. Atomic to other commands; across a loss of power, as atomic as one write to the backstore."""
@@ -188,9 +188,14 @@ class UnmapLimits(NamedTuple):
 
 def unmap_limits(attributes: DeviceAttributes, capabilities: Capabilities, block_size: int) -> UnmapLimits:
     """What attributes say, else the backstore: zeroes if it cannot unmap."""
+    lba_count, descriptors, granularity = 0, 0, 0
     if capabilities.unmap is Support.NATIVE:
-        default = UnmapLimits(DEFAULT_UNMAP_BLOCKS, 256, max(1, capabilities.unmap_granularity // block_size))
-    else:
-        default = UnmapLimits(0, 0, 0)
-    chosen = (attributes.max_unmap_lba_count, attributes.max_unmap_block_desc_count, attributes.unmap_granularity)
-    return UnmapLimits(*(other if value is None else value for value, other in zip(chosen, default, strict=True)))
+        lba_count, descriptors = DEFAULT_UNMAP_BLOCKS, DEFAULT_UNMAP_DESCRIPTORS
+        granularity = max(1, capabilities.unmap_granularity // block_size)
+    if attributes.max_unmap_lba_count is not None:
+        lba_count = attributes.max_unmap_lba_count
+    if attributes.max_unmap_block_desc_count is not None:
+        descriptors = attributes.max_unmap_block_desc_count
+    if attributes.unmap_granularity is not None:
+        granularity = attributes.unmap_granularity
+    return UnmapLimits(lba_count, descriptors, granularity)

@@ -394,8 +394,14 @@ class TargetPortalGroup:
         return self.node_acls.get(initiator_name)
 
     def admits(self, initiator_name: str) -> bool:
-        """Whether :meth:`establish_nexus` would let this initiator in."""
-        return self.enabled and (initiator_name in self.node_acls or self.access.generate_node_acls)
+        """Whether :meth:`establish_nexus` would let this initiator in.
+
+        Who came in by demo mode and has left is a stranger once that is off, though its node ACL may be cached.
+        """
+        if not self.enabled or self.access.generate_node_acls:
+            return self.enabled
+        acl = self.node_acls.get(initiator_name)
+        return acl is not None and (not acl.dynamic or bool(self._nexuses_of(acl)))
 
     def drains(self, initiator_name: str) -> bool:
         """Whether an initiator that is admitted may not log in for a while."""

@@ -172,7 +172,7 @@ async def test_limits_are_in_force_and_kept(tmp_path):
             places = ((20, 24), (24, 28), (28, 32), (32, 36), (36, 44))
             return [int.from_bytes(page[begin:end], "big") for begin, end in places]
 
-        assert await shown() == [0, 0, 0, 0, 100]
+        assert await shown() == [0, 0, 0, 1 << 31, 100]
         assert {name: site.read(f"{DISK}/attrib/{name}").strip() for name in limits} == limits
         await site.write(f"{DISK}/attrib/emulate_tpu", "1")
         assert await shown() == [64, 3, 16, 1 << 31 | 8, 100]

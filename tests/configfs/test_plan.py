@@ -12,6 +12,7 @@ from support.large_config import copy_of, large_config
 
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import Script
+from tcm.configfs.unchanged import Unchanged
 
 Json = dict[str, Any]
 
@@ -259,3 +260,60 @@ def test_hbas_get_numbers_that_are_free():
     places = {"/backstores/fileio/b": "core/fileio_0/b", "/backstores/fileio/z": "core/fileio_2/z"}
     made = [step.path for step in Script({"storage_objects": objects}, places).steps() if step.action == "make"]
     assert made == ["core/fileio_1", "core/fileio_1/a", "core/fileio_0", "core/fileio_0/b", "core/fileio_3", "core/fileio_3/c"]
+
+
+@st.composite
+def pairs_alike(draw: Any) -> tuple[Json, Json, dict[str, str]]:
+    """Two that have much in common, and storage objects that share HBAs."""
+    current = draw(configs())
+    desired, other = copy_of(current), draw(configs())
+    for kind, keys in (("storage_objects", ("name",)), ("targets", ("wwn",))):
+        for each in other[kind]:
+            place = [n for n, there in enumerate(desired[kind]) if all(there[key] == each[key] for key in keys)]
+            if place and draw(st.booleans()) and draw(st.booleans()):
+                desired[kind][place[0]] = each
+    there = {f"/backstores/ramdisk/{each['name']}" for each in desired["storage_objects"]}
+    for target in desired["targets"]:
+        for group in target["tpgs"]:
+            group["luns"] = [each for each in group["luns"] if each["storage_object"] in there]
+            known = {each["index"] for each in group["luns"]}
+            for acl in group["node_acls"]:
+                acl["mapped_luns"] = [each for each in acl["mapped_luns"] if each["tpg_lun"] in known]
+    if draw(st.booleans()) and desired["storage_objects"]:
+        used = {lun["storage_object"] for each in desired["targets"] for lun in each["tpgs"][0]["luns"]}
+        if f"/backstores/ramdisk/{desired['storage_objects'][0]['name']}" not in used:
+            del desired["storage_objects"][0]
+    if draw(st.booleans()):
+        desired["tcm_storage_objects"] = {path: {"removable": True} for path in sorted(there)[:1]}
+    if draw(st.booleans()):
+        desired["alua_lu_gps"] = [{"name": "more", "lu_gp_id": 7}]
+    places = {
+        f"/backstores/ramdisk/{each['name']}": f"core/rd_mcp_{draw(st.integers(0, 2))}/{each['name']}"
+        for each in current["storage_objects"]
+    }
+    return desired, current, places
+
+
+@settings(max_examples=500, deadline=None)
+@given(pairs_alike())
+def test_what_is_alike_makes_no_difference(pair):
+    """The plan is the one of all that there is, looked at or not."""
+    desired, current, places = pair
+    with pytest.MonkeyPatch.context() as patch:
+        quick = plan(desired, current, places)
+        patch.setattr(Unchanged, "left_out", lambda _self, config: dict(config))
+        assert plan(desired, current, places) == quick
+
+
+def test_what_is_alike_is_not_looked_at():
+    config = large_config(units=100, targets=20)
+    desired = copy_of(config)
+    desired["targets"][3]["tpgs"][0]["attributes"]["login_timeout"] = 20
+    places = {f"/backstores/ramdisk/ram{n}": f"core/rd_mcp_{n}/ram{n}" for n in range(100)}
+    left = Unchanged(config, desired, places).left_out(desired)
+    assert left["storage_objects"] == []
+    assert left["targets"] == [desired["targets"][3]]
+    desired["storage_objects"][99]["size"] = 4096
+    left = Unchanged(config, desired, places).left_out(config)
+    assert left["storage_objects"] == [config["storage_objects"][99]]
+    assert left["targets"] == [config["targets"][3], config["targets"][19]]

@@ -1,4 +1,4 @@
-"""Frames of FCP as they are made: the same in buffers of their own and in the memory of a link, as FC-BB and FC-FS have them."""
+"""Frames of FCP as they are made: the same in buffers of their own and in the memory of a link, as FC-BB and FC-FS say."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def error(capsys, *arguments: str, code: int) -> str:
         (["inquire", "fcoe://eth1/00:00:00:00:00:00:00:00/0"], "names nobody"),
         (["inquire", "fcoe://eth1/20:00:52:54:00:2f:fc:00/99999"], "a LUN is a number from 0 to 16383"),
         (["list", "fcoe://nosuchif0"], "there is no such interface"),
-        (["list", "fcoe://eth1", "--mode", "fcf"], "--mode"),
+        (["list", "fcoe://eth1", "--mode", "loop"], "--mode"),
         (["list", "fcoe://eth1", "--vlan", "4095"], "--vlan"),
         (["list", "fcoe://eth1", "--wwpn", "20:00"], "--wwpn: '20:00' is not a name"),
         (["list", "fcoe://eth1", "--first-burst", "lots"], "--first-burst lots: write a number of bytes"),

@@ -22,7 +22,8 @@ from tcm_fcoe.protocol.ct_names import (
 )
 from tcm_fcoe.protocol.els import Adisc, Logo, Plain, Reject, Rscn
 from tcm_fcoe.protocol.els_codes import ElsCommand, Reason
-from tcm_fcoe.protocol.name_client import CONTROLLER, DIRECTORY, STEPS
+from tcm_fcoe.protocol.els_responder import LOGIN_BURST
+from tcm_fcoe.protocol.name_client import CONTROLLER, DIRECTORY, STEPS, VERIFYING_LIMIT
 from tcm_fcoe.protocol.remote_port import State
 
 ACCEPTED = dataclasses.replace(plogi(), command=ElsCommand.LS_ACC).pack()
@@ -151,10 +152,56 @@ def rscn(wire, fc_id: int, kind: int = 0):
 def paired_target():
     wire, port, fc4, _requests = registered()
     wire.give(OTHER, plogi().pack())
+    (query,) = wire.take()
+    accept(wire, query, ct_accept(Name(plogi().port_name).pack()).pack())
     wire.give(OTHER, bytes.fromhex("20100014 08002000 00000000 00000000 00000022"))
     assert len(wire.take()) == 2
     assert port.remotes[OTHER].ready
     return wire, port, fc4
+
+
+def test_plogi_has_the_name_that_the_directory_says():
+    """Who has the fabric's leave to come in as itself does not come in as another, logged in or not."""
+    wire, port, _fc4 = paired_target()
+    remote = port.remotes[OTHER]
+    wire.give(OTHER + 1, plogi().pack())
+    wire.give(OTHER + 1, plogi().pack())  # once more while the directory is being asked: one question, one answer
+    (query,) = wire.take()
+    assert parse_request(parse_iu(query.payload)) == ByPort(OTHER + 1)
+    accept(wire, query, ct_accept(Name(plogi().port_name[::-1]).pack()).pack())
+    (answer,) = wire.take()
+    assert (answer.d_id, answer.payload[0]) == (OTHER + 1, ElsCommand.LS_RJT)
+    assert list(port.remotes.values()) == [remote]
+    assert remote.ready
+    assert wire.counters.plogi_refused == 1
+
+
+@pytest.mark.parametrize("answer", ["refused", "none"])
+def test_plogi_when_the_directory_does_not_say(answer):
+    wire, port, _fc4, _requests = registered()
+    wire.give(OTHER, plogi().pack())
+    if answer == "refused":
+        accept(wire, wire.take()[0], reject(CtReason.UNABLE_TO_PERFORM).pack())
+    else:
+        wire.pass_time(3 * port.e_d_tov + 0.1)
+    assert wire.take()[-1].payload[0] == ElsCommand.LS_ACC
+    assert port.remotes[OTHER].logged_in
+
+
+def test_a_storm_of_plogi_asks_within_limits():
+    """Who is not asked about is told that we are busy; when the port goes down nothing is left of it."""
+    wire, port, _fc4, _requests = registered()
+    for number in range(LOGIN_BURST):
+        wire.give(OTHER + number, plogi().pack())
+        wire.pass_time(0.004)
+    assert len(wire.take()) == VERIFYING_LIMIT
+    wire.give(OTHER + VERIFYING_LIMIT, plogi().pack())
+    (refusal,) = wire.take()
+    assert refusal.payload[0] == ElsCommand.LS_RJT
+    port.down("link down", wire.now)
+    wire.pass_time(100)
+    assert wire.take() == []
+    assert not port.remotes
 
 
 def test_rscn_of_a_port_that_is_gone():

@@ -351,12 +351,13 @@ def test_a_peer_that_has_not_seen_the_link_go():
     assert (logo.s_id, logo.d_id, logo.ox_id) == (F_PORT, LINUX_ID, FLOGI_OX_ID)
     assert Logo.parse(logo.payload).port_name == port.port_name
     segment.inject(accept_logo(logo))
+    segment.inject(fcp(OURS, bytes(6), GREATER, LINUX_ID))  # it has yet to log out of the port, too
     segment.run(60)
     assert len(segment.frames) == 1
     assert not port.fc_id
     segment.inject(flogi(LINUX))
     assert port.remotes.keys() == {LINUX_ID}
-    assert not one.services.counters
+    assert one.services.counters == {"fcoe_not_for_us": 1}
 
 
 def test_a_peer_that_has_seen_it():

@@ -11,6 +11,7 @@ from support.compiled_mibs import load
 from support.daemon import TARGET, Daemon
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 from support.snmpd import ISCSI, SCSI, SetRefused, Snmpd, cell, wait_for
+from support.tcm_process import TcmProcess
 
 pytestmark = pytest.mark.interop
 STRANGER = "iqn.2003-01.org.example:stranger"
@@ -219,6 +220,34 @@ def test_indexes_and_what_is_non_volatile_outlive_the_process(snmpd: Snmpd, tmp_
     assert read(snmpd, "scsiInstAlias", 1) == "kept"
     assert read(snmpd, "scsiInstStorageType", 1) == "3"
     daemon.stop()
+
+
+def test_a_damaged_file_of_indexes_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "snmp.json").write_text('{"indexes"')
+    arguments = ("--fabric", "loopback", "--lun", "ramdisk:size=1M", "--agentx", str(tmp_path / "none"))
+    with TcmProcess(tmp_path, *arguments, "--state-dir", str(tmp_path / "state")) as tcm:
+        assert tcm.exit_code() == 2
+        assert "snmp.json is damaged; restore it, or delete it" in tcm.err.splitlines()[-1]
+
+
+def test_many_variables_and_bulks_without_end(snmpd: Snmpd, daemon: Daemon) -> None:
+    """Through the real master agent, while an initiator reads."""
+    with connect(daemon) as i:
+        i.login(TARGET).ready()
+        many = [text for n in range(120) for text in (oid("iscsiNodeMaxConnections", 1, 1), "u", "3")]
+        assert len(many) == 360  # snmpset takes no more than 128
+        snmpd.set(*many)
+        assert read(snmpd, "iscsiNodeMaxConnections", 1, 1) == "3"
+        rows = [text for n in range(100, 221) for text in (oid("iscsiPortalRowStatus", 1, n), "i", "5")]
+        assert refused(snmpd, *rows) == "resourceUnavailable"
+        for n in range(50):
+            assert i.read(n, 8).status == 0
+        whole = snmpd.walk(ISCSI)
+        for repetitions in ("1", "1000", "65535"):
+            assert list(snmpd.walk(ISCSI, "snmpbulkwalk", f"-Cr{repetitions}")) == list(whole)
+        assert i.read(0, 8).status == 0
+    daemon.assert_quiet()
 
 
 def test_a_stranger_is_kept_out_all_the_same(snmpd: Snmpd, daemon: Daemon) -> None:

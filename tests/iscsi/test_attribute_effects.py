@@ -61,6 +61,10 @@ def test_tpg_authentication() -> None:
     site = Site(authentication=True)
     assert site.status(auth="None") is NOT_PROVED
     assert site.status(auth="CHAP") is NOT_PROVED, "there is no user"
+    for where in (site.group, site.acl()):
+        where.authentication = Authentication(userid="alice")
+        assert proved(site, secret="").failed().status is NOT_PROVED, "a user without a secret"
+        where.authentication = Authentication()
     site.chap()
     assert site.status(auth="None") is NOT_PROVED
     assert proved(site).completed().authenticated_name == "alice"

@@ -137,6 +137,13 @@ def test_mutual_malformed(theirs: dict[str, str]) -> None:
     failure(target, {**chap_answer(challenge, "alice", SECRET), **theirs})
 
 
+@pytest.mark.parametrize(("name", "secret"), [("alice", ""), ("", "")])
+def test_no_secret_is_none(name: str, secret: str) -> None:
+    """A name whose secret has not been given yet: what everybody can compute proves nothing."""
+    target, challenge = challenged(Credentials(name=name, secret=secret))
+    failure(target, chap_answer(challenge, name, secret))
+
+
 def test_mutual_without_secret() -> None:
     """An initiator that wants a proof we cannot give is not left in the dark."""
     target, challenge = challenged(ONE_WAY)

@@ -252,6 +252,28 @@ async def test_a_portal_moves_to_another_portal_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_only_what_a_set_is_about_is_looked_at(tmp_path: Path) -> None:
+    """A configuration may be large; what others do in the rest of it meanwhile still fails the commit."""
+    async with site(tmp_path) as s:
+        other = "iqn.2003-01.org.example:t2"
+        await s.tree.make_all(f"iscsi/{other}/tpgt_1/lun/lun_0")
+        await s.tree.link(f"iscsi/{other}/tpgt_1/lun/lun_0/link", await s.tree.ramdisk("ram9"))
+        part = await s.configurator.export({other})
+        assert [target["wwn"] for target in part["targets"]] == [other]
+        assert [each["name"] for each in part["storage_objects"]] == ["ram9"]
+        assert await s.configurator.diff(part, {other}) == []
+        whole = await s.export()
+        assert [target["wwn"] for target in whole["targets"]] == [IQN, other]
+        assert await s.test(("iscsiNodeMaxConnections", (1, 2), 7)) == FINE
+        (plan,) = s.setter._plans.values()
+        assert plan.part == {other}
+        assert await s.setter.commit(1) == FINE
+        assert s.tree.read(f"iscsi/{other}/tpgt_1/param/MaxConnections") == "7\n"
+        assert await s.setter.undo(1) == FINE
+        assert await s.export() == whole
+
+
+@pytest.mark.anyio
 async def test_tests_without_an_end_are_bounded(tmp_path: Path) -> None:
     async with site(tmp_path) as s:
         for transaction in range(3 * MAXIMUM_PLANS):

@@ -70,14 +70,14 @@ class Snmpd:
         self.process.wait(10)
         self.socket.unlink(missing_ok=True)
 
-    def run(self, name: str, oid: str, *more: str) -> str:
-        command = [program(name), "-v2c", "-c", "public", "-On", "-r", "2", "-t", "5", f"127.0.0.1:{self.port}", oid, *more]
+    def run(self, name: str, oid: str, *options: str) -> str:
+        command = [program(name), "-v2c", "-c", "public", "-On", "-r", "2", "-t", "5", *options, f"127.0.0.1:{self.port}", oid]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    def walk(self, oid: str, name: str = "snmpwalk") -> dict[tuple[int, ...], tuple[str, str]]:
+    def walk(self, oid: str, name: str = "snmpwalk", *options: str) -> dict[tuple[int, ...], tuple[str, str]]:
         """Identifier to type and value."""
         found = {}
-        for line in re.split(r"\n(?=\.)", self.run(name, oid).strip()):
+        for line in re.split(r"\n(?=\.)", self.run(name, oid, *options).strip()):
             match = _LINE.fullmatch(line)
             assert match is not None, line
             if "No Such" in match["value"] or "No more" in match["value"]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from unittest.mock import Mock
-
 import pytest
 from support.scsi import FIRST, make_lu, make_target
 from tcm_loopback.commands import ApplicationClient
+from tcm_loopback.transport import LoopbackTransport
 
 from tcm.scsi import designators
 from tcm.scsi.designators import Association, DesignatorType
@@ -57,7 +56,7 @@ async def test_an_iscsi_target_port_is_a_portal_group():
         group.access = make_target().target_portal_group.access
         group.add_lun(0, unit)
         identity = TransportId(ProtocolIdentifier.ISCSI, "iqn.a:i", bytes(6)).pack()
-        nexus = group.establish_nexus(InitiatorPort("iqn.a:i", bytes(6), identity), Mock())
+        nexus = group.establish_nexus(InitiatorPort("iqn.a:i", bytes(6), identity), LoopbackTransport())
         names = [each.data.rstrip(b"\0") for each in port_designators(nexus) if each.type == DesignatorType.SCSI_NAME_STRING]
         assert names == [b"iqn.2003-01.org:t,t,0x0003", b"iqn.2003-01.org:t"]
         (itl,) = nexus.luns.values()
@@ -86,7 +85,7 @@ async def test_a_fabric_of_another_protocol():
         group = device.add_portal_group(1)
         group.access = make_target().target_portal_group.access
         group.add_lun(0, unit)
-        nexus = group.establish_nexus(InitiatorPort("srp.i", None, b"\x04" + bytes(23)), make_target())
+        nexus = group.establish_nexus(InitiatorPort("srp.i", None, b"\x04" + bytes(23)), LoopbackTransport())
         (itl,) = nexus.luns.values()
         assert len(standard_data(itl)) == 96
         assert {each.protocol for each in port_designators(nexus)} == {None}

@@ -86,8 +86,9 @@ class Policy:
         """CHAP of the node ACL, else of the portal group; of discovery for discovery sessions."""
         if target.handle is None:
             discovery = self.registry.discovery_auth
-            if discovery is not None and not discovery.userid:
-                raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, "discovery asks for CHAP, but no userid is configured")
+            if discovery is not None and not (discovery.userid and discovery.password):
+                missing = "password" if discovery.userid else "userid"
+                raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"discovery asks for CHAP, but no {missing} is configured")
             return as_credentials(discovery) if discovery is not None else None
         group = target.handle
         acl = explicit_acl(group, identity.initiator_name)
@@ -98,10 +99,13 @@ class Policy:
                 required = bool(acl.attributes.authentication)
             if acl.authentication.userid:
                 auth = acl.authentication
-        if required and not (auth.userid and "CHAP" in methods):
-            missing = "userid is configured" if "CHAP" in methods else "CHAP is in the portal group's AuthMethod"
+        complete = bool(auth.userid and auth.password)
+        if required and not (complete and "CHAP" in methods):
+            missing = "CHAP is in the portal group's AuthMethod"
+            if "CHAP" in methods:
+                missing = f"{'password' if auth.userid else 'userid'} is configured"
             raise LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"authentication is required but no {missing}")
-        return as_credentials(auth, required=required) if auth.userid and "CHAP" in methods else None
+        return as_credentials(auth, required=required) if complete and "CHAP" in methods else None
 
     def offers(self, target: LoginTarget, identity: LoginIdentity) -> Mapping[str, str]:
         """``param/`` of the portal group, or of the node ACL where it has its own; and ``default_erl``."""

@@ -33,6 +33,7 @@ from tcm_fcoe.protocol.fc4 import TARGET_FUNCTION
 from tcm_fcoe.protocol.frame import RCtl
 from tcm_fcoe.protocol.logins import check_service_parameters, service_parameters
 from tcm_fcoe.protocol.names import WellKnownAddress
+from tcm_fcoe.protocol.remote_port import State
 
 if TYPE_CHECKING:
     from tcm_fcoe.protocol.els_login import Login, ProcessLogin
@@ -143,7 +144,27 @@ class Responder:
     # Rows
 
     def _plogi(self, frame: Frame, request: Login, now: float) -> None:
-        self._port.logins.receive_plogi(frame, request, now)
+        """Behind a fabric its directory is asked first whose the address is, or anybody could come in as anybody."""
+        port = self._port
+        port.counters.plogi_in += 1
+        remote = port.remotes.get(frame.s_id)
+        if not port.name_client.registered or (remote is not None and remote.state is State.PLOGI):
+            port.logins.receive_plogi(frame, request, now)
+            return
+        frame.payload = memoryview(b"")  # the link's memory is not ours to keep
+
+        def answered(port_name: bytes | None, moment: float) -> None:
+            try:
+                if port_name not in (None, request.port_name):
+                    port.counters.plogi_refused += 1
+                    raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "another name than in the directory")
+                port.logins.receive_plogi(frame, request, moment)
+            except ElsError as error:
+                port.counters.els_rejected += 1
+                port.reply(frame, Reject(error.reason, error.explanation).pack(), moment)
+
+        if not port.name_client.whose(frame.s_id, answered, now):
+            raise ElsError(Reason.LOGICAL_BUSY, Explanation.NONE, "more logins than the directory can be asked about at once")
 
     def _pdisc(self, frame: Frame, request: Login, now: float) -> Payload:
         """Service parameters are told, and nothing changes (FC-LS-2 clause 4.3.6); another port's log the old one out."""

@@ -198,7 +198,6 @@ class Logins:
         :raises ElsError: it is refused.
         """
         port = self._port
-        port.counters.plogi_in += 1
         try:
             remote = self._admit(frame.s_id, login, now)
         except ElsError:

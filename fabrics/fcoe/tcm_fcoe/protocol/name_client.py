@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = int(WellKnownAddress.DIRECTORY_SERVER)
 CONTROLLER = int(WellKnownAddress.FABRIC_CONTROLLER)
+VERIFYING_LIMIT = 256
+"""Addresses that the directory is being asked about at once, since somebody wants to log in from there."""
 
 
 class _Step(NamedTuple):
@@ -100,6 +102,8 @@ class NameClient:
         self._again = False
         self._checking: dict[RemotePort, bool] = {}
         """Those of whom the name server is being asked, and whether it is to be asked again after that."""
+        self._verifying: dict[int, Callable[[bytes | None, float], None]] = {}
+        """Who wants to know whose an address is, by address."""
         self.step = ""
         """Name of the step that is under way; ``registered`` at the end, empty without a fabric."""
 
@@ -122,6 +126,7 @@ class NameClient:
         self._port.exchanges.forget(CONTROLLER)
         self._querying = self._again = False
         self._checking.clear()
+        self._verifying.clear()
         self.step = ""
 
     def logged_out(self, s_id: int, now: float) -> None:
@@ -154,7 +159,9 @@ class NameClient:
         else:
             self._begin(index + 1, now)
 
-    def _ask(self, iu: CtIu, answered: Callable[[CtIu | None, float], None], now: float) -> None:
+    def _ask(
+        self, iu: CtIu, answered: Callable[[CtIu | None, float], None], now: float, *, timeout: float | None = None
+    ) -> None:
         """A request to the name server; ``None``: no answer that could be read."""
 
         def done(reply: bytes | None, moment: float) -> None:
@@ -167,7 +174,13 @@ class NameClient:
             answered(found, moment)
 
         self._port.exchanges.request(
-            DIRECTORY, iu.pack(), done, now, r_ctl=RCtl.UNSOLICITED_CONTROL, fc_type=FcType.COMMON_TRANSPORT
+            DIRECTORY,
+            iu.pack(),
+            done,
+            now,
+            r_ctl=RCtl.UNSOLICITED_CONTROL,
+            fc_type=FcType.COMMON_TRANSPORT,
+            timeout=timeout,
         )
 
     # Finding others
@@ -234,6 +247,25 @@ class NameClient:
                 self._verify(remote, moment)
 
         self._ask(request_iu(NameServerCommand.GPN_ID, ByPort(remote.fc_id)), answered, now)
+
+    def whose(self, fc_id: int, answered: Callable[[bytes | None, float], None], now: float) -> bool:
+        """Ask for the port name of an address: ``answered(port_name, now)``; ``None``: the directory does not say.
+
+        Of several questions about one address that wait, the last is answered. False: too many do.
+        """
+        waits = fc_id in self._verifying
+        if not waits and len(self._verifying) >= VERIFYING_LIMIT:
+            return False
+        self._verifying[fc_id] = answered
+        if waits:
+            return True
+
+        def done(iu: CtIu | None, moment: float) -> None:
+            name = Name.parse(iu.body.ljust(8, b"\0")).name if iu is not None and iu.accepted else None
+            self._verifying.pop(fc_id)(name, moment)
+
+        self._ask(request_iu(NameServerCommand.GPN_ID, ByPort(fc_id)), done, now, timeout=self._port.e_d_tov)
+        return True
 
     def _verify(self, remote: RemotePort, now: float) -> None:
         """It is there; whether it still knows us, ADISC tells (FC-LS-2 clause 4.3.16)."""

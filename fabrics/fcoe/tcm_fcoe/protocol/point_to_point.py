@@ -89,7 +89,7 @@ LINK: Table[State, Event] = {
     (State.LOGIN, Event.STALE): Step(State.RECALL, "send_logo"),
     (State.RECALL, Event.TIMER): Step(State.RECALL, "send_logo"),
     (State.RECALL, Event.FLOGI): Step(State.UP, "accept"),
-    (State.RECALL, Event.ACCEPTED): Step(State.LOGIN, "listen"),
+    (State.RECALL, Event.ACCEPTED): Step(State.LOGIN, "forget"),
     (State.RECALL, Event.REFUSED): Step(State.LOGIN, "listen"),
     (State.RECALL, Event.GAVE_UP): Step(State.LOGIN, "listen"),
     (State.UP, Event.FLOGI): Step(State.UP, "accept_again"),
@@ -329,6 +329,11 @@ class PointToPointController(Controller):
         self._timer = now + RECALL_PERIOD
         self.log(f"{self.lost.port_name.hex(':')} is told that it is logged out")
         self._send(self.lost.mac, els_request(self.lost.fc_id, F_PORT, FLOGI_OX_ID, Logo(F_PORT, self.port.port_name)))
+
+    def _forget(self, _peer: Peer | None, now: float) -> None:
+        """It knows, and what it has yet to send of the login before is no reason to tell it once more."""
+        self.lost = None
+        self._listen(None, now)
 
     def _listen(self, _peer: Peer | None, now: float) -> None:  # noqa: ARG002 - all alike
         self._recalls = 0

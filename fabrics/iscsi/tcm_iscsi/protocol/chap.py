@@ -89,6 +89,9 @@ class ChapTarget:
         name_right = hmac.compare_digest(keys["CHAP_N"].encode(), self._credentials.name.encode())
         if not hmac.compare_digest(received, expected) or not name_right:
             raise _failure("wrong name or secret")
+        if not self._credentials.name or not self._credentials.secret:
+            # everybody knows the empty one
+            raise _failure("no secret is configured")
         answer = self._answer(keys) if "CHAP_C" in keys else []
         self.authenticated_name = keys["CHAP_N"]
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import stringprep
 from unicodedata import ucd_3_2_0  # the Unicode that RFC 3454 is written for
@@ -38,6 +39,7 @@ class InvalidName(ValueError):
     """Not an iSCSI name. The message says why, and how one looks."""
 
 
+@functools.lru_cache(maxsize=4096)
 def normalize(name: str, *, strict: bool = False) -> str:
     """The form in which names are stored and compared (RFC 3722): mapped, NFKC, checked for what cannot be in it.
 
