@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tcm.statistics.mib_state import Indexes
     from tcm.statistics.mib_writing import Document
     from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.logical_unit import LogicalUnit
 
 ALIAS = "snmp"
 """The name of the link in a mapped LUN that is made."""
@@ -30,6 +31,11 @@ def device_index(indexes: Indexes, target: TargetDevice) -> int:
 def port_index(indexes: Indexes, group: TargetPortalGroup) -> int:
     """ScsiPortIndex."""
     return indexes.of("port", f"{group.target.fabric_name} {group.target.name} {group.tag}")
+
+
+def unit_index(indexes: Indexes, unit: LogicalUnit) -> int:
+    """ScsiLuIndex. Nobody keeps two units from having one serial."""
+    return indexes.of("unit", f"{unit.serial} {unit.name}")
 
 
 def acl_kind(target: TargetDevice) -> str:

@@ -375,3 +375,12 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"snmp\.json is damaged; restore it, or delete it"):
         MibState(str(tmp_path))
     assert (tmp_path / "snmp.json").read_text() == text
+
+
+@pytest.mark.anyio
+async def test_units_of_one_serial_have_rows_of_their_own(tmp_path: Path) -> None:
+    async with site(tmp_path) as s:
+        serial = "b7a36fbd-94eb-4c69-8c09-ff4c53d8877a"
+        for unit in s.tree.runtime.logical_units.values():
+            unit.serial = serial
+        assert len(s.rows("scsiLuDefaultLun")) == 2
