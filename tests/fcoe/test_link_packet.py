@@ -415,3 +415,50 @@ def test_closing_gives_the_interface_back(ns: Namespace) -> None:
     assert ALL_FCF_MACS.hex(":") not in ns.ip("maddress", "show", "dev", "left")
     found = subprocess.run(ns.command("cat", "/proc/net/packet"), capture_output=True, text=True, check=True).stdout
     assert found.count("\n") == 1, found
+
+
+def test_frames_made_in_the_ring(cable: Cable) -> None:
+    """Behind those that wait, in order, more often than there are slots; the longest as the shortest."""
+    rooms = cable.left.rooms
+    assert rooms is not None
+    slots = TRANSMIT_BLOCKS * SLOTS_PER_BLOCK
+    number = 0
+    for count in (1, 5, 64, 3, 100, 100, 100):
+        waiting = deque([frame(cable.right.address, 61, first=number & 0xFF)])
+        places = rooms.reserve(waiting, count, MAX_FRAME_LENGTH)
+        assert len(places) == count
+        assert not waiting
+        made = [frame(cable.right.address, MAX_FRAME_LENGTH, first=number + n & 0xFF) for n in range(1, count)]
+        made.append(frame(cable.right.address, 60, first=number + count & 0xFF))
+        for place, each in zip(places, made, strict=True):
+            place[: len(each)] = each
+        rooms.commit(count, MAX_FRAME_LENGTH, 60)
+        assert rooms.unsent == count + 1
+        assert cable.left.send(waiting)
+        assert rooms.unsent == 0
+        assert received(cable.right, count + 1) == [frame(cable.right.address, 61, first=number & 0xFF), *made]
+        number += count
+    assert cable.left.counters.frames_out == number + 7
+    assert len(rooms.reserve(deque(), 2 * slots, 100)) == slots
+    assert not rooms.reserve(deque(), 1, MAX_FRAME_LENGTH + 1)
+
+
+@pytest.mark.anyio
+async def test_no_frames_are_made_for_a_link_that_is_down(cable: Cable) -> None:
+    rooms = cable.left.rooms
+    assert rooms is not None
+    (place,) = rooms.reserve(deque(), 1, 100)
+    place[:100] = frame(cable.right.address)
+    rooms.commit(1, 100, 100)
+    cable.ns.ip("link", "set", "right", "down")
+    await change(cable.left)
+    assert not cable.left.up
+    assert not rooms.reserve(deque(), 1, 100)
+    assert cable.left.send(deque())
+    assert rooms.unsent == 0
+    assert cable.left.counters.discarded_frames == 1
+    cable.ns.ip("link", "set", "right", "up")
+    await change(cable.left)
+    assert len(rooms.reserve(deque(), 1, 100)) == 1
+    sent(cable.left, frame(cable.right.address, first=9))
+    assert received(cable.right, 1) == [frame(cable.right.address, first=9)]

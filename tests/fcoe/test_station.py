@@ -346,3 +346,83 @@ def test_a_crowd(modes):
     assert {event[0] for event in fc4.events} == {"login"}
     assert all(other.remotes[port.fc_id].ready for _station, other, _fc4 in others)
     assert target.counters.plogi_collisions == target.counters.els_timed_out == 0
+
+
+def fcp_to(station: Station, port: NPort, remote_id: int, ox_id: int, r_ctl: int = 0x06, source: int | None = None) -> bytes:
+    """A frame of FCP from ``remote_id``, by its own MAC address or by that of ``source``."""
+    header = pack_header(r_ctl, port.fc_id, remote_id, 0x08, 0x290000, 1, 0, 0, ox_id, 0xFFFF, 0)
+    macs = [b"\x0e\xfd\x00" + number.to_bytes(3, "big") for number in (port.fc_id, source or remote_id)]
+    return encapsulate(macs[0] + macs[1] + b"\x89\x06", SOF_I3, header, b"command.", EOF_T)
+
+
+def test_a_batch_is_no_short_way_round_anything():
+    """Frames that follow others of their kind in one batch are looked at no less: addresses, logins, recovery qualifiers."""
+    target, port, fc4 = station_of(0x300, TARGET)
+    others = [station_of(number, INITIATOR) for number in (0x100, 0x200)]
+    segment = Segment(target, *(station for station, _port, _fc4 in others))
+    segment.up()
+
+    def receive(*frames: bytes) -> list[tuple[int, int]]:
+        fc4.frames.clear()
+        target.receive([memoryview(frame) for frame in frames], segment.now)
+        return [(s_id, ox_id) for s_id, ox_id, _payload in fc4.frames]
+
+    first, second = (lambda n: fcp_to(target, port, 0x100, n)), (lambda n: fcp_to(target, port, 0x200, n))
+    assert receive(first(1), second(2), first(3), first(4), second(5)) == [
+        (0x100, 1), (0x200, 2), (0x100, 3), (0x100, 4), (0x200, 5),
+    ]  # fmt: skip
+    before = target.counters.as_dict()
+    spoofed = fcp_to(target, port, 0x100, 7, source=0x200)
+    assert receive(first(6), spoofed, first(8)) == [(0x100, 6), (0x100, 8)]
+    after = target.counters.as_dict()
+    assert after["frames_in"] - before["frames_in"] == 3
+    assert after["fcoe_spoofed"] - before["fcoe_spoofed"] == 1
+    broken = bytearray(first(9))
+    broken[60] ^= 1
+    assert receive(first(8), bytes(broken), first(10)) == [(0x100, 8), (0x100, 10)]
+    assert target.counters.crc_errors == 1
+    elsewhere = bytearray(first(11))
+    elsewhere[14] = 0x10  # a version that there is not
+    assert receive(first(10), bytes(elsewhere), first(12)) == [(0x100, 10), (0x100, 12)]
+    assert target.counters.bad_version == 1
+    # ABTS makes a recovery qualifier of the exchange, which all that comes of it is dropped by
+    abts = pack_header(0x81, port.fc_id, 0x100, 0x00, 0x090000, 1, 0, 0, 0x21, 0xFFFF, 0)
+    fc4.known.add(0x21)
+    prefix = first(0)[:14]
+    aborted = encapsulate(prefix, SOF_I3, abts, b"", EOF_T)
+    assert receive(first(0x20), aborted, first(0x20), first(0x21), first(0x22)) == [
+        (0x100, 0x20), (0x100, 0x20), (0x100, 0x22),
+    ]  # fmt: skip
+    # LOGO ends the image pair: nothing that follows it in the batch is delivered
+    logo = pack_header(0x22, port.fc_id, 0x100, 0x01, 0x290000, 1, 0, 0, 0x31, 0xFFFF, 0)
+    payload = b"\x05\0\0\0" + (0x100).to_bytes(4, "big") + others[0][1].port_name
+    leaves = encapsulate(prefix, SOF_I3, logo, payload, EOF_T)
+    assert receive(first(0x30), second(0x30), leaves, first(0x32), second(0x33)) == [
+        (0x100, 0x30), (0x200, 0x30), (0x200, 0x33),
+    ]  # fmt: skip
+
+
+def test_data_by_the_short_way_only_while_it_is_taken():
+    """A frame of FCP_DATA that the FC-4 does not take so comes to it as all others do."""
+    target, port, fc4 = station_of(0x300, TARGET)
+    segment = Segment(target, station_of(0x100, INITIATOR)[0])
+    segment.up()
+    taken: list[int] = []
+
+    def receive_data(remote, payload, sof, f_ctl, seq_id, seq_cnt, ox_id, rx_id, offset, now):
+        assert (remote.fc_id, bytes(payload), sof, f_ctl, seq_id, seq_cnt, rx_id, offset, now) == (
+            0x100, b"command.", SOF_I3, 0x290000, 1, 0, 0xFFFF, 0, segment.now,
+        )  # fmt: skip
+        if ox_id % 2:
+            return False
+        taken.append(ox_id)
+        return True
+
+    fc4.receive_data = receive_data
+    frames = [fcp_to(target, port, 0x100, ox_id, r_ctl=0x01) for ox_id in range(10)]
+    frames.append(fcp_to(target, port, 0x100, 10, r_ctl=0x00))
+    before = target.counters.frames_in
+    target.receive([memoryview(frame) for frame in frames], segment.now)
+    assert taken == [2, 4, 6, 8]
+    assert [ox_id for _s_id, ox_id, _payload in fc4.frames] == [0, 1, 3, 5, 7, 9, 10]
+    assert target.counters.frames_in - before == len(frames)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm_fcoe.link.base import PIECE
+from tcm_fcoe.link.base import BATCH
 from tcm_fcoe.protocol.names import colon_form
 from tcm_fcoe.protocol.station import Station
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -173,21 +173,17 @@ class InterfaceServer:
                 await checkpoint()
                 began = clock()
 
-    def take(self, frames: Sequence[memoryview], now: float) -> None:
+    def take(self, frames: Iterable[memoryview], now: float) -> None:
         """Frames that have come. One that meets a mistake of ours is lost, the others are not."""
-        for start in range(0, len(frames), PIECE):
-            if start:
-                self._set_addresses()
-                self._send()
-            left = iter(frames[start : start + PIECE])
-            self.processing = True
-            for _ in range(PIECE):
-                try:
-                    self.station.receive(left, now)
-                    break
-                except Exception as error:  # noqa: BLE001  # whatever it is, the interface goes on
-                    self._unexpected("a frame", error)
-            self.processing = False
+        left = iter(frames)
+        self.processing = True
+        for _ in range(BATCH):
+            try:
+                self.station.receive(left, now)
+                break
+            except Exception as error:  # noqa: BLE001  # whatever it is, the interface goes on
+                self._unexpected("a frame", error)
+        self.processing = False
 
     def wake(self) -> None:
         """There is something to send, maybe from outside of :meth:`_receive`."""
@@ -201,7 +197,9 @@ class InterfaceServer:
         now = self.clock()
         deadline = now + TURN
         self._more = False
-        self._set_addresses()
+        addresses = station.take_addresses()
+        if addresses is not None:
+            self.link.set_addresses(addresses)  # before anybody can answer to a new one
         while True:
             if not self._send():
                 break
@@ -217,12 +215,6 @@ class InterfaceServer:
                 break
         if station.next_timer < self.armed:
             self._rearm.set()
-
-    def _set_addresses(self) -> None:
-        """Receive what is for us from now on, before anybody can answer to a new address."""
-        addresses = self.station.take_addresses()
-        if addresses is not None:
-            self.link.set_addresses(addresses)
 
     def _send(self) -> bool:
         """Send what there is; False: there is more than the link takes now, which goes when it does."""

@@ -20,7 +20,6 @@ from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
 from tcm_fcoe.initiator.results import InitiatorError, LoginFailed
 from tcm_fcoe.initiator.tasks import FcpTask
 from tcm_fcoe.link import open_link
-from tcm_fcoe.link.base import PIECE
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import colon_form, name_from_mac
 from tcm_fcoe.protocol.station import Station
@@ -287,8 +286,7 @@ class InitiatorPort:
     def _take(self, frames: Sequence[memoryview], now: float) -> None:
         if self.incoming is not None:
             frames = [memoryview(frame) for frame in self.incoming.take(frames, now)]
-        for start in range(0, len(frames), PIECE):
-            self._process(partial(self.station.receive, frames[start : start + PIECE], now), now)
+        self._process(partial(self.station.receive, frames, now), now)
 
     def _process(self, work: Callable[[], None], now: float) -> None:
         self._now = now

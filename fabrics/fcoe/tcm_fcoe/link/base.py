@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Frames that :meth:`Link.receive` gives at most."""
-PIECE = 16
-"""Frames of a batch after which what they have set off is sent: the other side can go on with it while we do with the rest."""
 ROOM = 2304
 """Bytes for the longest frame, with what the kernel puts before it."""
 

@@ -19,6 +19,8 @@ ANSWERED_LIMIT = 2048
 """Exchanges of one initiator that are remembered until FCP_CONF."""
 UNCONFIRMED_LIMIT = 512
 """Of those without FCP_CONF_REQ, beside them: GOOD READs, which the initiator may have done again."""
+FORGOTTEN_AT_ONCE = 64
+"""Of those, once there are too many: one by one costs more than the READ."""
 ANSWERED_BYTES = 8 << 20
 """Bytes of their Data-In, which is forgotten first."""
 CRN_AT = 8
@@ -82,11 +84,26 @@ class Answers:
             memory.pool.used += length
             while memory.used > ANSWERED_BYTES or (memory.used > RESERVE and memory.pool.used > memory.pool.limit):
                 if self.unconfirmed:
-                    self.release(next(iter(self.unconfirmed)))
+                    self._forget_reads(1)
                 else:
                     memory.give_back(len(self.data.popitem(last=False)[1]))
         if len(kept) > limit:
-            self.release(next(iter(kept)))
+            if confirmed:
+                self.release(next(iter(kept)))
+            else:
+                self._forget_reads(FORGOTTEN_AT_ONCE)
+
+    def _forget_reads(self, count: int) -> None:
+        """The oldest of those that are not confirmed."""
+        take, pop, buffers, octets = self.unconfirmed.popitem, self.data.pop, self.buffers, 0
+        for _ in range(count):
+            ox_id, answered = take(last=False)
+            data = pop(ox_id, None)
+            if data is not None:
+                octets += len(data)
+                if answered.borrowed:
+                    buffers.give_back(data)
+        self.memory.give_back(octets)
 
     def find(self, ox_id: int, rx_id: int) -> Answered | None:
         """One that is remembered; with an RX_ID of FFFFh one that FCP_CONF is to come for."""
