@@ -364,7 +364,23 @@ def set_(ctl: Ctl, path: str, values: tuple[str, ...], revision: int | None) -> 
     for place, value in pairs:
         done = ctl.call("write", path=place, value=value, revision=revision)
         revision = done["revision"] if revision is not None else None
+        if not ctl.as_json:
+            _tell_if_it_differs(ctl, place, value)
     ctl.show(done, lambda _: None)
+
+
+def _tell_if_it_differs(ctl: Ctl, place: str, value: str) -> None:
+    """What LIO takes and ignores, and what the backstore has a say in, is another number afterwards."""
+    from tcm.control.client import Refused
+
+    if not value.isdecimal():
+        return
+    try:
+        now = ctl.call("read", path=place)["value"].strip()
+    except Refused:  # it can only be written
+        return
+    if now.isdecimal() and int(now) != int(value):
+        errors.say(f"{PROGRAM}: note: {place}: {value} was taken, and it is {now}")
 
 
 def _pair(text: str) -> tuple[str, str]:

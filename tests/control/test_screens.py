@@ -126,6 +126,13 @@ def test_what_is_in_use_is_told_by_whom(ctl):
     ctl.run("delete", "-r", f"iscsi/{target}/tpgt_1/acls/{ACL}/lun_9")
 
 
+def test_what_is_another_number_afterwards_is_told(ctl):
+    attributes = "core/rd_mcp_9/a-long-name-of-a-disk-that-nobody-has-exported/attrib"
+    shown = screen(ctl.environment, "set", attributes, "emulate_dpo=0", "emulate_caw=0", columns=200)
+    assert shown.strip() == f"tcm-ctl: note: {attributes}/emulate_dpo: 0 was taken, and it is 1"
+    assert screen(ctl.environment, "set", f"{attributes}/emulate_caw", "1", columns=80) == ""
+
+
 def test_every_storage_object_has_its_size(ctl):
     ctl.run("create", "-p", "core/null_5/nothing", "control=size=3M", "enable=1")
     shown = screen(ctl.environment, "ls", columns=80)
