@@ -83,26 +83,43 @@ class Target:
         assert self.process.wait(20) == 0, self.log.read_text()
 
 
+BOOTS = 2
+LINUX_DIED = re.compile(r"RIP: .*fc_fcp_rec_resp")
+"""Linux's own: it takes a late answer for that of a REC, if it has used the OX_ID again, and reads beyond the answer's end."""
+
+
+def boot(stack: ExitStack, mode: Mode, folder: Path) -> tuple[Guest, Target]:
+    """The guest, once it has told every chapter, and the target that it told them to."""
+    segment = stack.enter_context(mode.segment())
+    target = Target(folder, segment, mode)
+    stack.callback(target.process.kill)
+    target.wait_for(WWPN)
+    nics = [word for number in range(mode.nics) for word in ("--l2", segment.nic(number))]
+    # its first port's frames, for whom it may concern: python -m tcm_fcoe.decode
+    options = ("--no-user", *nics, "--pcap", str(folder / "frames.pcap"))
+    guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *CHAPTERS, timeout=300, files=("stories",), options=options)
+    stack.callback(guest.end)
+    follow(segment, guest.share, lambda: guest.process.poll() is None)
+    guest.process.wait()
+    guest.reader.join()
+    print(target.log.read_text())
+    return guest, target
+
+
 @pytest.fixture(scope="module", params=MODES, ids=str)
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mode, Guest, Target]]:
-    """The guest, once it has told every chapter in one boot."""
+    """All chapters of a mode in one boot; in another one if Linux did not survive the first."""
     mode: Mode = request.param
-    folder = tmp_path_factory.mktemp(mode.name)
-    with ExitStack() as stack:
-        segment = stack.enter_context(mode.segment())
-        target = Target(folder, segment, mode)
-        stack.callback(target.process.kill)
-        target.wait_for(WWPN)
-        nics = [word for number in range(mode.nics) for word in ("--l2", segment.nic(number))]
-        # its first port's frames, for whom it may concern: python -m tcm_fcoe.decode
-        options = ("--no-user", *nics, "--pcap", str(folder / "frames.pcap"))
-        guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *CHAPTERS, timeout=300, files=("stories",), options=options)
-        stack.callback(guest.end)
-        follow(segment, guest.share, lambda: guest.process.poll() is None)
-        print(target.log.read_text())
-        print(guest.finish())
-        yield mode, guest, target
-        target.stop()
+    for left in reversed(range(BOOTS)):
+        with ExitStack() as stack:
+            guest, target = boot(stack, mode, tmp_path_factory.mktemp(mode.name))
+            if left and LINUX_DIED.search(guest.output):
+                print(guest.output[-6000:])
+                continue
+            print(guest.finish())
+            yield mode, guest, target
+            target.stop()
+            return
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
