@@ -82,7 +82,7 @@ def test_half_open_connections(daemon: Daemon) -> None:
 def test_login_flood(daemon: Daemon) -> None:
     """Three thousand connections at once that do not log in: the oldest give way, and whoever logs in gets in at once."""
     descriptors = daemon.file_descriptors()
-    with Watch(daemon, growth=64 * MIB, latency=3.0):
+    with Watch(daemon, growth=64 * MIB, latency=6.0):
         with ExitStack() as flood:
             first = flood.enter_context(dial(daemon))
             for _ in range(3):
