@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 MAXIMUM_LUN = 65535
 """LIO's limit (lio-configfs 5.2)."""
 MAXIMUM_TAG = 65535
+MAXIMUM_SERIAL = 253
+"""Characters of a unit serial (lio-configfs 3.4)."""
 CHAP_SECRET_BYTES = 12
 """96 bits: RFC 7143 9.2.1 wants at least as many where the network is not protected otherwise."""
 
@@ -82,6 +84,8 @@ class StorageObject:
     """Outermost first."""
     attributes: DeviceAttributes = field(default_factory=DeviceAttributes)
     identity: Identity = field(default_factory=Identity)
+    model_alias: bool | None = None
+    """LIO's ``emulate_model_alias``: the product was named after the storage object; ``None``: if it has that name."""
     serial: str
     """Unit serial number, a UUID: the logical unit's identity, on which its NAA designator is made."""
     removable: bool = False
@@ -103,6 +107,8 @@ class LunConfig:
     """The name of one of the storage object's; ``None``: the default one."""
     offline: bool = False
     """The secondary access state."""
+    offline_status: int = 0
+    """How it came to be offline or online, as ``alua_tg_pt_status``."""
     write_metadata: bool = False
     """That state is kept through a restart."""
 
@@ -273,6 +279,25 @@ def make_serial(text: str, place: str) -> str:
         ) from None
 
 
+def check_serial(text: str) -> str:
+    """Any unit serial that LIO's kernel takes; tools make UUIDs, cluster agents what they like. Raises ``ValueError``."""
+    if not 0 < len(text) <= MAXIMUM_SERIAL or not text.isascii() or not text.isprintable() or "/" in text:
+        raise ValueError(f"write 1 to {MAXIMUM_SERIAL} printable ASCII characters without a slash, best a UUID")
+    return text
+
+
+def saved_serial(text: str, place: str) -> str:
+    """A unit serial that was in force once; a UUID in its usual form."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        pass
+    try:
+        return check_serial(text)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {text[:60]!r}: {error}") from None
+
+
 def check_entry(name: str, place: str, example: str) -> str:
     """A name that can be one of a directory or a link in LIO's tree."""
     if name in {".", ".."} or "/" in name or not name.isprintable() or not 0 < len(name.encode()) <= 255:
@@ -310,24 +335,33 @@ def make_fabric(
     :param discovery: who may ask for the names of targets; for fabrics whose options have a field ``discovery_auth``.
     """
     values = dict(values)
-    if discovery is not None and discovery.userid:
+    if discovery is not None:
         if not any(each.name == "discovery_auth" for each in dataclasses.fields(kind.options)):
             raise ConfigError(f"{prefix.rstrip(': .')}: fabric {kind.name} has no discovery authentication; leave it out")
         values["discovery_auth"] = discovery
     return FabricConfig(name=kind.name, options=make_options(kind, values, prefix))
 
 
-def check_authentication(authentication: Authentication, place: str) -> Authentication:
-    """Refuses what cannot work, and warns of secrets that are too short (RFC 7143 9.2.1)."""
+def check_authentication(authentication: Authentication, place: str, *, saved: bool = False) -> Authentication:
+    """Refuses what cannot work, and warns of secrets that are too short (RFC 7143 9.2.1).
+
+    :param saved: it was in force once: names without secrets, which let nobody in, are warned of too.
+    """
+
+    def incomplete(text: str) -> None:
+        if not saved:
+            raise ConfigError(f"{place}: {text}")
+        log.warning("%s: %s; until then nobody gets in by it", place, text)
+
     pairs = (
         ("CHAP", authentication.userid, authentication.password),
         ("mutual CHAP", authentication.userid_mutual, authentication.password_mutual),
     )
     for what, userid, password in pairs:
         if userid and not password:
-            raise ConfigError(f"{place}: {what} user {userid!r} has no secret; give one")
+            incomplete(f"{what} user {userid!r} has no secret; give one")
         if password and not userid:
-            raise ConfigError(f"{place}: a {what} secret without a user; give the user's name")
+            incomplete(f"a {what} secret without a user; give the user's name")
         if any(len(each.encode()) > 255 for each in (userid, password)):
             raise ConfigError(f"{place}: a {what} name or secret is longer than 255 bytes; write a shorter one")
         if password and len(password.encode()) < CHAP_SECRET_BYTES:
@@ -339,7 +373,7 @@ def check_authentication(authentication: Authentication, place: str) -> Authenti
                 CHAP_SECRET_BYTES,
             )
     if authentication.userid_mutual and not authentication.userid:
-        raise ConfigError(f"{place}: mutual CHAP without CHAP; give the initiator's user and secret as well")
+        incomplete("mutual CHAP without CHAP; give the initiator's user and secret as well")
     if authentication.password and authentication.password == authentication.password_mutual:
         raise ConfigError(f"{place}: both directions have the same CHAP secret (RFC 7143 9.2.1 forbids it); change one")
     return authentication

@@ -8,10 +8,12 @@ A fabric makes an :class:`~tcm.target.nexus.ITNexus` for each initiator that log
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tcm.backstore import ConfigError
+from tcm.scsi.mode_pages import Key, ModePage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from tcm.fabric_statistics import FabricStatistics
+    from tcm.scsi.mode_pages import ModePageValues
     from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
     from tcm.target.draining import Draining
     from tcm.target.nexus import ITNexus
@@ -63,11 +66,32 @@ class TransportServices(Protocol):
         """
         return ()
 
+    def mode_pages_changed(self, lun: bytes, values: ModePageValues) -> None:
+        """Protocol-specific mode pages of a logical unit (8 bytes) at this target port have other values from now on.
+
+        By MODE SELECT of any initiator there, or by a reset; and for a logical unit that is mapped after that. May be called
+        while the nexus is being established.
+
+        If omitted: (by a class that inherits from this one) nothing happens.
+        """
+
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         """A unit attention condition was established for this nexus: report it if the protocol has a way to.
 
         If omitted: (by a class that inherits from this one) nothing is reported; the condition waits for the next command.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolModePages:
+    """Mode pages whose meaning is the protocol's (SPC-5 7.5: 02h, 18h, 19h): ``group.protocol_mode_pages`` of a target port.
+
+    Each logical unit has values of its own at each such port (mode page policy 01b, VPD page 87h). They are not saved.
+    """
+
+    pages: tuple[ModePage, ...]
+    defaults: Mapping[Key, Mapping[str, int]]
+    """By page: values of fields that differ from the pages' own defaults."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.live import LiveChanges
 from tcm.options import one_line
+from tcm.scsi.asymmetric_access import AccessStatus
 from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice, TargetPortalGroup
 from tcm.target.directory_store import Claimed, DirectoryStore
@@ -216,6 +217,9 @@ class Runtime:
         groups = self.logical_unit_groups
         groups.assign(unit, groups.groups[config.logical_unit_group] if config.logical_unit_group else groups.default)
         access = unit.asymmetric_access
+        if config.lba_map is not None:
+            # has the default group support its state, unless that says otherwise
+            access.set_lba_map(config.lba_map)
         for each in config.target_port_groups:
             if each.name == access.default.name:
                 group = access.default
@@ -223,8 +227,6 @@ class Runtime:
             else:
                 group = access.add_group(each.name, each.identifier, each.attributes)
             group.state, group.status = each.state, each.status
-        if config.lba_map is not None:
-            access.set_lba_map(config.lba_map)
 
     def _backstore(self, config: StorageObject) -> Backstore:
         backstore = adapt(self.plugins.backstore(config.type).factory(config.options))
@@ -269,6 +271,7 @@ class Runtime:
             if lun.target_port_group is not None:
                 unit.asymmetric_access.move(exported, unit.asymmetric_access.groups[lun.target_port_group])
             exported.offline, exported.alua_tg_pt_write_md = lun.offline, lun.write_metadata
+            exported.offline_status = AccessStatus(lun.offline_status)
         for each in config.node_acls:
             acl = group.add_node_acl(each.initiator_name)
             acl.attributes = each.attributes

@@ -6,10 +6,10 @@ storage object of keys that it does not know, so they may also stand in ``tcm_st
 storage object's path (``/backstores/fileio/disk0``).
 
 What rtslib leaves out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``,
-``alua_tg_pt_offline`` and ``alua_tg_pt_write_md``. ``tcm_attributes`` on portal groups and node ACLs are attributes of the
-fabric that LIO lacks, ``rtpi`` on portal groups is the file of that name, ``tcm_fabrics`` are files of the fabrics' own
-directories, ``tcm_acl_attributes`` on portal groups are for node ACLs that demo mode makes, and ``tcm_parameters`` on node ACLs
-are the portal group's, with these instead.
+``alua_tg_pt_offline``, ``alua_tg_pt_status`` and ``alua_tg_pt_write_md``. ``tcm_attributes`` on portal groups and node ACLs are
+attributes of the fabric that LIO lacks, ``rtpi`` on portal groups is the file of that name, ``tcm_fabrics`` are files of the
+fabrics' own directories, ``tcm_acl_attributes`` on portal groups are for node ACLs that demo mode makes, and
+``tcm_parameters`` on node ACLs are the portal group's, with these instead.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from tcm.configuration import (
     make_filter,
     make_options,
     make_portal,
-    make_serial,
     named,
     portal_text,
+    saved_serial,
 )
 from tcm.json_reader import Node, check_text, read_json
 from tcm.options import build, options_of, unknown_key
@@ -73,6 +73,7 @@ EXTRAS = "tcm_storage_objects"
 FABRICS = "tcm_fabrics"
 """Files of the fabrics' own directories, by the fabric's directory in LIO's tree."""
 _CHAP = ("chap_userid", "chap_password", "chap_mutual_userid", "chap_mutual_password")
+_SECONDARY = ("alua_tg_pt_offline", "alua_tg_pt_status", "alua_tg_pt_write_md")
 _DISCOVERY = ("discovery_userid", "discovery_password", "discovery_mutual_userid", "discovery_mutual_password")
 
 
@@ -193,7 +194,8 @@ class _Loader:
             filters=tuple(self._filter(each) for each in node.items("tcm_filters")),
             attributes=attributes,
             identity=_identity(node, (name if others.get(MODEL_ALIAS) else kind.name.upper())[:16]),
-            serial=make_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
+            model_alias=bool(others[MODEL_ALIAS]) if MODEL_ALIAS in others else None,
+            serial=saved_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
             removable=node.boolean("removable"),
             read_only=self._read_only or readonly or node.boolean("read_only"),
             target_port_groups=(groups := target_port_groups(node)),
@@ -306,7 +308,7 @@ class _Loader:
         )
 
     def _lun(self, node: Node) -> LunConfig:
-        node.keys({"index", "storage_object", "alias", "alua_tg_pt_gp_name", "alua_tg_pt_offline", "alua_tg_pt_write_md"})
+        node.keys({"index", "storage_object", "alias", "alua_tg_pt_gp_name", *_SECONDARY})
         path = node.text("storage_object", required=True)
         storage_object = self._storage_objects.get(path)
         if storage_object is None:
@@ -319,6 +321,7 @@ class _Loader:
             alias=_alias(node),
             target_port_group=lun_group(node, storage_object),
             offline=node.boolean("alua_tg_pt_offline"),
+            offline_status=node.integer("alua_tg_pt_status", minimum=0, maximum=2),
             write_metadata=node.boolean("alua_tg_pt_write_md"),
         )
 
@@ -422,7 +425,7 @@ def _authentication(node: Node, keys: Sequence[str]) -> Authentication:
     values = ["" if (text := node.text(key)) == "NULL" else text for key in keys]  # LIO's word for nothing
     userid, password, mutual_userid, mutual_password = values
     made = Authentication(userid=userid, password=password, userid_mutual=mutual_userid, password_mutual=mutual_password)
-    return check_authentication(made, node.path)
+    return check_authentication(made, node.path, saved=True)
 
 
 def _serial(plugin: str, name: str) -> str:

@@ -47,7 +47,8 @@ def _target_port_group(node: Node, *, mapped: bool) -> TargetPortGroupConfig:
     default = name == DEFAULT_GROUP
     least, most = (0, 0) if default else (1, MAXIMUM_IDENTIFIER)
     identifier = node.integer("tg_pt_gp_id", required=not default, minimum=least, maximum=most)
-    attributes = build(GroupAttributes, {key: node.value[key] for key in ATTRIBUTES if key in node.value}, f"{node.path}.")
+    values = {"alua_support_lba_dependent": mapped} | {key: node.value[key] for key in ATTRIBUTES if key in node.value}
+    attributes = build(GroupAttributes, values, f"{node.path}.")
     state = _one_of(node, "alua_access_state", _STATES)
     if state is AccessState.LOGICAL_BLOCK_DEPENDENT:
         if not mapped or attributes.access_type.is_explicit:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -329,9 +330,24 @@ def from_saveconfig(storage_object: dict[str, Any]) -> dict[str, Any]:
     """LIO's ``fileio``: ``dev``, ``size`` (0 for a block device), ``write_back``, ``aio``."""
     names = {"dev": "path", "size": "size", "write_back": "write_back", "aio": "aio"}
     found = {option: storage_object[key] for key, option in names.items() if storage_object.get(key) is not None}
-    if not found.get("size"):
+    size = found.get("size")
+    if not size or _has_grown(found.get("path"), size):
         found.pop("size", None)
     return found
+
+
+def _has_grown(path: Any, size: Any) -> bool:
+    """Who enlarged the file while it was served, and did not save since, must not lose the target at the next start."""
+    if not isinstance(path, str) or not isinstance(size, int):
+        return False
+    try:
+        actual = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    if not stat.S_ISREG(actual.st_mode) or actual.st_size <= size:
+        return False
+    log.warning("%s has grown from %d to %d bytes since it was saved; all of it is served", path, size, actual.st_size)
+    return True
 
 
 FILEIO = BackstoreType(

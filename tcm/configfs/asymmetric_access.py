@@ -10,7 +10,7 @@ from tcm.configfs.table import MadeGroup, ParentGroup, number
 from tcm.options import parse_bool
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus, AccessType
 from tcm.scsi.referrals import parse_lba_map
-from tcm.target.access_transition import set_access_state
+from tcm.target.access_transition import set_access_state, set_access_status
 from tcm.target.logical_unit_group import DEFAULT_GROUP as DEFAULT_LU_GROUP
 from tcm.target.logical_unit_group import LogicalUnitGroup
 from tcm.target.target_port_group import (
@@ -86,6 +86,8 @@ class GroupPlace:
         group, attributes = self.group, replace(self.attributes, **changes)
         if group is None:
             self._attributes = attributes
+        elif not attributes.supports(group.state):
+            raise ValueError(f"the group is in that state; write another alua_access_state than {group.state:d} first")
         else:
             self.device.unit.asymmetric_access.configure(group, attributes)
 
@@ -107,11 +109,11 @@ class GroupPlace:
             raise ValueError(f"{text!r} is no access state; write one of {', '.join(f'{state:d}' for state in STATES)}")
         await set_access_state(group, AccessState(value))
 
-    def set_status(self, text: str) -> None:
+    async def set_status(self, text: str) -> None:
         """``alua_access_status``."""
         if self.group is None:
             raise ValueError("write tg_pt_gp_id first")
-        self.group.status = AccessStatus(number(text, 0, 2))
+        await set_access_status(self.group, AccessStatus(number(text, 0, 2)))
 
     def members(self) -> str:
         """A line for each LUN."""

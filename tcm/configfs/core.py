@@ -116,7 +116,8 @@ class CoreGroup(ParentGroup):
                 plugin = next(name for name, (kind, _) in known.items() if kind.name == config.type)
             hba = self._add(f"{plugin}_{number}", plugin)
             device = hba.add(config.name, path)
-            device.device.model_alias = config.identity.product == config.name[:16]
+            named = config.identity.product == config.name[:16]
+            device.device.model_alias = named if config.model_alias is None else config.model_alias
             hba.groups[config.name] = device
 
     def _add(self, name: str, plugin: str) -> HbaGroup:

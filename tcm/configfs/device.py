@@ -15,7 +15,7 @@ from tcm.configfs.identity import IDENTITY
 from tcm.configfs.reservations import RESERVATIONS
 from tcm.configfs.script import control_pairs
 from tcm.configfs.table import FixedGroup, MadeGroup, flag
-from tcm.configuration import FilterConfig, StorageObject, make_filter, make_options
+from tcm.configuration import FilterConfig, StorageObject, check_serial, make_filter, make_options
 from tcm.live import groups_of
 from tcm.option_syntax import join_pairs, split_spec
 from tcm.options import options_of
@@ -229,9 +229,7 @@ class Device:
     async def set_serial(self, serial: str) -> None:
         """Another identity."""
         self.check_not_exported("the unit serial")
-        if not serial or len(serial) > 253 or not serial.isascii() or not serial.isprintable() or "/" in serial:
-            raise ValueError("write 1 to 253 printable ASCII characters without a slash, best a UUID")
-        if serial != self.config.serial:
+        if check_serial(serial) != self.config.serial:
             await self.rebuild(serial=serial)
 
     def info(self) -> str:

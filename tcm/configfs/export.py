@@ -25,7 +25,7 @@ from tcm.target.attributes import Identity
 from tcm.target.logical_unit_group import DEFAULT_GROUP as DEFAULT_LU_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Collection, Generator, Iterator
 
     from tcm.configfs.node import Tree
 
@@ -37,23 +37,28 @@ _OPTIONS = {"dev": "path"}
 _CHAP = {"userid": "userid", "password": "password", "mutual_userid": "userid_mutual", "mutual_password": "password_mutual"}
 
 
-def export(tree: Tree) -> Generator[None, None, dict[str, Any]]:
+def export(tree: Tree, part: Collection[str] | None = None) -> Generator[None, None, dict[str, Any]]:
     """The whole configuration is what it returns in the end; it yields in between, so that others get their turn.
 
     What it has said is nothing if the tree changes meanwhile.
+
+    :param part: names of target devices: only these, with the storage objects that they lead to; ``None``: all there is.
     """
     core = tree.group("core")
     assert isinstance(core, CoreGroup)
     devices = [device for device in _devices(core) if device.device.enabled]
     fabrics = [group for group in tree.root.children().values() if isinstance(group, FabricGroup)]
     found: dict[str, Any] = {"storage_objects": [], "targets": []}
-    for device in devices:
-        found["storage_objects"].append(_storage_object(device))
-        found.setdefault(EXTRAS, {})[device.device.path] = _extras(device)
-        yield
     for fabric in fabrics:
         for name, target in [*fabric.groups.items()]:
-            found["targets"].append(_target(fabric, name, target))
+            if part is None or name in part:
+                found["targets"].append(_target(fabric, name, target))
+                yield
+    wanted = {lun["storage_object"] for target in found["targets"] for group in target["tpgs"] for lun in group["luns"]}
+    for device in devices:
+        if part is None or device.device.path in wanted:
+            found["storage_objects"].append(_storage_object(device))
+            found.setdefault(EXTRAS, {})[device.device.path] = _extras(device)
             yield
     if own := {each.name: values for each in fabrics if (values := each.changed_attributes())}:
         found[FABRICS] = own
@@ -257,6 +262,8 @@ def _lun(group: Group) -> dict[str, Any] | None:
     for name in ("alua_tg_pt_offline", "alua_tg_pt_write_md"):
         if _text(group, name) == "1":
             found[name] = True
+    if (status := int(_text(group, "alua_tg_pt_status"))) != 0:
+        found["alua_tg_pt_status"] = status
     return found
 
 

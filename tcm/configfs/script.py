@@ -43,6 +43,8 @@ _DEVICE_KEYS = {
 }
 _GROUP_ORDER = ("alua_access_type", "alua_write_metadata", "alua_access_state", "alua_access_status")
 """These go last in a target port group: states are refused while what they want is missing."""
+_INITIATORS_ORDER = ("alua_write_metadata", "alua_access_state", "alua_access_status", "alua_access_type")
+"""The same where initiators alone change the state, or nobody does: a group that is made new still takes one."""
 _CHAP = {
     "userid": "chap_userid",
     "password": "chap_password",
@@ -151,6 +153,9 @@ class Script:
             yield from _target_port_group(path, group)
         if config.get("lba_map"):
             yield Step("write", f"{path}/lba_map", "\n".join(config["lba_map"]), path)
+        # a map has groups support a state, whatever they say
+        for group in config.get("alua_tpgs", ()):
+            yield from _group_values(path, group)
 
     def _place(self, config: Json) -> str:
         key = f"/backstores/{config['plugin']}/{config['name']}"
@@ -200,6 +205,8 @@ class Script:
         yield Step("write", f"{lun}/alua_tg_pt_gp", config.get("alua_tg_pt_gp_name") or DEFAULT_TG_PT_GP, lun)
         for name in ("alua_tg_pt_offline", "alua_tg_pt_write_md"):
             yield Step("write", f"{lun}/{name}", text_of(config.get(name, False)), lun)
+        if "alua_tg_pt_status" in config:
+            yield Step("write", f"{lun}/alua_tg_pt_status", text_of(config["alua_tg_pt_status"]), lun)
 
 
 _ALWAYS_ENABLED = {"loopback", "fc", "vhost", "xen-pvscsi"}
@@ -236,11 +243,18 @@ def _target_port_group(device: str, config: Json) -> Iterator[Step]:
     if config["name"] != DEFAULT_TG_PT_GP:
         yield Step("make", path)
         yield Step("write", f"{path}/tg_pt_gp_id", str(config["tg_pt_gp_id"]), path, fixed=True)
-    names = sorted(set(config) - {"name", "tg_pt_gp_id", *_GROUP_ORDER})
+
+
+def _group_values(device: str, config: Json) -> Iterator[Step]:
+    path = f"{device}/alua/{config['name']}"
     owner = path if config["name"] != DEFAULT_TG_PT_GP else device
-    for name in [*names, *(each for each in _GROUP_ORDER if each in config)]:
-        if config[name] is not None:
-            yield Step("write", f"{path}/{name}", text_of(config[name]), owner)
+    implicit = bool(int(config.get("alua_access_type", 3)) & 1)
+    names = sorted(set(config) - {"name", "tg_pt_gp_id", *_GROUP_ORDER})
+    for name in [*names, *(_GROUP_ORDER if implicit else _INITIATORS_ORDER)]:
+        if config.get(name) is not None:
+            # where initiators have put it meanwhile, it stays
+            soft = name == "alua_access_state" and not implicit
+            yield Step("write", f"{path}/{name}", text_of(config[name]), owner, soft=soft)
 
 
 def _discovery(fabric: str, config: Json) -> Iterator[Step]:

@@ -17,7 +17,7 @@ from tcm.configfs.settled import settle
 from tcm.options import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Collection, Generator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _TURN = 16
 """Operations after which initiators get their turn."""
 
 _SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
-"""Folders of values, in no particular order."""
+"""Folders of values, in no particular order; a target port group is another."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -47,7 +47,7 @@ class Settings:
     def __init__(
         self,
         tree: Tree,
-        dump: Callable[[Tree], Generator[None, None, dict[str, Any]]],
+        dump: Callable[[Tree, Collection[str] | None], Generator[None, None, dict[str, Any]]],
         check: Callable[[Mapping[str, Any]], None],
         read: Callable[[str], dict[str, Any]],
         write: Callable[[str, Mapping[str, Any]], None],
@@ -73,19 +73,22 @@ class Settings:
         """The tree's."""
         return self._tree.revision
 
-    async def export(self) -> dict[str, Any]:
-        """What runs, at one moment."""
+    async def export(self, part: Collection[str] | None = None) -> dict[str, Any]:
+        """What runs, at one moment.
+
+        :param part: names of target devices: what they are made of, and nothing else; ``None``: everything.
+        """
         for _ in range(_TRIES):
             revision = self._tree.revision
-            found = await self._walk()
+            found = await self._walk(part)
             if found is not None and revision == self._tree.revision:
                 return found
         raise TreeError(errno.EAGAIN, "the tree changes all the time; try again when it is quiet")
 
-    async def _walk(self) -> dict[str, Any] | None:
+    async def _walk(self, part: Collection[str] | None) -> dict[str, Any] | None:
         """``None`` if somebody took away what was to be looked at."""
         revision = self._tree.revision
-        steps = self._dump(self._tree)
+        steps = self._dump(self._tree, part)
         try:
             while True:
                 next(steps)
@@ -98,25 +101,32 @@ class Settings:
                 raise
             return None
 
-    async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The operations from what runs to ``config``."""
-        return _shown(await self._plan(config))
+    async def diff(self, config: Mapping[str, Any], part: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """The operations from what runs to ``config``.
 
-    async def _plan(self, config: Mapping[str, Any]) -> list[Move]:
+        :param part: what ``config`` is about; other target devices stay as they are.
+        """
+        return _shown(await self._plan(config, part))
+
+    async def _plan(self, config: Mapping[str, Any], part: Collection[str] | None = None) -> list[Move]:
         # in a thread: initiators are served meanwhile
         await to_thread.run_sync(self._check, config)
-        current, found = await self.export(), places(self._tree)
+        current, found = await self.export(part), places(self._tree)
         settle(self._tree, found, current, config)
         return await to_thread.run_sync(plan, config, current, found)
 
-    async def apply(self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "") -> list[dict[str, Any]]:
+    async def apply(
+        self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "", part: Collection[str] | None = None
+    ) -> list[dict[str, Any]]:
         """All of them, or none.
+
+        :param part: as of :meth:`diff`.
 
         Raises :class:`TreeError` for the operation that is refused, once everything before it is taken back.
         """
         async with self._lock:
             started = self._tree.revision if revision is None else revision
-            moves = await self._plan(config)
+            moves = await self._plan(config, part)
             self._kept = {}
             # whoever asked may go: what has begun is ended, one way or the other
             with anyio.CancelScope(shield=True):
@@ -251,7 +261,10 @@ def _folder(move: Move) -> str:
 
 def _is_setting(move: Move) -> bool:
     """One of many values of a folder, in no particular order."""
-    return move.do is not None and move.do.action == "write" and _folder(move).rpartition("/")[2] in _SETTINGS
+    if move.do is None or move.do.action != "write":
+        return False
+    folder = _folder(move).split("/")
+    return folder[-1] in _SETTINGS or (folder[0] == "core" and folder[-2] == "alua")
 
 
 def _is_already(tree: Tree, operation: Operation) -> bool:

@@ -26,12 +26,22 @@ def settle(tree: Tree, places: Mapping[str, str], current: Json, desired: Json) 
     wanted = {f"/backstores/{each['plugin']}/{each['name']}": each for each in desired.get("storage_objects", ())}
     for each in current.get("storage_objects", ()):
         path = f"/backstores/{each['plugin']}/{each['name']}"
+        if _has_grown(each, wanted.get(path, {})):
+            each["size"] = wanted[path]["size"]
         attributes: dict[str, Any] = each["attributes"]
         other = wanted.get(path, {}).get("attributes", {})
         differ = {name: value for name, value in other.items() if text_of(value) != text_of(attributes.get(name))}
         device = _device(tree, places.get(path)) if differ else None
         if device is not None:
             attributes.update({name: value for name, value in differ.items() if is_settled(device, name, text_of(value))})
+
+
+def _has_grown(current: Json, desired: Json) -> bool:
+    """A file that was enlarged while it was served stays as large as it is."""
+    if current["plugin"] != "fileio" or current.get("dev") != desired.get("dev"):
+        return False
+    size, wanted = current.get("size"), desired.get("size")
+    return isinstance(size, int) and isinstance(wanted, int) and 0 < wanted < size
 
 
 def _device(tree: Tree, place: str | None) -> Device | None:

@@ -9,7 +9,7 @@ from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tcm.scsi.mode_pages import Key, ModePage, ModePageValues
+    from tcm.scsi.mode_pages import Key, ModePage, ModePageValues, ModePageView
 
 WRITE_PROTECTED = 0x80
 DPOFUA = 0x10
@@ -46,7 +46,9 @@ def mode_sense_data(
     return bytes((min(3 + len(body), 0xFF), 0, specific, len(descriptor))) + body
 
 
-def parse_mode_select(data: bytes, values: ModePageValues, *, ten: bool, blocks: int, block_size: int) -> dict[Key, bytes]:
+def parse_mode_select(
+    data: bytes, values: ModePageValues | ModePageView, *, ten: bool, blocks: int, block_size: int
+) -> dict[Key, bytes]:
     """The pages that a MODE SELECT parameter list sets, with their new contents; nothing is changed yet.
 
     :param data: the parameter list; an empty one changes nothing.
@@ -107,7 +109,7 @@ def _check_descriptor(descriptor: bytes, offset: int, *, long: bool, blocks: int
         raise InvalidFieldInParameterList.at(offset + reserved, 7)
 
 
-def _find_page(data: bytes, offset: int, values: ModePageValues) -> ModePage:
+def _find_page(data: bytes, offset: int, values: ModePageValues | ModePageView) -> ModePage:
     """The page whose header stands at ``offset``."""
     first = data[offset]
     if first & 0x80:

@@ -318,5 +318,20 @@ class ModePageValues:
         return page.allowed.get(name, range(1 << page.layout[name].width))
 
 
+class ModePageView:
+    """Several sets of mode pages as one, in the order in which MODE SENSE returns them. A page is in one of them."""
+
+    def __init__(self, *sets: ModePageValues) -> None:
+        self.sets: dict[Key, ModePageValues] = dict(sorted((key, values) for values in sets for key in values.pages))
+        """Where a page is."""
+        self.pages: dict[Key, ModePage] = {key: values.pages[key] for key, values in self.sets.items()}
+        self.current: dict[Key, bytes] = {key: values.current[key] for key, values in self.sets.items()}
+        self.mask: dict[Key, bytes] = {key: values.mask[key] for key, values in self.sets.items()}
+
+    def page(self, key: Key, control: PageControl) -> bytes:
+        """See :meth:`ModePageValues.page`."""
+        return self.sets[key].page(key, control)
+
+
 def _name(key: Key) -> str:
     return f"{key[0]:02x}/{key[1]:02x}"

@@ -23,6 +23,7 @@ class VpdPage(enum.IntEnum):
     UNIT_SERIAL_NUMBER = 0x80
     DEVICE_IDENTIFICATION = 0x83
     EXTENDED_INQUIRY_DATA = 0x86
+    MODE_PAGE_POLICY = 0x87
     THIRD_PARTY_COPY = 0x8F
     BLOCK_LIMITS = 0xB0
     BLOCK_DEVICE_CHARACTERISTICS = 0xB1
@@ -36,6 +37,14 @@ class ProvisioningType(enum.IntEnum):
     FULL = 0
     RESOURCE = 1
     THIN = 2
+
+
+class PagePolicy(enum.IntEnum):
+    """MODE PAGE POLICY (SPC-5, Mode Page Policy VPD page)."""
+
+    SHARED = 0b00
+    PER_TARGET_PORT = 0b01
+    PER_I_T_NEXUS = 0b11
 
 
 SUPPORTED_PROTECTION_TYPES = 0b111
@@ -156,6 +165,11 @@ def supported_pages(codes: Iterable[int], first: int = CONNECTED_DISK) -> bytes:
 def unit_serial_number(serial: str) -> bytes:
     """Page 80h."""
     return page(VpdPage.UNIT_SERIAL_NUMBER, left_aligned(serial, len(serial)))
+
+
+def mode_page_policy(policies: Iterable[tuple[int, int, PagePolicy]]) -> bytes:
+    """Page 87h: page code, subpage code and policy; 3Fh and FFh stand for all pages that are not there themselves."""
+    return page(VpdPage.MODE_PAGE_POLICY, b"".join(bytes((code, subpage, policy, 0)) for code, subpage, policy in policies))
 
 
 def device_identification(found: Iterable[designators.Designator], first: int = CONNECTED_DISK) -> bytes:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tcm.statistics.mib_state import Indexes
     from tcm.statistics.mib_writing import Document
     from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.logical_unit import LogicalUnit
 
 ALIAS = "snmp"
 """The name of the link in a mapped LUN that is made."""
@@ -30,6 +31,11 @@ def device_index(indexes: Indexes, target: TargetDevice) -> int:
 def port_index(indexes: Indexes, group: TargetPortalGroup) -> int:
     """ScsiPortIndex."""
     return indexes.of("port", f"{group.target.fabric_name} {group.target.name} {group.tag}")
+
+
+def unit_index(indexes: Indexes, unit: LogicalUnit) -> int:
+    """ScsiLuIndex. Nobody keeps two units from having one serial."""
+    return indexes.of("unit", f"{unit.serial} {unit.name}")
 
 
 def acl_kind(target: TargetDevice) -> str:
@@ -84,9 +90,9 @@ def node_acl_of(document: Document, group: TargetPortalGroup, initiator_name: st
     raise Refused(Error.INCONSISTENT_VALUE, f"{initiator_name} has no node ACL but that of demo mode")
 
 
-def in_tree(change: Callable[[Document], None]) -> Change:
-    """An edit of a saveconfig.json."""
-    return Change(Place.TREE, change)
+def in_tree(change: Callable[[Document], None], *targets: TargetDevice) -> Change:
+    """An edit of a saveconfig.json that has these target devices."""
+    return Change(Place.TREE, change, frozenset(each.name for each in targets))
 
 
 def own(change: Callable[[Document], None]) -> Change:
@@ -111,7 +117,7 @@ def add_node_acl(group: TargetPortalGroup, initiator_name: str) -> Change:
             raise Refused(Error.INCONSISTENT_VALUE, f"{initiator_name} has a node ACL already")
         acls.append({"node_wwn": initiator_name, "mapped_luns": []})
 
-    return in_tree(change)
+    return in_tree(change, group.target)
 
 
 def remove_node_acl(group: TargetPortalGroup, acl: NodeAcl) -> Change:
@@ -121,7 +127,7 @@ def remove_node_acl(group: TargetPortalGroup, acl: NodeAcl) -> Change:
         found = node_acl_of(document, group, acl.initiator_name)
         group_of(document, group)["node_acls"].remove(found)
 
-    return in_tree(change)
+    return in_tree(change, group.target)
 
 
 def map_lun(group: TargetPortalGroup, acl: NodeAcl, number: int, lun: int) -> Change:
@@ -136,7 +142,7 @@ def map_lun(group: TargetPortalGroup, acl: NodeAcl, number: int, lun: int) -> Ch
         else:
             found["tpg_lun"] = lun
 
-    return in_tree(change)
+    return in_tree(change, group.target)
 
 
 def unmap_lun(group: TargetPortalGroup, acl: NodeAcl, number: int) -> Change:
@@ -146,4 +152,4 @@ def unmap_lun(group: TargetPortalGroup, acl: NodeAcl, number: int) -> Change:
         found = node_acl_of(document, group, acl.initiator_name)
         found["mapped_luns"] = [each for each in found["mapped_luns"] if each["index"] != number]
 
-    return in_tree(change)
+    return in_tree(change, group.target)

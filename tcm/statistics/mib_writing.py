@@ -35,6 +35,8 @@ class Change:
 
     place: Place
     apply: Callable[[Document], None]
+    targets: frozenset[str] = frozenset()
+    """Names of the target devices that it is about, if it is of the tree."""
 
 
 @dataclass(frozen=True, slots=True)

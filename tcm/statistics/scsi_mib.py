@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tcm.scsi import lun as lun_codec
 from tcm.statistics.lio import commands
 from tcm.statistics.mib import ZERO_DOT_ZERO, Module, Notification, Oid, Table, columns, constant
-from tcm.statistics.mib_edits import acl_index, device_index, port_index
+from tcm.statistics.mib_edits import acl_index, device_index, port_index, unit_index
 from tcm.statistics.mib_writing import STATUS, Writer, unchanging
 from tcm.statistics.scsi_mib_initiators import InitiatorTables
 from tcm.statistics.scsi_mib_rows import (
@@ -121,7 +121,7 @@ class ScsiMib:
     def _units(self) -> Iterator[tuple[Oid, UnitOfTarget]]:
         for index, target in self._targets():
             for each in units_of(target):
-                yield (*index, self.indexes.of("unit", each.unit.serial)), each
+                yield (*index, unit_index(self.indexes, each.unit)), each
 
     def _identifiers(self) -> Iterator[tuple[Oid, Designator]]:
         for index, each in self._units():
@@ -359,7 +359,7 @@ class ScsiMib:
                         3,
                         "scsiLunMapLuIndex",
                         GAUGE,
-                        lambda row: self.indexes.of("unit", row.mapped.lun.logical_unit.serial),
+                        lambda row: unit_index(self.indexes, row.mapped.lun.logical_unit),
                         self.writing.map_unit,
                     ),
                     (4, "scsiLunMapRowStatus", INTEGER, constant(ACTIVE), STATUS),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi import lun as lun_codec
 from tcm.statistics import mib_edits
 from tcm.statistics.agentx import Error
-from tcm.statistics.mib_edits import acl_index, acl_kind, acl_name, device_index, own, port_index, set_own
+from tcm.statistics.mib_edits import acl_index, acl_kind, acl_name, device_index, own, port_index, set_own, unit_index
 from tcm.statistics.mib_state import NON_VOLATILE, TRANSIENT, VOLATILE
 from tcm.statistics.mib_writing import TRUTH, Assign, Creation, Edit, Refused, Writer
 from tcm.statistics.scsi_mib_rows import DEVICE, TRUE, Authorized, DeviceRow, Mapped
@@ -114,13 +114,9 @@ class ScsiWriting:
                     return group, acl
         return None
 
-    def _lun(self, group: TargetPortalGroup, unit_index: int) -> int:
+    def _lun(self, group: TargetPortalGroup, wanted: int) -> int:
         """The lowest LUN of the port that leads to a logical unit."""
-        found = [
-            number
-            for number, lun in group.luns.items()
-            if self._state.indexes.of("unit", lun.logical_unit.serial) == unit_index
-        ]
+        found = [number for number, lun in group.luns.items() if unit_index(self._state.indexes, lun.logical_unit) == wanted]
         if not found:
             raise Refused(Error.INCONSISTENT_VALUE, "the target port has no such logical unit", "scsiLunMapLuIndex")
         return min(found)
@@ -136,7 +132,7 @@ class ScsiWriting:
         return [mib_edits.map_lun(*found, number, self._lun(found[0], values["scsiLunMapLuIndex"]))]
 
     def _remap(self, row: Mapped, value: int) -> list[Edit]:
-        if value == self._state.indexes.of("unit", row.mapped.lun.logical_unit.serial):
+        if value == unit_index(self._state.indexes, row.mapped.lun.logical_unit):
             return []
         return [mib_edits.map_lun(row.group, row.acl, row.mapped.number, self._lun(row.group, value))]
 

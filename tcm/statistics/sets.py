@@ -18,10 +18,21 @@ from tcm.options import one_line
 from tcm.statistics.agentx import Error
 from tcm.statistics.mib import Oid, Pending, TableView, Value
 from tcm.statistics.mib_state import NON_VOLATILE
-from tcm.statistics.mib_writing import MAXIMUM_PENDING, Assign, Creation, Document, Edit, Place, Refused, RowPlan, plan_row
+from tcm.statistics.mib_writing import (
+    MAXIMUM_PENDING,
+    Assign,
+    Change,
+    Creation,
+    Document,
+    Edit,
+    Place,
+    Refused,
+    RowPlan,
+    plan_row,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tcm.statistics.agentx import Wanted
     from tcm.statistics.mib import Column, View
@@ -46,9 +57,11 @@ class Configurator(Protocol):
     def revision(self) -> int:
         """Goes up with each change."""
 
-    async def export(self) -> Document: ...
-    async def diff(self, config: Mapping[str, Any]) -> list[Document]: ...
-    async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[Document]: ...
+    async def export(self, part: Collection[str] | None = None) -> Document: ...
+    async def diff(self, config: Mapping[str, Any], part: Collection[str] | None = None) -> list[Document]: ...
+    async def apply(
+        self, config: Mapping[str, Any], *, revision: int | None, who: str, part: Collection[str] | None = None
+    ) -> list[Document]: ...
     async def save(self, path: str = "") -> str: ...
 
 
@@ -77,6 +90,8 @@ class _Plan:
     number: int = 1
     """The variable that is told of if it fails."""
     revision: int = 0
+    part: frozenset[str] = frozenset()
+    """The target devices that it is about."""
     tree: tuple[Document, Document] | None = None
     """Before and after; likewise:"""
     own: tuple[Document, Document] | None = None
@@ -124,6 +139,7 @@ class Setter:
                 except Refused as refused:
                     number = row.number(refused.column)
                     raise
+            plan.part = frozenset().union(*(edit.targets for _, edit in edits if isinstance(edit, Change)))
             for number, edit in edits:
                 await self._edit(plan, number, edit)
             if plan.tree is not None:
@@ -203,7 +219,7 @@ class Setter:
                 if self._configurator is None:
                     raise Refused(Error.RESOURCE_UNAVAILABLE, "the configuration cannot be changed here")
                 plan.number, plan.revision = number, self._configurator.revision
-                before = await self._configurator.export()
+                before = await self._configurator.export(plan.part)
                 # in a thread: of a thousand LUNs it takes a while
                 plan.tree = before, await to_thread.run_sync(copy.deepcopy, before)
             edit.apply(plan.tree[1])
@@ -212,7 +228,7 @@ class Setter:
         assert self._configurator is not None
         assert plan.tree is not None
         try:
-            await self._configurator.diff(plan.tree[1])
+            await self._configurator.diff(plan.tree[1], plan.part)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it, it cannot be
             raise Refused(Error.INCONSISTENT_VALUE, one_line(error)) from None
 
@@ -224,7 +240,7 @@ class Setter:
         with anyio.CancelScope(shield=True):
             try:
                 if plan.tree is not None and self._configurator is not None:
-                    await self._configurator.apply(plan.tree[1], revision=plan.revision, who=WHO)
+                    await self._configurator.apply(plan.tree[1], revision=plan.revision, who=WHO, part=plan.part)
             except Exception as error:  # noqa: BLE001  # whatever it is, it has taken back what it did
                 log.warning("an SNMP SET could not be committed: %s", one_line(error))
                 return Error.COMMIT_FAILED, plan.number
@@ -249,7 +265,7 @@ class Setter:
             self._put(plan, 0)
             try:
                 if plan.tree is not None and self._configurator is not None:
-                    await self._configurator.apply(plan.tree[0], revision=None, who=WHO)
+                    await self._configurator.apply(plan.tree[0], revision=None, who=WHO, part=plan.part)
                 await self._keep(plan)
             except Exception as error:  # noqa: BLE001  # there is an answer for it
                 log.error("what was set by SNMP could not be taken back: %s", one_line(error))

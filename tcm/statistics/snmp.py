@@ -226,8 +226,10 @@ class Agent:
         finally:
             agent.close()
             with anyio.move_on_after(1, shield=True):
-                with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                with contextlib.suppress(OSError, AgentXError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     await send()
+            with anyio.CancelScope(shield=True):
+                await self._keep()
 
 
 async def _set(setter: Setter, pdu: Pdu) -> tuple[Error, int]:

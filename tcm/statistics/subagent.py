@@ -199,7 +199,7 @@ class SubAgent:
         once = pdu.ranges[: pdu.non_repeaters]
         binds = [self._next(each, now) for each in once]
         ranges = list(pdu.ranges[len(once) :])
-        for _ in range(min(pdu.max_repetitions, MAXIMUM_BINDS // len(ranges)) if ranges else 0):
+        for _ in range(min(pdu.max_repetitions, max(1, MAXIMUM_BINDS // len(ranges))) if ranges else 0):
             found = [self._next(each, now) for each in ranges]
             binds += found
             if all(bind.type == agentx.END_OF_MIB_VIEW for bind in found):

@@ -66,6 +66,13 @@ async def set_access_state(group: TargetPortGroup, state: AccessState) -> None:
     await change(Request(group.logical_unit, groups={group: state}), AccessStatus.IMPLICIT)
 
 
+async def set_access_status(group: TargetPortGroup, status: AccessStatus) -> None:
+    """Say how a group came into its state (LIO: writing ``alua_access_status``). Raises ``OSError`` if that cannot be kept."""
+    async with group.logical_unit.asymmetric_access.changing:
+        await _keep({group: group.state}, {}, status)
+        group.status = status
+
+
 async def set_offline(lun: Lun, *, offline: bool) -> None:
     """Change a LUN's secondary state implicitly (LIO: writing ``alua_tg_pt_offline``). Raises as :func:`set_access_state`."""
     group = lun.target_port_group

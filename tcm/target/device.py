@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from tcm.scsi import lun as lun_codec
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
+from tcm.scsi.mode_pages import ModePageValues
 from tcm.target.access_metadata import FABRICS
 from tcm.target.counters import retire, totals
 from tcm.target.logical_unit import LogicalUnit
@@ -23,7 +24,8 @@ from tcm.target.unit_attention import REPORTED_LUNS_DATA_HAS_CHANGED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcm.fabric import TransportServices
+    from tcm.fabric import ProtocolModePages, TransportServices
+    from tcm.scsi.mode_pages import Key
     from tcm.target.nexus import ITLNexus
 
 _target_indexes = itertools.count(1)
@@ -137,6 +139,33 @@ class Lun:
     retired: Counter[str] = field(default_factory=Counter, repr=False)
     """What I_T_L nexuses that are gone have counted here."""
 
+    _mode_pages: ModePageValues | None = field(default=None, init=False, repr=False)
+
+    @property
+    def mode_pages(self) -> ModePageValues | None:
+        """Protocol-specific mode pages of the logical unit at this target port; ``None``: it has none."""
+        protocol = self.port.protocol_mode_pages
+        if self._mode_pages is None and protocol is not None:
+            self._mode_pages = ModePageValues(protocol.pages, defaults=protocol.defaults)
+        return self._mode_pages
+
+    @property
+    def changed_mode_pages(self) -> ModePageValues | None:
+        """The same, if they do not have their default values."""
+        values = self._mode_pages
+        return values if values is not None and values.current != values.default else None
+
+    def change_mode_pages(self, pages: Mapping[Key, bytes]) -> bool:
+        """Make some of them current, and tell the fabric. Returns whether that changed anything."""
+        values = self.mode_pages
+        if values is None or all(values.current[key] == page for key, page in pages.items()):
+            return False
+        values.current = {**values.current, **pages}
+        for itl in tuple(self.logical_unit.itl_nexuses):
+            if itl.exported is self:
+                itl.nexus.services.mode_pages_changed(itl.lun, values)
+        return True
+
     def totals(self) -> Counter[str]:
         """All of :data:`~tcm.target.counters.COUNTERS`, of all initiators there are and were."""
         return totals(self.retired, (itl for itl in self.logical_unit.itl_nexuses if itl.exported is self))
@@ -242,6 +271,9 @@ class TargetPortalGroup:
         self.dynamic_acl_attributes: Any = None
         """The fabric's ``acl_attributes`` of node ACLs that demo mode makes; ``None``: the fabric's defaults."""
         self.authentication = Authentication()
+        # set by the fabric
+        self.protocol_mode_pages: ProtocolModePages | None = None
+        """Mode pages that are the protocol's own."""
 
     def identify(self, identifier: int | None) -> None:
         """Another RELATIVE TARGET PORT IDENTIFIER, which no other port of the process has; ``None``: it has none any more."""
@@ -362,8 +394,14 @@ class TargetPortalGroup:
         return self.node_acls.get(initiator_name)
 
     def admits(self, initiator_name: str) -> bool:
-        """Whether :meth:`establish_nexus` would let this initiator in."""
-        return self.enabled and (initiator_name in self.node_acls or self.access.generate_node_acls)
+        """Whether :meth:`establish_nexus` would let this initiator in.
+
+        Who came in by demo mode and has left is a stranger once that is off, though its node ACL may be cached.
+        """
+        if not self.enabled or self.access.generate_node_acls:
+            return self.enabled
+        acl = self.node_acls.get(initiator_name)
+        return acl is not None and (not acl.dynamic or bool(self._nexuses_of(acl)))
 
     def drains(self, initiator_name: str) -> bool:
         """Whether an initiator that is admitted may not log in for a while."""

@@ -489,6 +489,9 @@ class LogicalUnit:
         if cached and not (self.mode_parameters.write_cache or self.failed or self.read_only):
             self.medium.flush_soon(self.running.spawn_alone)
         self.log_parameters.reset(LOG_PAGES)
+        for exported in {lun for port in self.ports for lun in port.luns.values() if lun.logical_unit is self}:
+            if exported.changed_mode_pages is not None:
+                exported.change_mode_pages(exported.changed_mode_pages.default)
         self.establish_attention(attention)
         self.update_express()
         return copies

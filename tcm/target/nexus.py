@@ -312,6 +312,9 @@ class ITNexus:
         itl.attentions.establish(I_T_NEXUS_LOSS_OCCURRED if known else POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
         self.luns[itl.lun] = itl
         logical_unit.attach(itl)
+        changed = exported.changed_mode_pages
+        if changed is not None:
+            self.services.mode_pages_changed(itl.lun, changed)
         return itl
 
     def remove_lun(self, itl: ITLNexus) -> None:

@@ -16,7 +16,7 @@ from tcm.backstore import ConfigError
 from tcm.configuration import Configuration, TargetPortGroupConfig, portal_text
 from tcm.plugins import PluginManager
 from tcm.saveconfig import load
-from tcm.target.device import AccessControl
+from tcm.target.device import AccessControl, Authentication
 
 DATA = Path(__file__).parent.parent / "data"
 PLUGINS = PluginManager()
@@ -209,6 +209,13 @@ def test_block_is_a_file_that_is_a_device(tmp_path):
     assert (made.path, made.type, made.options.path, made.read_only) == ("/backstores/block/b", "fileio", device, True)
 
 
+def test_discovery_without_credentials_lets_nobody_in(tmp_path):
+    """It was switched on: that nobody is named yet does not switch it off."""
+    module = {"name": "iscsi", "discovery_enable_auth": True}
+    (fabric,) = load_value(put(minimal(tmp_path), "fabric_modules/0", module), tmp_path).fabrics
+    assert fabric.options.discovery_auth == Authentication()
+
+
 def test_discovery_authentication_goes_to_the_fabric(tmp_path):
     module = {
         "name": "iscsi",
@@ -255,7 +262,11 @@ BAD = [
     ("storage_objects/0/size", True, "storage_objects[0].size: true is not a whole number"),
     ("storage_objects/0/size", ..., 'storage_objects[0].size: missing; write "size": 268435456 (bytes)'),
     ("storage_objects/0/sise", 1, "storage_objects[0].sise: unknown key (did you mean 'size'?); keys are "),
-    ("storage_objects/0/wwn", "123", "storage_objects[0].wwn: '123' is not a UUID; write for example "),
+    (
+        "storage_objects/0/wwn",
+        "1/3",
+        "storage_objects[0].wwn: '1/3': write 1 to 253 printable ASCII characters",
+    ),
     ("storage_objects/0/removable", "perhaps", 'storage_objects[0].removable: "perhaps" is not true or false'),
     ("storage_objects/0/removable", 2, "storage_objects[0].removable: 2 is not true or false"),
     ("storage_objects/0/attributes", {"block_size": 513}, "storage_objects[0].attributes: block_size 513: one of 512"),
@@ -346,8 +357,6 @@ BAD = [
         {"tag": 2, "portals": [{"ip_address": "127.0.0.1", "port": 3260}]},
         "targets[0].tpgs[1].portals: portal 127.0.0.1:3260 is already at targets[0].tpgs[0].portals; write another one",
     ),
-    (f"{ACL}/chap_userid", "alice", "tpgs[0].node_acls[0]: CHAP user 'alice' has no secret; give one"),
-    (f"{ACL}/chap_password", "only a password", "tpgs[0].node_acls[0]: a CHAP secret without a user"),
     (f"{ACL}/attributes", {"nopin_timeout": 1}, "node_acls[0].attributes: nopin_timeout=1: write 0 (never) or"),
     (
         "fabric_modules",

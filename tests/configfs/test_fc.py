@@ -54,7 +54,7 @@ async def test_beside_the_dump(tmp_path):
         theirs = {f"fc/{path}": entry for path, entry in captured(CAPTURE).items()}
         ours = {path: entry for path, entry in site.entries().items() if path.startswith("fc/")}
         assert sorted(theirs.keys() - ours.keys()) == []
-        more = re.compile(r".*/(rtpi|param/(default|direct)_\w+|fabric_statistics/fc_port(/\w+)?|tpgt_1/attrib/\w+)")
+        more = re.compile(r"fc/hbas|.*/(rtpi|param/(default|direct)_\w+|fabric_statistics/fc_port(/\w+)?|tpgt_1/attrib/\w+)")
         assert [path for path in sorted(ours.keys() - theirs.keys()) if not more.fullmatch(path)] == []
         assert {path for path in theirs if theirs[path].mode != ours[path].mode} == set()
         assert ours[f"{GROUP}/acls/{INITIATOR}/node_name"] == Entry(0o644, "00:00:00:00:00:00:00:00")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.controlled import Ctl, controlled
@@ -31,8 +29,7 @@ MOUNTS = ("mount", "targetcli", "exec")
 def ctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctl]:
     folder = tmp_path_factory.mktemp("examples")
     with controlled(folder, "--empty", urls=0, target=None, portals=()) as made:
-        while not Path(made.control).exists():
-            time.sleep(0.02)
+        made.wait_for_socket()
         programs = folder / "bin"
         programs.mkdir()
         script = programs / "tcm-ctl"

@@ -47,6 +47,7 @@ OPTIONAL = [
         for name, value in optional(cls).items()
     ),
     ("TransportServices.unsubmitted", TransportServices.unsubmitted),
+    ("TransportServices.mode_pages_changed", TransportServices.mode_pages_changed),
     ("TransportServices.asynchronous_event", TransportServices.asynchronous_event),
     *HOOKS.items(),
 ]

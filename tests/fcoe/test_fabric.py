@@ -190,6 +190,22 @@ async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
         await read_and_write(await port.target(timeout=9))
 
 
+async def test_logins_all_the_time_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of some thousand logins and logouts in a second there are a few hundred lines, and one says how many there were."""
+    caplog.set_level(logging.INFO)
+    async with fcoe_site(tmp_path) as site, site.initiator() as port:
+        target = await port.target()
+        served = site.fabric.ports[WWPN]
+        (nexus,) = served.fcp.nexuses.values()
+        for _ in range(2000):
+            served.ended(nexus, "a test")
+        assert len(caplog.messages) < 300
+        await anyio.sleep(0.6)
+        served.ended(nexus, "a test")
+        assert "lines about logins before this one were left out" in caplog.messages[-1]
+        await read_and_write(target)
+
+
 async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
     """The nth target is on the nth interface, further ones are on the last."""
     targets = (WWPN, SECOND, "20:01:52:54:00:2f:fc:02")

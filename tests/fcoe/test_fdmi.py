@@ -18,6 +18,7 @@ from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, SOF_I3, SOF_N3
 from tcm_fcoe.protocol.fdmi import FdmiCommand, FdmiExplanation, FdmiRequest, HbaAttribute, PortAttribute, text
 from tcm_fcoe.protocol.fdmi_server import HBA_BYTES, FdmiServer
 from tcm_fcoe.protocol.frame import Frame, pack_header
+from tcm_fcoe.protocol.ladder import Ladder
 from tcm_fcoe.protocol.management_client import MANAGEMENT, STEPS, HbaDescription
 from tcm_fcoe.protocol.name_client import CONTROLLER, DIRECTORY
 from tcm_fcoe.protocol.station import Station
@@ -418,3 +419,13 @@ def test_nobody_is_told_without_a_description():
     wire, port, _fc4 = a_port(TARGET, fabric=True)
     port.management_client.start(wire.now)
     assert port.management_client.step == ""
+
+
+def test_captures_name_the_commands():
+    """By GS_Type and GS_Subtype: their numbers are the name server's too."""
+    segment, _fcf, _enode = site_of_stations()
+    segment.up(5.0)
+    made = Ladder()
+    rows = [made.take(frame, at) for at, frame in enumerate(segment.seen)]
+    told = [row.what for row in rows if row is not None and "management" in (row.left, row.right)]
+    assert told == ["PLOGI", "LS_ACC (PLOGI)", "RHBA", "CT accept (RHBA)", "RPA", "CT accept (RPA)"]

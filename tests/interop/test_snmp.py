@@ -15,6 +15,7 @@ from support.daemon import TARGET, Daemon
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 from support.snmpd import ISCSI, SCSI, Snmpd, cell, encoded, wait_for
 from support.statistics_site import serving
+from support.tcm_process import TcmProcess
 
 from tcm.fabric import Fabric
 from tcm.statistics.registry import Statistics
@@ -82,6 +83,9 @@ def test_a_walk_meets_every_column_that_has_rows(snmpd: Snmpd, daemon: Daemon) -
 
 def test_bulk_walks_see_the_same(snmpd: Snmpd, daemon: Daemon) -> None:
     assert daemon.urls
+    while cell(snmpd.walk(ISCSI), "ISCSI-MIB", "iscsiSsnInitiatorName"):
+        time.sleep(0.1)  # that of the test before
+    time.sleep(1.1)  # rows are remembered for a second
     for oid in (SCSI, ISCSI):
         assert list(snmpd.walk(oid)) == list(snmpd.walk(oid, "snmpbulkwalk"))
     assert "tcm" in snmpd.run("snmpget", f"{SCSI}.2.1.1.1.4.1")
@@ -108,6 +112,26 @@ def test_a_unit_that_is_stopped_is_told_of(snmpd: Snmpd, daemon: Daemon) -> None
         assert cell(walked, "SCSI-MIB", "scsiLuStatus") == ["2", "3"]
         assert cell(walked, "SCSI-MIB", "scsiTgtDevNonAccessibleLUs") == ["1"]
         assert i.command(b"\x1b\0\0\0\x01\0", lun=5).status == 0
+
+
+def test_a_walk_meets_the_initiator_of_the_loopback_fabric(snmpd: Snmpd, tmp_path: Path) -> None:
+    master = Snmpd(tmp_path).start()
+    luns = ("--lun", "ramdisk:size=4M", "--lun", "5=ramdisk:size=8M")
+    arguments = ("--fabric", "loopback", *luns, "--agentx", str(master.socket))
+    try:
+        with TcmProcess(tmp_path, *arguments) as tcm:
+            tcm.wait_for("registered at the master agent", in_log=True)
+            walked = master.walk(SCSI)
+            columns = load("SCSI-MIB")[0]
+            met = {column.name for column in columns.values() if any(name[: len(column.oid)] == column.oid for name in walked)}
+            assert met == set(columns)
+            assert cell(walked, "SCSI-MIB", "scsiDeviceRole") == ["80 ", "@"]  # as snmpwalk shows 80h and 40h
+            assert len(cell(walked, "SCSI-MIB", "scsiDscLunLun")) == 2
+            assert tcm.stop() == 0
+        assert snmpd.socket.exists()
+    finally:
+        master.stop()
+        master.traps.close()
 
 
 @pytest.mark.parametrize("event_loop", ["asyncio", "trio"])

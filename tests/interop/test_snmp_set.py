@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.compiled_mibs import load
 from support.daemon import TARGET, Daemon
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 from support.snmpd import ISCSI, SCSI, SetRefused, Snmpd, cell, wait_for
+from support.tcm_process import TcmProcess
 
 pytestmark = pytest.mark.interop
 STRANGER = "iqn.2003-01.org.example:stranger"
@@ -221,6 +223,15 @@ def test_indexes_and_what_is_non_volatile_outlive_the_process(snmpd: Snmpd, tmp_
     daemon.stop()
 
 
+def test_a_damaged_file_of_indexes_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "snmp.json").write_text('{"indexes"')
+    arguments = ("--fabric", "loopback", "--lun", "ramdisk:size=1M", "--agentx", str(tmp_path / "none"))
+    with TcmProcess(tmp_path, *arguments, "--state-dir", str(tmp_path / "state")) as tcm:
+        assert tcm.exit_code() == 2
+        assert "snmp.json is damaged; restore it, or delete it" in tcm.err.splitlines()[-1]
+
+
 def test_many_variables_and_bulks_without_end(snmpd: Snmpd, daemon: Daemon) -> None:
     """Through the real master agent, while an initiator reads."""
     with connect(daemon) as i:
@@ -233,6 +244,7 @@ def test_many_variables_and_bulks_without_end(snmpd: Snmpd, daemon: Daemon) -> N
         assert refused(snmpd, *rows) == "resourceUnavailable"
         for n in range(50):
             assert i.read(n, 8).status == 0
+        time.sleep(1.1)  # rows are remembered for a second
         whole = snmpd.walk(ISCSI)
         for repetitions in ("1", "1000", "65535"):
             assert list(snmpd.walk(ISCSI, "snmpbulkwalk", f"-Cr{repetitions}")) == list(whole)

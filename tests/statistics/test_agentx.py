@@ -235,6 +235,8 @@ def test_get_bulk_is_bounded(master: Master) -> None:
     assert len(master.ask(PduType.GET_BULK, (BASE, (), 0), head=head)) == len(ROWS) * len(TABLE.columns) + 1
     ranges = [(BASE, (), 0)] * 100
     assert len(master.ask(PduType.GET_BULK, *ranges, head=head)) <= MAXIMUM_BINDS
+    # at least one of each, or whoever walks like this would not get on
+    assert len(master.ask(PduType.GET_BULK, *ranges, *ranges, *ranges, head=head)) == 300
 
 
 def test_a_context_is_skipped(master: Master) -> None:

@@ -252,6 +252,28 @@ async def test_a_portal_moves_to_another_portal_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_only_what_a_set_is_about_is_looked_at(tmp_path: Path) -> None:
+    """A configuration may be large; what others do in the rest of it meanwhile still fails the commit."""
+    async with site(tmp_path) as s:
+        other = "iqn.2003-01.org.example:t2"
+        await s.tree.make_all(f"iscsi/{other}/tpgt_1/lun/lun_0")
+        await s.tree.link(f"iscsi/{other}/tpgt_1/lun/lun_0/link", await s.tree.ramdisk("ram9"))
+        part = await s.configurator.export({other})
+        assert [target["wwn"] for target in part["targets"]] == [other]
+        assert [each["name"] for each in part["storage_objects"]] == ["ram9"]
+        assert await s.configurator.diff(part, {other}) == []
+        whole = await s.export()
+        assert [target["wwn"] for target in whole["targets"]] == [IQN, other]
+        assert await s.test(("iscsiNodeMaxConnections", (1, 2), 7)) == FINE
+        (plan,) = s.setter._plans.values()
+        assert plan.part == {other}
+        assert await s.setter.commit(1) == FINE
+        assert s.tree.read(f"iscsi/{other}/tpgt_1/param/MaxConnections") == "7\n"
+        assert await s.setter.undo(1) == FINE
+        assert await s.export() == whole
+
+
+@pytest.mark.anyio
 async def test_tests_without_an_end_are_bounded(tmp_path: Path) -> None:
     async with site(tmp_path) as s:
         for transaction in range(3 * MAXIMUM_PLANS):
@@ -353,3 +375,12 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"snmp\.json is damaged; restore it, or delete it"):
         MibState(str(tmp_path))
     assert (tmp_path / "snmp.json").read_text() == text
+
+
+@pytest.mark.anyio
+async def test_units_of_one_serial_have_rows_of_their_own(tmp_path: Path) -> None:
+    async with site(tmp_path) as s:
+        serial = "b7a36fbd-94eb-4c69-8c09-ff4c53d8877a"
+        for unit in s.tree.runtime.logical_units.values():
+            unit.serial = serial
+        assert len(s.rows("scsiLuDefaultLun")) == 2

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,13 @@ class Ctl:
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(self.run("--json", *arguments, code=code))
+
+    def wait_for_socket(self) -> None:
+        """Where there are no URLs to wait for."""
+        end = time.monotonic() + 20
+        while not os.path.exists(self.control):
+            assert time.monotonic() < end, self.daemon.log()
+            time.sleep(0.02)
 
     def export(self, folder: Path) -> dict[str, Any]:
         """What runs, as a file has it."""

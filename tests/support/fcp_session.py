@@ -14,13 +14,15 @@ from typing import Any
 import anyio
 from support.scsi import make_lu
 from tcm_fcoe.port import Port
+from tcm_fcoe.protocol import mode_pages
 from tcm_fcoe.protocol.fcoe import EOF_N, EOF_T, SOF_I3, SOF_N3, decapsulate
 from tcm_fcoe.protocol.fcp import Command, InformationUnit, Response, ServiceParameters, TransferReady
 from tcm_fcoe.protocol.fcp_nexus import FcpNexus
-from tcm_fcoe.protocol.fcp_target import FcpTarget
+from tcm_fcoe.protocol.fcp_target import RETAIN_SECONDS, FcpTarget
 from tcm_fcoe.protocol.frame import Frame, pack_header
 
 from tcm.backstore import Backstore, BlockingBackstore
+from tcm.fabric import ProtocolModePages
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import InitiatorPort, NexusRefused, TargetDevice, TargetPortalGroup
@@ -77,6 +79,8 @@ class FcpSite:
         self.outbox: deque[bytes] = deque()
         self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, rooms=None, e_d_tov=2.0)
         self.target = FcpTarget(self.n_port, self, **options)
+        pages = mode_pages.defaults(self.target.burst_sizes.maximum, RETAIN_SECONDS)
+        group.protocol_mode_pages = ProtocolModePages(mode_pages.PAGES, pages)
         self.woken = 0
         self.endings: list[str] = []
         self.now = 100.0
@@ -248,23 +252,25 @@ class FcpInitiator:
 
 
 def outcome(frames: list[Frame], ox_id: int) -> tuple[Response, bytes]:
-    """What the frames of one exchange say, in order: FCP_DATA of one sequence, then FCP_RSP."""
+    """What the frames of one exchange say, in order: FCP_DATA, a sequence for each burst, then FCP_RSP."""
     *data, last = frames
     assert {frame.ox_id for frame in frames} == {ox_id}
     assert {frame.rx_id for frame in frames} == {last.rx_id}
     offset = data[0].parameter if data else 0
-    for number, frame in enumerate(data):
-        ends = number == len(data) - 1
+    number = 0
+    for index, frame in enumerate(data):
+        follows = index and frame.seq_id == data[index - 1].seq_id
+        number = number + 1 if follows else 0
+        ends = index == len(data) - 1 or data[index + 1].seq_id != frame.seq_id
         assert (frame.r_ctl, frame.type, frame.seq_cnt, frame.parameter) == (InformationUnit.FCP_DATA, 8, number, offset)
         assert frame.f_ctl & ~3 == (0x880008 if ends else 0x800008)
         assert (frame.sof, frame.eof) == (SOF_N3 if number else SOF_I3, EOF_T if ends else EOF_N)
-        assert frame.seq_id == data[0].seq_id
         offset += len(frame.payload)
     assert last.r_ctl == InformationUnit.FCP_RSP
     response = Response.unpack(last.payload)
     assert last.f_ctl & ~3 == (0x890000 if response.confirm else 0x980000)
     assert (last.sof, last.eof, last.seq_cnt) == (SOF_I3, EOF_T, 0)
-    assert not data or last.seq_id != data[0].seq_id
+    assert last.seq_id not in {frame.seq_id for frame in data}
     return response, b"".join(bytes(frame.payload) for frame in data)
 
 

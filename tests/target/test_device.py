@@ -178,6 +178,25 @@ async def test_dynamic_node_acls(cache: bool) -> None:
         assert (group.find_node_acl(FIRST) is acl) is cache
 
 
+async def test_demo_mode_is_over() -> None:
+    """Whoever is in stays in, and comes again; whoever has left is a stranger, though its node ACL is cached."""
+    async with make_lu() as unit:
+        group = portal_group(generate_node_acls=True, cache_dynamic_acls=True)
+        group.add_lun(0, unit)
+        stays, leaves = LoopbackPort(group).connect(FIRST), LoopbackPort(group).connect(SECOND)
+        leaves.disconnect()
+        group.access = replace(group.access, generate_node_acls=False)
+        assert group.find_node_acl(SECOND) is not None
+        assert (group.admits(FIRST), group.admits(SECOND)) == (True, False)
+        with pytest.raises(NexusRefused, match="demo mode is off"):
+            LoopbackPort(group).connect(SECOND)
+        LoopbackPort(group).connect(FIRST).disconnect()
+        stays.disconnect()
+        assert not group.admits(FIRST)
+        group.add_node_acl(SECOND)
+        assert group.admits(SECOND)
+
+
 async def test_a_dynamic_node_acl_becomes_explicit() -> None:
     """LIO: adding a node ACL for an initiator that is in by demo mode keeps its LUNs."""
     async with make_lu() as unit:

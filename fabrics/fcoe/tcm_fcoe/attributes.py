@@ -9,7 +9,6 @@ from typing import Any, Literal
 from tcm.backstore import ConfigError
 from tcm.plugin_types import option
 from tcm_fcoe.protocol.ethernet import DEFAULT_PRIORITY, MAX_VLAN_ID, MIN_VLAN_ID
-from tcm_fcoe.protocol.fcoe import MIN_DATA_FIELD
 from tcm_fcoe.protocol.names import InvalidName, colon_form, name_from_mac, parse_mac, parse_name
 
 Mode = Literal["vn2vn", "fabric", "fcf", "p2p"]
@@ -23,7 +22,7 @@ _RANGES = {
     "domain": (1, 239),
     "fcf_priority": (0, 255),
     "poll": (0, 1_000_000),
-    "burst": (MIN_DATA_FIELD, 1 << 24),
+    "burst": (512, 1 << 24),
 }
 _OF_MODE = {"spma": "fabric", "domain": "fcf", "fcf_priority": "fcf", "fc_map": "fcf"}
 """Options that only one mode has a use for."""
@@ -75,7 +74,7 @@ class FcoeOptions:
     fc_map: str = option("mode fcf: first three bytes of all fabric-provided MAC addresses, 0efc00 to 0efcff", "0efc00")
     mac: str | None = option("MAC address of a unix: interface; default: made of its path", None)
     promiscuous: bool = option("take frames to any MAC address from the interface, for cards that filter wrongly", False)
-    burst: int = option("bytes that one FCP_XFER_RDY asks for", 256 << 10, kind="size")
+    burst: int = option("bytes of a burst, either way, in steps of 512, until MODE SELECT changes it", 256 << 10, kind="size")
     first_burst: bool = option("offer initiators to send write data unasked (WRITE FCP_XFER_RDY DISABLED)", False)
     retry: bool = option("offer initiators to recover lost frames by REC and SRR instead of aborting commands (RETRY)", True)
     pcap: str | None = option("file for a capture (pcap) of all frames, made anew; that costs throughput", None)

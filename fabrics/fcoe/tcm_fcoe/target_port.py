@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from tcm.fabric import ProtocolModePages
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
 from tcm.target.device import InitiatorPort, NexusRefused
 from tcm_fcoe.attributes import node_name
 from tcm_fcoe.hba import describe
 from tcm_fcoe.port import Port
-from tcm_fcoe.protocol.fcp_target import FcpTarget
+from tcm_fcoe.protocol import mode_pages
+from tcm_fcoe.protocol.controller import Allowance
+from tcm_fcoe.protocol.fcp_target import RETAIN_SECONDS, FcpTarget
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_name
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from tcm_fcoe.server import InterfaceServer
 
 log = logging.getLogger("tcm.fcoe")
+LINES, LINE_RATE = 256, 2.0
+"""Log lines about logins at once; then so many a second. Who logs in and out all the time does not fill the disk."""
 
 
 class TargetPort:
@@ -49,6 +54,20 @@ class TargetPort:
         """Initiators that had to leave since they, or the portal group, are drained."""
         self.refused: dict[str, str] = {}
         """Why initiators were refused last, by name: said once each."""
+        self._lines = Allowance(LINES, LINE_RATE)
+        self._left_out = 0
+        """Lines that were not written since the last one that was."""
+
+    def _log(self, level: int, text: str, *arguments: object) -> None:
+        """A line, unless there have been too many."""
+        if not self._lines.take(self.server.clock()):
+            self._left_out += 1
+            return
+        if self._left_out:
+            text += " (%d lines about logins before this one were left out)"
+            arguments += (self._left_out,)
+            self._left_out = 0
+        log.log(level, text, *arguments)
 
     @property
     def group(self) -> TargetPortalGroup | None:
@@ -58,6 +77,9 @@ class TargetPort:
     def update(self) -> None:
         """Be on the interface while there is a portal group that is enabled."""
         group = self.group
+        if group is not None:
+            pages = mode_pages.defaults(self.fcp.burst_sizes.maximum, RETAIN_SECONDS)
+            group.protocol_mode_pages = ProtocolModePages(mode_pages.PAGES, pages)
         wanted = group is not None and group.enabled
         if wanted and not self.serving:
             self.serving = True
@@ -98,18 +120,27 @@ class TargetPort:
             port.nexus = group.establish_nexus(initiator, nexus)
         except NexusRefused as refusal:
             if self.refused.get(name) != str(refusal):
-                log.warning("%s: refused: %s", self.server, refusal)
+                self._log(logging.WARNING, "%s: refused: %s", self.server, refusal)
             if len(self.refused) > REFUSED_LIMIT:
                 self.refused.clear()
             self.refused[name] = str(refusal)
             return None
         self.refused.pop(name, None)
-        log.info("%s: %s logged in to %s (FC_ID %s)", self.server, name, self.target.name, format_fc_id(remote.fc_id))
+        self._log(
+            logging.INFO, "%s: %s logged in to %s (FC_ID %s)", self.server, name, self.target.name, format_fc_id(remote.fc_id)
+        )
         return port
 
     def ended(self, nexus: FcpNexus, reason: str) -> None:
         """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""
-        log.info("%s: %s is logged out of %s: %s", self.server, colon_form(nexus.remote.port_name), self.target.name, reason)
+        self._log(
+            logging.INFO,
+            "%s: %s is logged out of %s: %s",
+            self.server,
+            colon_form(nexus.remote.port_name),
+            self.target.name,
+            reason,
+        )
 
     def send_away(self, nexus: FcpNexus, now: float) -> None:
         """See :class:`tcm_fcoe.protocol.fcp_target.TargetServices`."""

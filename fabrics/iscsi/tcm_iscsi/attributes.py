@@ -62,7 +62,7 @@ class TpgAttributes:
     generate_node_acls: bool = False
     """Demo mode: initiators without a node ACL get a dynamic one."""
     cache_dynamic_acls: bool = False
-    """Dynamic node ACLs stay after logout: they are shown, and discovery treats them like others."""
+    """Dynamic node ACLs stay after logout, as long as demo mode is on."""
     demo_mode_write_protect: bool = True
     """LUNs of dynamic node ACLs cannot be written."""
     prod_mode_write_protect: bool = False

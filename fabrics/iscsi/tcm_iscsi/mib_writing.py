@@ -54,7 +54,7 @@ def _parameter(name: str, text: Any) -> Any:
             for group in target_of(document, row.target)["tpgs"]:
                 group["parameters"][name] = text(value)
 
-        return [in_tree(change)]
+        return [in_tree(change, row.target)]
 
     return edits
 
@@ -109,7 +109,7 @@ class IscsiWriting:
             for group in groups:
                 group_of(document, group)["portals"].append(_portal(address, PORT))
 
-        return [Assign("portal", portal_name(address, PORT), index[1]), in_tree(change)]
+        return [Assign("portal", portal_name(address, PORT), index[1]), in_tree(change, *(each.target for each in groups))]
 
     @staticmethod
     def _address(values: Mapping[str, Any]) -> str:
@@ -145,7 +145,7 @@ class IscsiWriting:
                 found = group_of(document, group)
                 found["portals"] = [each for each in found["portals"] if not _is(each, binding)]
 
-        return [in_tree(change)]
+        return [in_tree(change, *(each.target for each in groups))]
 
     def _set_port(self, row: TargetPortal, port: int) -> list[Edit]:
         """The node listens there instead; a portal of this node alone keeps its index."""
@@ -158,7 +158,7 @@ class IscsiWriting:
             rest = [each for each in found["portals"] if not _is(each, binding)]
             found["portals"] = [*rest, _portal(binding.address, port)]
 
-        edits: list[Edit] = [in_tree(change)]
+        edits: list[Edit] = [in_tree(change, group.target)]
         there = any((each.address, each.port) == (binding.address, port) for each in self._registry.bindings)
         if binding.groups == [group] and not there:
             index = self._state.indexes.of("portal", portal_name(binding.address, binding.port))
@@ -180,7 +180,7 @@ class IscsiWriting:
             before["portals"] = [each for each in before["portals"] if each not in moved]
             after["portals"] = [*after["portals"], *moved]
 
-        return [in_tree(change)]
+        return [in_tree(change, target)]
 
     # node ACLs
 

@@ -73,7 +73,10 @@ def _set_discovery(name: str) -> TreeAttribute:
         value = "" if text == _CLEAR else text
         if len(value.encode()) > _SECRET_BYTES:
             raise ConfigError(f"{name}: write at most {_SECRET_BYTES} bytes")
-        fabric.discovery_auth = dataclasses.replace(fabric.discovery_auth, **{name: value})
+        changed = dataclasses.replace(fabric.discovery_auth, **{name: value})
+        if changed.password and changed.password == changed.password_mutual:
+            raise ConfigError("both directions would have the same CHAP secret (RFC 7143 9.2.1 forbids it); write another")
+        fabric.discovery_auth = changed
 
     return TreeAttribute(lambda fabric: str(getattr(_discovery(fabric), name)), store, exact=True)
 

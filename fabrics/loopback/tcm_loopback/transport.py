@@ -11,6 +11,7 @@ from tcm.scsi.sense import Sense, Status
 
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
+    from tcm.scsi.mode_pages import ModePageValues
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
@@ -125,6 +126,9 @@ class LoopbackTransport:
     def unsubmitted(self, lun: bytes) -> tuple[()]:
         del lun
         return ()
+
+    def mode_pages_changed(self, lun: bytes, values: ModePageValues) -> None:
+        pass
 
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         self.events.append((lun, attention))

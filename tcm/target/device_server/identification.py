@@ -16,6 +16,7 @@ from tcm.scsi.inquiry import (
     standard_inquiry_data,
     version_descriptors,
 )
+from tcm.scsi.mode_pages import ALL_PAGES, ALL_SUBPAGES
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
 from tcm.target import rod_tokens
 from tcm.target.copy_manager import MAXIMUM_COPIES
@@ -134,18 +135,32 @@ _PAGES_WITH = {vpd.VpdPage.THIRD_PARTY_COPY: Feature.THIRD_PARTY_COPY}
 
 def vpd_page(itl: ITLNexus, code: int) -> bytes | None:
     """A VPD page; ``None`` if the logical unit does not have it."""
-    return VPD_PAGES[code](itl) if code in _pages_of(itl.logical_unit) else None
+    return VPD_PAGES[code](itl) if code in _pages_of(itl) else None
 
 
-def _pages_of(lu: LogicalUnit) -> list[int]:
-    return [code for code in VPD_PAGES if _PAGES_WITH.get(vpd.VpdPage(code)) in {None, *lu.features}]
+def _pages_of(itl: ITLNexus) -> list[int]:
+    features = {None, *itl.logical_unit.features}
+    return [
+        code
+        for code in VPD_PAGES
+        if _PAGES_WITH.get(vpd.VpdPage(code)) in features
+        and (code != vpd.VpdPage.MODE_PAGE_POLICY or itl.exported.mode_pages is not None)
+    ]
+
+
+def _mode_page_policy(itl: ITLNexus) -> bytes:
+    """Those of the target port's protocol are per target port, all others shared, as they are where there is no such page."""
+    protocol = itl.exported.mode_pages
+    own = [(*key, vpd.PagePolicy.PER_TARGET_PORT) for key in (protocol.pages if protocol is not None else ())]
+    return vpd.mode_page_policy([*own, (ALL_PAGES, ALL_SUBPAGES, vpd.PagePolicy.SHARED)])
 
 
 VPD_PAGES: dict[int, Callable[[ITLNexus], bytes]] = {
-    vpd.VpdPage.SUPPORTED_PAGES: lambda itl: vpd.supported_pages(_pages_of(itl.logical_unit)),
+    vpd.VpdPage.SUPPORTED_PAGES: lambda itl: vpd.supported_pages(_pages_of(itl)),
     vpd.VpdPage.UNIT_SERIAL_NUMBER: lambda itl: vpd.unit_serial_number(itl.logical_unit.serial),
     vpd.VpdPage.DEVICE_IDENTIFICATION: _device_identification,
     vpd.VpdPage.EXTENDED_INQUIRY_DATA: lambda itl: _extended_inquiry_data(itl.logical_unit),
+    vpd.VpdPage.MODE_PAGE_POLICY: _mode_page_policy,
     vpd.VpdPage.THIRD_PARTY_COPY: lambda itl: _third_party_copy(itl.logical_unit),
     vpd.VpdPage.BLOCK_LIMITS: lambda itl: vpd.block_limits(**asdict(itl.logical_unit.limits)),
     vpd.VpdPage.BLOCK_DEVICE_CHARACTERISTICS: lambda itl: _block_device_characteristics(itl.logical_unit),

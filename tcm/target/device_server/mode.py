@@ -12,7 +12,7 @@ from tcm.scsi.mode_pages import (
     CONTROL,
     INFORMATIONAL_EXCEPTIONS,
     Key,
-    ModePageValues,
+    ModePageView,
     PageControl,
 )
 from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError, SavingParametersNotSupported
@@ -44,12 +44,13 @@ def _mode_sense(task: Task) -> None:
     lu = itl.logical_unit
     cdb = task.cdb
     ten = cdb[0] == MODE_SENSE_10
-    values = lu.mode_parameters.values
+    values = _values(itl)
     control = PageControl(cdb[2] >> 6)
     keys = _selected(values, cdb[2] & 0x3F, cdb[3])
     if lu.eraser.sanitizing and not _WHILE_SANITIZING.issuperset(keys):
         lu.eraser.check(None)
-    if control is PageControl.SAVED and not values.savable:
+    own = lu.mode_parameters.values
+    if control is PageControl.SAVED and not (own.savable and any(values.sets[key] is own for key in keys)):
         raise SavingParametersNotSupported
     descriptor = b""
     if not cdb[1] & _DBD:
@@ -65,7 +66,13 @@ def _mode_sense(task: Task) -> None:
     give(task, data, cdb[7] << 8 | cdb[8] if ten else cdb[4])
 
 
-def _selected(values: ModePageValues, code: int, subpage: int) -> list[Key]:
+def _values(itl: ITLNexus) -> ModePageView:
+    """The logical unit's pages, and those of the target port's protocol."""
+    own, protocol = itl.logical_unit.mode_parameters.values, itl.exported.mode_pages
+    return ModePageView(own) if protocol is None else ModePageView(own, protocol)
+
+
+def _selected(values: ModePageView, code: int, subpage: int) -> list[Key]:
     """The pages that PAGE CODE and SUBPAGE CODE ask for, ascending (SPC-5 table 184)."""
     if code == ALL_PAGES:
         if subpage not in {0, ALL_SUBPAGES}:
@@ -102,7 +109,7 @@ def _mode_select(task: Task) -> Coroutine[Any, Any, None] | None:
     data = bytes(task.data_out[: task.data_out_wanted])
     if len(data) < task.parameters:
         raise ParameterListLengthError
-    values = lu.mode_parameters.values
+    values = _values(itl)
     ten = cdb[0] == MODE_SELECT_10
     pages = parse_mode_select(data, values, ten=ten, blocks=lu.blocks, block_size=lu.block_size)
     save = bool(cdb[1] & _SP)
@@ -124,8 +131,14 @@ def _empties_cache(lu: LogicalUnit, pages: dict[Key, bytes]) -> bool:
 
 
 def _change(itl: ITLNexus, pages: dict[Key, bytes]) -> None:
-    if itl.logical_unit.mode_parameters.change(pages):
-        itl.logical_unit.establish_attention(MODE_PARAMETERS_CHANGED, except_for=itl)
+    lu, exported = itl.logical_unit, itl.exported
+    own = lu.mode_parameters.values.pages
+    if lu.mode_parameters.change({key: page for key, page in pages.items() if key in own}):
+        lu.establish_attention(MODE_PARAMETERS_CHANGED, except_for=itl)
+    if exported.change_mode_pages({key: page for key, page in pages.items() if key not in own}):
+        for other in tuple(lu.itl_nexuses):
+            if other.exported is exported and other is not itl:
+                other.establish_attention(MODE_PARAMETERS_CHANGED)
 
 
 async def _change_later(itl: ITLNexus, pages: dict[Key, bytes], *, flush: bool, save: bool) -> None:

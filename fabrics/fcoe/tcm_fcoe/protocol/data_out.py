@@ -25,7 +25,7 @@ class DataOut:
 
     :param size: bytes that there may be: FCP_DL, or what the core wants of it.
     :param view: where they are put; made if not given.
-    :param unsolicited: the first burst comes without FCP_XFER_RDY.
+    :param unsolicited: bytes of a first burst that comes without FCP_XFER_RDY, at most; 0: all of it is asked for.
     """
 
     filled = 0
@@ -50,12 +50,12 @@ class DataOut:
     since = 0.0
     """When a frame of it came last, or it was asked for; monotonic seconds."""
 
-    def __init__(self, size: int, *, view: memoryview | None = None, unsolicited: bool = False) -> None:
+    def __init__(self, size: int, *, view: memoryview | None = None, unsolicited: int = 0) -> None:
         self.view = memoryview(bytearray(size)) if view is None else view
         self.islands: list[tuple[int, int]] = []
         """What is there beyond ``filled``: disjoint, in order, not touching."""
         if unsolicited:
-            self.burst_end = size
+            self.burst_end = min(size, unsolicited)
             self.unsolicited = self.active = True
 
     def begin(self, offset: int, length: int, now: float) -> None:

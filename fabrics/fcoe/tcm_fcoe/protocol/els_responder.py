@@ -144,11 +144,12 @@ class Responder:
     # Rows
 
     def _plogi(self, frame: Frame, request: Login, now: float) -> None:
-        """Behind a fabric its directory is asked first whose the address is, or anybody could come in as anybody."""
+        """Behind another's fabric its directory is asked first whose the address is, or anybody could come in as anybody."""
         port = self._port
         port.counters.plogi_in += 1
         remote = port.remotes.get(frame.s_id)
-        if not port.name_client.registered or (remote is not None and remote.state is State.PLOGI):
+        known = port.line is not None and port.line.port_name_of(frame.s_id) is not None
+        if known or not port.name_client.registered or (remote is not None and remote.state is State.PLOGI):
             port.logins.receive_plogi(frame, request, now)
             return
         frame.payload = memoryview(b"")  # the link's memory is not ours to keep

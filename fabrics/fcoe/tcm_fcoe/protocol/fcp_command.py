@@ -90,7 +90,7 @@ def _start(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None:
             nexus.forget(exchange)
             _refuse(target, nexus, exchange)
             return
-        nexus.give(exchange, length, unsolicited=True)
+        nexus.give(exchange, length, unsolicited=nexus.burst_sizes(exchange.lun).first or length)
         if exchange.attribute == TaskAttribute.SIMPLE:
             nexus.collecting[exchange.ox_id] = exchange
             return

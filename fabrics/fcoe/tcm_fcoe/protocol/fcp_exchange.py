@@ -58,6 +58,8 @@ class Exchange:
     """It is one of the target's buffers, which has it back if it is not to be remembered."""
     sent = 0
     """Of it, bytes."""
+    burst_end = 0
+    """Where the sequence that is being sent ends, bytes."""
     seq_cnt = 0
     response = b""
     """The payload of FCP_RSP."""
@@ -130,7 +132,7 @@ class Exchange:
         elif not data_out.active:
             self.advance()
 
-    def granted_memory(self, size: int, *, unsolicited: bool = False) -> None:
+    def granted_memory(self, size: int, *, unsolicited: int = 0) -> None:
         """There is memory for Data-Out; go on, unless it comes by itself."""
         self.data_out = DataOut(size, unsolicited=unsolicited)
         if unsolicited:
@@ -145,7 +147,7 @@ class Exchange:
         start, wanted = data_out.filled, self.wanted
         if start < wanted:
             nexus = self.nexus
-            length = min(wanted - start, nexus.target.burst_length)
+            length = min(wanted - start, nexus.burst_sizes(self.lun).maximum or wanted)
             data_out.begin(start, length, nexus.target.now)
             nexus.send_transfer_ready(self, start, length)
         elif self.submitted:
@@ -233,7 +235,7 @@ class Exchange:
 
     def retry_data_in(self, offset: int) -> None:
         """SRR for FCP_DATA that is being sent: from ``offset`` on in a sequence of its own, as the link takes it."""
-        self.sent = offset
+        self.sent = self.burst_end = offset
         self.sequences = self.sequences + 1 & 0xFF
         self.seq_cnt = 0
 

@@ -119,7 +119,7 @@ def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: byte
     nexus.cmd_ius += 1
     nexus.tx_bytes += length
     outbox = target.outbox
-    if length > EXPRESS_LIMIT or target.sending or len(outbox) > OUTBOX_LIMIT:
+    if length > target.express_limit or nexus.bursts or target.sending or len(outbox) > OUTBOX_LIMIT:
         exchange = Exchange(nexus, ox_id, rx_id, frame.seq_id, command, lun)
         exchange.submitted = exchange.borrowed = True
         exchange.data_in = data
@@ -153,7 +153,7 @@ def _begin_write(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None
     exchange.wanted = exchange.granted = length
     nexus.data_out.take(length)
     exchange.data_out = data_out = DataOut(length, view=target.buffers.take(length))
-    burst = min(length, target.burst_length)
+    burst = min(length, nexus.burst_sizes(exchange.lun).maximum or length)
     data_out.begin(0, burst, target.now)
     nexus.send_transfer_ready(exchange, 0, burst)
 

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm.scsi.lun import decode as decode_lun
+from tcm.scsi.lun import encode as encode_lun
 from tcm_fcoe.protocol.fcp import (
     CDB_AT,
     CONF_REQ,
@@ -26,8 +27,10 @@ from tcm_fcoe.protocol.frame import (
     F_CTL_REPLY,
     F_CTL_SEQUENCE_INITIATIVE,
 )
+from tcm_fcoe.protocol.mode_pages import BurstSizes
 
 if TYPE_CHECKING:
+    from tcm.scsi.mode_pages import ModePageValues
     from tcm.target.nexus import ITLNexus, ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -96,6 +99,7 @@ class FcpNexus:
     __slots__ = (
         "answered",
         "backlog",
+        "bursts",
         "cmd_ius",
         "collecting",
         "confirms",
@@ -143,6 +147,8 @@ class FcpNexus:
         """Commands that wait for memory for their Data-Out."""
         self.data_out = Memory(target.data_out, GRANT_LIMIT)
         self.data_in = Memory(target.data_in, READ_LIMIT)
+        self.bursts: dict[bytes, BurstSizes] = {}
+        """By LUN, of those where MODE SELECT has changed them."""
         self.draining = False
         self.answered = Answers(target.kept, target.buffers)
         """What is remembered after FCP_RSP."""
@@ -201,6 +207,17 @@ class FcpNexus:
             if isinstance(each, Exchange) and not each.submitted and decode_lun(each.lun) == number
         ]
 
+    def mode_pages_changed(self, lun: bytes, values: ModePageValues) -> None:
+        """See :class:`tcm.fabric.TransportServices`: the Disconnect-Reconnect page."""
+        self.bursts[lun] = BurstSizes.of(values)
+
+    def burst_sizes(self, lun: bytes) -> BurstSizes:
+        """Of a logical unit, by its LUN field."""
+        if not self.bursts:
+            return self.target.burst_sizes
+        number = decode_lun(lun)
+        return self.target.burst_sizes if number is None else self.bursts.get(encode_lun(number), self.target.burst_sizes)
+
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         """FCP has no way to tell: the condition waits for the next command."""
 
@@ -216,8 +233,11 @@ class FcpNexus:
             return
         self.give(exchange, size)
 
-    def give(self, exchange: Exchange, size: int, *, unsolicited: bool = False) -> None:
-        """Memory for Data-Out, now."""
+    def give(self, exchange: Exchange, size: int, *, unsolicited: int = 0) -> None:
+        """Memory for Data-Out, now.
+
+        :param unsolicited: bytes that may come without FCP_XFER_RDY.
+        """
         exchange.granted = size
         self.data_out.take(size)
         exchange.granted_memory(size, unsolicited=unsolicited)
@@ -310,6 +330,7 @@ class FcpNexus:
         exchange = Exchange(self, ox_id, answered.rx_id, command=answered.command)
         exchange.submitted = True
         exchange.data_in, exchange.sent = data, offset
+        exchange.burst_end = offset
         exchange.sequences, exchange.response = answered.sequences, answered.response
         self.answered.take(ox_id)
         self.keep(exchange)

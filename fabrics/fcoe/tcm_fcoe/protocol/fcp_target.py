@@ -20,6 +20,7 @@ from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
 from tcm_fcoe.protocol.fcp_memory import Buffers, Pool
 from tcm_fcoe.protocol.fcp_nexus import OUTBOX_LIMIT, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
+from tcm_fcoe.protocol.mode_pages import BURST_UNIT, BurstSizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class FcpTarget:
     """FCP of one N_Port (FC-4 of :class:`tcm_fcoe.protocol.n_port.NPort`).
 
     :param port: the N_Port.
-    :param burst_length: bytes that one FCP_XFER_RDY asks for.
+    :param burst_length: bytes of a burst, either way, unless MODE SELECT changes that; of 512 bytes each.
     :param first_burst: WRITE FCP_XFER_RDY DISABLED is offered: initiators that agree send data unasked.
     """
 
@@ -96,7 +97,10 @@ class FcpTarget:
         self.outbox = port.outbox
         self.rooms = port.rooms
         self.services = services
-        self.burst_length = burst_length
+        self.burst_sizes = BurstSizes(max(burst_length // BURST_UNIT, 1) * BURST_UNIT, 0)
+        """By default."""
+        self.express_limit = min(fcp_express.EXPRESS_LIMIT, self.burst_sizes.maximum)
+        """Bytes of Data-In that are put into frames at once."""
         self.counters = counters or FcpCounters()
         self.service_parameters = int(
             ServiceParameters.TARGET_FUNCTION
@@ -313,14 +317,18 @@ class FcpTarget:
             nexus, data = exchange.nexus, exchange.data_in
             assert data is not None
             length = len(data)
-            start = exchange.sent
-            stop = start + TURN * nexus.max_payload
+            start, end = exchange.sent, exchange.burst_end
+            if start == end:
+                end = exchange.burst_end = min(length, start + (nexus.burst_sizes(exchange.lun).maximum or length))
+            stop = min(end, start + TURN * nexus.max_payload)
             exchange.seq_cnt = nexus.frames.put_data(
-                outbox, rooms, exchange.ox_id, exchange.rx_id, exchange.sequences, exchange.seq_cnt, data, start,
-                min(stop, length), length,
-            )  # fmt: skip
+                outbox, rooms, exchange.ox_id, exchange.rx_id, exchange.sequences, exchange.seq_cnt, data, start, stop, end
+            )
             exchange.sent = stop
             if stop < length:
+                if stop == end:
+                    exchange.sequences = exchange.sequences + 1 & 0xFF
+                    exchange.seq_cnt = 0
                 sending.append(exchange)
                 continue
             exchange.sequences = exchange.sequences + 1 & 0xFF

@@ -14,6 +14,9 @@ from tcm_fcoe.protocol.link_service_layers import (
     CT_COMMANDS,
     CT_REASONS,
     EXPLANATIONS,
+    FDMI_COMMANDS,
+    HBAS,
+    MANAGEMENT,
     REASONS,
 )
 
@@ -155,9 +158,10 @@ def els_text(els: Packet) -> str:
 
 def ct_text(ct: Any, request: int) -> tuple[str, str, bool]:
     """Name, detail, and whether it is a refusal, of a CT_IU."""
-    name = CT_COMMANDS.get(int(ct.code), f"CT {ct.code:04x}h")
+    commands = FDMI_COMMANDS if (ct.service, ct.subtype) == (MANAGEMENT, HBAS) else CT_COMMANDS
+    name = commands.get(int(ct.code), f"CT {ct.code:04x}h")
     if request:
-        name = f"{name} ({CT_COMMANDS.get(request, f'{request:04x}h')})"
+        name = f"{name} ({commands.get(request, f'{request:04x}h')})"
     if ct.code == 0x8001:
         reason = CT_REASONS.get(ct.reason) or f"reason {ct.reason:02x}h"
         return name, f"{reason}, explanation {ct.explanation:02x}h", True

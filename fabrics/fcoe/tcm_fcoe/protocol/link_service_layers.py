@@ -83,6 +83,13 @@ CT_COMMANDS = {
     0x021A: "RPT_ID", 0x021F: "RFF_ID", 0x0239: "RSNN_NN", 0x0300: "DA_ID", 0x8001: "CT reject", 0x8002: "CT accept",
 }  # fmt: skip
 """FC-GS-6 tables 28 and 9."""
+MANAGEMENT, HBAS = 0xFA, 0x10
+"""GS_Type and GS_Subtype of the HBA management server."""
+FDMI_COMMANDS = {
+    0x0100: "GRHL", 0x0101: "GHAT", 0x0102: "GRPL", 0x0110: "GPAT", 0x0200: "RHBA", 0x0201: "RHAT", 0x0210: "RPRT",
+    0x0211: "RPA", 0x0300: "DHBA", 0x0301: "DHAT", 0x0310: "DPRT", 0x0311: "DPA", 0x8001: "CT reject", 0x8002: "CT accept",
+}  # fmt: skip
+"""FC-GS-6 6.7: those that it has."""
 CT_REASONS = {
     1: "invalid command code", 2: "invalid version level", 3: "logical error", 4: "invalid CT_IU size", 5: "logical busy",
     7: "protocol error", 9: "unable to perform command request", 0xB: "command not supported",

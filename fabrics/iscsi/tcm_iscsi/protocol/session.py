@@ -13,6 +13,7 @@ from tcm_iscsi.protocol.serial import SERIAL_BITS, serial_less
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tcm.scsi.mode_pages import ModePageValues
     from tcm.target.nexus import ITNexus
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
@@ -398,6 +399,9 @@ class Session:
         """None: what has arrived is with the core, whatever of its data has; before its turn (CmdSN) a command has not."""
         del lun
         return ()
+
+    def mode_pages_changed(self, lun: bytes, values: ModePageValues) -> None:
+        """There are none: what they would say is negotiated by text keys (RFC 7143 13)."""
 
     def asynchronous_event(self, lun: bytes, attention: UnitAttention) -> None:
         """SCSI asynchronous events are not reported by Async Message: the condition waits for the next command."""
