@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import anyio
 import pytest
+from support.daemon import wait_until
 from support.fcoe_links import NEIGHBOUR, change, frame, nothing_more, received, sent
 from support.namespaces import Namespace, namespace
 from support.programs import program
@@ -386,10 +387,14 @@ def test_interfaces_that_will_not_do(ns: Namespace) -> None:
 def test_an_interface_without_a_carrier_is_down_but_usable(ns: Namespace) -> None:
     ns.cable("left", "right")
     ns.ip("link", "set", "right", "down")
+    # the kernel tells it a little later
+    wait_until(lambda: "NO-CARRIER" in ns.ip("link", "show", "left"), 10, "the end of the carrier")
     with ns.inside():
         left = open_link("left")
-    assert not left.up
-    left.close()
+    try:
+        assert not left.up
+    finally:
+        left.close()
     left.close()
 
 

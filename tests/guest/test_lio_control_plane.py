@@ -142,7 +142,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             f"10.0.2.2:{port}",
             target,
             "0",
-            timeout=600,
+            timeout=900,
             files=("login.sh", "lio_steps.py"),
         )
         try:
@@ -151,8 +151,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             results = directory / "ours-after-each.json"
             shutil.copy(commands, guest.share / "steps.json")
             with empty(directory / "steps") as ctl:
-                ctl.run("exec", "python3", str(HERE / "lio_steps.py"), str(commands), str(results), ctl.control, seconds=300)
-            meet(guest, "stepped", 300)
+                ctl.run("exec", "python3", str(HERE / "lio_steps.py"), str(commands), str(results), ctl.control, seconds=500)
+            meet(guest, "stepped", 500)
             told = Told(json.loads((guest.share / "results.json").read_text()), json.loads(results.read_text()))
             lio = guest.share / "lio.json"
             told.saved["lio"] = json.loads(lio.read_text())
@@ -160,14 +160,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             (guest.share / "ours.json").write_text(json.dumps(told.saved["ours"]))
             (guest.share / "restore").touch()
             told.saved["targetcli"] = by_targetcli(directory / "targetcli", lio)
-            meet(guest, "restored", 200)
+            meet(guest, "restored", 400)
             told.saved["again"] = json.loads((guest.share / "again.json").read_text())
             told.restored = (guest.share / "restored.txt").read_text()
             (directory / "large.json").write_text(json.dumps(large))
             arguments = ("--config", str(directory / "large.json"))
             with controlled(directory / "large", *arguments, portals=(), target=None) as ctl:
                 (guest.share / "serving").touch()
-                meet(guest, "writing", 200)
+                meet(guest, "writing", 400)
                 change_beside_fio(told, ctl, guest, large, directory)
                 (guest.share / "applied").touch()
                 print(guest.finish())
