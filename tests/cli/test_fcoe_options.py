@@ -34,7 +34,7 @@ ETH = (*FCOE, "--interface", "eth1")
             "--fabric fcoe: 2 targets, and in mode p2p an interface has one port",
         ),
         ((*ETH, "--priority", "8"), "--fabric fcoe: priority: 8 is out of range; write 0 to 7"),
-        ((*ETH, "--burst", "100"), "--fabric fcoe: burst: 100 is out of range; write 256 to 16777216"),
+        ((*ETH, "--burst", "100"), "--fabric fcoe: burst: 100 is out of range; write 512 to 16777216"),
         ((*ETH, "--retry", "perhaps"), "--fabric fcoe: retry: 'perhaps' is not yes or no"),
         ((*ETH, "--mac", "52:54:00:2f:fc:00"), "--fabric fcoe: mac: a network interface has an address of its own"),
         ((*FCOE, "--interface", "unix:a,b", "--mac", "x"), "--fabric fcoe: mac: 'x' is not a MAC address"),
