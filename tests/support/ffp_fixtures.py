@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
+from anyio import to_thread
 from support.ffp import PIECES, SANS_IO, TCM_RUN, DeviceUnderTest
 from support.ffp_servers import Served, serving_lio, serving_tcm_run
 from support.pdu_wires import TcpTarget, sans_io_target
@@ -22,8 +23,8 @@ def tcm_run_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]
 
 
 @pytest.fixture(scope="module")
-def lio_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """LIO in a guest, likewise."""
+def lio_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Served]]:
+    """LIO in a guest, likewise; to be asked before each test."""
     with serving_lio(tmp_path_factory.mktemp("lio")) as found:
         yield found
 
@@ -36,7 +37,11 @@ async def dut(request: pytest.FixtureRequest) -> AsyncIterator[DeviceUnderTest]:
             piece = PIECE if request.param == PIECES else 0
             device = DeviceUnderTest(await stack.enter_async_context(sans_io_target(piece)), request.param)
         else:
-            served: Served = request.getfixturevalue("tcm_run_target" if request.param == TCM_RUN else "lio_target")
+            served: Served = (
+                request.getfixturevalue("tcm_run_target")
+                if request.param == TCM_RUN
+                else await to_thread.run_sync(request.getfixturevalue("lio_target"))
+            )
             target = TcpTarget(served.ports, served.names, silence=served.silence)
             stack.push_async_callback(target.aclose)
             device = DeviceUnderTest(target, request.param, served.resident)

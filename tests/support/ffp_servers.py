@@ -29,6 +29,7 @@ class Served:
 
 
 NAME = "iqn.2003-01.org.linux-iscsi.{}:{}"
+LIO_NAMES = (NAME.format("lio", "t1"), NAME.format("lio", "t2"))
 ATTRIBUTES = {
     "authentication": 0,
     "generate_node_acls": 1,
@@ -99,24 +100,57 @@ def serving_tcm_run(directory: Path) -> Iterator[Served]:
         yield Served(ports, names, daemon.rss)
 
 
+class Lio:
+    """LIO in a guest, its ports forwarded. Its kernel does not survive all that the suite does: then it is started anew."""
+
+    BOOTS = 4
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.ports = free_ports()
+        self.boots = 0
+        self.guest = self._boot()
+
+    def _boot(self) -> Guest:
+        assert self.boots < self.BOOTS, self.guest.output[-6000:]
+        self.boots += 1
+        directory = self.directory / str(self.boots)
+        directory.mkdir()
+        forward = [option for n, port in enumerate(self.ports) for option in ("--fwd", f"{port}:{3260 + n}")]
+        guest = Guest(directory, "lio.guest", timeout=900, files=(), options=tuple(forward))
+        wait_until(lambda: (guest.share / "ready").exists() or guest.process.poll() is not None, 120, "LIO listens", 0.2)
+        assert guest.process.poll() is None, guest.output
+        return guest
+
+    def served(self) -> Served:
+        """It listens."""
+        if self.guest.process.poll() is not None:
+            self.guest.end()
+            print(self.guest.output[-6000:])
+            self.guest = self._boot()
+        return Served(self.ports, LIO_NAMES, silence=0.4)
+
+    def finish(self) -> None:
+        """The end of the suite: the guest says what its kernel has complained of."""
+        if self.guest.process.poll() is None:
+            (self.guest.share / "over").touch()
+            self.guest.finish()
+
+
 @contextmanager
-def serving_lio(directory: Path) -> Iterator[Served]:
-    """LIO in a guest, its ports forwarded; or one that runs already, at the two ports of ``TCM_LIO_PORTS`` (for whoever writes
-    tests)."""
-    names = (NAME.format("lio", "t1"), NAME.format("lio", "t2"))
+def serving_lio(directory: Path) -> Iterator[Callable[[], Served]]:
+    """LIO in a guest; or one that runs already, at the two ports of ``TCM_LIO_PORTS`` (for whoever writes tests).
+
+    What it yields is asked before each test.
+    """
     known = os.environ.get("TCM_LIO_PORTS")
     if known:
         first, second = (int(port) for port in known.split(","))
-        yield Served((first, second), names, silence=0.4)
+        yield lambda: Served((first, second), LIO_NAMES, silence=0.4)
         return
-    ports = free_ports()
-    forward = [option for n, port in enumerate(ports) for option in ("--fwd", f"{port}:{3260 + n}")]
-    guest = Guest(directory, "lio.guest", timeout=900, files=(), options=tuple(forward))
+    lio = Lio(directory)
     try:
-        wait_until(lambda: (guest.share / "ready").exists() or guest.process.poll() is not None, 120, "LIO listens", 0.2)
-        assert guest.process.poll() is None, guest.output
-        yield Served(ports, names, silence=0.4)
-        (guest.share / "over").touch()
-        guest.finish()
+        yield lio.served
+        lio.finish()
     finally:
-        guest.end()
+        lio.guest.end()
