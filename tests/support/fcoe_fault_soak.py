@@ -1,6 +1,7 @@
 """An FCoE initiator whose link drops, doubles, reorders and damages frames both ways: every byte is verified.
 
-Every command is carried out exactly once, READs excepted whose data the target has not kept until it was asked for again.
+Every command is carried out exactly once, but for READs: nothing of the answer to a short one may come, and the target does not
+keep data for ever. Those are carried out once for each time that they were sent, at most.
 
 Run for minutes by ``tools/fcoe-fault-soak``, and for less by a test. The target is a tcm-run of its own.
 """
@@ -34,18 +35,15 @@ class Tally(soak.Tally):
     """What happened."""
 
     again: int = 0
-    """READs that were sent again after the target had begun them, because it had not kept their data."""
+    """How often READs were sent again."""
     counters: dict[str, int] = field(default_factory=dict)
 
     def take(self, result: Result) -> None:
-        self.again += result.repeats
+        self.again += result.retries if result.data else 0
 
     def recovered(self) -> str:
         c = self.counters
-        return (
-            f"{c['recs']} REC, {c['srrs']} SRR, {c['aborts']} ABTS, {c['retries']} sent again, "
-            f"{self.again} of them begun before"
-        )
+        return f"{c['recs']} REC, {c['srrs']} SRR, {c['aborts']} ABTS, {c['retries']} sent again, {self.again} of them READs"
 
 
 class Recorder(CaptureFile):
