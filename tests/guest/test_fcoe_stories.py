@@ -85,7 +85,7 @@ class Target:
 
 BOOTS = 2
 LINUX_DIED = re.compile(r"RIP: .*fc_fcp_rec_resp")
-"""Linux's own: it takes a late answer for that of a REC, if it has used the OX_ID again, and reads beyond the answer's end."""
+"""Linux's own: it reads beyond the end of a short LS_ACC that comes for a REC. Seen under heavy load; whose it was is unknown."""
 
 
 def boot(stack: ExitStack, mode: Mode, folder: Path) -> tuple[Guest, Target]:
