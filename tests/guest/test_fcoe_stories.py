@@ -85,7 +85,7 @@ class Target:
 
 BOOTS = 2
 LINUX_DIED = re.compile(r"RIP: .*fc_fcp_rec_resp")
-"""Linux's own: it reads beyond the end of a short LS_ACC that comes for a REC. Seen under heavy load; whose it was is unknown."""
+"""Linux's own: it reads beyond the end of a short LS_ACC that comes for a REC. Seen under heavy load; whose is unknown."""
 
 
 def boot(stack: ExitStack, mode: Mode, folder: Path) -> tuple[Guest, Target]:
