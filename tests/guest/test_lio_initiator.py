@@ -88,5 +88,10 @@ def test_story(told: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ALONE)
 def test_task_reassignment(tmp_path: Path, name: str) -> None:
-    told = tell(tmp_path, (name,))
+    """A guest that says nothing of it has died of it; what ended badly is not told again."""
+    told = ""
+    for boot in range(BOOTS):
+        if not told:
+            (tmp_path / str(boot)).mkdir()
+            told = tell(tmp_path / str(boot), (name,))
     assert ended_well(told, name), told

@@ -36,6 +36,8 @@ TICK = 1.0
 """Seconds between looks at the timers."""
 TURN = 0.005
 """Seconds that one connection may go on before the event loop gets its turn."""
+ACCEPTED_AT_ONCE = 64
+"""Connections taken one after another before the event loop gets its turn: those that gave way to them close then."""
 SPINS = 24
 """Tries to receive before the event loop gets its turn, when no other connection is busy."""
 
@@ -147,10 +149,15 @@ class Server:
             await self._accept(listener, binding)
 
     async def _accept(self, listener: socket.socket, binding: PortalBinding) -> None:
+        accepted = 0
         while listener.fileno() >= 0:
+            if accepted == ACCEPTED_AT_ONCE:  # a flood must keep nobody waiting
+                accepted = 0
+                await checkpoint()
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
+                accepted = 0
                 with suppress(anyio.ClosedResourceError):
                     await anyio.wait_readable(listener)
                 continue
@@ -159,6 +166,7 @@ class Server:
                 log.warning("accept: %s", e.strerror)
                 await anyio.sleep(0.1)
                 continue
+            accepted += 1
             try:
                 self.welcome(sock, binding)
             except Exception as e:
