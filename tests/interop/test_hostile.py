@@ -18,7 +18,6 @@ from support.daemon import Daemon, running
 from support.pdus import DATA_OUT, IMMEDIATE, LOGIN_RESPONSE, NO_TAG, NOP_OUT, REJECT, TEXT
 from support.raw_iscsi import Initiator, LoginFailed, close_all, connect
 from support.watch import Watch
-
 from tcm_iscsi.logins import MAXIMUM_LOGINS
 from tcm_iscsi.server import ACCEPTED_AT_ONCE
 
