@@ -35,7 +35,8 @@ Environment:
   XDG_STATE_HOME  where the state directory with the socket is, otherwise
   NO_COLOR        if set, nothing is coloured
 
-Exit codes: 0 done, 1 refused or failed, 2 bad usage.
+Exit codes: 0 done, 1 refused or failed, 2 bad usage; of diff: 0 nothing to
+change, 1 something, 2 everything else.
 """
 
 
@@ -68,15 +69,14 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.pass_context
 def command(context: click.Context, control: str | None, as_json: bool) -> None:
     """Look at a running tcm-run, and change it. Without a command: a shell."""
-    if not isinstance(context.obj, Ctl):
-        context.obj = Ctl(control, as_json=as_json)
-        context.call_on_close(context.obj.close)
-    elif as_json:
-        context.obj.as_json = True
+    ctl: Ctl = context.obj
+    if control is not None:
+        ctl.use(control)
+    ctl.as_json = ctl.as_json or as_json
     if context.invoked_subcommand is None:
         from tcm.cli.ctl_shell import run_shell
 
-        code = run_shell(context.obj)
+        code = run_shell(ctl)
         if code:
             raise click.exceptions.Exit(code)
 
@@ -101,10 +101,12 @@ def run_command(arguments: list[str], ctl: Ctl | None = None) -> int:
     from tcm.control.client import ClientError, Refused
 
     complain = errors.complain
-    if (ctl is not None and ctl.as_json) or "--json" in takewhile(lambda word: word not in _OTHERS, arguments):
+    session = ctl or Ctl()
+    session.answer = None
+    if session.as_json or "--json" in takewhile(lambda word: word not in _OTHERS, arguments):
         complain = _complain_in_json
     try:
-        with command.make_context(PROGRAM, arguments, obj=ctl) as context:
+        with command.make_context(PROGRAM, arguments, obj=session) as context:
             command.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -115,18 +117,25 @@ def run_command(arguments: list[str], ctl: Ctl | None = None) -> int:
         return errors.USAGE
     except Refused as error:
         complain(PROGRAM, str(error), errno=error.number, name=error.name)
-        return errors.FAILED
+        return _code(session, errors.FAILED)
     except ClientError as error:
         complain(PROGRAM, str(error))
-        return errors.FAILED
+        return _code(session, errors.FAILED)
     except (KeyboardInterrupt, click.Abort):
-        return errors.OK
+        return _code(session, errors.OK)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return errors.OK
+        return _code(session, errors.OK)
     except BaseException as error:  # noqa: BLE001 - nobody gets to see a traceback who did not ask for it
-        return errors.report(PROGRAM, error, tell=complain)
+        return _code(session, errors.report(PROGRAM, error, tell=complain))
+    finally:
+        if ctl is None:
+            session.close()
     return errors.OK
+
+
+def _code(session: Ctl, code: int) -> int:
+    return code if session.answer is None else session.answer
 
 
 _OTHERS = {"--", "exec", "targetcli"}

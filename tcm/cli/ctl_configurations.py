@@ -12,6 +12,9 @@ from tcm.backstore import ConfigError
 from tcm.cli.ctl_session import Ctl, with_json
 from tcm.command_line import errors
 
+DIFFERENT = 1
+"""Exit code of ``diff``, as that of diff(1)."""
+
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
@@ -47,11 +50,15 @@ def read_config(file: str) -> dict[str, Any]:
 @click.argument("file", type=click.Path(dir_okay=False))
 @with_json
 def diff(ctl: Ctl, file: str) -> None:
-    """Show what FILE would change. Exit code 1 if there is anything."""
+    """Show what FILE would change.
+
+    Exit code 0: nothing; 1: something; 2: it is refused, or cannot be told.
+    """
+    ctl.answer = errors.USAGE
     plan = ctl.call("diff", config=read_config(file))
+    ctl.answer = DIFFERENT if plan else errors.OK
     ctl.show(plan, ctl.show_plan)
-    if plan:
-        raise click.exceptions.Exit(errors.FAILED)
+    raise click.exceptions.Exit(ctl.answer)
 
 
 @click.command()
@@ -61,19 +68,23 @@ def diff(ctl: Ctl, file: str) -> None:
 def apply(ctl: Ctl, file: str, dry_run: bool) -> None:
     """Make what FILE says out of what runs: whole, or not at all."""
     plan = ctl.call("diff" if dry_run else "apply", config=read_config(file))
-    ctl.show(plan, functools.partial(ctl.show_plan, done=not dry_run))
+    _show(ctl, plan, done=not dry_run)
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @with_json
-def restore(ctl: Ctl, file: str | None) -> None:
+def restore(ctl: Ctl, file: str | None, dry_run: bool) -> None:
     """Make what was saved out of what runs.
 
     What was saved to FILE, or to where tcm-run keeps it: whole, or not at all.
     """
-    plan = ctl.call("reload") if file is None else ctl.call("apply", config=read_config(file))
-    ctl.show(plan, functools.partial(ctl.show_plan, done=True))
+    if file is None:
+        plan = ctl.call("reload", dry_run=True) if dry_run else ctl.call("reload")
+    else:
+        plan = ctl.call("diff" if dry_run else "apply", config=read_config(file))
+    _show(ctl, plan, done=not dry_run)
 
 
 @click.command()
@@ -83,7 +94,7 @@ def reload(ctl: Ctl) -> None:
 
     It is applied: whole, or not at all.
     """
-    ctl.show(ctl.call("reload"), functools.partial(ctl.show_plan, done=True))
+    _show(ctl, ctl.call("reload"), done=True)
 
 
 @click.command()
@@ -93,7 +104,11 @@ def clear(ctl: Ctl, confirm: bool) -> None:
     """Remove every target and every storage object. The media themselves are left alone."""
     if not confirm:
         raise click.UsageError("this takes every LUN away from everybody; write tcm-ctl clear --confirm")
-    ctl.show(ctl.call("clear"), functools.partial(ctl.show_plan, done=True))
+    _show(ctl, ctl.call("clear"), done=True)
+
+
+def _show(ctl: Ctl, plan: Any, *, done: bool) -> None:
+    ctl.show(plan, functools.partial(ctl.show_plan, done=done))
 
 
 COMMANDS = (save, diff, apply, restore, reload, clear)

@@ -27,9 +27,11 @@ ENVIRONMENT = "TCM_CONTROL"
 class Ctl:
     """What the commands have in common: the connection, the current group of the shell, and how to print."""
 
-    def __init__(self, control: str | None, *, as_json: bool = False) -> None:
-        self._control = control
-        self.as_json = as_json
+    def __init__(self) -> None:
+        self._control: str | None = None
+        self.as_json = False
+        self.answer: int | None = None
+        """Exit code of a command that is a question, however it ends; ``None``: it is none."""
         self.here = ""
         """The group that relative paths start from."""
         self._client: Client | None = None
@@ -38,6 +40,11 @@ class Ctl:
     def control(self) -> str:
         """Path of the control socket."""
         return self._control or os.environ.get(ENVIRONMENT) or os.path.join(default_directory(), CONTROL)
+
+    def use(self, control: str) -> None:
+        """Another control socket from now on."""
+        self.close()
+        self._client, self._control = None, control
 
     def call(self, method: str, **params: Any) -> Any:
         """Calls a method of the process. Raises ClientError, Refused."""
