@@ -26,10 +26,10 @@ from tcm.backstore import Backstore, BackstoreError, BackstoreErrorKind, Capabil
 from tcm.control.methods import Methods
 from tcm.fabric import Fabric, TransportServices
 from tcm.plugin_types import BackstoreType, FabricType, FilterType
+from tcm.scsi.check_condition import CheckCondition
 from tcm.scsi.command import VARIABLE_LENGTH, Feature
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES, LOGICAL_BLOCK_PROVISIONING_PAGE
-from tcm.scsi.sense import CheckCondition
 from tcm.target import reservation_matrix
 from tcm.target.device_server.identification import VPD_PAGES
 from tcm.target.errors import ERRNO_KINDS, SENSES, to_check_condition

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tcm.backstore import Support
-from tcm.scsi.sense import CommandTerminated
+from tcm.scsi.check_condition import CommandTerminated
 from tcm.target.medium import CHUNK, STRIDE
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.scsi.asymmetric_access import ADMITTED, REFUSED
+from tcm.scsi.check_condition import CommandTerminated, LogicalUnitNotSupported, ReservationConflict, WriteProtected
 from tcm.scsi.command import AccessStates, Feature
-from tcm.scsi.sense import CommandTerminated, LogicalUnitNotSupported, ReservationConflict, WriteProtected
 from tcm.target.device_designators import unit_designators
 from tcm.target.segments import check_segments
 

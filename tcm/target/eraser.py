@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from tcm.backstore import BackstoreError, Support
-from tcm.scsi.command import Readiness, WhileErasing
-from tcm.scsi.protection import ProtectionType
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     CommandTerminated,
     FormatCommandFailed,
@@ -20,9 +18,11 @@ from tcm.scsi.sense import (
     MediumFormatCorrupted,
     SanitizeCommandFailed,
     SanitizeInProgress,
-    Sense,
     WriteProtected,
 )
+from tcm.scsi.command import Readiness, WhileErasing
+from tcm.scsi.protection import ProtectionType
+from tcm.scsi.sense import Sense
 from tcm.target.erasure_store import (
     BLOCK_ERASE,
     CRYPTOGRAPHIC_ERASE,

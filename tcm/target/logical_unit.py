@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
-from tcm.scsi.command import Feature, Readiness
-from tcm.scsi.command_table import lookup
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InitializingCommandRequired,
     InternalTargetFailure,
     LbaOutOfRange,
@@ -25,6 +23,8 @@ from tcm.scsi.sense import (
     NotReady,
     ReservationConflict,
 )
+from tcm.scsi.command import Feature, Readiness
+from tcm.scsi.command_table import lookup
 from tcm.target import router
 from tcm.target.asymmetric_access import AsymmetricAccess
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from tcm.scsi.check_condition import CommandTerminated
     from tcm.scsi.command import Command
-    from tcm.scsi.sense import CommandTerminated
     from tcm.target.device import TargetPortalGroup
     from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus

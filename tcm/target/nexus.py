@@ -9,14 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import (
-    CheckCondition,
-    CommandTerminated,
-    OverlappedCommandsAttempted,
-    Sense,
-    SenseKey,
-    Status,
-)
+from tcm.scsi.check_condition import CheckCondition, CommandTerminated, OverlappedCommandsAttempted
+from tcm.scsi.sense import Sense, SenseKey, Status
 from tcm.target import router, task_manager
 from tcm.target.counters import retire, totals
 from tcm.target.express import express_read, express_write

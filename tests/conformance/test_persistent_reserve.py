@@ -32,10 +32,7 @@ from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
 from tcm.scsi import cdb
-from tcm.scsi.command import Command, PersistentReservation
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     InsufficientRegistrationResources,
     InvalidFieldInCdb,
@@ -43,8 +40,11 @@ from tcm.scsi.sense import (
     InvalidOpcode,
     InvalidReleaseOfPersistentReservation,
     ParameterListLengthError,
-    Status,
 )
+from tcm.scsi.command import Command, PersistentReservation
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType
+from tcm.scsi.sense import Status
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target import persistent_reservations, reservation_matrix
 from tcm.target.device import AccessControl, InitiatorPort, TargetDevice

@@ -30,9 +30,9 @@ from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InvalidFieldInParameterList
 from tcm.scsi.persistent_reservations import InAction, OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
-from tcm.scsi.sense import InvalidFieldInParameterList
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target.device import AccessControl, InitiatorPort, TargetDevice, TargetPortalGroup
 from tcm.target.logical_unit import LogicalUnit

@@ -14,7 +14,8 @@ from tcm_loopback.transport import Result
 
 from tcm.backstore import ConfigError
 from tcm.plugin_types import API_VERSION
-from tcm.scsi.sense import InvalidFieldInCdb, LbaOutOfRange, Sense, SenseKey, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, LbaOutOfRange
+from tcm.scsi.sense import Sense, SenseKey, Status
 from tcm.target.device import NexusRefused
 
 

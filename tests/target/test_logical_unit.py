@@ -20,7 +20,8 @@ from tcm_loopback.transport import CommandAborted
 from tcm.backstore import Capabilities, ConfigError, Extent, Support
 from tcm.scsi import cdb
 from tcm.scsi.block_data import parse_unmap_list
-from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, Status, WriteError
+from tcm.scsi.check_condition import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, WriteError
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.attributes import DeviceAttributes, Identity, block_limits
 from tcm.target.device_server.unmap import block_runs

@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from tcm.scsi.check_condition import (
+    InsufficientRegistrationResources,
+    InternalTargetFailure,
+    InvalidFieldInCdb,
+    InvalidFieldInParameterList,
+    ParameterListLengthError,
+    ReservationConflict,
+)
 from tcm.scsi.persistent_reservations import (
     MAXIMUM_PARAMETER_LIST_LENGTH,
     MAXIMUM_SHOWN,
@@ -23,14 +31,6 @@ from tcm.scsi.persistent_reservations import (
     read_full_status_data,
     read_keys_data,
     read_reservation_data,
-)
-from tcm.scsi.sense import (
-    InsufficientRegistrationResources,
-    InternalTargetFailure,
-    InvalidFieldInCdb,
-    InvalidFieldInParameterList,
-    ParameterListLengthError,
-    ReservationConflict,
 )
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler

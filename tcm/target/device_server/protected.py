@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode, MiscompareDuringVerify
 from tcm.scsi.command import VARIABLE_LENGTH
 from tcm.scsi.protection import (
     CHECKS,
@@ -25,7 +26,6 @@ from tcm.scsi.protection import (
     separate,
     with_guards,
 )
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, MiscompareDuringVerify
 from tcm.target.device_server.blocks import (
     check_data_out,
     check_fua,

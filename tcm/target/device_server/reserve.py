@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import ReservationConflict
+from tcm.scsi.check_condition import ReservationConflict
 from tcm.target.device_server.data_in import no_data_out
 from tcm.target.device_server.handler import Handler
 

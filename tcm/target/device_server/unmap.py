@@ -15,7 +15,7 @@ from tcm.scsi.block_data import (
     lba_status_data,
     parse_unmap_list,
 )
-from tcm.scsi.sense import InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
 from tcm.target.device_server.blocks import check_range
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi.sense import InvalidFieldInCdb
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.target.device_server.blocks import check_data_out, check_length, check_range, lba_and_blocks, length_field
 from tcm.target.device_server.handler import Handler
 from tcm.target.medium import CHUNK
