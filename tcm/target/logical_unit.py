@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 
     from tcm.scsi.check_condition import CommandTerminated
     from tcm.scsi.command import Command
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm.target.store import Store
     from tcm.target.task import Task
 

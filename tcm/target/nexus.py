@@ -27,8 +27,10 @@ from tcm.target.unsubmitted import take_over
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
     from tcm.fabric import TransportServices
-    from tcm.target.device import InitiatorPort, Lun, TargetPortalGroup
+    from tcm.target.initiator_port import InitiatorPort
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.lun import Lun
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
 

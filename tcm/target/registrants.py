@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from tcm.scsi.persistent_reservations import OutParameters
     from tcm.scsi.transport_id import TransportId
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
+    from tcm.target.portal_group import TargetPortalGroup
 
 _RELATIVE_PORT = 18
 

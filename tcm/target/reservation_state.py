@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tcm.scsi.command import Command
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm.target.task import Task
     from tcm.target.unit_attention import UnitAttention
 

@@ -18,7 +18,8 @@ from tcm.backstore import Buffer, Capabilities
 from tcm.scsi import cdb
 from tcm.scsi.check_condition import MiscompareDuringVerify
 from tcm.scsi.sense import Status
-from tcm.target.device import AccessControl, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl
 from tcm.target.task_management import TaskManagementFunction as Function
 
 pytestmark = pytest.mark.anyio

@@ -47,7 +47,9 @@ from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationTyp
 from tcm.scsi.sense import Status
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target import persistent_reservations, reservation_matrix
-from tcm.target.device import AccessControl, InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.node_acl import AccessControl
 from tcm.target.task_management import TaskManagementFunction
 from tcm.target.unit_attention import (
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR,

@@ -37,8 +37,10 @@ from tcm.scsi.persistent_reservations import MAXIMUM_PARAMETER_LIST_LENGTH, InAc
 from tcm.scsi.persistent_reservations import ReservationType as Kind
 from tcm.scsi.sense import SenseKey, Status
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
-from tcm.target.device import AccessControl, InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
 from tcm.target.directory_store import DirectoryStore
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.node_acl import AccessControl
 from tcm.target.persistent_reservations import MAXIMUM_REGISTRATIONS
 
 pytestmark = pytest.mark.anyio

@@ -34,9 +34,12 @@ from tcm.scsi.check_condition import InvalidFieldInParameterList
 from tcm.scsi.persistent_reservations import InAction, OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
-from tcm.target.device import AccessControl, InitiatorPort, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.node_acl import AccessControl
 from tcm.target.persistent_reservations import NexusName, Registration, State
+from tcm.target.portal_group import TargetPortalGroup
 from tcm.target.unit_attention import INQUIRY_DATA_HAS_CHANGED, REGISTRATIONS_PREEMPTED, RESERVATIONS_RELEASED
 from tcm.testing import MemoryStore
 from tcm.testing.memory_store import Values

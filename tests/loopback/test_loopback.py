@@ -16,7 +16,7 @@ from tcm.backstore import ConfigError
 from tcm.plugin_types import API_VERSION
 from tcm.scsi.check_condition import InvalidFieldInCdb, LbaOutOfRange
 from tcm.scsi.sense import Sense, SenseKey, Status
-from tcm.target.device import NexusRefused
+from tcm.target.portal_group import NexusRefused
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from tcm.scsi.designators import Association, DesignatorType
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.lun import REPORT_LUNS_WELL_KNOWN
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
 from tcm.target.device_designators import port_designators
 from tcm.target.device_server.identification import standard_data
+from tcm.target.initiator_port import InitiatorPort
 
 pytestmark = pytest.mark.anyio
 
