@@ -253,7 +253,7 @@ async def _write(destination: Place, start: int, piece: memoryview) -> None:
 async def _zero(destination: Place, position: int, length: int) -> None:
     unit = destination.logical_unit
     lba, blocks = destination.span(position, length)
-    await _of(Side.DESTINATION, unit.medium.write_zeroes(lba, blocks, may_unmap=unit.provisioned))
+    await _of(Side.DESTINATION, unit.medium.write_zeroes(lba, blocks, may_unmap=unit.provisioning.thin))
 
 
 async def _settle(destination: Place) -> None:

@@ -78,7 +78,7 @@ def admit(itl: ITLNexus, blocks: tuple[int, int] | None = None, *, write: bool) 
         check_segments(itl, *blocks)
     if lu.reserved:
         reads, writes = lu.persistent_reservations.admits(itl.nexus)
-        if lu.reservation_holder not in {None, itl} or not (writes if write else reads):
+        if lu.spc2_reservation.excludes(itl) or not (writes if write else reads):
             raise ReservationConflict
     if not lu.ready:
         lu.check_ready()

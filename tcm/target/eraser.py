@@ -292,7 +292,7 @@ class Eraser:
                 block = block.translate(_COMPLEMENT)
             await medium.write_uncommitted([block * blocks], erasure.lba)
             return
-        unmaps = medium.capabilities.unmap is Support.NATIVE and lu.provisioned
+        unmaps = medium.capabilities.unmap is Support.NATIVE and lu.provisioning.thin
         await medium.write_zeroes(erasure.lba, blocks, may_unmap=unmaps)  # unmapping alone may leave what was there
         if unmaps:
             await medium.unmap(erasure.lba, blocks)

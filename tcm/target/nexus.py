@@ -187,7 +187,7 @@ class ITLNexus:
             or restricted
             or not lu.ready
             or not lu.medium.nowait
-            or lu.reservation_holder not in {None, self}
+            or lu.spc2_reservation.excludes(self)
             or self not in lu.itl_nexuses
         ):
             self.express_read = self.express_write = None

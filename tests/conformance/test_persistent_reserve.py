@@ -600,7 +600,7 @@ async def test_persistent_reserve_reserve_release(three: Three, length: int) -> 
     await two.identify()
     await two.reserve(length)
     await third.release(length, expect=CONFLICT)
-    assert logical_unit(one).reservation_holder is None
+    assert logical_unit(one).spc2_reservation.holder is None
     assert await reservation(one) == (A, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
 
 

@@ -158,10 +158,10 @@ async def test_counters_outlive_the_nexus() -> None:
         unit = logical_unit(disk)
         await disk.write(10, 0, pattern(4096))
         await disk.read(10, 0, 2)
-        before = unit.num_cmds, unit.read_bytes, unit.write_bytes
-        assert before[2] == 4096
+        before = unit.totals()
+        assert before["write_bytes"] == 4096
         disk.initiator.disconnect()
-        assert (unit.num_cmds, unit.read_bytes, unit.write_bytes) == before
+        assert unit.totals() == before
 
 
 @pytest.mark.parametrize("command", [cdb.synchronize_cache(10, immed=True), cdb.start_stop_unit(immed=True)])

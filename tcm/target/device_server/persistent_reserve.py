@@ -68,7 +68,7 @@ def _prepare_in(task: Task) -> int:
     """While RESERVE holds the unit, these commands conflict whoever sends them (SPC-2 5.5.1)."""
     lu = task.logical_unit
     assert lu is not None
-    if lu.reservation_holder is not None:
+    if lu.spc2_reservation.holder is not None:
         raise ReservationConflict
     return 0
 
@@ -119,7 +119,7 @@ def _prepare_out(task: Task) -> int:
     assert lu is not None
     cdb = task.cdb
     action = OutAction(cdb[1] & 0x1F)
-    if lu.reservation_holder is not None:
+    if lu.spc2_reservation.holder is not None:
         raise ReservationConflict
     lu.persistent_reservations.check_replacement(action, task.nexus)
     kind: ReservationType | None = None
@@ -166,7 +166,7 @@ async def _out_later(
     async with reservations.changing:
         while True:
             reservations.check_replacement(action, task.nexus)
-            if lu.reservation_holder is not None:
+            if lu.spc2_reservation.holder is not None:
                 raise ReservationConflict
             done = change(reservations.state, _request(itl, action, kind, parameters))
             try:

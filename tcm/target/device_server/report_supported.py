@@ -69,7 +69,7 @@ def _usage(lu: LogicalUnit, command: Command) -> bytes:
         command = PROTECTED_COMMANDS.get(command.name, command)
     handler = command.handler
     refused = 0 if lu.fua else _DPO_FUA.get(handler, 0)
-    if not lu.unmap_with_write_same:
+    if not lu.provisioning.write_same_unmaps:
         refused |= _UNMAP.get(handler, 0)
     usage = bytearray(command.usage)
     usage[flags_byte(usage)] &= ~refused

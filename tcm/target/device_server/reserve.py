@@ -32,7 +32,7 @@ def _reserve(task: Task) -> None:
     assert task.itl is not None
     if _registrations_in_charge(task.itl):
         return
-    task.itl.logical_unit.reserve(task.itl)
+    task.itl.logical_unit.spc2_reservation.reserve(task.itl)
 
 
 def _release(task: Task) -> None:
@@ -40,7 +40,7 @@ def _release(task: Task) -> None:
     assert task.itl is not None
     if _registrations_in_charge(task.itl):
         return
-    task.itl.logical_unit.release(task.itl)
+    task.itl.logical_unit.spc2_reservation.release(task.itl)
 
 
 HANDLERS = {

@@ -100,7 +100,7 @@ def _get_lba_status(task: Task) -> Coroutine[Any, Any, None] | None:
     lba, end, allocation_length = task.parameters
     room = (allocation_length - LBA_STATUS_HEADER) // LBA_STATUS_DESCRIPTOR
     wanted = max(1, min(room, MAXIMUM_DESCRIPTORS))
-    if lu.provisioned and lu.capabilities.extents is Support.NATIVE:
+    if lu.provisioning.thin and lu.capabilities.extents is Support.NATIVE:
         return _status_from_extents(task, lu, lba, end, wanted, allocation_length)
     _answer(task, _limited([(lba, end - lba, MAPPED)], wanted), allocation_length)
     return None
