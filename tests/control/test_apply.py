@@ -1,4 +1,7 @@
-"""Whole configurations of a real tcm-run: saved, compared, applied or taken back, under an initiator's load."""
+"""Whole configurations of a real tcm-run: saved, compared, applied or taken back, under an initiator's load.
+
+Longer than most files because every way in (apply, restore, diff) is asked the same questions.
+"""
 
 from __future__ import annotations
 
