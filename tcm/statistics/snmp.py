@@ -58,6 +58,12 @@ def check(text: str) -> str:
     return text
 
 
+def next_wait(before: float, *, connected: bool) -> float:
+    """Seconds until the next connection is tried: ever longer until there was one."""
+    first, longest = RECONNECT_SECONDS
+    return first if connected else min(2 * before, longest)
+
+
 class Watch:
     """Notices changes of what one kind of notification tells of, and bounds how many are told.
 
@@ -124,8 +130,7 @@ class Agent:
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
-        first, longest = RECONNECT_SECONDS
-        wait = first
+        wait, _ = RECONNECT_SECONDS
         said = ""
         while True:
             try:
@@ -145,7 +150,7 @@ class Agent:
                 reason = f"{type(error).__name__}: {error}"
                 if reason != said:
                     log.exception("the SNMP sub-agent failed; initiators are served all the same")
-            wait = first if self.connected else min(2 * wait, longest)
+            wait = next_wait(wait, connected=self.connected)
             self.connected = False
             if reason != said:
                 log.warning("%s %s: %s; trying again", FLAG, self.address, reason)
