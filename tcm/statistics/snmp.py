@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal
@@ -40,6 +41,8 @@ BURST, BURST_SECONDS = 3, 10.0
 RECONNECT_SECONDS = (1.0, 30.0)
 """After a connection was lost, first and at most; each time twice as long."""
 CONNECT_SECONDS = 10.0
+BINDS = 4
+"""Pieces of an answer that are made in one go."""
 SEND_SECONDS = 10.0
 """After which a master that does not read is given up."""
 
@@ -191,7 +194,10 @@ class Agent:
 
         async def receive() -> None:
             async for data in stream:
-                agent.receive_data(data, time.monotonic())
+                pieces = agent.receive_in_pieces(data, time.monotonic())
+                for count, _ in enumerate(pieces):
+                    if count % BINDS == 0:
+                        await checkpoint()
                 await send()
                 while agent.sets:
                     pdu = agent.sets.popleft()
