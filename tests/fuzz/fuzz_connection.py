@@ -42,7 +42,9 @@ from tcm_iscsi.protocol.pdu import (
 from tcm_iscsi.sessions import PortalBinding, Registry
 
 from tcm.scsi.command_table import COMMANDS
-from tcm.target.device import AccessControl, NetworkPortal, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl
+from tcm.target.portal_group import NetworkPortal
 
 NAME = "iqn.2003-01.org.example:t"
 VICTIM, ATTACKER = "iqn.2003-01.org.example:victim", "iqn.2003-01.org.example:attacker"

@@ -13,8 +13,8 @@ from tcm_iscsi.protocol.failure import Failure
 from tcm_iscsi.protocol.pdu import LoginStatus, LogoutReason
 
 from tcm.scsi import cdb
-from tcm.target.device import Authentication
 from tcm.target.latency import BUCKETS, Latency
+from tcm.target.node_acl import Authentication
 
 pytestmark = pytest.mark.anyio
 TEST_UNIT_READY = bytes(6)

@@ -230,7 +230,7 @@ def snapshot(client: ApplicationClient) -> dict[str, object]:
         "blocks": bytes(medium),
         "mode parameters": (dict(unit.mode_parameters.values.current), dict(unit.mode_parameters.values.saved)),
         "persistent reservations": (unit.persistent_reservations.state, unit.persistent_reservations.lost),
-        "reservation": unit.reservation_holder,
+        "reservation": unit.spc2_reservation.holder,
         "identifying information": information and [information.get(kind) for kind in (0, 2)],
         "log parameters": dict(unit.log_parameters.application),
         "buffer": unit.data_buffer.read(0, 4096),

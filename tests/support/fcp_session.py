@@ -25,7 +25,9 @@ from tcm.backstore import Backstore, BlockingBackstore
 from tcm.fabric import ProtocolModePages
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, NexusRefused, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.portal_group import NexusRefused, TargetPortalGroup
 
 TARGET_ID, INITIATOR_ID = 0x00FC00, 0x009700
 LUN_0 = bytes(8)

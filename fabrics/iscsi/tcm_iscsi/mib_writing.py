@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from tcm.statistics.mib import Oid
     from tcm.statistics.mib_state import MibState
     from tcm.statistics.mib_writing import Document
-    from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.sessions import Registry
 
 PORT = 3260
