@@ -437,7 +437,7 @@ def test_frames_made_in_the_ring(cable: Cable) -> None:
         made.append(frame(cable.right.address, 60, first=number + count & 0xFF))
         for place, each in zip(places, made, strict=True):
             place[: len(each)] = each
-        rooms.commit(count, MAX_FRAME_LENGTH, 60)
+        rooms.commit([MAX_FRAME_LENGTH] * (count - 1) + [60])
         assert rooms.unsent == count + 1
         assert cable.left.send(waiting)
         assert rooms.unsent == 0
@@ -454,7 +454,7 @@ async def test_no_frames_are_made_for_a_link_that_is_down(cable: Cable) -> None:
     assert rooms is not None
     (place,) = rooms.reserve(deque(), 1, 100)
     place[:100] = frame(cable.right.address)
-    rooms.commit(1, 100, 100)
+    rooms.commit([100])
     cable.ns.ip("link", "set", "right", "down")
     await change(cable.left)
     assert not cable.left.up

@@ -169,9 +169,11 @@ class PacketLink(Link):
             frames.clear()
             return True
         while True:
-            rings.fill(frames)
+            if frames:
+                rings.fill(frames)
             if not rings.unsent:
                 return not frames
+            rings.request()
             try:
                 self.sock.send(b"")
             except OSError as e:
