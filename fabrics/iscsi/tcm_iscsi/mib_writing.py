@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 PORT = 3260
 """Of a portal that is made: a manager can set another one once it is there."""
-NO_MARKERS = 2
-"""TruthValue false."""
 _ADDRESS_TYPES = {1: 4, 2: 16}
 """InetAddressType: ipv4, ipv6; how many bytes an address has."""
 
