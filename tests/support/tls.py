@@ -100,4 +100,4 @@ def tunnel(port: int, trusted: Certificate) -> Iterator[int]:
         yield listen
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
