@@ -6,7 +6,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -207,7 +206,7 @@ async def test_waiting_for_frames(cable: Cable) -> None:
             await cable.right.wait_readable()
         assert idle.cancelled_caught, "nothing had come"
         sent(cable.left, frame(cable.right.address, first=first))
-        with anyio.fail_after(2):
+        with anyio.fail_after(60):
             await cable.right.wait_readable()
         assert received(cable.right, 1) == [frame(cable.right.address, first=first)]
 
@@ -223,11 +222,11 @@ async def test_backpressure(ns: Namespace) -> None:
     queue = deque(frame(right.address, 1000, first=at & 0xFF) for at in range(count))
     wanted = list(queue)
     found: list[bytes] = []
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         while not left.send(queue):
             await left.wait_writable()
             found += [bytes(each) for each in right.receive()]
-        found += received(right, count - len(found), seconds=5)
+        found += received(right, count - len(found))
     assert found == wanted
     assert left.counters.congestions
     left.close()
@@ -388,7 +387,7 @@ def test_an_interface_without_a_carrier_is_down_but_usable(ns: Namespace) -> Non
     ns.cable("left", "right")
     ns.ip("link", "set", "right", "down")
     # the kernel tells it a little later
-    wait_until(lambda: "NO-CARRIER" in ns.ip("link", "show", "left"), 10, "the end of the carrier")
+    wait_until(lambda: "NO-CARRIER" in ns.ip("link", "show", "left"), 60, "the end of the carrier")
     with ns.inside():
         left = open_link("left")
     try:
@@ -416,8 +415,7 @@ def test_closing_gives_the_interface_back(ns: Namespace) -> None:
             left = open_link("left")
         left.set_addresses(frozenset({ALL_FCF_MACS}))
         left.close()
-    time.sleep(0.05)
-    assert ALL_FCF_MACS.hex(":") not in ns.ip("maddress", "show", "dev", "left")
+    wait_until(lambda: ALL_FCF_MACS.hex(":") not in ns.ip("maddress", "show", "dev", "left"), 60, "the end of the group")
     found = subprocess.run(ns.command("cat", "/proc/net/packet"), capture_output=True, text=True, check=True).stdout
     assert found.count("\n") == 1, found
 

@@ -11,8 +11,6 @@ from tcm.statistics.mib import ZERO_DOT_ZERO, Oid, Syntax, columns, constant, no
 from tcm.statistics.mib_edits import device_index
 from tcm.statistics.mib_writing import unchanging
 from tcm.target.device import TargetDevice
-from tcm.target.node_acl import NodeAcl
-from tcm.target.portal_group import TargetPortalGroup
 from tcm_iscsi.access import address_of, parameters_of
 from tcm_iscsi.attributes import TpgParameters
 from tcm_iscsi.counters import SessionCounts, TargetCounters
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm.statistics.mib_state import Indexes
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.protocol.pdu import LogoutReason
     from tcm_iscsi.sessions import PortalBinding
 
