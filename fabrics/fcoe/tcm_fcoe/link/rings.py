@@ -252,6 +252,40 @@ class Rings:
         self.unsent = self._room = 0
         return count
 
+    @property
+    def oldest(self) -> int:
+        """The slot of the frame that the kernel takes next, of those that wait."""
+        words, outgoing = self.words, self.outgoing
+        place = self.free
+        for _ in outgoing:
+            if words[outgoing[place - 1][0]] != SEND_REQUEST:
+                break
+            place = (place or len(outgoing)) - 1
+        return place
+
+    def drop_oldest(self) -> int:
+        """The kernel gives that frame back each time: it is lost, and those behind it that are as long; shorter ones stay.
+
+        :return: how many are lost.
+        """
+        words, place = self.words, self.oldest
+        waiting: list[bytes] = []
+        for word, room in self._outgoing_twice[place : place + len(self.outgoing)]:
+            if words[word] != SEND_REQUEST:
+                break
+            waiting.append(bytes(room[: words[word + LENGTH]]))
+        self.forget_unsent()
+        longest = len(waiting[0]) if waiting else 0
+        for frame in waiting:
+            if len(frame) < longest:
+                word, room = self.outgoing[self.free]
+                room[: len(frame)] = frame
+                words[word + LENGTH] = len(frame)
+                words[word] = SEND_REQUEST
+                self.free = (self.free + 1) % len(self.outgoing)
+                self.unsent += 1
+        return len(waiting) - self.unsent
+
     def refresh(self) -> None:
         """Ask for what was dropped since the last time."""
         self.counters.kernel_drops += _STATISTICS.unpack(self.sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size))[
