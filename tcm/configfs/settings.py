@@ -27,6 +27,8 @@ _TURN = 16
 
 _SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
 """Folders of values, in no particular order; a target port group is another."""
+_FOLLOWS = {"attrib/authentication": "param/AuthMethod"}
+"""Attributes of a portal group that change another one when they are written."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -140,8 +142,10 @@ class Settings:
         async def perform(move: Move) -> None:
             nonlocal revision
             if move.do is not None:
+                follows = self._follows(move.do)
                 await self._do(move.do, who, revision)
                 revision = self._tree.revision
+                done.extend(follows)
             done.append(move)
 
         async def perform_those_that_wait() -> None:
@@ -170,6 +174,18 @@ class Settings:
                 raise
             rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
             raise TreeError(error.number, f"{error}{rest}") from None
+
+    def _follows(self, operation: Operation) -> list[Move]:
+        """What is to be taken back as well, once the operation is."""
+        group, folder, name = ("", "", *operation.path.rsplit("/", 2))[-3:]
+        other = _FOLLOWS.get(f"{folder}/{name}")
+        if operation.action != "write" or other is None:
+            return []
+        path = f"{group}/{other}"
+        try:
+            return [Move(None, Operation("write", path, self._tree.read(path).rstrip("\n")))]
+        except TreeError:
+            return []
 
     async def _take_back(self, done: list[Move], who: str) -> list[str]:
         """What could not be, one line each."""
@@ -237,8 +253,11 @@ class Settings:
         log.info("saved to %s", where)
         return where
 
-    async def reload(self, *, who: str = "") -> list[dict[str, Any]]:
-        """Applies the file again, and puts in force what is in other files now; if it is refused, neither."""
+    async def reload(self, *, who: str = "", dry_run: bool = False) -> list[dict[str, Any]]:
+        """Applies the file again, and puts in force what is in other files now; if it is refused, neither.
+
+        :param dry_run: only the operations that it would take.
+        """
         renewals = self._renew()
         done: list[dict[str, Any]] = []
         if self.path is None or (renewals and not self._configured and not await anyio.Path(self.path).exists()):
@@ -248,8 +267,8 @@ class Settings:
             if not await anyio.Path(self.path).exists():
                 raise TreeError(errno.ENOENT, f"reload: {self.path} is not there; save makes it")
             config = await to_thread.run_sync(self._read, self.path)
-            done = await self.apply(config, who=who)
-        for put_in_force in renewals:
+            done = await (self.diff(config) if dry_run else self.apply(config, who=who))
+        for put_in_force in () if dry_run else renewals:
             put_in_force()
         return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import types
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
-from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError
+from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError, printable
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
 
 if typing.TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Settings(Protocol):
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
     async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
     async def save(self, path: str) -> str: ...
-    async def reload(self, *, who: str) -> list[dict[str, Any]]: ...
+    async def reload(self, *, who: str, dry_run: bool = False) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class Methods:
             raise RpcError(REFUSED, _shortened(str(error)), {"errno": 22, "name": "EINVAL"}) from None
         except OSError as error:
             text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
-            raise RpcError(REFUSED, _shortened(text), {"errno": error.errno, "name": "OSError"}) from None
+            number = error.errno or errno.EIO
+            named = {"errno": number, "name": errno.errorcode.get(number, str(number))}
+            raise RpcError(REFUSED, _shortened(printable(text)), named) from None
 
     # looking
 
@@ -189,9 +192,12 @@ class Methods:
         """Saves what runs, by default where the process keeps it; returns the file's ``path``."""
         return {"path": await self._settings().save(path)}
 
-    async def reload(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
-        """Reads the file of ``--config`` again and applies it, whole or not at all; returns the operations."""
-        return await self._settings().reload(who=who)
+    async def reload(self, who: str = "", dry_run: bool = False) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Reads the file of ``--config`` again and applies it, whole or not at all; returns the operations.
+
+        ``dry_run``: only what would be done.
+        """
+        return await self._settings().reload(who=who, dry_run=dry_run)
 
     def _settings(self) -> Settings:
         if self._sources.settings is None:

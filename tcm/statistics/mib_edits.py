@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from tcm.statistics.mib_state import Indexes
     from tcm.statistics.mib_writing import Document
-    from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
 
 ALIAS = "snmp"
 """The name of the link in a mapped LUN that is made."""

@@ -11,9 +11,11 @@ from tcm.statistics.lio import PROTOCOLS, commands, nexuses_of
 from tcm.statistics.mib import Oid, Syntax
 from tcm.statistics.mib_edits import device_index
 from tcm.target.counters import totals
-from tcm.target.device import Lun, MappedLun, NodeAcl, TargetPortalGroup
 from tcm.target.device_designators import unit_designators
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.lun import Lun, MappedLun
+from tcm.target.node_acl import NodeAcl
+from tcm.target.portal_group import TargetPortalGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tcm.statistics.mib_state import MibState
     from tcm.statistics.mib_writing import Document
     from tcm.statistics.registry import Statistics
-    from tcm.target.device import TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
+    from tcm.target.portal_group import TargetPortalGroup
 
 ALIAS = 79
 """Bytes of scsiInstAlias and scsiDeviceAlias."""

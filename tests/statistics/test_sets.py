@@ -11,7 +11,9 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.programs import free_port
 from support.sets_site import COLUMNS, FINE, GROUP, INITIATOR, IQN, Value, site
+from tcm_iscsi import mib_writing
 
 from tcm.backstore import ConfigError
 from tcm.statistics.agentx import Error, Wanted
@@ -154,7 +156,9 @@ async def test_which_variable_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_portal_moves_to_another_portal_group(tmp_path: Path) -> None:
+async def test_a_portal_moves_to_another_portal_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr(mib_writing, "PORT", port)  # somebody else may have the usual one
     async with site(tmp_path) as s:
         values: list[tuple[str, Oid, Value]] = [
             ("iscsiPortalRowStatus", (1, 8), 4),
@@ -167,7 +171,7 @@ async def test_a_portal_moves_to_another_portal_group(tmp_path: Path) -> None:
         assert s.rows("iscsiTgtPortalTag") == {(1, 8, 1): 1}
         assert await s.set(("iscsiTgtPortalTag", (1, 8, 1), 2), ("iscsiPortalStorageType", (1, 8), VOLATILE)) == FINE
         assert s.rows("iscsiTgtPortalTag") == {(1, 8, 1): 2}
-        assert s.tree.tree.find(f"iscsi/{IQN}/tpgt_2/np/127.1.2.3:3260")
+        assert s.tree.tree.find(f"iscsi/{IQN}/tpgt_2/np/127.1.2.3:{port}")
         # another one at the same address and port
         again = [(name, (1, 9), value) for name, _, value in values]
         assert (await s.set(*again))[0] is Error.INCONSISTENT_VALUE

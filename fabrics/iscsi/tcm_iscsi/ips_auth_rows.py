@@ -18,7 +18,7 @@ from tcm_iscsi.mib_rows import INSTANCE, AuthorizedInitiator
 
 if TYPE_CHECKING:
     from tcm.statistics.mib_state import MibState
-    from tcm.target.device import TargetPortalGroup
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.sessions import Registry
 
 IPS_AUTH_MIB: Oid = (1, 3, 6, 1, 2, 1, 141)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tcm.statistics.mib import ZERO_DOT_ZERO, Oid, Syntax, columns, constant, nowhere
 from tcm.statistics.mib_edits import device_index
 from tcm.statistics.mib_writing import unchanging
-from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
 from tcm_iscsi.access import address_of, parameters_of
 from tcm_iscsi.attributes import TpgParameters
 from tcm_iscsi.counters import SessionCounts, TargetCounters
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm.statistics.mib_state import Indexes
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.protocol.pdu import LogoutReason
     from tcm_iscsi.sessions import PortalBinding
 

@@ -29,14 +29,13 @@ if TYPE_CHECKING:
     from tcm.statistics.mib import Oid
     from tcm.statistics.mib_state import MibState
     from tcm.statistics.mib_writing import Document
-    from tcm.target.device import TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.ips_auth_rows import Identities, Identity
     from tcm_iscsi.sessions import Registry
 
 PORT = 3260
 """Of a portal that is made: a manager can set another one once it is there."""
-NO_MARKERS = 2
-"""TruthValue false."""
 _ADDRESS_TYPES = {1: 4, 2: 16}
 """InetAddressType: ipv4, ipv6; how many bytes an address has."""
 

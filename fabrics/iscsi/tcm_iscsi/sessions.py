@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.portal_group import NexusRefused, TargetPortalGroup
 from tcm_iscsi.access import parameters_of, refusal
 from tcm_iscsi.addresses import WILDCARDS
 from tcm_iscsi.attributes import AclAttributes
@@ -30,7 +31,8 @@ from tcm_iscsi.protocol.session import Session, SessionIdentity
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tcm.target.device import NodeAcl, TargetDevice
+    from tcm.target.device import TargetDevice
+    from tcm.target.node_acl import Authentication, NodeAcl
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.login_interface import LoginCompleted
 
