@@ -12,19 +12,7 @@ from hypothesis import strategies as st
 
 from tcm.statistics import agentx
 from tcm.statistics.agentx import AgentXError, PduType
-from tcm.statistics.mib import (
-    PIECE,
-    ROWS_A_SECOND,
-    Column,
-    Module,
-    Notification,
-    Oid,
-    Syntax,
-    Table,
-    TableView,
-    View,
-    columns,
-)
+from tcm.statistics.mib import Column, Module, Notification, Oid, Syntax, Table, View
 from tcm.statistics.subagent import (
     ANSWER_SECONDS,
     MAXIMUM_BINDS,
@@ -114,9 +102,9 @@ def read_binds(data: bytes) -> Iterator[Bind]:
 class Master:
     """The other end."""
 
-    def __init__(self, order: str = ">", module: Module = MODULE) -> None:
+    def __init__(self, order: str = ">") -> None:
         self.order = order
-        self.agent = SubAgent(View([module]), 100.0)
+        self.agent = SubAgent(View([MODULE]), 100.0)
         self.sent: list[Sent] = []
         self.gather()
 
@@ -268,55 +256,6 @@ def test_nothing_is_in_other_contexts(master: Master) -> None:
     (answer,) = master.say(master.pdu(PduType.TEST_SET, context + bind, flags=0x08))
     assert (answer.error, answer.index) == (agentx.Error.NOT_WRITABLE, 1)
     assert not master.agent.sets
-
-
-def test_a_large_table_is_read_in_pieces() -> None:
-    """And what changes meanwhile does no harm."""
-    rows = {(number,): number for number in range(10 * PIECE)}
-    seen: list[Oid] = []
-
-    def read() -> Iterator[tuple[Oid, int]]:
-        for index, row in rows.items():
-            seen.append(index)
-            yield index, row
-
-    table = Table("large", (*BASE, 1), read, columns((1, "it", Syntax.INTEGER, lambda row: row)))
-    master = Master(module=Module("LARGE-MIB", BASE, (table,))).running()
-    (name, last) = ((*BASE, 1, 1, 1, 7), (*BASE, 1, 1, 1, 10 * PIECE))
-    request = master.pdu(PduType.GET, master.oid(name) + master.oid(()) + master.oid(last) + master.oid(()))
-    pieces = master.agent.receive_in_pieces(request, 100.0)
-    steps, before = 0, 0
-    for _ in pieces:
-        assert len(seen) - before <= PIECE
-        before, steps = len(seen), steps + 1
-    assert steps >= 10
-    (answer,) = master.gather()
-    assert [bind.value for bind in answer.binds] == [7, None]
-    # once more, and the table grows in between
-    seen.clear()
-    for _ in master.agent.receive_in_pieces(request, 200.0):
-        rows.setdefault((10 * PIECE,), 4711)
-    (answer,) = master.gather()
-    assert [bind.value for bind in answer.binds] == [7, 4711]
-
-
-def test_a_table_without_measure_is_not_read_all_the_time() -> None:
-    count = 3 * ROWS_A_SECOND
-    reads: list[int] = []
-
-    def read() -> list[tuple[Oid, int]]:
-        reads.append(1)
-        return [((number,), number) for number in range(count)]
-
-    table = TableView(Table("large", BASE, read, columns((1, "it", Syntax.INTEGER, lambda row: row))))
-    for now in (0.0, 1.5, 2.9):
-        assert table.row((5,), now) == 5
-    assert len(reads) == 1
-    table.row((5,), 3.1)
-    assert len(reads) == 2
-    table.forget()
-    table.row((5,), 3.2)
-    assert len(reads) == 3
 
 
 def test_steps_of_sets_wait_for_whoever_performs_them(master: Master) -> None:

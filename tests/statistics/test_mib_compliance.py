@@ -19,7 +19,7 @@ from tcm.statistics.mib import Module, Oid, Syntax, View
 from tcm.statistics.mib_state import MibState
 from tcm.statistics.registry import Statistics
 from tcm.statistics.snmp import Agent
-from tcm.target.device import Authentication
+from tcm.target.node_acl import Authentication
 
 MANDATORY = {
     "SCSI-MIB": {
