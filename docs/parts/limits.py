@@ -175,6 +175,8 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("After which such a row is forgotten", "tcm.statistics.mib_writing:PENDING_SECONDS", "seconds"),
     ("SNMP indexes of one kind in `snmp.json`; then those of what is gone are forgotten",
      "tcm.statistics.mib_state:MAXIMUM_INDEXES", "count"),
+    ("Identities of IPS-AUTH-MIB that are authorized nowhere yet", "tcm_iscsi.ips_auth_writing:MAXIMUM_IDENTITIES", "count"),
+    ("Address ranges of such an identity", "tcm_iscsi.ips_auth_writing:MAXIMUM_ADDRESSES", "count"),
     ("SNMP notifications in 10 s, of one kind (of SCSI-MIB: of one kind and row)", "tcm.statistics.snmp:BURST", "count"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
