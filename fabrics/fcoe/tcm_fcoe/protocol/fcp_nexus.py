@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
     from tcm_fcoe.protocol.fcp_exchange import Management
+    from tcm_fcoe.protocol.fcp_identifiers import Identifiers
     from tcm_fcoe.protocol.fcp_target import FcpTarget
     from tcm_fcoe.protocol.remote_port import RemotePort
 
@@ -110,6 +111,7 @@ class FcpNexus:
         "exchanges",
         "frames",
         "grant_queue",
+        "identifiers",
         "luns",
         "max_payload",
         "port",
@@ -150,6 +152,8 @@ class FcpNexus:
         self.bursts: dict[bytes, BurstSizes] = {}
         """By LUN, of those where MODE SELECT has changed them."""
         self.draining = False
+        self.identifiers: Identifiers | None = None
+        """Task retry identifiers, where PRLI has agreed on them."""
         self.answered = Answers(target.kept, target.buffers)
         """What is remembered after FCP_RSP."""
         self.since = target.now
