@@ -70,6 +70,8 @@ class SendsFrames(Protocol):
     outbox: deque[bytes]
     e_d_tov: float
     """Seconds within which the frames of a sequence follow each other."""
+    r_a_tov: float
+    """Seconds after which no frame of long ago comes any more."""
 
     @property
     def rooms(self) -> Rooms | None:
@@ -81,6 +83,7 @@ class FcpTarget:
 
     :param port: the N_Port.
     :param burst_length: bytes of a burst, either way, unless MODE SELECT changes that; of 512 bytes each.
+    :param data_out_timeout: seconds without a frame of the data of a write until it is given up; 0: thrice R_A_TOV.
     :param first_burst: WRITE FCP_XFER_RDY DISABLED is offered: initiators that agree send data unasked.
     """
 
@@ -92,6 +95,7 @@ class FcpTarget:
         burst_length: int = DEFAULT_BURST,
         first_burst: bool = False,
         retry: bool = True,
+        data_out_timeout: float = 0,
         counters: FcpCounters | None = None,
     ) -> None:
         self.n_port = port
@@ -134,7 +138,8 @@ class FcpTarget:
         """Initiators that are sent away once they have no commands."""
         self.now = 0.0
         self.receiving = False
-        self.e_d_tov = port.e_d_tov
+        self.e_d_tov, self.r_a_tov = port.e_d_tov, port.r_a_tov
+        self.data_out_timeout = data_out_timeout
         self.next_rx_id = 0
         self.next_timer = inf
         self.receive_data: ReceiveData | None = partial(fcp_express.receive_data, self)
@@ -153,7 +158,8 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox, self.rooms, self.e_d_tov = self.n_port.outbox, self.n_port.rooms, self.n_port.e_d_tov
+        self.outbox, self.rooms = self.n_port.outbox, self.n_port.rooms
+        self.e_d_tov, self.r_a_tov = self.n_port.e_d_tov, self.n_port.r_a_tov
         self.end(remote.fc_id)
         agreed = parameters & (self.service_parameters | self.granted)
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
