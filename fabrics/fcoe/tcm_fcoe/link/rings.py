@@ -196,7 +196,8 @@ class Rings:
 
     def fill(self, frames: deque[bytes]) -> None:
         """Put frames into free slots."""
-        outgoing, limit, made = self._outgoing_twice, self.limit, []
+        outgoing, limit = self._outgoing_twice, self.limit
+        made: list[int] = []
         place = self.free
         room = self._room if self._room >= len(frames) else self._look()
         while frames and len(made) < room:
