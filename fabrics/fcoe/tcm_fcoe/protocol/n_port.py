@@ -281,7 +281,7 @@ class NPort:
         remote = self._image_pairs.get(s_id)
         if remote is None:
             return None
-        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.receive_data
+        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.short_ways
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)
