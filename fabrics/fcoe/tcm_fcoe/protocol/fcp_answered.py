@@ -104,7 +104,8 @@ class Answers:
             self._age()
         if self._used > self._charged:
             if memory.used + CHARGE > RESERVE and memory.pool.used + CHARGE > memory.pool.limit:
-                self._age()  # others have taken all of it
+                self._age()  # others have taken all of it: what has not been charged is not kept
+                self._age()
                 return
             memory.take(CHARGE)
             self._charged += CHARGE
@@ -241,7 +242,7 @@ class Answers:
 
     def forget_before(self, moment: float) -> None:
         """Those that are older."""
-        if self.young or self.old:
+        if self._charged or self._old_charged:
             self._forget_short_before(moment)
         for kept in (self.exchanges, self.unconfirmed):
             while kept:
