@@ -27,6 +27,8 @@ _TURN = 16
 
 _SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
 """Folders of values, in no particular order; a target port group is another."""
+_FOLLOWS = {"attrib/authentication": "param/AuthMethod"}
+"""Attributes of a portal group that change another one when they are written."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -140,8 +142,10 @@ class Settings:
         async def perform(move: Move) -> None:
             nonlocal revision
             if move.do is not None:
+                follows = self._follows(move.do)
                 await self._do(move.do, who, revision)
                 revision = self._tree.revision
+                done.extend(follows)
             done.append(move)
 
         async def perform_those_that_wait() -> None:
@@ -170,6 +174,18 @@ class Settings:
                 raise
             rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
             raise TreeError(error.number, f"{error}{rest}") from None
+
+    def _follows(self, operation: Operation) -> list[Move]:
+        """What is to be taken back as well, once the operation is."""
+        group, folder, name = ("", "", *operation.path.rsplit("/", 2))[-3:]
+        other = _FOLLOWS.get(f"{folder}/{name}")
+        if operation.action != "write" or other is None:
+            return []
+        path = f"{group}/{other}"
+        try:
+            return [Move(None, Operation("write", path, self._tree.read(path).rstrip("\n")))]
+        except TreeError:
+            return []
 
     async def _take_back(self, done: list[Move], who: str) -> list[str]:
         """What could not be, one line each."""

@@ -246,7 +246,7 @@ class FcpInitiator:
     async def response(self, ox_id: int) -> tuple[Response, bytes]:
         """The same as :meth:`outcome`, for a command that takes its time."""
         frames: list[Frame] = []
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not any(frame.r_ctl == InformationUnit.FCP_RSP and frame.ox_id == ox_id for frame in frames):
                 await anyio.sleep(0.001)
                 frames += self.received()

@@ -67,6 +67,8 @@ class SessionIdentity:
     target_name: str
     portal_group_tag: int
     initiator_alias: str = ""
+    chap_user: str = ""
+    """By which the initiator has proved itself in the leading login; empty: it did not have to."""
 
     def __str__(self) -> str:
         return f"{self.initiator_name},i,0x{self.isid.hex()} -> {self.target_name or 'discovery'},t,{self.portal_group_tag}"
