@@ -8,9 +8,7 @@ from support.documents import ROOT
 from test_imports import LAYERS, layer
 
 ROWS = re.findall(r"^\| (`tcm/.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
-TABLE = [
-    [f"tcm.{name.removeprefix('tcm/').removesuffix('.py').rstrip('/')}" for name in re.findall(r"`(.+?)`", row)] for row in ROWS
-]
+TABLE = [[f"tcm.{name}" for name in re.findall(r"`(?:tcm/)?(\w+)(?:/|\.py)`", row)] for row in ROWS]
 """The modules and packages of each row of ours."""
 
 
