@@ -69,8 +69,11 @@ class Guest:
 
     @property
     def died(self) -> bool:
-        """Its kernel ended before the job did."""
-        return self.process.returncode == DIED
+        """Its kernel panicked, as the console says that the runner shows then."""
+        if self.process.returncode != DIED:
+            return False
+        self.reader.join()
+        return "Kernel panic" in self.output
 
     def report(self) -> str:
         """How it ended and what it said last, also to its console and in the kernel log that a job keeps in ``share``."""
