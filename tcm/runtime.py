@@ -23,7 +23,7 @@ from tcm.live import LiveChanges
 from tcm.options import one_line
 from tcm.scsi.asymmetric_access import AccessStatus
 from tcm.statistics.registry import Statistics
-from tcm.target.device import TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
 from tcm.target.directory_store import Claimed, DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tcm.configuration import Configuration, FabricConfig, PortalGroupConfig, StorageObject, TargetConfig
     from tcm.fabric import Fabric
     from tcm.plugins import PluginManager
+    from tcm.target.portal_group import TargetPortalGroup
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from tcm.fabric_statistics import LioGroup
 
 if TYPE_CHECKING:
     from tcm.fabric import Fabric
-    from tcm.target.device import NetworkPortal, NodeAcl, TargetPortalGroup
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ class Device:
 
     @property
     def exports(self) -> list[str]:
-        """The LUNs that lead here, as :attr:`tcm.target.device.Lun.path`."""
+        """The LUNs that lead here, as :attr:`tcm.target.lun.Lun.path`."""
         return [lun.path for lun in self.unit.asymmetric_access.luns()] if self.enabled else []
 
     def check_enabled(self) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 EFFECTIVE: dict[str, Callable[[LogicalUnit], int]] = {
     "block_size": lambda lu: lu.block_size,
-    "emulate_tpu": lambda lu: lu.provisioned and lu.attributes.unmap,
-    "emulate_tpws": lambda lu: lu.unmap_with_write_same,
+    "emulate_tpu": lambda lu: lu.provisioning.thin and lu.attributes.unmap,
+    "emulate_tpws": lambda lu: lu.provisioning.write_same_unmaps,
     "emulate_write_cache": lambda lu: lu.medium.write_cache,
     "is_nonrot": lambda lu: not lu.capabilities.rotational if lu.attributes.is_nonrot is None else lu.attributes.is_nonrot,
     # limits are what they are while UNMAP is switched off, too: they have to be there when it is switched on
@@ -37,7 +37,7 @@ EFFECTIVE: dict[str, Callable[[LogicalUnit], int]] = {
     "pi_prot_type": lambda lu: lu.protection.kind,
     "pi_prot_verify": lambda lu: lu.attributes.pi_prot_verify is not False and bool(lu.protection.kind),
     "unmap_granularity": lambda lu: _unmap_limits(lu).granularity,
-    "unmap_zeroes_data": lambda lu: lu.unmapped_reads_zero,
+    "unmap_zeroes_data": lambda lu: lu.provisioning.unmapped_reads_zero,
 }
 """What an attribute is that the backstore has a say in; any other is what was set."""
 

@@ -253,8 +253,11 @@ class Settings:
         log.info("saved to %s", where)
         return where
 
-    async def reload(self, *, who: str = "") -> list[dict[str, Any]]:
-        """Applies the file again, and puts in force what is in other files now; if it is refused, neither."""
+    async def reload(self, *, who: str = "", dry_run: bool = False) -> list[dict[str, Any]]:
+        """Applies the file again, and puts in force what is in other files now; if it is refused, neither.
+
+        :param dry_run: only the operations that it would take.
+        """
         renewals = self._renew()
         done: list[dict[str, Any]] = []
         if self.path is None or (renewals and not self._configured and not await anyio.Path(self.path).exists()):
@@ -264,8 +267,8 @@ class Settings:
             if not await anyio.Path(self.path).exists():
                 raise TreeError(errno.ENOENT, f"reload: {self.path} is not there; save makes it")
             config = await to_thread.run_sync(self._read, self.path)
-            done = await self.apply(config, who=who)
-        for put_in_force in renewals:
+            done = await (self.diff(config) if dry_run else self.apply(config, who=who))
+        for put_in_force in () if dry_run else renewals:
             put_in_force()
         return done
 

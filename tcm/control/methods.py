@@ -38,7 +38,7 @@ class Settings(Protocol):
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
     async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
     async def save(self, path: str) -> str: ...
-    async def reload(self, *, who: str) -> list[dict[str, Any]]: ...
+    async def reload(self, *, who: str, dry_run: bool = False) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,12 @@ class Methods:
         """Saves what runs, by default where the process keeps it; returns the file's ``path``."""
         return {"path": await self._settings().save(path)}
 
-    async def reload(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
-        """Reads the file of ``--config`` again and applies it, whole or not at all; returns the operations."""
-        return await self._settings().reload(who=who)
+    async def reload(self, who: str = "", dry_run: bool = False) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Reads the file of ``--config`` again and applies it, whole or not at all; returns the operations.
+
+        ``dry_run``: only what would be done.
+        """
+        return await self._settings().reload(who=who, dry_run=dry_run)
 
     def _settings(self) -> Settings:
         if self._sources.settings is None:

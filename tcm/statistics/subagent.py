@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcm.statistics import agentx
 from tcm.statistics.agentx import UNANSWERED, AgentXError, CloseReason, Error, ParseError, Pdu, PduType, VarBind
-from tcm.statistics.mib import Oid, Syntax
+from tcm.statistics.mib import Oid, Pieces, Syntax, finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +70,10 @@ class SubAgent:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Bytes from the master. Raises :class:`AgentXError`: drop the connection, after sending what there is."""
+        finish(self.receive_in_pieces(data, now))
+
+    def receive_in_pieces(self, data: bytes, now: float) -> Pieces[None]:
+        """The same: to look for what is asked for may take a while, in which initiators want to be served."""
         self._received += data
         try:
             while len(self._received) >= agentx.HEADER_LENGTH:
@@ -84,7 +88,7 @@ class SubAgent:
                 except ParseError:
                     self._refuse(agentx.head_of(data), Error.PARSE_ERROR)
                 else:
-                    self._take(pdu, now)
+                    yield from self._take(pdu, now)
         except AgentXError:
             self.close(CloseReason.PARSE_ERROR)
             raise
@@ -132,7 +136,7 @@ class SubAgent:
 
     # what the master says
 
-    def _take(self, pdu: Pdu, now: float) -> None:
+    def _take(self, pdu: Pdu, now: float) -> Pieces[None]:
         if pdu.type == PduType.RESPONSE:
             self._answered(pdu, now)
         elif pdu.session != self.session or self.state is State.OPENING:
@@ -144,11 +148,12 @@ class SubAgent:
             error = Error.RESOURCE_UNAVAILABLE if pdu.type == PduType.TEST_SET else Error.GEN_ERR
             self._out.append(agentx.response(pdu, error=error, index=agentx.MAXIMUM_RANGES))
         elif pdu.type == PduType.GET:
-            self._out.append(agentx.response(pdu, [self._get(each.start, now) for each in pdu.ranges]))
+            yield from self._answer(pdu, [self._get(each.start, now) for each in pdu.ranges])
         elif pdu.type == PduType.GET_NEXT:
-            self._out.append(agentx.response(pdu, [self._next(each, now) for each in pdu.ranges]))
+            yield from self._answer(pdu, [self._next(each, now) for each in pdu.ranges])
         elif pdu.type == PduType.GET_BULK:
-            self._out.append(agentx.response(pdu, self._bulk(pdu, now)))
+            found = yield from self._bulk(pdu, now)
+            self._out.append(agentx.response(pdu, found))
         elif pdu.type in {PduType.TEST_SET, PduType.COMMIT_SET, PduType.UNDO_SET, PduType.CLEANUP_SET}:
             if len(self.sets) >= MAXIMUM_SETS:
                 raise AgentXError(f"{MAXIMUM_SETS} steps of SETs that nobody waits for")
@@ -184,25 +189,38 @@ class SubAgent:
         if self.state is State.REGISTERING and not self._awaited:
             self.state = State.RUNNING
 
-    def _get(self, oid: Oid, now: float) -> VarBind:
-        found = self.view.get(oid, now)
+    def _answer(self, pdu: Pdu, wanted: Iterable[Pieces[VarBind]]) -> Pieces[None]:
+        binds = yield from _all(wanted)
+        self._out.append(agentx.response(pdu, binds))
+
+    def _get(self, oid: Oid, now: float) -> Pieces[VarBind]:
+        found = yield from self.view.get_in_pieces(oid, now)
         if found is not None:
             return self._bind(oid, *found)
         return VarBind(oid, agentx.NO_SUCH_INSTANCE if self.view.has_object(oid) else agentx.NO_SUCH_OBJECT)
 
-    def _next(self, wanted: agentx.SearchRange, now: float) -> VarBind:
-        found = self.view.next(wanted.start, wanted.end, now, include=wanted.include)
+    def _next(self, wanted: agentx.SearchRange, now: float) -> Pieces[VarBind]:
+        found = yield from self.view.next_in_pieces(wanted.start, wanted.end, now, include=wanted.include)
         return VarBind(wanted.start, agentx.END_OF_MIB_VIEW) if found is None else self._bind(*found)
 
-    def _bulk(self, pdu: Pdu, now: float) -> Iterable[VarBind]:
+    def _bulk(self, pdu: Pdu, now: float) -> Pieces[list[VarBind]]:
         """Clause 7.2.3.3: the first few once, the others again and again, fewer times if there are too many."""
         once = pdu.ranges[: pdu.non_repeaters]
-        binds = [self._next(each, now) for each in once]
+        binds = yield from _all(self._next(each, now) for each in once)
         ranges = list(pdu.ranges[len(once) :])
         for _ in range(min(pdu.max_repetitions, max(1, MAXIMUM_BINDS // len(ranges))) if ranges else 0):
-            found = [self._next(each, now) for each in ranges]
+            found = yield from _all(self._next(each, now) for each in ranges)
             binds += found
             if all(bind.type == agentx.END_OF_MIB_VIEW for bind in found):
                 break
             ranges = [agentx.SearchRange(bind.name, each.end) for bind, each in zip(found, ranges, strict=True)]
         return binds
+
+
+def _all(wanted: Iterable[Pieces[VarBind]]) -> Pieces[list[VarBind]]:
+    """One after the other."""
+    found = []
+    for each in wanted:
+        found.append((yield from each))
+        yield
+    return found

@@ -44,7 +44,7 @@ async def read_and_write(target: Target, lun: int = 0) -> None:
 
 
 async def until(condition: object) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():  # type: ignore[operator]
             await anyio.sleep(0.01)
 
@@ -136,7 +136,7 @@ def test_what_is_printed_works(tmp_path: Path, mode: str, vlan: int | None) -> N
     with fcoe_running(
         tmp_path, "--lun", "ramdisk:size=8M", "--wwpn", WWPN, *(("--vlan", str(vlan)) if vlan else ()), mode=mode
     ) as daemon:
-        wait_until(lambda: "tcm_fcoe.initiator" in daemon.output[-1], 10, "what to run on the initiator")
+        wait_until(lambda: "tcm_fcoe.initiator" in daemon.output[-1], 60, "what to run on the initiator")
         command = daemon.output[-1].partition("python ")[2].split()
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -216,7 +216,7 @@ async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
         assert urls == [f"fcoe://{site.fabric.ports[name].server.link.name}/{name}/0" for name in targets]
         async with site.initiator(number=0) as one, site.initiator(STRANGER, number=1) as other:
             assert {each.port_name.hex(":") for each in await one.settle(0.5)} == {WWPN}
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while len(await other.settle(0.5)) < 2:
                     pass
             await read_and_write(await one.target())

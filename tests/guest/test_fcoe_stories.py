@@ -70,7 +70,7 @@ class Target:
                 env={**os.environ, "PYTHONWARNINGS": "error"},
             )
 
-    def wait_for(self, pattern: str, seconds: float = 20) -> None:
+    def wait_for(self, pattern: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not re.search(pattern, self.log.read_text()):
             assert self.process.poll() is None, f"tcm-run ended with {self.process.returncode}\n{self.log.read_text()}"
@@ -80,7 +80,7 @@ class Target:
     def stop(self) -> None:
         """SIGTERM, and insist on a clean end."""
         self.process.terminate()
-        assert self.process.wait(20) == 0, self.log.read_text()
+        assert self.process.wait(60) == 0, self.log.read_text()
 
 
 BOOTS = 2

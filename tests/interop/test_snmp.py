@@ -175,7 +175,7 @@ async def test_a_fabric_that_comes_later_brings_its_mib(tmp_path: Path) -> None:
             fabrics: dict[str, Fabric] = {}
             agent = Agent(str(master.socket), Statistics({site.path: site.unit}, [site.target], fabrics))
             tasks.start_soon(agent.run)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while not agent.connected:
                     await anyio.sleep(0.02)
                 assert await to_thread.run_sync(master.walk, SCSI)

@@ -83,7 +83,7 @@ class Daemon:
 
     # life cycle
 
-    def start(self, timeout: float = 20) -> Daemon:
+    def start(self, timeout: float = 60) -> Daemon:
         """Start and wait until it has printed its URLs."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.urls.clear()
@@ -131,7 +131,7 @@ class Daemon:
                 lines.put(line)
         lines.put(None)
 
-    def stop(self, timeout: float = 20) -> None:
+    def stop(self, timeout: float = 60) -> None:
         """SIGTERM, and insist on a clean end."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -173,6 +173,11 @@ class Daemon:
         """Resident memory in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024  # type: ignore[index]
+
+    def processor_seconds(self) -> float:
+        """What it has used of the processor so far: can be bounded on a busy machine too, where elapsed time cannot."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def file_descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))

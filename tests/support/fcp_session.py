@@ -25,7 +25,9 @@ from tcm.backstore import Backstore, BlockingBackstore
 from tcm.fabric import ProtocolModePages
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, NexusRefused, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.portal_group import NexusRefused, TargetPortalGroup
 
 TARGET_ID, INITIATOR_ID = 0x00FC00, 0x009700
 LUN_0 = bytes(8)
@@ -244,7 +246,7 @@ class FcpInitiator:
     async def response(self, ox_id: int) -> tuple[Response, bytes]:
         """The same as :meth:`outcome`, for a command that takes its time."""
         frames: list[Frame] = []
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not any(frame.r_ctl == InformationUnit.FCP_RSP and frame.ox_id == ox_id for frame in frames):
                 await anyio.sleep(0.001)
                 frames += self.received()

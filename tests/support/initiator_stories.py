@@ -412,7 +412,7 @@ async def one_task_moves(url: str, opcode: Opcode, *, by_logout: bool = False) -
             await anyio.sleep(0.01)
         session.wires[0].end_now()
         rule.done = 100
-        with anyio.fail_after(20):
+        with anyio.fail_after(40):
             await event.wait()
         if task.error is not None:
             raise task.error
@@ -443,7 +443,7 @@ async def r_data_snack(url: str) -> None:
         await session.ping()
         await session.declare_max_recv(8192, cid=0)
         session.core.automatic = True
-        with anyio.fail_after(20):
+        with anyio.fail_after(40):
             await event.wait()
         assert any(kind == SnackType.R_DATA for kind, _, _ in watch.snacks), watch.snacks
         if task.error is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tcm.fabric import ProtocolModePages
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, NexusRefused
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.portal_group import NexusRefused
 from tcm_fcoe.attributes import node_name
 from tcm_fcoe.hba import describe
 from tcm_fcoe.port import Port
@@ -19,8 +20,9 @@ from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_name
 
 if TYPE_CHECKING:
-    from tcm.target.device import TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_fcoe.attributes import FcoeOptions
     from tcm_fcoe.protocol.fcp_nexus import FcpNexus
     from tcm_fcoe.protocol.remote_port import RemotePort

@@ -120,7 +120,7 @@ class FcpInitiator:
         """PRLI has come or was accepted. False: it is no target."""
         self.now = now
         self.outbox, self.rooms = self.port.outbox, self.port.rooms  # a station's, once the port is one of its ports
-        if not parameters & ServiceParameters.TARGET_FUNCTION:
+        if not parameters & ServiceParameters.TARGET_FUNCTION or not self.service_parameters:
             return False
         known = self.nexuses.get(remote.fc_id)
         if known is not None and known.remote is remote and known.parameters == parameters and known.s_id == self.port.fc_id:

@@ -33,6 +33,8 @@ class Recovery:
 class Options:
     """Of one initiator port."""
 
+    function: bool = True
+    """Be an FCP initiator: log in to every target. No: an N_Port that does no FCP, and logs in to whom it is told only."""
     confirm: bool = True
     """Offer confirmed completion (FCP_CONF)."""
     retry: bool = True
@@ -48,6 +50,8 @@ class Options:
 
     def service_parameters(self) -> int:
         """What PRLI offers (FCP-4 6.3.2)."""
+        if not self.function:
+            return 0
         flags = ServiceParameters.INITIATOR_FUNCTION | ServiceParameters.READ_FCP_XFER_RDY_DISABLED
         if self.confirm:
             flags |= ServiceParameters.CONFIRMED_COMPLETION_ALLOWED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import time
 from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ SEND_BUFFER = 4 << 20
 PAUSE = 0.0005
 """Seconds to wait when a queue is full that nobody can wait for."""
 
+PATIENCE = 0.5
+"""Seconds that one frame may come back from the kernel before it is dropped: a pause is shorter (IEEE 802.1Qbb), and a virtual
+cable whose other end has a lesser MTU gives long frames back for ever."""
+
 _MEMBERSHIP = Struct("iHH8s")
 _GONE = frozenset((errno.ENETDOWN, errno.ENXIO, errno.ENODEV))
 _FULL = frozenset((errno.EAGAIN, errno.ENOBUFS))
@@ -51,6 +56,8 @@ class PacketLink(Link):
         self.joined: dict[bytes, int] = {}
         """Addresses that the interface takes for us, with its index."""
         self.congested = False
+        self.refused = -1, 0.0
+        """Slot of the frame that the kernel has given back, and since when."""
         self.told: tuple[object, ...] = ()
         self.monitor = LinkMonitor()
         self.option = f"--interface {name}"
@@ -169,24 +176,40 @@ class PacketLink(Link):
             frames.clear()
             return True
         while True:
-            rings.fill(frames)
+            if frames:
+                rings.fill(frames)
             if not rings.unsent:
                 return not frames
+            rings.request()
             try:
                 self.sock.send(b"")
             except OSError as e:
                 if e.errno in _FULL:
                     self.congested = True
                     self.counters.congestions += 1
+                    if e.errno == errno.ENOBUFS and self._given_back():
+                        continue
                     return False
                 self._failed(e)
                 frames.clear()
                 return True
             rings.unsent = 0
+            self.refused = -1, 0.0
             if not frames:
                 return True
             if rings.full:
                 return False
+
+    def _given_back(self) -> bool:
+        """Whether the frame that the kernel did not take has been dropped, after long enough."""
+        place, now = self.rings.oldest, time.monotonic()
+        if place != self.refused[0]:
+            self.refused = place, now
+        elif now - self.refused[1] > PATIENCE:
+            self.refused = -1, 0.0
+            self.counters.discarded_frames += self.rings.drop_oldest()
+            return True
+        return False
 
     def _failed(self, error: OSError) -> None:
         """What could not be sent is lost, as on a wire."""

@@ -59,8 +59,8 @@ class Rooms(Protocol):
         :return: maybe fewer, none if the link takes no more now.
         """
 
-    def commit(self, count: int, length: int, last: int) -> None:
-        """So many rooms of the last :meth:`reserve` have been filled, with ``length`` bytes each but for the ``last`` one."""
+    def commit(self, lengths: list[int]) -> None:
+        """The first rooms of the last :meth:`reserve` have been filled, with so many bytes each."""
 
 
 class FcpFrames:
@@ -159,7 +159,9 @@ class FcpFrames:
                         _trailer_into(room, last, crc32(room[fc:last]), EOF_T)
                     seq_cnt += 1
                     offset = after
-                rooms.commit(len(places), full + TRAILER_LENGTH, last + TRAILER_LENGTH)
+                lengths = [full + TRAILER_LENGTH] * len(places)
+                lengths[-1] = last + TRAILER_LENGTH
+                rooms.commit(lengths)
         if offset < stop:
             return self._append_data(outbox, ox_id, rx_id, seq_id, seq_cnt, view, offset, stop, end)
         return seq_cnt

@@ -284,6 +284,7 @@ class Logins:
             return
         if not isinstance(login, Login):
             port.counters.els_refused += 1
+            remote.rejection = login if isinstance(login, Reject) else None
             remote.refused = isinstance(login, Reject) and login.reason not in _RETRIED_REASONS
             self._run(remote, Event.PLOGI_FAILED, now)
             return
