@@ -1,4 +1,4 @@
-"""An attribute shows what is in force: writing that back (as a restart from a saved file does) changes nothing that initiators see."""
+"""An attribute shows what is in force: to write it back, as a restart from a file does, changes nothing for initiators."""
 
 from __future__ import annotations
 
