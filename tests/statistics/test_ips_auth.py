@@ -17,7 +17,7 @@ from tcm_iscsi.ips_auth_writing import MAXIMUM_ADDRESSES, MAXIMUM_IDENTITIES
 from tcm.statistics.agentx import Error, VarBind, varbind
 from tcm.statistics.mib import Oid, Syntax, View
 from tcm.statistics.mib_state import NON_VOLATILE, TRANSIENT, MibState, no_identity
-from tcm.target.device import Authentication
+from tcm.target.node_acl import Authentication
 
 CHAP = (*load("IPS-AUTH-MIB")[0]["ipsAuthCredAuthMethod"].oid[:8], 1, 1, 3)
 OTHER = "iqn.2003-01.org.example:t2"
