@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import HBA_PREFIXES
-from tcm.configfs.settled import settle
+from tcm.configfs.settled import before_growth, settle
 from tcm.options import one_line
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class Settings:
         return _shown(await self._plan(config, part))
 
     async def _plan(self, config: Mapping[str, Any], part: Collection[str] | None = None) -> list[Move]:
-        # in a thread: initiators are served meanwhile
-        await to_thread.run_sync(self._check, config)
         current, found = await self.export(part), places(self._tree)
+        # in a thread: initiators are served meanwhile
+        await to_thread.run_sync(self._check, before_growth(current, config))
         settle(self._tree, found, current, config)
         return await to_thread.run_sync(plan, config, current, found)
 
