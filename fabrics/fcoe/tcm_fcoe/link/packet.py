@@ -125,7 +125,8 @@ class PacketLink(Link):
         """Use the interface from now on; it may be another one of the same name."""
         attach(self.sock, program(None if self.promiscuous else self.wanted | {found.address}))
         self.sock.bind((self.name, ETH_P_ALL))
-        self.index, self.address, self.mtu, self.up = found.index, found.address, found.mtu, found.running and found.mtu >= MIN_MTU
+        self.index, self.address, self.mtu = found.index, found.address, found.mtu
+        self.up = found.running and found.mtu >= MIN_MTU
         self._set_limit()
         self._join()
 
