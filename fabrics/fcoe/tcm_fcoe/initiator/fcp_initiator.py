@@ -2,6 +2,8 @@
 
 Frames come in with :meth:`FcpInitiator.receive`; whole Ethernet frames go to the N_Port's ``outbox``. What is lost is the
 business of :mod:`tcm_fcoe.initiator.recovery`.
+
+Longer than most files because what happens to each command and frame is one class, without calls between modules on the way.
 """
 
 from __future__ import annotations
