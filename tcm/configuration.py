@@ -19,7 +19,8 @@ from tcm.options import build, one_line
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.scsi.referrals import LbaMap
 from tcm.target.attributes import DeviceAttributes, Identity
-from tcm.target.device import AccessControl, Authentication, NetworkPortal
+from tcm.target.node_acl import AccessControl, Authentication
+from tcm.target.portal_group import NetworkPortal
 from tcm.target.target_port_group import GroupAttributes
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from tcm.configuration import Configuration, TargetConfig
     from tcm.plugins import PluginManager
-    from tcm.target.device import NetworkPortal, NodeAcl, TargetPortalGroup
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 Json = Mapping[str, Any]
 

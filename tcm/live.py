@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from tcm.fabric import Fabric
     from tcm.plugin_types import FabricType
     from tcm.runtime import Runtime
-    from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.draining import Draining
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tcm.backstore import Backstore
     from tcm.configuration import Configuration, StorageObject
     from tcm.plugins import PluginManager
-    from tcm.target.device import NetworkPortal
+    from tcm.target.portal_group import NetworkPortal
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from tcm.probing import unfit
 from tcm.reasons import reason_of
 from tcm.scsi.asymmetric_access import AccessStatus
 from tcm.statistics.registry import Statistics
-from tcm.target.device import TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
 from tcm.target.directory_store import Claimed, DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tcm.configuration import Configuration, FabricConfig, PortalGroupConfig, StorageObject, TargetConfig
     from tcm.fabric import Fabric
     from tcm.plugins import PluginManager
+    from tcm.target.portal_group import TargetPortalGroup
 
 T = TypeVar("T")
 

@@ -62,7 +62,7 @@ from tcm.saveconfig_names import (
     Key,
 )
 from tcm.target.attributes import DeviceAttributes, Identity
-from tcm.target.device import Authentication
+from tcm.target.node_acl import Authentication
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -137,9 +137,9 @@ def test_pure_modules_have_no_io_clock_or_chance(name):
 
 
 INITIATORS = {
-    "tcm.initiator": ("cli",),
+    "tcm.initiator": ("cli", "driver"),
     "tcm_iscsi.initiator": ("wire", "transport", "driver", "__main__", "cli"),
-    "tcm_fcoe.initiator": ("driver", "__main__", "cli"),
+    "tcm_fcoe.initiator": ("driver", "link_services", "__main__", "cli"),
 }
 """The modules of each that do I/O."""
 COMMON_TO_INITIATORS = ("tcm.initiator.results", "tcm.initiator.commands", "tcm.failure")

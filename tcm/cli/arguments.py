@@ -36,7 +36,8 @@ from tcm.option_syntax import join_pairs, read_secret_file, read_secrets, split_
 from tcm.options import build, options_of, unknown_key
 from tcm.plugin_types import option
 from tcm.target.attributes import DeviceAttributes, Identity
-from tcm.target.device import Authentication, NetworkPortal
+from tcm.target.node_acl import Authentication
+from tcm.target.portal_group import NetworkPortal
 
 if TYPE_CHECKING:
     from tcm.plugin_types import FabricType

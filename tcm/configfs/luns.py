@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from tcm.configfs.core import CoreGroup
     from tcm.fabric_statistics import LioGroup
-    from tcm.target.device import Lun, TargetPortalGroup
     from tcm.target.draining import Draining
+    from tcm.target.lun import Lun
+    from tcm.target.portal_group import TargetPortalGroup
 
 _NAME = re.compile(r"lun_([0-9]{1,9})")
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from tcm.fabric_statistics import LioGroup
     from tcm.live import LiveChanges
     from tcm.plugin_types import FabricType
-    from tcm.target.device import MappedLun, NodeAcl, TargetPortalGroup
     from tcm.target.draining import Draining
+    from tcm.target.lun import MappedLun
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
 
 
 class _MappedPlace:

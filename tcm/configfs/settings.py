@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import HBA_PREFIXES, fabric_directory
-from tcm.configfs.settled import settle
+from tcm.configfs.settled import before_growth, settle
 from tcm.left_out import groups_of, portal_of, without
 from tcm.options import one_line
 
@@ -32,6 +32,8 @@ _TURN = 16
 
 _SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
 """Folders of values, in no particular order; a target port group is another."""
+_FOLLOWS = {"attrib/authentication": "param/AuthMethod"}
+"""Attributes of a portal group that change another one when they are written."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -130,9 +132,9 @@ class Settings:
         part: Collection[str] | None = None,
         absent: Callable[[Mapping[str, Any]], Collection[str]] = frozenset,
     ) -> list[Move]:
-        # in a thread: initiators are served meanwhile
-        await to_thread.run_sync(self._check, config, absent(config))
         current, found = await self._running(part), places(self._tree)
+        # in a thread: initiators are served meanwhile
+        await to_thread.run_sync(self._check, before_growth(current, config), absent(config))
         settle(self._tree, found, current, config)
         return await to_thread.run_sync(plan, config, current, found)
 
@@ -210,8 +212,10 @@ class Settings:
         async def perform(move: Move) -> None:
             nonlocal revision
             if move.do is not None:
+                follows = self._follows(move.do)
                 await self._do(move.do, who, revision)
                 revision = self._tree.revision
+                done.extend(follows)
             done.append(move)
 
         async def perform_those_that_wait() -> None:
@@ -240,6 +244,18 @@ class Settings:
                 raise
             rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
             raise TreeError(error.number, f"{error}{rest}") from None
+
+    def _follows(self, operation: Operation) -> list[Move]:
+        """What is to be taken back as well, once the operation is."""
+        group, folder, name = ("", "", *operation.path.rsplit("/", 2))[-3:]
+        other = _FOLLOWS.get(f"{folder}/{name}")
+        if operation.action != "write" or other is None:
+            return []
+        path = f"{group}/{other}"
+        try:
+            return [Move(None, Operation("write", path, self._tree.read(path).rstrip("\n")))]
+        except TreeError:
+            return []
 
     async def _take_back(self, done: list[Move], who: str) -> list[str]:
         """What could not be, one line each."""

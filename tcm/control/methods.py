@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import types
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
-from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Permissions, Tree, TreeError
+from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Permissions, Tree, TreeError, printable
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
 
 if typing.TYPE_CHECKING:
@@ -90,7 +91,9 @@ class Methods:
             raise RpcError(REFUSED, _shortened(str(error)), {"errno": 22, "name": "EINVAL"}) from None
         except OSError as error:
             text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
-            raise RpcError(REFUSED, _shortened(text), {"errno": error.errno, "name": "OSError"}) from None
+            number = error.errno or errno.EIO
+            named = {"errno": number, "name": errno.errorcode.get(number, str(number))}
+            raise RpcError(REFUSED, _shortened(printable(text)), named) from None
 
     # looking
 

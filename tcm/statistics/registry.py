@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from tcm.fabric import Fabric
     from tcm.fabric_statistics import FabricStatistics
-    from tcm.target.device import Lun, MappedLun, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.latency import Latency
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.lun import Lun, MappedLun
     from tcm.target.nexus import ITNexus
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
 
 T = TypeVar("T")
 R = TypeVar("R")
