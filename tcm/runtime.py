@@ -19,7 +19,7 @@ from tcm.adapters import adapt
 from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
-from tcm.left_out import AGAIN, LeftOut, pruned
+from tcm.left_out import LeftOut, pruned
 from tcm.live import LiveChanges
 from tcm.options import one_line
 from tcm.probing import unfit
@@ -143,7 +143,7 @@ class Runtime:
         self.left_out.keep(saved, reasons)
         self.configuration = pruned(self.configuration, reasons)
         for each in self.left_out.missing():
-            log.warning("%s; %s", each, AGAIN)
+            log.warning("%s", each)
 
     # building
 

@@ -36,7 +36,9 @@ class Settings(Protocol):
 
     async def export(self) -> dict[str, Any]: ...
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
-    async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
+    async def apply(
+        self, config: Mapping[str, Any], *, revision: int | None, who: str, dry_run: bool = False
+    ) -> list[dict[str, Any]]: ...
     async def save(self, path: str) -> str: ...
     def left_out(self) -> list[dict[str, Any]]: ...
     async def retry(self, *, who: str) -> list[dict[str, Any]]: ...
@@ -195,9 +197,14 @@ class Methods:
         """The operations that would make ``config`` out of what runs."""
         return await self._settings().diff(config)
 
-    async def apply(self, config: dict[str, Any], revision: int | None = None, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
-        """Makes ``config`` out of what runs, whole or not at all; returns the operations."""
-        return await self._settings().apply(config, revision=revision, who=who)
+    async def apply(
+        self, config: dict[str, Any], revision: int | None = None, who: str = "", dry_run: bool = False
+    ) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Makes ``config`` out of what runs, whole or not at all; returns the operations.
+
+        ``dry_run``: only what would be done.
+        """
+        return await self._settings().apply(config, revision=revision, who=who, dry_run=dry_run)
 
     async def clear(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
         """Removes every target and every storage object, whole or not at all; returns the operations."""
