@@ -52,9 +52,8 @@ def complaints(family: Metric) -> list[str]:
         found.append("_total, and no counter")
     if family.type not in {"histogram", "summary"} and re.search(r"_(count|sum|bucket)$", name):
         found.append("a suffix of histograms")
-    for word in ("seconds", "bytes"):
-        if word in parts and parts[-1] != word:
-            found.append(f"{word} is not at the end")
+    if {"seconds", "bytes"} & set(parts[:-1]):
+        found.append("a unit that is not at the end")
     for sample in family.samples:
         own = {"le"} if family.type == "histogram" else set()
         if {"le", "quantile", "job", "instance"} & set(sample.labels) - own:
