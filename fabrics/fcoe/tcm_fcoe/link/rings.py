@@ -255,12 +255,12 @@ class Rings:
     @property
     def oldest(self) -> int:
         """The slot of the frame that the kernel takes next, of those that wait."""
-        words, outgoing = self.words, self.outgoing
-        place = self.free
-        for _ in outgoing:
-            if words[outgoing[place - 1][0]] != SEND_REQUEST:
+        statuses = self._statuses_out
+        place = (self.free - len(self._made)) % len(statuses)
+        for _ in statuses:
+            if statuses[place - 1] != SEND_REQUEST:
                 break
-            place = (place or len(outgoing)) - 1
+            place = (place or len(statuses)) - 1
         return place
 
     def drop_oldest(self) -> int:
@@ -268,21 +268,21 @@ class Rings:
 
         :return: how many are lost.
         """
-        words, place = self.words, self.oldest
+        self.request()
+        statuses, lengths, slots = self._statuses_out, self._lengths_out, len(self.outgoing)
+        place = self.oldest
         waiting: list[bytes] = []
-        for word, room in self._outgoing_twice[place : place + len(self.outgoing)]:
-            if words[word] != SEND_REQUEST:
-                break
-            waiting.append(bytes(room[: words[word + LENGTH]]))
+        while len(waiting) < slots and statuses[place] == SEND_REQUEST:
+            waiting.append(bytes(self.outgoing[place][: lengths[place]]))
+            place = (place + 1) % slots
         self.forget_unsent()
         longest = len(waiting[0]) if waiting else 0
         for frame in waiting:
             if len(frame) < longest:
-                word, room = self.outgoing[self.free]
-                room[: len(frame)] = frame
-                words[word + LENGTH] = len(frame)
-                words[word] = SEND_REQUEST
-                self.free = (self.free + 1) % len(self.outgoing)
+                self.outgoing[self.free][: len(frame)] = frame
+                lengths[self.free] = len(frame)
+                statuses[self.free] = SEND_REQUEST
+                self.free = (self.free + 1) % slots
                 self.unsent += 1
         return len(waiting) - self.unsent
 
