@@ -283,7 +283,7 @@ def test_a_secret_can_be_read_from_a_pipe(ctl):
     process.stdin.write(f"{SECRET}\n")
     process.stdin.flush()
     seen = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (process.pid, ctl.daemon.pid)]
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert all(SECRET.encode() not in each for each in seen)
     assert ctl.json("get", f"{where}/auth", "password") == {"password": SECRET}

@@ -214,7 +214,6 @@ class Recoveries:
             initiator.finish(task)
         else:
             task.retries += 1
-            task.repeats += task.rx_id != NO_EXCHANGE
             initiator.counters.retries += 1
             task.reset()
             task.progress = now

@@ -79,8 +79,6 @@ class FcpTask:
     """A REC or SRR is under way."""
     attempts = 0
     retries = 0
-    repeats = 0
-    """How often of these the target had begun it."""
     recoveries = 0
 
     def __init__(
@@ -140,7 +138,7 @@ class FcpTask:
         expected = self.read_length
         result = Result(
             status=self.status, code=self.code, sense=self.sense, residual=self.residual, overflow=self.overflow,
-            underflow=self.underflow, retries=self.retries, repeats=self.repeats, recoveries=self.recoveries,
+            underflow=self.underflow, retries=self.retries, recoveries=self.recoveries,
         )  # fmt: skip
         result.data = self.buffer[: max(0, expected - self.residual) if self.underflow else expected]
         return result

@@ -29,8 +29,8 @@ class ExchangeState(NamedTuple):
     """E_STAT bits of :mod:`tcm_fcoe.protocol.els`."""
 
 
-class ReceiveData(Protocol):
-    """The short way of frames of FCP_DATA, without an object for each."""
+class ShortWay(Protocol):
+    """The short way of frames with one R_CTL, without an object for each."""
 
     def __call__(
         self,
@@ -42,11 +42,15 @@ class ReceiveData(Protocol):
         seq_cnt: int,
         ox_id: int,
         rx_id: int,
-        offset: int,
+        parameter: int,
         now: float,
         /,
     ) -> bool:
-        """One of them; ``offset`` is its parameter. False: nothing has happened, :meth:`Fc4.receive` is to have it."""
+        """One of them. False: nothing has happened, :meth:`Fc4.receive` is to have it."""
+
+
+ShortWays = dict[int, ShortWay]
+"""By R_CTL."""
 
 
 class Fc4(Protocol):
@@ -60,8 +64,8 @@ class Fc4(Protocol):
     """When :meth:`handle_timer` is to be called; ``inf``: never."""
 
     @property
-    def receive_data(self) -> ReceiveData | None:
-        """``None``: there is no short way."""
+    def short_ways(self) -> ShortWays:
+        """By R_CTL."""
 
     def process_login(self, remote: RemotePort, parameters: int, now: float) -> int:
         """PRLI has come, or ours was accepted.
@@ -102,7 +106,7 @@ Lane = tuple[
     "RemotePort",
     "dict[tuple[int, int], Any]",
     "Callable[[RemotePort, Frame, float], None]",
-    "ReceiveData | None",
+    "ShortWays",
 ]
 """Ethernet header, image pairs by S_ID, the remote port that has to be there, recovery qualifiers (there must be none), and who
-takes the frame: any, and one of data."""
+takes the frame: any, and those with a short way."""

@@ -19,12 +19,11 @@ from tcm_fcoe.protocol.fcp import (
 )
 from tcm_fcoe.protocol.fcp_answered import Answers, answered_by
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, FcpFrames
+from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, RESPONSE, FcpFrames
 from tcm_fcoe.protocol.fcp_memory import Memory
 from tcm_fcoe.protocol.frame import (
     F_CTL_END_SEQUENCE,
     F_CTL_EXCHANGE_RESPONDER,
-    F_CTL_REPLY,
     F_CTL_SEQUENCE_INITIATIVE,
 )
 from tcm_fcoe.protocol.mode_pages import BurstSizes
@@ -58,7 +57,6 @@ asks with REC after REC_TOV, and if that is lost too it knows twice R_A_TOV late
 
 TRANSFER_READY = TYPE_FCP << 24 | F_CTL_EXCHANGE_RESPONDER | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE
 """TYPE and F_CTL."""
-RESPONSE = TYPE_FCP << 24 | F_CTL_REPLY
 RESPONSE_TO_CONFIRM = TRANSFER_READY
 """FCP_RSP with FCP_CONF_REQ hands the sequence initiative over, and does not end the exchange."""
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 from tcm_fcoe.protocol import fcp_command, fcp_express, fcp_recovery
 from tcm_fcoe.protocol.els import Plain, Reject
 from tcm_fcoe.protocol.fcp import InformationUnit, ServiceParameters
-from tcm_fcoe.protocol.fcp_answered import CRN_AT
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
 from tcm_fcoe.protocol.fcp_identifiers import Identifiers
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_fcoe.protocol.basic import Abts
-    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ReceiveData
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ShortWays
     from tcm_fcoe.protocol.fcp_exchange import Exchange
     from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.fcp_nexus import ScsiPort
@@ -131,7 +130,10 @@ class FcpTarget:
         self.waiting: dict[FcpNexus, None] = {}
         """Initiators with commands that wait for memory, in turn."""
         self.fresh: dict[int, bytes] = {}
-        """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice."""
+        """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice. Those of short
+        READs are elsewhere: :meth:`tcm_fcoe.protocol.fcp_answered.Answers.remember_read`."""
+        self.batch = 0
+        """Number of this batch."""
         self.again: deque[Callable[[], None]] = deque()
         """What SRR has asked for."""
         self.leaving: set[FcpNexus] = set()
@@ -142,7 +144,11 @@ class FcpTarget:
         self.data_out_timeout = data_out_timeout
         self.next_rx_id = 0
         self.next_timer = inf
-        self.receive_data: ReceiveData | None = partial(fcp_express.receive_data, self)
+        self.short_ways: ShortWays = {
+            FCP_CMND: partial(fcp_express.begin, self),
+            FCP_DATA: partial(fcp_express.receive_data, self),
+            FCP_CONF: partial(fcp_express.confirm, self),
+        }
 
     def wake(self) -> None:
         """Somebody has to look at the outbox, unless we are called by somebody who will."""
@@ -221,7 +227,10 @@ class FcpTarget:
 
     def receive(self, remote: RemotePort, frame: Frame, now: float) -> None:
         """An FCP information unit of an initiator that has logged in (FC-2 has checked the addresses)."""
-        self.now = now
+        if now != self.now:
+            self.now = now
+            if self.fresh:  # of a batch before: since then initiators may have seen the answer, and used the OX_ID again
+                self.fresh.clear()
         nexus = self.nexuses.get(remote.fc_id)
         if nexus is None:
             self.counters.unexpected_frames += 1
@@ -230,7 +239,19 @@ class FcpTarget:
         try:
             r_ctl = frame.r_ctl
             if r_ctl == FCP_CMND:
-                if not fcp_express.begin(self, nexus, frame):
+                if not fcp_express.begin(
+                    self,
+                    remote,
+                    frame.payload,
+                    frame.sof,
+                    frame.f_ctl,
+                    frame.seq_id,
+                    frame.seq_cnt,
+                    frame.ox_id,
+                    frame.rx_id,
+                    frame.parameter,
+                    now,
+                ):
                     self.command(nexus, frame)
                 return
             exchange = nexus.exchanges.get(frame.ox_id)
@@ -263,7 +284,7 @@ class FcpTarget:
             if (
                 (there is not None and there.is_like(frame))
                 or self.fresh.get(nexus.d_id << 16 | ox_id) == again
-                or (len(again) > CRN_AT and nexus.answered.repeats(ox_id, again))
+                or nexus.answered.repeats(ox_id, again, self.batch)
                 or (identifiers is not None and identifiers.has_answered(ox_id, frame.parameter, again))
             ):
                 counters.duplicate_frames += 1
@@ -318,9 +339,11 @@ class FcpTarget:
     def resume(self, now: float) -> None:
         """The link has taken frames: make the next ones. What has been answered until now is no duplicate any more."""
         self.now = now
+        self.batch += 1
         if self.fresh:
             self.fresh.clear()
-        self.pump()
+        if self.sending or self.again:
+            self.pump()
 
     def pump(self) -> None:
         """Make the next frames, as long as not too many wait for the link: a turn for each exchange."""

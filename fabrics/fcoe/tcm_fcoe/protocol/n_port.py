@@ -32,7 +32,7 @@ from tcm_fcoe.protocol.logins import Logins
 from tcm_fcoe.protocol.management_client import HbaDescription, ManagementClient
 from tcm_fcoe.protocol.name_client import NameClient
 from tcm_fcoe.protocol.names import FIRST_WELL_KNOWN_ADDRESS, NO_FC_ID, colon_form, format_fc_id
-from tcm_fcoe.protocol.recovery import Aborts, Answered, RecoveryQualifiers, Released
+from tcm_fcoe.protocol.recovery import Aborts, RecoveryQualifiers
 from tcm_fcoe.protocol.sequence import Sequences
 from tcm_fcoe.protocol.timers import Timers
 
@@ -281,7 +281,7 @@ class NPort:
         remote = self._image_pairs.get(s_id)
         if remote is None:
             return None
-        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.receive_data
+        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.short_ways
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)
@@ -355,6 +355,8 @@ class NPort:
             answer = self.fc4.abort(remote, abts, lambda late: self._answer_late(remote, abts, late), now)
         else:
             answer = UNKNOWN_EXCHANGE
+        if isinstance(answer, BasicReject):
+            answer = self.qualifiers.accepted(abts) or answer  # BA_ACC was lost
         if answer is not None:
             self.answer_abts(abts, answer, now)
 
@@ -379,26 +381,6 @@ class NPort:
     def _receive_basic_reply(self, frame: Frame, now: float) -> None:
         if not self.aborts.receive(frame, now):
             self.counters.unknown_exchange += 1
-
-    def abort_exchange(
-        self,
-        d_id: int,
-        ox_id: int,
-        rx_id: int,
-        now: float,
-        *,
-        seq_id: int = 0,
-        seq_cnt: int = 0,
-        answered: Answered | None = None,
-        released: Released | None = None,
-    ) -> None:
-        """Abort an exchange that our FC-4 has originated (FC-FS-3 16.3.2); it is sent twice if need be.
-
-        :param seq_id: of the last sequence that we sent in it; ``seq_cnt`` is one more than its last frame's.
-        :param answered: is called with BA_ACC, BA_RJT, or ``None`` when there was neither within four times R_A_TOV.
-        :param released: is called when the OX_ID may be used again.
-        """
-        self.aborts.abort(d_id, ox_id, rx_id, now, seq_id=seq_id, seq_cnt=seq_cnt, answered=answered, released=released)
 
     def _send_abts(self, d_id: int, f_ctl: int, seq_id: int, seq_cnt: int, ox_id: int, rx_id: int, now: float) -> None:
         del now
