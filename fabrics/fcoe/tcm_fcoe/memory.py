@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tcm.target.store import key
-from tcm_fcoe.protocol.names import naa_form
 
 if TYPE_CHECKING:
     from tcm.target.store import Store
@@ -62,4 +61,4 @@ class Memory:
 
 
 def _key(port: TargetPort) -> str:
-    return key("fcoe", "peers", naa_form(port.n_port.port_name))
+    return key("fcoe", "peers", f"naa.{port.n_port.port_name.hex()}")
