@@ -189,6 +189,8 @@ class Runtime:
     def make_fabric(self, name: str, options: Any) -> Fabric:
         """A fabric that does not run yet."""
         fabric = self.fabrics[name] = self.plugins.fabric(name).factory(self.served(name), options)
+        if self.store is not None:
+            fabric.keep_in(self.store)
         return fabric
 
     def _identify_ports(self) -> None:
