@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from tcm import saveconfig
-from tcm.backstore import ConfigError
 from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.command_line.errors import FAILED
 from tcm.configfs.export import export
@@ -26,6 +25,7 @@ from tcm.control import snapshot
 from tcm.control.methods import Methods, Sources
 from tcm.control.notify import notify
 from tcm.control.saved import write_config
+from tcm.failure import ConfigError
 from tcm.options import one_line, options_of, size_text
 from tcm.runtime import Runtime
 from tcm.scsi.asymmetric_access import AccessState

@@ -37,12 +37,12 @@ class Settings:
 
     :param tree: of the running target.
     :param dump: what runs as the content of a saveconfig.json: :func:`tcm.configfs.export.export`.
-    :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be.
+    :param check: raises :class:`tcm.failure.ConfigError` for a configuration that cannot be.
     :param read: reads a saveconfig.json; raises the same.
     :param write: writes one.
     :param path: where it is kept; ``None``: nowhere unless it is said where.
     :param renew: reads files again that are named elsewhere (certificates); each of what it returns puts one in force. Raises
-        :class:`tcm.backstore.ConfigError`.
+        :class:`tcm.failure.ConfigError`.
     :param configured: what runs was read from ``path``; it has to be there to be read again.
     """
 

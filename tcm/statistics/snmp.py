@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal
+from tcm.failure import ConfigError
 from tcm.statistics.agentx import AgentXError, Error, PduType
 from tcm.statistics.mib import View
 from tcm.statistics.mib_state import MibState

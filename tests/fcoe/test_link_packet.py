@@ -29,7 +29,7 @@ from tcm_fcoe.protocol.ethernet import (
     vlan_tag,
 )
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 LENGTHS = (60, 61, 64, 100, 1514, 2172, MAX_FRAME_LENGTH)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
 from tcm_iscsi.logins import LoginQueue
