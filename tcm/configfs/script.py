@@ -79,6 +79,8 @@ class Step(NamedTuple):
     """If it is refused, it stays as it is."""
     unexported: bool = False
     """Another value is taken only while no LUN leads to the group."""
+    grows: bool = False
+    """It is a size: though fixed, a greater one can be written."""
 
     @property
     def key(self) -> str:
@@ -137,7 +139,8 @@ class Script:
         if config.get("dev"):
             yield Step("write", f"{path}/udev_path", str(config["dev"]), path, fixed=True)
         for line in control_lines(config):
-            yield Step("write", f"{path}/control", line, path, fixed=True)
+            grows = config["plugin"] == "fileio" and line.startswith("fd_dev_size=")
+            yield Step("write", f"{path}/control", line, path, fixed=True, grows=grows)
         yield Step("write", f"{path}/tcm_filters", filters_text(config.get("tcm_filters", ())), path, fixed=True)
         if config.get("wwn"):
             yield Step("write", f"{path}/wwn/vpd_unit_serial", str(config["wwn"]), path, fixed=True)

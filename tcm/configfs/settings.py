@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
 from tcm.configfs.script import HBA_PREFIXES, fabric_directory
-from tcm.configfs.settled import settle
+from tcm.configfs.settled import before_growth, settle
 from tcm.left_out import groups_of, portal_of, without
 from tcm.options import one_line
 
@@ -132,9 +132,9 @@ class Settings:
         part: Collection[str] | None = None,
         absent: Callable[[Mapping[str, Any]], Collection[str]] = frozenset,
     ) -> list[Move]:
-        # in a thread: initiators are served meanwhile
-        await to_thread.run_sync(self._check, config, absent(config))
         current, found = await self._running(part), places(self._tree)
+        # in a thread: initiators are served meanwhile
+        await to_thread.run_sync(self._check, before_growth(current, config), absent(config))
         settle(self._tree, found, current, config)
         return await to_thread.run_sync(plan, config, current, found)
 

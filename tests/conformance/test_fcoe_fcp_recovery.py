@@ -93,6 +93,27 @@ async def test_abts_of_a_command_that_runs() -> None:
         assert not i.nexus.exchanges
 
 
+async def test_abts_twice_of_a_command_that_runs() -> None:
+    """FCP-4 12.3: neither is answered before the task has ended."""
+    memory = GatedMemory(1 << 20)
+    async with fcp_initiator(memory) as i:
+        memory.shut()
+        answers: list[BasicReply] = []
+        ox_id = i.command(read10(0, 8), read=4096)
+        await memory.until_waiting(1)
+        assert abort(i, ox_id, late=answers) is None
+        assert abort(i, ox_id, late=answers) is None
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert not answers or not memory.waiting
+        memory.release()
+        with anyio.fail_after(5):
+            while len(answers) < 2:
+                await anyio.sleep(0.001)
+        assert {type(answer) for answer in answers} == {BasicAccept}
+        assert not i.nexus.exchanges
+
+
 async def test_abts_while_data_is_being_sent() -> None:
     """FCP-4 12.3: what has not been sent is not sent any more."""
     async with fcp_initiator() as i:

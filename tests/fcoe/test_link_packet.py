@@ -333,6 +333,22 @@ async def test_mtu_and_address_change(cable: Cable) -> None:
 
 
 @pytest.mark.anyio
+async def test_mtu_that_carries_no_frames(cable: Cable) -> None:
+    """Made so small while it runs: the link is down, and says why; made large again it is up."""
+    cable.ns.ip("link", "set", "left", "mtu", "200")
+    await change(cable.left)
+    assert (cable.left.up, cable.left.downs, cable.left.mtu) == (False, 1, 200)
+    assert cable.left.notices[0].startswith("--interface left: MTU 200 carries no FC frame")
+    cable.ns.ip("link", "set", "left", "mtu", "1500")
+    await change(cable.left)
+    assert (cable.left.up, cable.left.downs) == (True, 1)
+    assert "MTU 1500 is too small for full FC frames" in cable.left.notices[0]
+    cable.ns.ip("link", "set", "left", "mtu", "2500")
+    await change(cable.left)
+    assert cable.left.notices == ()
+
+
+@pytest.mark.anyio
 async def test_sender_and_receiver_at_full_speed(cable: Cable) -> None:
     """20,000 full frames, numbered, between two tasks of one event loop."""
     count = 20_000

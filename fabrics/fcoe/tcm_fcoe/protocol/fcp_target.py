@@ -227,7 +227,10 @@ class FcpTarget:
 
     def receive(self, remote: RemotePort, frame: Frame, now: float) -> None:
         """An FCP information unit of an initiator that has logged in (FC-2 has checked the addresses)."""
-        self.now = now
+        if now != self.now:
+            self.now = now
+            if self.fresh:  # of a batch before: since then initiators may have seen the answer, and used the OX_ID again
+                self.fresh.clear()
         nexus = self.nexuses.get(remote.fc_id)
         if nexus is None:
             self.counters.unexpected_frames += 1

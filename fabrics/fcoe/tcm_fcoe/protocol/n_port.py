@@ -355,6 +355,8 @@ class NPort:
             answer = self.fc4.abort(remote, abts, lambda late: self._answer_late(remote, abts, late), now)
         else:
             answer = UNKNOWN_EXCHANGE
+        if isinstance(answer, BasicReject):
+            answer = self.qualifiers.accepted(abts) or answer  # BA_ACC was lost
         if answer is not None:
             self.answer_abts(abts, answer, now)
 
