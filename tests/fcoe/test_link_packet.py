@@ -1,4 +1,7 @@
-"""AF_PACKET links over a cable between two interfaces in a network namespace of the test's own (root)."""
+"""AF_PACKET links over a cable between two interfaces in a network namespace of the test's own (root).
+
+Longer than most files because all that may happen to an interface is told over the same cable.
+"""
 
 from __future__ import annotations
 

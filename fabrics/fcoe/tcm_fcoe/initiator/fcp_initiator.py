@@ -1,8 +1,9 @@
 """An FCP initiator port, sans-IO (FCP-4): commands in, frames out; frames in, commands done. The FC-4 of an N_Port.
 
 Frames come in with :meth:`FcpInitiator.receive`; whole Ethernet frames go to the N_Port's ``outbox``. What is lost is the
-business of :mod:`tcm_fcoe.initiator.recovery`. It is longer than most files because the ordinary frames of a command have a
-short way of their own beside the one that takes all.
+business of :mod:`tcm_fcoe.initiator.recovery`.
+
+Longer than most files because what happens to each command and frame is one class, without calls between modules on the way.
 """
 
 from __future__ import annotations
