@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import build, one_line
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.scsi.referrals import LbaMap

@@ -20,7 +20,6 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
 from tcm.configuration import (
     MAXIMUM_LUN,
     MAXIMUM_TAG,
@@ -46,6 +45,7 @@ from tcm.configuration import (
     portal_text,
     saved_serial,
 )
+from tcm.failure import ConfigError
 from tcm.json_reader import Node, check_text, read_json
 from tcm.options import build, options_of, unknown_key
 from tcm.saveconfig_alua import check_one_group, lba_map, logical_unit_groups, lun_group, target_port_groups

@@ -26,7 +26,7 @@ class TreeAttribute:
     store: Callable[[Any, str], Awaitable[None] | None] | None = None
     """Sets it, from text without white space around it; ``None``: it can only be read.
 
-    Raises :class:`tcm.backstore.ConfigError` or ``ValueError`` for what it cannot be (EINVAL), ``OSError`` for the rest."""
+    Raises :class:`tcm.failure.ConfigError` or ``ValueError`` for what it cannot be (EINVAL), ``OSError`` for the rest."""
     exact: bool = False
     """White space around the text belongs to it, but for one line end."""
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from tcm.backstore import ConfigError
 from tcm.cli.ctl_session import Ctl, with_json
 from tcm.command_line import errors
+from tcm.failure import ConfigError
 
 DIFFERENT = 1
 """Exit code of ``diff``, as that of diff(1)."""

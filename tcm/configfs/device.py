@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from tcm.backstore import Backstore, ConfigError
+from tcm.backstore import Backstore
 from tcm.configfs import statistics
 from tcm.configfs.asymmetric_access import TargetPortGroups, lba_map_text, set_lba_map, set_logical_unit_group
 from tcm.configfs.device_attributes import ATTRIBUTES
@@ -18,6 +18,7 @@ from tcm.configfs.reservations import RESERVATIONS
 from tcm.configfs.script import control_pairs
 from tcm.configfs.table import FixedGroup, MadeGroup, flag
 from tcm.configuration import MAXIMUM_TEXT, FilterConfig, StorageObject, check_serial, make_filter, make_options
+from tcm.failure import ConfigError
 from tcm.live import groups_of
 from tcm.option_syntax import join_pairs, split_spec
 from tcm.options import options_of

@@ -42,13 +42,13 @@ class Settings:
 
     :param tree: of the running target.
     :param dump: what runs as the content of a saveconfig.json: :func:`tcm.configfs.export.export`.
-    :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be; it does not look at the media of
+    :param check: raises :class:`tcm.failure.ConfigError` for a configuration that cannot be; it does not look at the media of
         these storage objects.
     :param read: reads a saveconfig.json; raises the same.
     :param write: writes one.
     :param path: where it is kept; ``None``: nowhere unless it is said where.
     :param renew: reads files again that are named elsewhere (certificates); each of what it returns puts one in force. Raises
-        :class:`tcm.backstore.ConfigError`.
+        :class:`tcm.failure.ConfigError`.
     :param left_out: what of the configuration is not served.
     :param unfit: which of these names of a configuration cannot be served now, and why.
     :param configured: what runs was read from ``path``; it has to be there to be read again.

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
 from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Permissions, Tree, TreeError, printable
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
+from tcm.failure import ConfigError
 
 if typing.TYPE_CHECKING:
     from tcm.control.peer import Peer

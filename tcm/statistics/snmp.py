@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal
+from tcm.failure import ConfigError
 from tcm.statistics.agentx import AgentXError, Error, PduType
 from tcm.statistics.mib import PIECE, Pieces, View, finish
 from tcm.statistics.mib_state import MibState

@@ -15,7 +15,7 @@ from support.programs import free_port
 from support.sets_site import COLUMNS, FINE, GROUP, INITIATOR, IQN, Value, site
 from tcm_iscsi import mib_writing
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.statistics.agentx import Error, Wanted
 from tcm.statistics.mib import Oid
 from tcm.statistics.mib_state import NON_VOLATILE, VOLATILE, Indexes, MibState

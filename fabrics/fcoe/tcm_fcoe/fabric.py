@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
+from tcm.failure import ConfigError
 from tcm_fcoe.attributes import FcoeOptions, check_config, controller_options
 from tcm_fcoe.link import open_link
 from tcm_fcoe.memory import Memory

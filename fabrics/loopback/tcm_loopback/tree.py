@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.tree_types import FabricTree, TreeAttribute
 from tcm_loopback.attributes import check_name
 from tcm_loopback.fabric import LoopbackPort, TransportStatus
