@@ -21,7 +21,7 @@ from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
 from tcm.saveconfig import load
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.scsi.sense import LogicalUnitOffline, TargetPortInStandbyState, TargetPortInUnavailableState
+from tcm.scsi.check_condition import LogicalUnitOffline, TargetPortInStandbyState, TargetPortInUnavailableState
 from tcm.target.target_port_group import GroupAttributes
 
 PLUGINS = PluginManager()
@@ -178,7 +178,7 @@ async def client_of(fabric: LoopbackFabric, tag: int) -> ApplicationClient:
 
 async def serve(configuration: Configuration, use: Any) -> None:
     runtime = Runtime(configuration, PLUGINS, drain_timeout=0.5)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             fabric = runtime.fabrics["loopback"]

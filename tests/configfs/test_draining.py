@@ -68,7 +68,7 @@ async def begun(tasks, site, session, lun=0):
     reading = Reading(session, lun)
     tasks.start_soon(reading.run)
     unit = next(iter(site.runtime.logical_units.values()))
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while not any(task.itl is not None and task.itl.lun_number == lun for task in unit.task_set):
             await anyio.sleep(0.005)
     return reading
@@ -104,7 +104,7 @@ async def test_luns(tmp_path, what):
             assert (await session.inquiry(0))[:1] == b"\0", "INQUIRY is answered whatever there is"
             assert await status(session, 1) == Status.GOOD
             assert reading.status == Status.GOOD
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 await done.wait()
             assert (await session.execute(bytes(6), 0)).status == Status.CHECK_CONDITION
             with pytest.raises(TreeError) as error:
@@ -162,7 +162,7 @@ async def test_initiators_are_asked_to_leave_and_do_not_come_back(tmp_path, what
                 async with connect(url, Options(initiator_name=NAME, isid=bytes((0x80, 0, 0, 0, 0, 7)))):
                     pass
             assert await status(session) == Status.BUSY
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 while reading.status is None:
                     await anyio.sleep(0.01)
             assert reading.status == Status.GOOD
@@ -205,7 +205,7 @@ async def test_a_portal_stays_for_those_whose_commands_are_under_way(tmp_path):
                 async with connect(url, Options(initiator_name=NAME, isid=bytes((0x80, 0, 0, 0, 0, 7)))):
                     pass
             assert site.tree.find(portal)
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 while reading.status is None:
                     await anyio.sleep(0.01)
         with pytest.raises(TreeError):

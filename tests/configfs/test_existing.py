@@ -24,7 +24,7 @@ DATA = Path(__file__).parent.parent / "data"
 async def tree_of(arguments, use):
     plugins = PluginManager()
     runtime = Runtime(configuration(arguments, plugins), plugins, drain_timeout=0.5)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             await use(LioTree(runtime))

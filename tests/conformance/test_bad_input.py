@@ -32,9 +32,10 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import Result
 
 from tcm.scsi import cdb, copy_cdb
+from tcm.scsi.check_condition import ParameterListLengthError
 from tcm.scsi.command_table import COMMANDS, lookup
 from tcm.scsi.persistent_reservations import OutAction
-from tcm.scsi.sense import ParameterListLengthError, SenseKey, Status
+from tcm.scsi.sense import SenseKey, Status
 
 pytestmark = pytest.mark.anyio
 ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -64,7 +65,7 @@ async def send(client: ApplicationClient, example: Example, line: bytes, data: b
     result = await client.execute(line, data, read_length=0, expect=None)
     text = f"{line.hex(' ')} with {data.hex(' ')}: {result.status.name} {result.sense}"
     if result.status is Status.GOOD:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while logical_unit(client).eraser.erasure is not None:  # FORMAT UNIT with IMMED
                 await checkpoint()
         prepare(client, example)

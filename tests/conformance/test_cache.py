@@ -10,7 +10,8 @@ from tcm_backstores.null import NullBackstore
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import LbaOutOfRange, Status, WriteError
+from tcm.scsi.check_condition import LbaOutOfRange, WriteError
+from tcm.scsi.sense import Status
 from tcm.target.device_server.cache import PRE_FETCH_BYTES
 
 pytestmark = pytest.mark.anyio
@@ -119,7 +120,7 @@ async def test_immed_is_bounded() -> None:
         assert len(logical_unit(disk).running) == 2
         store.log.clear()
         store.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await logical_unit(disk).running.until_idle()
         assert store.log.count(("flush", 0, 0)) == 2  # the second is for all that came while the first ran
         for command in (cdb.pre_fetch(10, 0, 1, immed=True), cdb.synchronize_cache(10, immed=True)):

@@ -9,7 +9,8 @@ from support.scsi import one_initiator, pattern, two_initiators
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange, MiscompareDuringVerify, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange, MiscompareDuringVerify
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 A, B = b"A" * 512, b"B" * 512
@@ -117,7 +118,7 @@ async def test_compare_and_write_atomic() -> None:
             client.initiator.start(0, cdb.compare_and_write(3, 1), bytes(512) + bytes((i,)) * 512)
             for i, client in enumerate(clients * 8, start=1)
         ]
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             results = [await command.wait() for command in commands]
         winners = [i for i, result in enumerate(results, start=1) if result.status is Status.GOOD]
         assert len(winners) == 1

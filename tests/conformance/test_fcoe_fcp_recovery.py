@@ -5,7 +5,18 @@ from __future__ import annotations
 import anyio
 import anyio.lowlevel
 import pytest
-from support.fcp_session import DPO, INITIATOR_ID, LINUX, TEST_UNIT_READY, FcpInitiator, fcp_initiator, outcome, read10, write10
+from support.fcp_session import (
+    DPO,
+    INITIATOR_ID,
+    LINUX,
+    TEST_UNIT_READY,
+    FcpInitiator,
+    fcp_initiator,
+    fcp_site,
+    outcome,
+    read10,
+    write10,
+)
 from support.memory import GatedMemory
 from support.scsi import pattern
 from tcm_fcoe.protocol.basic import UNKNOWN_EXCHANGE, Abts, BasicAccept
@@ -19,8 +30,9 @@ from tcm_fcoe.protocol.els import (
 )
 from tcm_fcoe.protocol.els_codes import Explanation, Reason
 from tcm_fcoe.protocol.fc4 import BasicReply
-from tcm_fcoe.protocol.fcp import InformationUnit, Response, ServiceParameters, TransferReady
+from tcm_fcoe.protocol.fcp import InformationUnit, Response, ServiceParameters, TaskAttribute, TransferReady
 from tcm_fcoe.protocol.fcp_answered import ANSWERED_BYTES, ANSWERED_LIMIT, UNCONFIRMED_LIMIT
+from tcm_fcoe.protocol.fcp_nexus import STALL_PERIODS
 
 pytestmark = pytest.mark.anyio
 
@@ -71,13 +83,34 @@ async def test_abts_of_a_command_that_runs() -> None:
         await memory.until_waiting(1)
         assert abort(i, ox_id, late=answers) is None
         memory.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not answers:
                 await anyio.sleep(0.001)
         (answer,) = answers
         assert isinstance(answer, BasicAccept)
         assert answer.ox_id == ox_id
         assert not i.received()
+        assert not i.nexus.exchanges
+
+
+async def test_abts_twice_of_a_command_that_runs() -> None:
+    """FCP-4 12.3: neither is answered before the task has ended."""
+    memory = GatedMemory(1 << 20)
+    async with fcp_initiator(memory) as i:
+        memory.shut()
+        answers: list[BasicReply] = []
+        ox_id = i.command(read10(0, 8), read=4096)
+        await memory.until_waiting(1)
+        assert abort(i, ox_id, late=answers) is None
+        assert abort(i, ox_id, late=answers) is None
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert not answers or not memory.waiting
+        memory.release()
+        with anyio.fail_after(5):
+            while len(answers) < 2:
+                await anyio.sleep(0.001)
+        assert {type(answer) for answer in answers} == {BasicAccept}
         assert not i.nexus.exchanges
 
 
@@ -394,3 +427,41 @@ async def test_lost_frames_of_data_out_without_retry() -> None:
             assert not i.nexus.exchanges
         counters = i.site.target.counters
         assert (counters.sequence_errors, counters.stalled_transfers) == (2, 2)
+
+
+@pytest.mark.parametrize("wanted", [0, 7])
+async def test_an_ordered_write_whose_data_never_comes(wanted: int) -> None:
+    """FCP-4 11: nobody waits for it longer than an initiator takes to ask for what is lost: thrice R_A_TOV, or what is set."""
+    async with fcp_site(data_out_timeout=wanted) as site:
+        i, other = site.login(parameters=LINUX).ready(), site.login(0x010203).ready()
+        seconds = wanted or STALL_PERIODS * site.n_port.r_a_tov
+        ox_id = i.command(write10(0, 8), write=4096, attribute=TaskAttribute.ORDERED)
+        (ready,) = i.received()
+        assert ready.r_ctl == InformationUnit.FCP_XFER_RDY
+        behind = other.command(read10(0, 8), read=4096)
+        site.tick(seconds / 2)
+        assert not other.received()
+        i.data(ox_id, ready.rx_id, pattern(4096), keep={0})
+        site.tick(seconds * 0.9)
+        assert not other.received(), "a frame has come meanwhile"
+        assert rec(i, ox_id) is not None
+        site.tick(seconds * 0.2)
+        assert (await other.response(behind))[0] == Response()
+        assert site.target.counters.stalled_transfers == 1
+        assert rec(i, ox_id) is None
+        i.data(ox_id, ready.rx_id, pattern(4096))
+        assert not i.received()
+        assert not i.nexus.exchanges
+        assert site.target.data_out.used == 0
+
+
+async def test_r_a_tov_of_a_slow_initiator() -> None:
+    """E_D_TOV that its PLOGI has made longer makes that time longer, too."""
+    async with fcp_initiator(parameters=LINUX) as i:
+        i.remote.e_d_tov = 10.0
+        i.command(write10(0, 8), write=4096)
+        i.received()
+        i.site.tick(STALL_PERIODS * 2 * 10.0 - 1)
+        assert not i.site.target.counters.stalled_transfers
+        i.site.tick(2)
+        assert i.site.target.counters.stalled_transfers == 1

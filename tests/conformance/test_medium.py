@@ -12,14 +12,14 @@ from support.scsi import FIRST, SECOND, make_lu, make_target, one_initiator, pat
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InitializingCommandRequired,
     InvalidFieldInCdb,
     MediumNotPresent,
     MediumRemovalPrevented,
-    Status,
     WriteProtected,
 )
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.task_management import TaskManagementFunction
 
@@ -134,7 +134,7 @@ async def test_start_stop_unit_flushes() -> None:
         await disk.start_stop_unit(start=True)
         store.log.clear()
         await disk.start_stop_unit(immed=True)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not store.log:
                 await anyio.lowlevel.checkpoint()
         assert store.log == [("flush", 0, 0)]

@@ -21,17 +21,17 @@ from tcm_loopback.commands import ApplicationClient, check
 from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore, ConfigError
 from tcm.scsi import cdb
-from tcm.scsi.command import VARIABLE_LENGTH
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.protection import WITH_PROTECT_FIELD
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     FormatInProgress,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     InvalidOpcode,
     LogicalBlockGuardCheckFailed,
-    Status,
 )
+from tcm.scsi.command import VARIABLE_LENGTH
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.protection import WITH_PROTECT_FIELD
+from tcm.scsi.sense import Status
 from tcm.target.attributes import DeviceAttributes
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import FORMAT, Erasure, to_text
@@ -269,7 +269,7 @@ async def test_format_unit_protection_resumed(tmp_path: Path) -> None:
             unit.start(group)
             await unit.open()
             disk = ApplicationClient(make_target(unit).connect("naa.5001405000000001"))
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while (await disk.test_unit_ready(expect=None)).status is not Status.GOOD:
                     await anyio.sleep(0.005)
             await disk.identify()
@@ -308,7 +308,7 @@ async def test_format_unit_protection_in_progress(tmp_path: Path) -> None:
         await format_unit(disk, 1)
         await disk.execute(cdb.format_unit(fmtpinfo=3, fmtdata=True), b"\1\2\0\0")
         seen = {Status.GOOD}
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while (result := await disk.read(10, 0, 1, expect=None)).status is not Status.GOOD:
                 assert result.sense is not None
                 assert (result.sense.key, result.sense.asc, result.sense.ascq) == (

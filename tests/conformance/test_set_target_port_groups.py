@@ -14,15 +14,15 @@ from tcm_loopback.transport import CommandAborted
 
 from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     LogicalUnitOffline,
     ParameterListLengthError,
     SetTargetPortGroupsCommandFailed,
-    Status,
     TargetPortInStandbyState,
 )
+from tcm.scsi.sense import Status
 from tcm.target.access_transition import set_access_state, set_offline
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.task_management import TaskManagementFunction as Function
@@ -202,7 +202,7 @@ async def test_set_target_port_groups_aborted(ways: TwoPorts) -> None:
     assert command.task is not None
     while ways.groups[0].state is not AccessState.TRANSITIONING:
         await anyio.lowlevel.checkpoint()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await one.initiator.task_management(Function.ABORT_TASK, one.lun, command.task.tag)
         with pytest.raises(CommandAborted):
             await command.wait()
@@ -340,7 +340,7 @@ async def test_alua_two_nodes() -> None:
     values = Values()
     async with two_ports(store=MemoryStore(values)) as here, two_ports(store=MemoryStore(values)) as there:
         await set_groups(here.clients[0], (2, STANDBY))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while there.groups[1].state is not STANDBY:
                 await anyio.lowlevel.checkpoint()
         for client in there.clients:

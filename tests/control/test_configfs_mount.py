@@ -279,7 +279,7 @@ def test_unmounted_under_load(toy):
                 each.result(30)
         assert os.pread(descriptor, 100, 0) == b"0\n"
         os.close(descriptor)
-        assert mounted.process.wait(20) == 0
+        assert mounted.process.wait(60) == 0
 
 
 def test_the_target_is_killed_while_files_are_open(tmp_path):
@@ -290,7 +290,7 @@ def test_the_target_is_killed_while_files_are_open(tmp_path):
         refused(errno.ENOTCONN, os.pread, descriptor, 100, 0)
         refused(errno.ENOTCONN, os.write, descriptor, b"1")
         # it does not stay because somebody has forgotten to close one
-        assert mounted.process.wait(20) == 0
+        assert mounted.process.wait(60) == 0
         assert not folder.exists()
         refused(errno.ENOTCONN, os.close, descriptor)
 
@@ -331,7 +331,7 @@ def test_unmounted_from_under_it(toy):
     folder = toy.folder / "second"
     with Mounted(toy.control, folder) as mounted:
         subprocess.run(["fusermount3", "-u", "-z", folder], check=True)
-        assert mounted.process.wait(20) == 0
+        assert mounted.process.wait(60) == 0
     assert toy.ctl("get", "core/value").returncode == 0
 
 
@@ -341,7 +341,7 @@ def test_a_signal_unmounts(toy, number):
     folder.mkdir(exist_ok=True)
     with Mounted(toy.control, folder) as mounted:
         mounted.process.send_signal(number)
-        assert mounted.process.wait(20) == 0
+        assert mounted.process.wait(60) == 0
     assert not os.path.ismount(folder)
     assert os.listdir(folder) == []
 
@@ -350,7 +350,7 @@ def test_it_goes_with_the_target_also_when_that_is_killed(tmp_path):
     folder = tmp_path / "mount"
     with ToyProcess(tmp_path) as toy, Mounted(toy.control, folder) as mounted:
         toy.process.kill()
-        mounted.process.wait(20)
+        mounted.process.wait(60)
         assert not folder.exists()
 
 

@@ -55,7 +55,7 @@ class Target_(FcoeDaemon):
         self.args[self.args.index("--interface") + 1] = "target"
         self.ns = ns
 
-    def start(self, timeout: float = 20) -> FcoeDaemon:
+    def start(self, timeout: float = 60) -> FcoeDaemon:
         with self.ns.inside():
             super().start(timeout)
         return self
@@ -124,7 +124,7 @@ async def test_attacker_on_the_segment(tmp_path: Path, segment: Namespace, mode:
             assert daemon.rss() - before < GROWTH
             assert f"{wwpn('victim')} is logged out" not in daemon.log()
             assert daemon.log().count(f"{wwpn('victim')} logged in") == 1
-        wait_until(lambda: f"{wwpn('victim')} is logged out" in daemon.log(), 10, "the logout")
+        wait_until(lambda: f"{wwpn('victim')} is logged out" in daemon.log(), 60, "the logout")
         async with AsyncExitStack() as stack:
             _, target = await attached(stack, segment, "victim", theirs)
             await io(target, time.monotonic() + 0.2)

@@ -64,7 +64,7 @@ async def test_callbacks_instead_of_tasks(daemon: FcoeDaemon):
                 event.set()
 
         target.submit(FcpTask(read_16(0, 1), read_length=BLOCK, done=done))
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await event.wait()
 
 
@@ -88,7 +88,7 @@ async def test_a_cancelled_command_is_aborted(daemon: FcoeDaemon):
         with anyio.move_on_after(0.3) as scope:
             await target.execute(write_16(0, 8), data_out=bytes(4096))
         assert scope.cancelled_caught
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while port.fcp.recoveries.aborting:
                 await anyio.sleep(0.01)
         assert port.fcp.counters.aborts == 1

@@ -17,7 +17,9 @@ from tcm_iscsi.protocol.isns_attributes import Tag
 from tcm_iscsi.protocol.isns_messages import Node, Portal
 from tcm_iscsi.sessions import PortalBinding
 
-from tcm.target.device import AccessControl, NetworkPortal, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl
+from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 ONE, TWO = "iqn.2003-01.org.example:one", "iqn.2003-01.org.example:two"
 
@@ -38,7 +40,7 @@ class Serving:
 
     async def until(self, *names: str) -> None:
         """The server knows these targets."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while {name for entity in self.model.entities.values() for name in entity.nodes} != set(names):
                 await anyio.sleep(0.01)
 
@@ -98,7 +100,7 @@ async def test_changes_are_registered_when_the_fabric_is_told() -> None:
         assert s.model.entities[ONE].groups[TWO, ("127.0.0.1", binding.port)] == 9
         s.fabric.registry.bindings.append(PortalBinding("127.0.0.2", 3333, [s.group]))
         s.fabric.registrations_changed()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while len(s.model.entities[ONE].portals) < 2:
                 await anyio.sleep(0.01)
         assert s.model.entities[ONE].groups[TWO, ("127.0.0.2", 3333)] is None

@@ -52,7 +52,7 @@ def make(tmp_path, recorder: Recorder | None = None, *luns: str, **more: Any) ->
 
 
 async def while_serving(runtime: Runtime, use: Callable[[LoopbackFabric], Awaitable[None]]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             fabric = runtime.fabrics["loopback"]

@@ -31,6 +31,7 @@ class NotingFc4:
 
     def __init__(self, parameters: int) -> None:
         self.service_parameters = parameters
+        self.granted = 0
         self.short_ways: ShortWays = {}
         self.next_timer = inf
         self.events: list[tuple[object, ...]] = []
@@ -62,10 +63,10 @@ class NotingFc4:
             return None
         return BasicAccept(abts.ox_id, 0x77)
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
         return ExchangeState(0x77, 4096, E_STAT_RESPONDER) if ox_id in self.known else None
 
-    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
+    def srr(self, remote: RemotePort, payload: bytes, now: float, identifier: int = 0) -> bytes:
         self.events.append(("srr", remote.fc_id, payload))
         return Plain().pack()
 

@@ -19,7 +19,9 @@ from tcm_iscsi.protocol.parameters import SessionParameters
 from tcm_iscsi.protocol.pdu import LoginStatus
 from tcm_iscsi.sessions import PortalBinding, Registry
 
-from tcm.target.device import AccessControl, Authentication, NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl, Authentication, NodeAcl
+from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 T = TypeVar("T")
 HERE = ("192.0.2.1", 3260)
@@ -110,7 +112,7 @@ class Served:
 
 async def apart(work: Callable[..., T], *args: Any) -> T:
     """Run blocking initiator code beside the target."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await to_thread.run_sync(partial(work, *args), abandon_on_cancel=True)
 
 

@@ -15,7 +15,9 @@ from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 
 from tcm.statistics.registry import Statistics
-from tcm.target.device import AccessControl, Authentication, NetworkPortal, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl, Authentication
+from tcm.target.portal_group import NetworkPortal
 
 NAME = "iqn.2003-01.org.example:t"
 PATH = "/backstores/ramdisk/disk"
@@ -44,14 +46,14 @@ class Site:
 
     async def until_left(self) -> None:
         """All connections are gone."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while self.fabric.sessions() or self.group.nexuses:
                 await anyio.sleep(0.01)
 
 
 async def apart(work: Callable[..., T], *args: Any) -> T:
     """Run blocking initiator code beside the target."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await to_thread.run_sync(partial(work, *args), abandon_on_cancel=True)
 
 

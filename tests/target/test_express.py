@@ -15,7 +15,7 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.backstore import Capabilities, Extent, Support
 from tcm.scsi import cdb
-from tcm.scsi.sense import SpaceAllocationFailed, UnrecoveredReadError, WriteError
+from tcm.scsi.check_condition import SpaceAllocationFailed, UnrecoveredReadError, WriteError
 from tcm.target import unit_attention
 from tcm.target.nexus import ITLNexus
 from tcm.target.task import TaskAttribute
@@ -222,7 +222,7 @@ async def test_an_exclusive_extent_closes() -> None:
         assert itl.logical_unit.closed_lane == {"exclusive extent"}
         store.release()
         assert closed(itl)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await command.wait()
         assert not itl.logical_unit.closed_lane
         assert reads(itl)

@@ -13,8 +13,9 @@ from support.scsi import logical_unit, one_initiator, pattern
 from tcm_loopback.commands import check
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InternalTargetFailure, InvalidFieldInCdb, InvalidFieldInCommandInformationUnit
 from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, Status
+from tcm.scsi.sense import Status
 from tcm.target.device_server import HANDLERS
 from tcm.target.device_server.handler import Handler
 from tcm.target.task import Task, TaskAttribute
@@ -57,7 +58,7 @@ def test_every_command_ends_exactly_once(batch: list[tuple[tuple[bytes, int, byt
                 (command, disk.initiator.start(lun, command[0], command[2], read_length=command[1], attribute=command[3]))
                 for command, lun in batch
             ]
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 for (_, read_length, data_out, _), handle in handles:
                     result = await handle.wait()
                     assert len(result.data_in) <= read_length

@@ -2,6 +2,8 @@
 
 Frames come in with :meth:`FcpInitiator.receive`; whole Ethernet frames go to the N_Port's ``outbox``. What is lost is the
 business of :mod:`tcm_fcoe.initiator.recovery`.
+
+Longer than most files because what happens to each command and frame is one class, without calls between modules on the way.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm_fcoe.initiator.counters import InitiatorCounters
-from tcm_fcoe.initiator.nexus import TargetNexus
+from tcm_fcoe.initiator.nexus import TargetNexus, nexus_with
 from tcm_fcoe.initiator.options import Options
 from tcm_fcoe.initiator.pieces import Pieces
 from tcm_fcoe.initiator.recovery import Recoveries
@@ -98,6 +100,7 @@ class FcpInitiator:
         self.rooms = port.rooms
         self.options = options or Options()
         self.service_parameters = self.options.service_parameters()
+        self.granted = 0
         self.counters = InitiatorCounters()
         self.nexuses: dict[int, TargetNexus] = {}
         """By the target's FC_ID."""
@@ -128,13 +131,13 @@ class FcpInitiator:
         """PRLI has come or was accepted. False: it is no target."""
         self.now = now
         self.outbox, self.rooms = self.port.outbox, self.port.rooms  # a station's, once the port is one of its ports
-        if not parameters & ServiceParameters.TARGET_FUNCTION:
+        if not parameters & ServiceParameters.TARGET_FUNCTION or not self.service_parameters:
             return False
         known = self.nexuses.get(remote.fc_id)
         if known is not None and known.remote is remote and known.parameters == parameters and known.s_id == self.port.fc_id:
             return True  # PRLI of both sides, one after the other
         self._end(remote.fc_id, "it has logged in anew")
-        nexus = self.nexuses[remote.fc_id] = TargetNexus(self, remote, parameters)
+        nexus = self.nexuses[remote.fc_id] = nexus_with(self, remote, parameters)
         self.counters.logins += 1
         if self.on_login is not None:
             self.on_login(nexus)
@@ -521,14 +524,14 @@ class FcpInitiator:
         del remote, abts, reply, now
         return UNKNOWN_EXCHANGE
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
         """REC: the exchange is not there."""
-        del remote, ox_id, rx_id
+        del remote, ox_id, rx_id, identifier
         return None
 
-    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
+    def srr(self, remote: RemotePort, payload: bytes, now: float, identifier: int = 0) -> bytes:
         """SRR is for targets."""
-        del remote, payload, now
+        del remote, payload, now, identifier
         return Reject(Reason.COMMAND_NOT_SUPPORTED).pack()
 
     # sending

@@ -252,6 +252,40 @@ class Rings:
         self.unsent = self._room = 0
         return count
 
+    @property
+    def oldest(self) -> int:
+        """The slot of the frame that the kernel takes next, of those that wait."""
+        statuses = self._statuses_out
+        place = (self.free - len(self._made)) % len(statuses)
+        for _ in statuses:
+            if statuses[place - 1] != SEND_REQUEST:
+                break
+            place = (place or len(statuses)) - 1
+        return place
+
+    def drop_oldest(self) -> int:
+        """The kernel gives that frame back each time: it is lost, and those behind it that are as long; shorter ones stay.
+
+        :return: how many are lost.
+        """
+        self.request()
+        statuses, lengths, slots = self._statuses_out, self._lengths_out, len(self.outgoing)
+        place = self.oldest
+        waiting: list[bytes] = []
+        while len(waiting) < slots and statuses[place] == SEND_REQUEST:
+            waiting.append(bytes(self.outgoing[place][: lengths[place]]))
+            place = (place + 1) % slots
+        self.forget_unsent()
+        longest = len(waiting[0]) if waiting else 0
+        for frame in waiting:
+            if len(frame) < longest:
+                self.outgoing[self.free][: len(frame)] = frame
+                lengths[self.free] = len(frame)
+                statuses[self.free] = SEND_REQUEST
+                self.free = (self.free + 1) % slots
+                self.unsent += 1
+        return len(waiting) - self.unsent
+
     def refresh(self) -> None:
         """Ask for what was dropped since the last time."""
         self.counters.kernel_drops += _STATISTICS.unpack(self.sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size))[

@@ -58,6 +58,8 @@ class Fc4(Protocol):
 
     service_parameters: int
     """Flags of the FCP page that is sent in PRLI and in LS_ACC to it."""
+    granted: int
+    """Flags that LS_ACC to PRLI has besides, if the PRLI had them."""
     next_timer: float
     """When :meth:`handle_timer` is to be called; ``inf``: never."""
 
@@ -82,11 +84,14 @@ class Fc4(Protocol):
     def abort(self, remote: RemotePort, abts: Abts, reply: Callable[[BasicReply], None], now: float) -> BasicReply | None:
         """ABTS for an exchange of FCP: what answers it; ``None``: ``reply`` will be called with it, once, later."""
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
-        """REC for an exchange that the remote port has originated; ``None``: there is no such."""
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
+        """REC for an exchange that the remote port has originated; ``None``: there is no such.
 
-    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
-        """SRR: the payload of LS_ACC or LS_RJT to it."""
+        :param identifier: the Parameter field of its frame, which may be a task retry identifier.
+        """
+
+    def srr(self, remote: RemotePort, payload: bytes, now: float, identifier: int = 0) -> bytes:
+        """SRR: the payload of LS_ACC or LS_RJT to it; ``identifier`` likewise."""
 
     def resume(self, now: float) -> None:
         """The link has taken frames: go on with the data that was held back while the outbox was long."""

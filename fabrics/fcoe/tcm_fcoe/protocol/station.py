@@ -397,6 +397,11 @@ class Station:
         self._types = self._tag + _FCOE
         """Tag and EtherType of the frames that :meth:`receive` takes apart itself; others may set another priority than we."""
 
+    def interface_errors(self) -> tuple[int, int, int, int]:
+        """See :class:`ControllerServices`."""
+        counters = self.counters
+        return counters.link_failures, counters.symbol_errors, counters.errored_blocks, counters.frame_check_errors
+
     def count(self, counter: str) -> None:
         """Add one to a counter."""
         setattr(self.counters, counter, getattr(self.counters, counter) + 1)
