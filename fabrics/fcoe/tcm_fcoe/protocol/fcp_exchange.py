@@ -169,11 +169,11 @@ class Exchange:
             return False
         if not itl.express_write(self.lba, self.blocks, (data_out.view,)):
             return False
-        nexus.target.counters.express_writes += 1
-        nexus.target.buffers.give_back(data_out.view)
-        self.response = GOOD_RESPONSE
-        self.finish()
-        nexus.send_response(self)
+        target = nexus.target
+        target.counters.express_writes += 1
+        target.buffers.give_back(data_out.view)
+        self.done = True
+        nexus.end_write(self)
         return True
 
     def receive_data(self, frame: Frame) -> None:
