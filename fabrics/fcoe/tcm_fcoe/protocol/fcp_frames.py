@@ -43,8 +43,9 @@ IDS_AT = 16
 _trailer = Struct("<IB3x").pack
 _trailer_into = Struct("<IB3x").pack_into
 _FILL = (b"", b"\0", b"\0\0", b"\0\0\0")
-_HEADERS = {length: Struct(f">{length}sIIIBBHHHI").pack_into for length in (14 + HEADER_LENGTH, 18 + HEADER_LENGTH)}
-"""Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before the last."""
+_words = Struct(">III").pack
+_HEADERS = {length: Struct(f">{length}sBBHHHI").pack_into for length in (26 + HEADER_LENGTH, 30 + HEADER_LENGTH)}
+"""Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before SEQ_ID."""
 _HEADS = {length: Struct(f">{length}sHHI").pack_into for length in (14 + HEADER_LENGTH + IDS_AT, 18 + HEADER_LENGTH + IDS_AT)}
 """The same, up to OX_ID in one piece."""
 _WITH_GOOD = {
@@ -99,8 +100,8 @@ class FcpFrames:
     """
 
     __slots__ = (
-        "_ends", "_first", "_goes_on", "_good", "_good_into", "_head_into", "_header_into", "_next", "_plans", "_prefix",
-        "_s_id", "_word_data", "max_payload", "remote",
+        "_ends", "_first", "_first_on", "_goes_on", "_good", "_good_into", "_head_into", "_header_into", "_next",
+        "_next_on", "_plans", "_prefix", "_s_id", "_word_data", "max_payload", "remote",
     )  # fmt: skip
 
     def __init__(self, remote: RemotePort, s_id: int, *, responder: int, data_ends: int) -> None:
@@ -120,12 +121,17 @@ class FcpFrames:
         """Another way to the remote port."""
         self._prefix = prefix
         self._first, self._next = prefix + FCOE_HEADERS[SOF_I3], prefix + FCOE_HEADERS[SOF_N3]
-        self._header_into = _HEADERS[len(self._first)]
+        self._first_on, self._next_on = self._head(self._first, self._goes_on), self._head(self._next, self._goes_on)
+        self._header_into = _HEADERS[len(self._first_on)]
         self._head_into = _HEADS[len(self._first) + IDS_AT]
         self._good_into = _WITH_GOOD[len(self._first) + IDS_AT]
         word_response = InformationUnit.FCP_RSP << 24 | self.remote.fc_id
         self._good = self._first + _head_end(word_response, self._s_id, RESPONSE, RESPONSE_SEQUENCE, 0, 0)
         self._plans.clear()
+
+    def _head(self, before: bytes, word_2: int) -> bytes:
+        """What comes before SEQ_ID in FCP_DATA."""
+        return before + _words(self._word_data, self._s_id, word_2)
 
     def _plan(self, length: int) -> _Plan:
         """How a READ of so many bytes, a multiple of four, is answered."""
@@ -224,20 +230,21 @@ class FcpFrames:
             data_at = fc + FC_HEADER_LENGTH
             places = rooms.reserve(outbox, count, data_at + size + TRAILER_LENGTH)
             if places:
-                header_into, word_0, s_id, goes_on = self._header_into, self._word_data, self._s_id, self._goes_on
-                head = self._next if seq_cnt else self._first
+                header_into = self._header_into
+                head, goes_on = self._first_on if seq_cnt == 0 else self._next_on, self._next_on
                 full = last = data_at + size
+                in_room, in_crc = slice(data_at, full), slice(fc, full)
                 for room in places:
                     after = offset + size
                     if after < end:
-                        header_into(room, 0, head, word_0, s_id, goes_on, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
-                        room[data_at:full] = view[offset:after]
-                        _trailer_into(room, full, crc32(room[fc:full]), EOF_N)
-                        head = self._next
+                        header_into(room, 0, head, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        room[in_room] = view[offset:after]
+                        _trailer_into(room, full, crc32(room[in_crc]), EOF_N)
+                        head = goes_on
                     else:
                         fill = offset - end & 3
-                        word_2 = self._ends | fill
-                        header_into(room, 0, head, word_0, s_id, word_2, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        head = self._head(self._next if seq_cnt else self._first, self._ends | fill)
+                        header_into(room, 0, head, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
                         last = data_at + end - offset
                         room[data_at:last] = view[offset:end]
                         if fill:

@@ -7,8 +7,8 @@ express lane: they have no task.
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from math import inf
+from types import MethodType
 from typing import TYPE_CHECKING, Protocol
 
 from tcm_fcoe.protocol import fcp_command, fcp_express, fcp_recovery
@@ -147,9 +147,9 @@ class FcpTarget:
         self.next_rx_id = 0
         self.next_timer = inf
         self.short_ways: ShortWays = {
-            FCP_CMND: partial(fcp_express.begin, self),
-            FCP_DATA: partial(fcp_express.receive_data, self),
-            FCP_CONF: partial(fcp_express.confirm, self),
+            FCP_CMND: MethodType(fcp_express.begin, self),  # costs less than partial
+            FCP_DATA: MethodType(fcp_express.receive_data, self),
+            FCP_CONF: MethodType(fcp_express.confirm, self),
         }
 
     def wake(self) -> None:
