@@ -167,9 +167,11 @@ class Exchange:
         itl = nexus.luns.get(self.lun)
         if itl is None or itl.express_write is None or self.blocks << itl.block_shift != self.write_length:
             return False
+        target = nexus.target
+        if not nexus.watched:
+            target.watch(nexus)
         if not itl.express_write(self.lba, self.blocks, (data_out.view,)):
             return False
-        target = nexus.target
         target.counters.express_writes += 1
         target.buffers.give_back(data_out.view)
         self.done = True

@@ -228,8 +228,6 @@ def receive_data(
         data_out.last_count = seq_cnt
         data_out.active = False
         target.counters.data_out_bytes += end - data_out.burst_start
-        if not nexus.watched:
-            target.watch(nexus)
         target.receiving = True
         try:
             exchange.advance()  # type: ignore[union-attr]  # likewise
