@@ -130,7 +130,7 @@ class Capabilities:
     rotational: bool = False
     """A rotating disk, for the Block Device Characteristics VPD page."""
     optimal_transfer: int = 0
-    """Bytes that one request moves best; 0 is unknown."""
+    """Bytes that one request moves best; 0: as many as one may have."""
     nowait: bool = False
     """``read_nowait`` and ``write_nowait`` are worth calling."""
 

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from tcm.fabric_statistics import FabricStatistics
     from tcm.scsi.mode_pages import ModePageValues
-    from tcm.target.device import NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.draining import Draining
     from tcm.target.nexus import ITNexus
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from tcm.statistics.mib import Module
     from tcm.statistics.mib_state import MibState
-    from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

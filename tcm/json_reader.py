@@ -12,6 +12,8 @@ from tcm.options import one_line, parse_bool, unknown_key
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+MAXIMUM_FILE = 64 << 20
+"""Bytes of a file; more is no configuration, but a disk whose name was mistaken, or a device without an end."""
 _NAMES = {dict: "an object {...}", list: "a list [...]", str: "a string", bool: "true or false", int: "a whole number"}
 
 
@@ -119,8 +121,11 @@ def read_json(path: str) -> Node:
     if not path:
         raise ConfigError("--config: empty; write the path of a saveconfig.json")
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, "rb") as file:
+            data = file.read(MAXIMUM_FILE + 1)
+        if len(data) > MAXIMUM_FILE:
+            raise ConfigError(f"{path}: longer than {MAXIMUM_FILE >> 20} MiB; write the path of a saveconfig.json")
+        text = data.decode()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; write the path of a saveconfig.json") from None
     except UnicodeDecodeError as error:

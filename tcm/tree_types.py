@@ -10,7 +10,8 @@ from tcm.fabric_statistics import LioGroup
 
 if TYPE_CHECKING:
     from tcm.fabric import Fabric
-    from tcm.target.device import NetworkPortal, NodeAcl, TargetPortalGroup
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +116,6 @@ class BackstoreTree:
     info: Callable[[Any, int, bool], str] | None = None
     """What ``info`` says after the first line, of the options, the size in bytes, and whether it is read-only; ``None``: the
     options, but not the secret ones."""
+    grow: Callable[[Any, int], None] | None = None
+    """Makes the medium as large as so many bytes while it is served, given the options; it may block. Raises ``ValueError``,
+    ``OSError``. ``None``: another size wants another device."""

@@ -63,14 +63,22 @@ tcm-ctl save before-maintenance.json
     "diff": """\
 tcm-ctl diff before-maintenance.json
 tcm-ctl save running.json && tcm-ctl diff running.json
+# 0: nothing to change, 1: something, 2: it cannot be told
+tcm-ctl diff running.json > /dev/null || echo "it is $?"
 """,
     "apply": """\
 tcm-ctl apply before-maintenance.json --dry-run
 tcm-ctl apply before-maintenance.json
 """,
     "restore": """\
+tcm-ctl restore --dry-run
 tcm-ctl restore
 tcm-ctl restore before-maintenance.json
+""",
+    "left-out": """\
+tcm-ctl left-out
+# a disk is back, or mounted
+tcm-ctl left-out --retry
 """,
     "reload": """\
 tcm-ctl reload

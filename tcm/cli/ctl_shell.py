@@ -8,13 +8,14 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tcm.cli.ctl_session import PROGRAM
 from tcm.cli.state import default_directory
 from tcm.command_line import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tcm.cli.ctl import Ctl
+    from tcm.cli.ctl_session import Ctl
 
 _HISTORY = "ctl_history"
 _HISTORY_LENGTH = 1000
@@ -78,7 +79,7 @@ def _forget_secrets(line: str) -> None:
 
 def _run_line(ctl: Ctl, line: str) -> int:
     """The exit code of a line; -1: leave."""
-    from tcm.cli.ctl import PROGRAM, run_command
+    from tcm.cli.ctl import run_command
 
     try:
         words = shlex.split(line, comments=True)
@@ -100,7 +101,6 @@ def _run_line(ctl: Ctl, line: str) -> int:
 
 
 def _cd(ctl: Ctl, words: list[str]) -> int:
-    from tcm.cli.ctl import PROGRAM
     from tcm.control.client import ClientError, Refused
 
     where = ctl.path(words[0]) if words else ""

@@ -17,7 +17,7 @@ from tcm.cli.ctl_output import from_the_left, size_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tcm.cli.ctl import Ctl
+    from tcm.cli.ctl_session import Ctl
 
 _NUMBERS = ("r/s", "w/s", "other/s", "read/s", "write/s")
 _RATES = ("reads", "writes", "others", "read_bytes", "write_bytes")

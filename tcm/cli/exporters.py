@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcm.target.device import NetworkPortal
+from tcm.target.portal_group import NetworkPortal
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

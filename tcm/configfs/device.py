@@ -7,6 +7,8 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
+
 from tcm.backstore import Backstore, ConfigError
 from tcm.configfs import statistics
 from tcm.configfs.asymmetric_access import TargetPortGroups, lba_map_text, set_lba_map, set_logical_unit_group
@@ -126,7 +128,7 @@ class Device:
 
     @property
     def exports(self) -> list[str]:
-        """The LUNs that lead here, as :attr:`tcm.target.device.Lun.path`."""
+        """The LUNs that lead here, as :attr:`tcm.target.lun.Lun.path`."""
         return [lun.path for lun in self.unit.asymmetric_access.luns()] if self.enabled else []
 
     def check_enabled(self) -> None:
@@ -172,11 +174,15 @@ class Device:
 
     # control, enable
 
-    def control(self, text: str) -> None:
-        """``key=value`` pairs. Takes all of them, or none."""
+    async def control(self, text: str) -> None:
+        """``key=value`` pairs. Takes all of them, or none; once the device is enabled only a greater size."""
         if self.enabled:
-            raise ValueError("the device is enabled; make another one")
-        found = dict(self.values)
+            await self._grow(self._pairs(text))
+        else:
+            self.values |= self._pairs(text)
+
+    def _pairs(self, text: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for pair in control_pairs(text):
             key, equals, value = pair.partition("=")
             if not pair.strip():
@@ -185,7 +191,17 @@ class Device:
                 keys = ", ".join(self._keys())
                 raise ValueError(f"{pair[:60]!r} is not key=value; keys are {keys} (and a comma in a value is \\,)")
             found |= self._control(key.strip(), value)
-        self.values = found
+        return found
+
+    async def _grow(self, values: dict[str, Any]) -> None:
+        if self.tree.grow is None or set(values) != {"size"}:
+            raise ValueError(f"the device is enabled; {'only its size can grow; ' if self.tree.grow else ''}make another one")
+        size = values["size"]
+        if size % self.unit.block_size:
+            raise ValueError(f"{size} bytes are no whole blocks; write a multiple of {self.unit.block_size}")
+        await to_thread.run_sync(self.tree.grow, self.config.options, size)
+        self.configure(options=replace(self.config.options, size=size))
+        self.unit.check_size()
 
     def _keys(self) -> list[str]:
         options = () if self.tree.controls else options_of(self.kind.options)

@@ -24,22 +24,20 @@ if TYPE_CHECKING:
 
 EFFECTIVE: dict[str, Callable[[LogicalUnit], int]] = {
     "block_size": lambda lu: lu.block_size,
-    "emulate_tpu": lambda lu: lu.provisioned and lu.attributes.unmap,
-    "emulate_tpws": lambda lu: lu.unmap_with_write_same,
+    "emulate_tpu": lambda lu: lu.provisioning.thin and lu.attributes.unmap,
+    "emulate_tpws": lambda lu: lu.provisioning.write_same_unmaps,
     "emulate_write_cache": lambda lu: lu.medium.write_cache,
     "is_nonrot": lambda lu: not lu.capabilities.rotational if lu.attributes.is_nonrot is None else lu.attributes.is_nonrot,
     # limits are what they are while UNMAP is switched off, too: they have to be there when it is switched on
     "max_unmap_block_desc_count": lambda lu: _unmap_limits(lu).descriptors,
     "max_unmap_lba_count": lambda lu: _unmap_limits(lu).lba_count,
     "max_write_same_len": lambda lu: _chosen(lu.attributes.max_write_same_len, lu.limits.maximum_write_same_length),
-    "optimal_sectors": lambda lu: (
-        lu.attributes.optimal_sectors or lu.limits.optimal_transfer_length or lu.limits.maximum_transfer_length
-    ),
+    "optimal_sectors": lambda lu: lu.limits.optimal_transfer_length,
     "pi_prot_format": lambda _lu: 0,
     "pi_prot_type": lambda lu: lu.protection.kind,
     "pi_prot_verify": lambda lu: lu.attributes.pi_prot_verify is not False and bool(lu.protection.kind),
     "unmap_granularity": lambda lu: _unmap_limits(lu).granularity,
-    "unmap_zeroes_data": lambda lu: lu.unmapped_reads_zero,
+    "unmap_zeroes_data": lambda lu: lu.provisioning.unmapped_reads_zero,
 }
 """What an attribute is that the backstore has a say in; any other is what was set."""
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from tcm.configfs.core import CoreGroup
     from tcm.fabric_statistics import LioGroup
-    from tcm.target.device import Lun, TargetPortalGroup
     from tcm.target.draining import Draining
+    from tcm.target.lun import Lun
+    from tcm.target.portal_group import TargetPortalGroup
 
 _NAME = re.compile(r"lun_([0-9]{1,9})")
 
@@ -156,7 +157,7 @@ class LunGroup(MadeGroup):
         if not target.device.enabled:
             raise TreeError(errno.ENODEV, f"{where}: /{target.path} is not enabled; write 1 to its enable first")
         with refusals(where):
-            place.group.add_lun(place.index, target.device.unit, name)
+            target.device.runtime.live.add_lun(place.group, place.index, target.device.unit, name)
         self._link = Link(name, self, f"/{target.path}")
 
     async def unlink(self, name: str) -> None:

@@ -31,6 +31,11 @@ KEPT_CHANGES = 256
 _NOTHING: Mapping[str, Node] = MappingProxyType({})
 
 
+def printable(text: str) -> str:
+    r"""One line that tells a terminal to do nothing: what cannot be printed, of a path for example, is ``\n`` or ``\x1b``."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 class TreeError(Exception):
     """An operation on the tree is refused.
 
@@ -39,6 +44,7 @@ class TreeError(Exception):
     """
 
     def __init__(self, number: int, message: str) -> None:
+        message = printable(message)
         super().__init__(message if len(message) <= LINE_LIMIT else f"{message[: LINE_LIMIT - 3]}...")
         self.number = number
 

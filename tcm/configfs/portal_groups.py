@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tcm.configfs.node import Group
     from tcm.live import LiveChanges
     from tcm.plugin_types import FabricType
-    from tcm.target.device import NetworkPortal, TargetPortalGroup
     from tcm.target.draining import Draining
+    from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 _NAME = re.compile(r"tpgt_([0-9]{1,9})")
 

@@ -57,7 +57,7 @@ def _of_holder(show: Callable[[NexusName, Registration], str]) -> TreeAttribute:
 
 
 def _res_holder(device: Device) -> str:
-    itl = device.unit.reservation_holder
+    itl = device.unit.spc2_reservation.holder
     if itl is not None:
         port, group = itl.nexus.initiator_port, itl.nexus.target_portal_group
         return f"SPC-2 Reservation: {FABRICS.get(group.target.fabric_name, group.target.fabric_name)} Initiator: {port.name}"
@@ -70,7 +70,7 @@ def _res_holder(device: Device) -> str:
 def _res_type(device: Device) -> str:
     if not device.unit.attributes.emulate_pr:
         return "SPC_RESERVATIONS_DISABLED"
-    return "SPC2_RESERVATIONS" if device.unit.reservation_holder is not None else "SPC3_PERSISTENT_RESERVATIONS"
+    return "SPC2_RESERVATIONS" if device.unit.spc2_reservation.holder is not None else "SPC3_PERSISTENT_RESERVATIONS"
 
 
 def _holder_port(name: NexusName, registration: Registration) -> str:

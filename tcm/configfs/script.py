@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tcm.option_syntax import join_pairs
+from tcm.saveconfig_names import EXTRAS
 
 Json = Mapping[str, Any]
 
@@ -17,8 +18,6 @@ FABRIC_DIRECTORIES = {"tcm_fc": "fc"}
 """rtslib's name of a fabric to its directory, where they differ."""
 DEFAULT_TG_PT_GP = "default_tg_pt_gp"
 _PAGE = 4096
-EXTRAS = "tcm_storage_objects"
-"""What rtslib does not know of storage objects, by their path: rtslib refuses other keys in the objects themselves."""
 FABRICS = "tcm_fabrics"
 """Files of the fabrics' own directories."""
 IDENTITY_KEYS = ("vendor_id", "product_id", "revision", "company_id", "pd_text_id_info")
@@ -80,6 +79,8 @@ class Step(NamedTuple):
     """If it is refused, it stays as it is."""
     unexported: bool = False
     """Another value is taken only while no LUN leads to the group."""
+    grows: bool = False
+    """It is a size: though fixed, a greater one can be written."""
 
     @property
     def key(self) -> str:
@@ -138,7 +139,8 @@ class Script:
         if config.get("dev"):
             yield Step("write", f"{path}/udev_path", str(config["dev"]), path, fixed=True)
         for line in control_lines(config):
-            yield Step("write", f"{path}/control", line, path, fixed=True)
+            grows = config["plugin"] == "fileio" and line.startswith("fd_dev_size=")
+            yield Step("write", f"{path}/control", line, path, fixed=True, grows=grows)
         yield Step("write", f"{path}/tcm_filters", filters_text(config.get("tcm_filters", ())), path, fixed=True)
         if config.get("wwn"):
             yield Step("write", f"{path}/wwn/vpd_unit_serial", str(config["wwn"]), path, fixed=True)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tcm.options import convert, options_of, parse_bool
-from tcm.target.device import Authentication
+from tcm.target.node_acl import Authentication
 from tcm.tree_types import Table, TreeAttribute
 
 if TYPE_CHECKING:

@@ -36,6 +36,21 @@ def settle(tree: Tree, places: Mapping[str, str], current: Json, desired: Json) 
             attributes.update({name: value for name, value in differ.items() if is_settled(device, name, text_of(value))})
 
 
+def before_growth(current: Json, desired: Json) -> Json:
+    """``desired`` as it can be checked now: a file that is to become larger while it is served has the size that it has."""
+    there = {each["name"]: each for each in current.get("storage_objects", ()) if each["plugin"] == "fileio"}
+    objects = desired.get("storage_objects")
+    if not isinstance(objects, list):
+        return desired
+    made = []
+    for each in objects:
+        is_file = isinstance(each, dict) and each.get("plugin") == "fileio"
+        now = there.get(each.get("name")) if is_file else None
+        grows = now is not None and _has_grown(each, now)
+        made.append({**each, "size": now["size"]} if now is not None and grows else each)
+    return {**desired, "storage_objects": made}
+
+
 def _has_grown(current: Json, desired: Json) -> bool:
     """A file that was enlarged while it was served stays as large as it is."""
     if current["plugin"] != "fileio" or current.get("dev") != desired.get("dev"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import types
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
-from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError
+from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError, printable
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
 
 if typing.TYPE_CHECKING:
@@ -37,7 +38,10 @@ class Settings(Protocol):
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
     async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
     async def save(self, path: str) -> str: ...
-    async def reload(self, *, who: str) -> list[dict[str, Any]]: ...
+    def left_out(self) -> list[dict[str, Any]]: ...
+    async def retry(self, *, who: str) -> list[dict[str, Any]]: ...
+    def forget(self, name: str) -> None: ...
+    async def reload(self, *, who: str, dry_run: bool = False) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,9 @@ class Methods:
             raise RpcError(REFUSED, _shortened(str(error)), {"errno": 22, "name": "EINVAL"}) from None
         except OSError as error:
             text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
-            raise RpcError(REFUSED, _shortened(text), {"errno": error.errno, "name": "OSError"}) from None
+            number = error.errno or errno.EIO
+            named = {"errno": number, "name": errno.errorcode.get(number, str(number))}
+            raise RpcError(REFUSED, _shortened(printable(text)), named) from None
 
     # looking
 
@@ -170,7 +176,7 @@ class Methods:
     # whole configurations
 
     async def export(self) -> dict[str, Any]:
-        """What runs, as the content of a saveconfig.json."""
+        """What runs and what is left out, as the content of a saveconfig.json."""
         return await self._settings().export()
 
     async def diff(self, config: dict[str, Any]) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
@@ -186,12 +192,29 @@ class Methods:
         return await self._settings().apply({}, revision=None, who=who)
 
     async def save(self, path: str = "") -> dict[str, Any]:
-        """Saves what runs, by default where the process keeps it; returns the file's ``path``."""
+        """Saves what runs and what is left out, by default where the process keeps it; returns the file's ``path``."""
         return {"path": await self._settings().save(path)}
 
-    async def reload(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
-        """Reads the file of ``--config`` again and applies it, whole or not at all; returns the operations."""
-        return await self._settings().reload(who=who)
+    async def reload(self, who: str = "", dry_run: bool = False) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Reads the file of ``--config`` again and applies it, whole or not at all; returns the operations.
+
+        ``dry_run``: only what would be done.
+        """
+        return await self._settings().reload(who=who, dry_run=dry_run)
+
+    async def left_out(self) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """What of the saved configuration is not served: `kind`, `name`, `reason`, and `where` it is missed."""
+        return self._sources.settings.left_out() if self._sources.settings is not None else []
+
+    async def retry(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Serves what is left out as far as it can be by now; returns the operations."""
+        return await self._settings().retry(who=who)
+
+    async def forget(self, name: str, who: str = "") -> dict[str, Any]:
+        """Gives up what is left out: it is not saved any more, and its LUN numbers are free."""
+        del who
+        self._settings().forget(name)
+        return self._revision()
 
     def _settings(self) -> Settings:
         if self._sources.settings is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import stat
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any
+
+from tcm.json_reader import MAXIMUM_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,13 +30,31 @@ def write_config(path: str, config: Mapping[str, Any], *, backups: int = MAXIMUM
 
     What was there before goes to ``backup/`` beside it, unless it is the same.
 
-    Raises :class:`OSError`.
+    Raises :class:`OSError`; also if something else than a configuration is there (a disk, a device), which would be lost.
     """
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "write a path without NUL characters", path)
     path = os.path.realpath(path)
     data = config_text(config).encode()
-    if backups:
-        _back_up(path, data, backups)
+    before = _configuration_at(path)
+    if backups and before not in (None, data):
+        _back_up(path, before, backups)
     replace_file(path, data)
+
+
+def _configuration_at(path: str) -> bytes | None:
+    """What is there, if it may be replaced; ``None``: nothing is."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "no file; write the path of one", path)
+        with open(path, "rb") as file:
+            found = file.read(MAXIMUM_FILE + 1)
+    except FileNotFoundError:
+        return None
+    # half of a configuration begins like one
+    if len(found) > MAXIMUM_FILE or found.lstrip()[:1] not in (b"", b"{"):
+        raise OSError(errno.EEXIST, "no saveconfig.json, and it would be lost; move it away or write another path", path)
+    return found
 
 
 def replace_file(path: str, data: bytes) -> None:
@@ -56,14 +78,7 @@ def replace_file(path: str, data: bytes) -> None:
         os.close(opened)
 
 
-def _back_up(path: str, data: bytes, limit: int) -> None:
-    try:
-        with open(path, "rb") as file:
-            before = file.read()
-    except FileNotFoundError:
-        return
-    if before == data:
-        return
+def _back_up(path: str, before: bytes, limit: int) -> None:
     folder = os.path.join(os.path.dirname(path), "backup")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     stem = os.path.basename(path).removesuffix(".json")

@@ -6,8 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcm.scsi.command import AccessStates
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     AccessStateTransition,
     CheckCondition,
     InvalidFieldInParameterList,
@@ -15,6 +14,7 @@ from tcm.scsi.sense import (
     TargetPortInStandbyState,
     TargetPortInUnavailableState,
 )
+from tcm.scsi.command import AccessStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

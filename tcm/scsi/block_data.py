@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import ParameterListLengthError
+from tcm.scsi.check_condition import ParameterListLengthError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ are zero in them, but for 32-byte CDBs: a logical unit without protection inform
 
 from __future__ import annotations
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode
 from tcm.scsi.command import (
     ADDITIONAL_LENGTH_BYTE,
     ADDITIONAL_LENGTH_OFFSET,
@@ -28,7 +29,6 @@ from tcm.scsi.command import (
     Reservation,
     WhileErasing,
 )
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 NONE, IN, OUT = Direction.NONE, Direction.DATA_IN, Direction.DATA_OUT
 OPEN, SANITIZING = WhileErasing.ALLOWED, WhileErasing.SANITIZING

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcm.scsi.sense import CheckCondition, Sense, SenseKey
+from tcm.scsi.check_condition import CheckCondition
+from tcm.scsi.sense import Sense, SenseKey
 
 if TYPE_CHECKING:
     from tcm.scsi.sense import Status

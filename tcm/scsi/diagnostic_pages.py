@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 
 SUPPORTED_DIAGNOSTIC_PAGES = 0x00
 DIAGNOSTIC_PAGES: tuple[int, ...] = (SUPPORTED_DIAGNOSTIC_PAGES,)

@@ -6,8 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcm.scsi.designators import Designator
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InlineDataLengthExceeded,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
@@ -17,6 +16,7 @@ from tcm.scsi.sense import (
     UnsupportedSegmentDescriptorTypeCode,
     UnsupportedTargetDescriptorTypeCode,
 )
+from tcm.scsi.designators import Designator
 from tcm.scsi.third_party_copy import MAXIMUM_CSCDS, MAXIMUM_DESCRIPTOR_LIST_LENGTH, MAXIMUM_SEGMENTS
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 from tcm.scsi.protection import ProtectionType
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
 
 SHORT_HEADER, LONG_HEADER = 4, 8
 _FOV, _IMMED = 0x80, 0x02

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from tcm.scsi.sense import InvalidFieldInParameterList
+from tcm.scsi.check_condition import InvalidFieldInParameterList
 
 
 class InformationType(enum.IntEnum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 from tcm.scsi.log_pages import PAGE_HEADER, PARAMETER_HEADER, Change, Key
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 from tcm.scsi.transport_id import FIXED_LENGTH, MAXIMUM_LENGTH, TransportId, parse
 
 if TYPE_CHECKING:

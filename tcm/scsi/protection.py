@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastcrc.crc16 import t10_dif
 
-from tcm.scsi.command_table import COMMANDS, lookup
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     LogicalBlockApplicationTagCheckFailed,
     LogicalBlockGuardCheckFailed,
     LogicalBlockReferenceTagCheckFailed,
-    Sense,
-    SenseKey,
 )
+from tcm.scsi.command_table import COMMANDS, lookup
+from tcm.scsi.sense import Sense, SenseKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,13 +6,13 @@ import struct
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcm.scsi.rod_tokens import CREATED, ROD_TOKEN_SIZE, RodType
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInParameterList,
     LbaOutOfRange,
     ParameterListLengthError,
     TooManySegmentDescriptors,
 )
+from tcm.scsi.rod_tokens import CREATED, ROD_TOKEN_SIZE, RodType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tcm.scsi.sense import CheckCondition, SenseKey
+from tcm.scsi.check_condition import CheckCondition
+from tcm.scsi.sense import SenseKey
 
 
 class InvalidTokenOperation(CheckCondition):

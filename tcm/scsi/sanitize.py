@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 
 HEADER = 4
 _INVERT, _TEST, _COUNT = 0x80, 0x60, 0x1F

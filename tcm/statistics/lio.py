@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
-    from tcm.target.device import Lun, MappedLun, NodeAcl, TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.lun import Lun, MappedLun
     from tcm.target.nexus import ITNexus
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
 
 PROTOCOLS = {
     "iscsi": ProtocolIdentifier.ISCSI,

@@ -14,7 +14,7 @@ from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal, portal_text
 from tcm.options import one_line
 from tcm.statistics.http import Responder
-from tcm.target.device import NetworkPortal
+from tcm.target.portal_group import NetworkPortal
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus

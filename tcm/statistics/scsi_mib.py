@@ -56,8 +56,9 @@ if TYPE_CHECKING:
     from tcm.scsi.designators import Designator
     from tcm.statistics.mib_state import MibState
     from tcm.statistics.registry import Statistics
-    from tcm.target.device import TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
 
 
 class ScsiMib:

@@ -34,9 +34,9 @@ from tcm.statistics.scsi_mib_rows import (
     port_name,
     transport_type,
 )
-from tcm.target.device import TargetPortalGroup
 from tcm.target.device_designators import unit_designators
 from tcm.target.nexus import ITNexus
+from tcm.target.portal_group import TargetPortalGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal
@@ -40,6 +41,8 @@ BURST, BURST_SECONDS = 3, 10.0
 RECONNECT_SECONDS = (1.0, 30.0)
 """After a connection was lost, first and at most; each time twice as long."""
 CONNECT_SECONDS = 10.0
+BINDS = 4
+"""Pieces of an answer that are made in one go."""
 SEND_SECONDS = 10.0
 """After which a master that does not read is given up."""
 
@@ -56,6 +59,12 @@ def check(text: str) -> str:
         )
     parse_portal(text, FLAG, DEFAULT_PORT)
     return text
+
+
+def next_wait(before: float, *, connected: bool) -> float:
+    """Seconds until the next connection is tried: ever longer until there was one."""
+    first, longest = RECONNECT_SECONDS
+    return first if connected else min(2 * before, longest)
 
 
 class Watch:
@@ -124,8 +133,7 @@ class Agent:
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
-        first, longest = RECONNECT_SECONDS
-        wait = first
+        wait, _ = RECONNECT_SECONDS
         said = ""
         while True:
             try:
@@ -145,7 +153,7 @@ class Agent:
                 reason = f"{type(error).__name__}: {error}"
                 if reason != said:
                     log.exception("the SNMP sub-agent failed; initiators are served all the same")
-            wait = first if self.connected else min(2 * wait, longest)
+            wait = next_wait(wait, connected=self.connected)
             self.connected = False
             if reason != said:
                 log.warning("%s %s: %s; trying again", FLAG, self.address, reason)
@@ -186,7 +194,10 @@ class Agent:
 
         async def receive() -> None:
             async for data in stream:
-                agent.receive_data(data, time.monotonic())
+                pieces = agent.receive_in_pieces(data, time.monotonic())
+                for count, _ in enumerate(pieces):
+                    if count % BINDS == 0:
+                        await checkpoint()
                 await send()
                 while agent.sets:
                     pdu = agent.sets.popleft()

@@ -10,8 +10,8 @@ from tcm.target.store import key as store_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tcm.target.device import Lun
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.lun import Lun
     from tcm.target.target_port_group import TargetPortGroup
 
 T = TypeVar("T")

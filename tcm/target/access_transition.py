@@ -21,8 +21,8 @@ from tcm.target.unit_attention import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tcm.target.device import Lun
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.lun import Lun
     from tcm.target.nexus import ITLNexus
     from tcm.target.store import Store
     from tcm.target.target_port_group import TargetPortGroup

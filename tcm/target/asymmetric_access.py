@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tcm.scsi.referrals import LbaMap
-    from tcm.target.device import Lun
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.logical_unit_group import LogicalUnitGroup
+    from tcm.target.lun import Lun
     from tcm.target.store import Store
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import CommandSequenceError, EchoBufferOverwritten
+from tcm.scsi.check_condition import CommandSequenceError, EchoBufferOverwritten
 
 if TYPE_CHECKING:
     from tcm.target.nexus import ITLNexus

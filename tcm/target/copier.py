@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tcm.backstore import Support
-from tcm.scsi.sense import CommandTerminated
+from tcm.scsi.check_condition import CommandTerminated
 from tcm.target.medium import CHUNK, STRIDE
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ async def _write(destination: Place, start: int, piece: memoryview) -> None:
 async def _zero(destination: Place, position: int, length: int) -> None:
     unit = destination.logical_unit
     lba, blocks = destination.span(position, length)
-    await _of(Side.DESTINATION, unit.medium.write_zeroes(lba, blocks, may_unmap=unit.provisioned))
+    await _of(Side.DESTINATION, unit.medium.write_zeroes(lba, blocks, may_unmap=unit.provisioning.thin))
 
 
 async def _settle(destination: Place) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.scsi.asymmetric_access import ADMITTED, REFUSED
+from tcm.scsi.check_condition import CommandTerminated, LogicalUnitNotSupported, ReservationConflict, WriteProtected
 from tcm.scsi.command import AccessStates, Feature
-from tcm.scsi.sense import CommandTerminated, LogicalUnitNotSupported, ReservationConflict, WriteProtected
 from tcm.target.device_designators import unit_designators
 from tcm.target.segments import check_segments
 
@@ -78,7 +78,7 @@ def admit(itl: ITLNexus, blocks: tuple[int, int] | None = None, *, write: bool) 
         check_segments(itl, *blocks)
     if lu.reserved:
         reads, writes = lu.persistent_reservations.admits(itl.nexus)
-        if lu.reservation_holder not in {None, itl} or not (writes if write else reads):
+        if lu.spc2_reservation.excludes(itl) or not (writes if write else reads):
             raise ReservationConflict
     if not lu.ready:
         lu.check_ready()

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tcm.scsi.copy_results import CopyStatus
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     CommandsClearedByDeviceServer,
     CommandTerminated,
     InternalTargetFailure,
     OperationInProgress,
-    Sense,
-    Status,
 )
+from tcm.scsi.copy_results import CopyStatus
+from tcm.scsi.sense import Sense, Status
 from tcm.target.task import TaskState
 
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tcm.target.device import Lun, NodeAcl, TargetPortalGroup
+    from tcm.target.lun import Lun
     from tcm.target.nexus import ITLNexus, ITNexus
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
 
 GRACE = 1.0
 """Seconds that an initiator without commands has to log out once it has been asked to."""

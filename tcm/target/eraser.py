@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from tcm.backstore import BackstoreError, Support
-from tcm.scsi.command import Readiness, WhileErasing
-from tcm.scsi.protection import ProtectionType
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     CommandTerminated,
     FormatCommandFailed,
@@ -20,9 +18,11 @@ from tcm.scsi.sense import (
     MediumFormatCorrupted,
     SanitizeCommandFailed,
     SanitizeInProgress,
-    Sense,
     WriteProtected,
 )
+from tcm.scsi.command import Readiness, WhileErasing
+from tcm.scsi.protection import ProtectionType
+from tcm.scsi.sense import Sense
 from tcm.target.erasure_store import (
     BLOCK_ERASE,
     CRYPTOGRAPHIC_ERASE,
@@ -292,7 +292,7 @@ class Eraser:
                 block = block.translate(_COMPLEMENT)
             await medium.write_uncommitted([block * blocks], erasure.lba)
             return
-        unmaps = medium.capabilities.unmap is Support.NATIVE and lu.provisioned
+        unmaps = medium.capabilities.unmap is Support.NATIVE and lu.provisioning.thin
         await medium.write_zeroes(erasure.lba, blocks, may_unmap=unmaps)  # unmapping alone may leave what was there
         if unmaps:
             await medium.unmap(erasure.lba, blocks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     CommandTerminated,
     InternalTargetFailure,
@@ -13,11 +13,11 @@ from tcm.scsi.sense import (
     MediumNotPresent,
     NotReady,
     SpaceAllocationFailed,
-    Status,
     UnrecoveredReadError,
     WriteError,
     WriteProtected,
 )
+from tcm.scsi.sense import Status
 
 ERRNO_KINDS: dict[int, BackstoreErrorKind | None] = {
     errno.ENOSPC: BackstoreErrorKind.NO_SPACE,

@@ -19,10 +19,10 @@ def features_of(lu: LogicalUnit) -> frozenset[Feature]:
     attributes = lu.attributes
     return _offered(
         (
-            lu.provisioned and attributes.unmap,
+            lu.provisioning.thin and attributes.unmap,
             attributes.emulate_caw,
             True,
-            lu.provisioned,
+            lu.provisioning.thin,
             lu.capabilities.cryptographic_erase is Support.NATIVE and erases_key(lu.backstore),
             attributes.emulate_pr,
             attributes.emulate_rsoc,

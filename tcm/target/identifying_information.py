@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from tcm.scsi.check_condition import InternalTargetFailure, InvalidFieldInParameterList
 from tcm.scsi.identifying_information import MAXIMUM_LENGTH, check_information
-from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInParameterList
 from tcm.target.kept import Kept
 
 if TYPE_CHECKING:

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from tcm.scsi.check_condition import CheckCondition, InternalTargetFailure
 from tcm.scsi.command import Access
 from tcm.scsi.log_pages import GENERAL_USAGE_LENGTH, GENERAL_USAGE_PARAMETERS
-from tcm.scsi.sense import CheckCondition, InternalTargetFailure, SenseKey
+from tcm.scsi.sense import SenseKey
 from tcm.target.counters import COUNTERS
 from tcm.target.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from tcm.scsi.check_condition import CommandTerminated
     from tcm.scsi.command import Command
     from tcm.scsi.log_pages import Key
-    from tcm.scsi.sense import CommandTerminated, Sense
+    from tcm.scsi.sense import Sense
     from tcm.target.logical_unit import LogicalUnit
 
 log = logging.getLogger(__name__)

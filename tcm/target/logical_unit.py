@@ -1,6 +1,6 @@
 """A logical unit: its medium, its state, its task set, and the I_T_L nexuses that reach it (SAM-5 4.6).
 
-This file is longer than most because here all that makes up a logical unit is put together; what each part does is elsewhere.
+Here all that makes up a logical unit is put together; what each part does is elsewhere.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Capabilities, ConfigError, Support
-from tcm.scsi.command import Feature, Readiness
-from tcm.scsi.command_table import lookup
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InitializingCommandRequired,
     InternalTargetFailure,
     LbaOutOfRange,
     MediumNotPresent,
     NotReady,
-    ReservationConflict,
 )
+from tcm.scsi.command import Feature, Readiness
+from tcm.scsi.command_table import lookup
 from tcm.target import router
 from tcm.target.asymmetric_access import AsymmetricAccess
 from tcm.target.attributes import MAXIMUM_BLOCK_SIZE, BlockLimits, DeviceAttributes, Identity, block_limits
@@ -48,6 +47,7 @@ from tcm.target.provisioning import Provisioning
 from tcm.target.reservation_state import PersistentReservations
 from tcm.target.rod_tokens import ROD_TOKENS
 from tcm.target.running import Running
+from tcm.target.spc2_reservation import Spc2Reservation
 from tcm.target.task_set import TaskSet
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, MEDIUM_CHANGED, UnitAttention
 
@@ -56,11 +56,11 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from tcm.scsi.check_condition import CommandTerminated
     from tcm.scsi.command import Command
-    from tcm.scsi.sense import CommandTerminated
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.device_server.handler import Handler
     from tcm.target.nexus import ITLNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm.target.store import Store
     from tcm.target.task import Task
 
@@ -135,8 +135,7 @@ class LogicalUnit:
         """Started, medium present, not failed, not being erased: what :meth:`check_ready` finds out."""
         self.prevented: set[ITLNexus] = set()
         """Who has asked for PREVENT MEDIUM REMOVAL."""
-        self.reservation_holder: ITLNexus | None = None
-        """SPC-2 RESERVE."""
+        self.spc2_reservation = Spc2Reservation(self)
         self.reserved = False
         """Somebody holds a reservation of some kind: :meth:`check_reservation` has to be asked."""
         self.persistent_reservations = PersistentReservations(self)
@@ -297,23 +296,6 @@ class LogicalUnit:
     # what it is
 
     @property
-    def provisioned(self) -> bool:
-        """Thin provisioned (LBPME): the backstore unmaps, and unmapping is not switched off altogether."""
-        attributes = self.attributes
-        return self.capabilities.unmap is Support.NATIVE and (attributes.unmap or attributes.emulate_tpws is not False)
-
-    @property
-    def unmap_with_write_same(self) -> bool:
-        """LBPWS: WRITE SAME may unmap."""
-        return self.provisioned and self.attributes.emulate_tpws is not False
-
-    @property
-    def unmapped_reads_zero(self) -> bool:
-        """LBPRZ."""
-        chosen = self.attributes.unmap_zeroes_data
-        return self.capabilities.unmap_zeroes if chosen is None else chosen and self.capabilities.unmap_zeroes
-
-    @property
     def physical_block_exponent(self) -> int:
         """LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT."""
         return max(0, (self.capabilities.physical_block_size // self.block_size).bit_length() - 1)
@@ -333,18 +315,8 @@ class LogicalUnit:
         """Commands completed, by all I_T nexuses since the start."""
         return self.total("read_cmds") + self.total("write_cmds") + self.total("other_cmds")
 
-    @property
-    def read_bytes(self) -> int:
-        """Bytes of Data-In, likewise."""
-        return self.total("read_bytes")
-
-    @property
-    def write_bytes(self) -> int:
-        """Bytes of Data-Out, likewise."""
-        return self.total("write_bytes")
-
     def totals(self) -> Counter[str]:
-        """All of :data:`~tcm.target.counters.COUNTERS`, likewise."""
+        """All of :data:`~tcm.target.counters.COUNTERS`, by all I_T nexuses since the start."""
         return totals(self._retired, self.itl_nexuses)
 
     def total(self, counter: str) -> int:
@@ -406,28 +378,11 @@ class LogicalUnit:
         """
         if self.persistent_reservations.matters:
             self.persistent_reservations.check(task)
-        holder = self.reservation_holder
-        if holder is None or holder is task.itl:
-            return
-        if task.command is None or task.command.conflicts(task.cdb):
-            raise ReservationConflict
-
-    def reserve(self, itl: ITLNexus) -> None:
-        """SPC-2 RESERVE by a nexus that may (nobody else holds it). Raises :class:`ReservationConflict`."""
-        if self.reservation_holder not in {None, itl}:
-            raise ReservationConflict
-        self.reservation_holder = itl
-        self.update_reserved()
-
-    def release(self, itl: ITLNexus | None = None) -> None:
-        """SPC-2 RELEASE: nothing happens if another nexus holds the reservation; ``None`` releases anybody's."""
-        if self.reservation_holder is not None and itl in {None, self.reservation_holder}:
-            self.reservation_holder = None
-            self.update_reserved()
+        self.spc2_reservation.check(task)
 
     def update_reserved(self) -> None:
         """Somebody reserves or releases the unit, or what is persistent has changed."""
-        self.reserved = self.reservation_holder is not None or self.persistent_reservations.matters
+        self.reserved = self.spc2_reservation.holder is not None or self.persistent_reservations.matters
         self.update_express()
 
     def update_express(self) -> None:
@@ -466,7 +421,7 @@ class LogicalUnit:
         self.prevented.discard(itl)
         self.echo_buffer.forget(itl)
         self.copies.forget(itl.nexus)
-        self.release(itl)
+        self.spc2_reservation.release(itl)
 
     def establish_attention(self, attention: UnitAttention, *, except_for: ITLNexus | None = None) -> None:
         """A unit attention condition for every I_T nexus but one."""
@@ -483,7 +438,7 @@ class LogicalUnit:
         copies = self.copies.reset()
         self.prevented.clear()
         self.echo_buffer.clear()
-        self.release()
+        self.spc2_reservation.release()
         cached = self.mode_parameters.write_cache
         self.mode_parameters.reset()
         if cached and not (self.mode_parameters.write_cache or self.failed or self.read_only):

@@ -13,7 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from tcm.backstore import Backstore, Buffer, Capabilities, Extent, Support
-from tcm.scsi.sense import CommandTerminated, InternalTargetFailure
+from tcm.scsi.check_condition import CommandTerminated, InternalTargetFailure
 from tcm.target.errors import is_backstore_failure, to_check_condition
 from tcm.target.watched_backstore import WatchedBackstore
 

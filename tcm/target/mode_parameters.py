@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tcm.backstore import Support
+from tcm.scsi.check_condition import InternalTargetFailure
 from tcm.scsi.mode_pages import BLOCK_DEVICE_PAGES, CACHING, CONTROL, LOGICAL_BLOCK_PROVISIONING_PAGE, Key, ModePageValues
-from tcm.scsi.sense import InternalTargetFailure
 from tcm.target.kept import Kept
 
 if TYPE_CHECKING:

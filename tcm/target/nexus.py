@@ -9,14 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import (
-    CheckCondition,
-    CommandTerminated,
-    OverlappedCommandsAttempted,
-    Sense,
-    SenseKey,
-    Status,
-)
+from tcm.scsi.check_condition import CheckCondition, CommandTerminated, OverlappedCommandsAttempted
+from tcm.scsi.sense import Sense, SenseKey, Status
 from tcm.target import router, task_manager
 from tcm.target.counters import retire, totals
 from tcm.target.express import express_read, express_write
@@ -33,8 +27,10 @@ from tcm.target.unsubmitted import take_over
 if TYPE_CHECKING:
     from tcm.backstore import Buffer
     from tcm.fabric import TransportServices
-    from tcm.target.device import InitiatorPort, Lun, TargetPortalGroup
+    from tcm.target.initiator_port import InitiatorPort
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.lun import Lun
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
 
@@ -191,7 +187,7 @@ class ITLNexus:
             or restricted
             or not lu.ready
             or not lu.medium.nowait
-            or lu.reservation_holder not in {None, self}
+            or lu.spc2_reservation.excludes(self)
             or self not in lu.itl_nexuses
         ):
             self.express_read = self.express_write = None
@@ -202,7 +198,7 @@ class ITLNexus:
 
 
 class ITNexus:
-    """A session between an initiator port and a target port. Made by :meth:`TargetPortalGroup.establish_nexus`."""
+    """What joins an initiator port and a target port. Made by :meth:`TargetPortalGroup.establish_nexus`."""
 
     def __init__(
         self, initiator_port: InitiatorPort, target_portal_group: TargetPortalGroup, services: TransportServices

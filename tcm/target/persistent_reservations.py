@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcm.scsi.persistent_reservations import OutAction, OutParameters, ReservationType
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InsufficientRegistrationResources,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     InvalidReleaseOfPersistentReservation,
     ReservationConflict,
 )
+from tcm.scsi.persistent_reservations import OutAction, OutParameters, ReservationType
 from tcm.target.unit_attention import REGISTRATIONS_PREEMPTED, RESERVATIONS_PREEMPTED, RESERVATIONS_RELEASED, UnitAttention
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Request:
     sender: NexusName
     others: Callable[[], Mapping[NexusName, Registration]]
     """What REGISTER would register, the sender and others; whom REGISTER AND MOVE moves to; with the new key. Asked for
-    once the command is known not to conflict. Raises :class:`tcm.scsi.sense.CheckCondition`."""
+    once the command is known not to conflict. Raises :class:`tcm.scsi.check_condition.CheckCondition`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ class Change:
 
 
 def change(state: State, request: Request) -> Change:
-    """Carry a service action out. Raises :class:`ReservationConflict`, :class:`tcm.scsi.sense.CheckCondition`."""
+    """Carry a service action out. Raises :class:`ReservationConflict`, :class:`tcm.scsi.check_condition.CheckCondition`."""
     if request.action not in _KEY_IS_THEIRS:
         own = state.registrations.get(request.sender)
         if own is None or request.parameters.key != own.key:

@@ -1,11 +1,11 @@
-"""How much storage a thin logical unit has taken and can still have, and the thresholds on it (SBC-4 4.7.3)."""
+"""Thin provisioning of a logical unit: whether, how much storage it has taken and can still have, thresholds (SBC-4 4.7.3)."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcm.backstore import BackstoreError
+from tcm.backstore import BackstoreError, Support
 from tcm.scsi.mode_pages import LOGICAL_BLOCK_PROVISIONING
 from tcm.target.unit_attention import threshold_reached
 
@@ -34,7 +34,7 @@ class Resources(NamedTuple):
 
 
 class Provisioning:
-    """One logical unit's resources. Made when the backstore is open."""
+    """One logical unit's resources."""
 
     def __init__(self, logical_unit: LogicalUnit) -> None:
         self._logical_unit = logical_unit
@@ -47,11 +47,30 @@ class Provisioning:
         self._reached: set[tuple[int, int]] = set()
         """Resources and counts of thresholds that everybody has been told of."""
 
+    @property
+    def thin(self) -> bool:
+        """LBPME: the backstore unmaps, and unmapping is not switched off altogether."""
+        attributes = self._logical_unit.attributes
+        unmaps = self._logical_unit.capabilities.unmap is Support.NATIVE
+        return unmaps and (attributes.unmap or attributes.emulate_tpws is not False)
+
+    @property
+    def write_same_unmaps(self) -> bool:
+        """LBPWS: WRITE SAME may unmap."""
+        return self.thin and self._logical_unit.attributes.emulate_tpws is not False
+
+    @property
+    def unmapped_reads_zero(self) -> bool:
+        """LBPRZ."""
+        chosen = self._logical_unit.attributes.unmap_zeroes_data
+        unmap_zeroes = self._logical_unit.capabilities.unmap_zeroes
+        return unmap_zeroes if chosen is None else chosen and unmap_zeroes
+
     async def load(self) -> None:
         """Ask the backstore whether it can tell."""
         lu = self._logical_unit
         try:
-            self.known = lu.provisioned and await lu.backstore.allocation() is not None
+            self.known = self.thin and await lu.backstore.allocation() is not None
         except (OSError, BackstoreError) as error:
             log.warning("%s: how much storage there is cannot be told: %s", lu.name, error)
         if self.known:

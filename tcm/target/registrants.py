@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import InsufficientRegistrationResources, InvalidFieldInParameterList
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.persistent_reservations import OutAction
-from tcm.scsi.sense import InsufficientRegistrationResources, InvalidFieldInParameterList
 from tcm.target import persistent_reservations
 from tcm.target.aptpl import protocol_of
 from tcm.target.persistent_reservations import NexusName, Registration
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from tcm.scsi.persistent_reservations import OutParameters
     from tcm.scsi.transport_id import TransportId
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITLNexus
+    from tcm.target.portal_group import TargetPortalGroup
 
 _RELATIVE_PORT = 18
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tcm.scsi.check_condition import CheckCondition, ReservationConflict
 from tcm.scsi.command import PersistentReservation
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.persistent_reservations import OutAction, OutParameters, ReservationType
-from tcm.scsi.sense import CheckCondition, ReservationConflict
 from tcm.target.persistent_reservations import NexusName, Registration, Request, State, change
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.scsi.persistent_reservations import ALLOWED_WHILE_LOST, OutAction
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidReleaseOfPersistentReservation,
     PersistentReservationInformationLost,
     ReservationConflict,
 )
+from tcm.scsi.persistent_reservations import ALLOWED_WHILE_LOST, OutAction
 from tcm.target import aptpl
 from tcm.target.persistent_reservations import NexusName, State, attentions_between, next_generation, unregister, without_isids
 from tcm.target.store import ABSENT, RevisionMismatch, Store, key
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tcm.scsi.command import Command
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm.target.task import Task
     from tcm.target.unit_attention import UnitAttention
 

@@ -15,17 +15,17 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tcm.backstore import BackstoreError
-from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Extent, Feature
-from tcm.scsi.command_table import check_reserved, rows
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     CommandTerminated,
     InternalTargetFailure,
     InvalidFieldInCdb,
     InvalidOpcode,
-    Status,
     WriteProtected,
 )
+from tcm.scsi.command import SERVICE_ACTION_BYTE, Access, Attention, Counted, Extent, Feature
+from tcm.scsi.command_table import check_reserved, rows
+from tcm.scsi.sense import Status
 from tcm.target.access_check import check_access
 from tcm.target.device_server.incorrect_logical_unit import answer
 from tcm.target.errors import is_backstore_failure, to_check_condition

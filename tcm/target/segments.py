@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.scsi.asymmetric_access import REFUSED, AccessState
+from tcm.scsi.check_condition import InspectReferralsSenseDescriptors
 from tcm.scsi.referrals import referral_sense_descriptor
-from tcm.scsi.sense import InspectReferralsSenseDescriptors, Sense
+from tcm.scsi.sense import Sense
 
 if TYPE_CHECKING:
     from tcm.scsi.referrals import LbaMap, UserDataSegment

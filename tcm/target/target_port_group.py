@@ -15,8 +15,8 @@ from tcm.scsi.asymmetric_access import (
 )
 
 if TYPE_CHECKING:
-    from tcm.target.device import Lun
     from tcm.target.logical_unit import LogicalUnit
+    from tcm.target.lun import Lun
 
 DEFAULT_GROUP = "default_tg_pt_gp"
 """The group, with identifier 0, of every LUN that no other group was chosen for."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tcm.scsi.sense import CheckCondition, Sense, SenseKey
+from tcm.scsi.check_condition import CheckCondition
+from tcm.scsi.sense import Sense, SenseKey
 
 MAXIMUM_PENDING = 16
 """Conditions that one I_T_L nexus keeps; beyond it the oldest that is not a reset is forgotten (SAM-5 5.14.1 allows it)."""

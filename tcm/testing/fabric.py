@@ -28,8 +28,10 @@ from tcm.fabric import Fabric
 from tcm.fabric_statistics import CountsRow, LioGroup, LoginRow, PortalRow, SessionRow
 from tcm.options import NAME, build, options_of
 from tcm.plugin_types import API_VERSION, FabricType
-from tcm.target.device import AccessControl, NetworkPortal, TargetDevice
+from tcm.target.device import TargetDevice
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.node_acl import AccessControl
+from tcm.target.portal_group import NetworkPortal
 from tcm.testing.model import ModelBackstore
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tcm.backstore import ConfigError
 from tcm.configuration import Configuration, TargetPortGroupConfig, portal_text
 from tcm.plugins import PluginManager
 from tcm.saveconfig import load
-from tcm.target.device import AccessControl, Authentication
+from tcm.target.node_acl import AccessControl, Authentication
 
 DATA = Path(__file__).parent.parent / "data"
 PLUGINS = PluginManager()

@@ -21,7 +21,7 @@ from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
 from tcm.saveconfig import load
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.scsi.sense import LogicalUnitOffline, TargetPortInStandbyState, TargetPortInUnavailableState
+from tcm.scsi.check_condition import LogicalUnitOffline, TargetPortInStandbyState, TargetPortInUnavailableState
 from tcm.target.target_port_group import GroupAttributes
 
 PLUGINS = PluginManager()

@@ -10,7 +10,8 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.initiator import TransportDisrupted
 
 from tcm.configfs.node import TreeError
-from tcm.scsi.sense import LogicalUnitNotSupported, Status, TargetPortInStandbyState
+from tcm.scsi.check_condition import LogicalUnitNotSupported, TargetPortInStandbyState
+from tcm.scsi.sense import Status
 from tcm.target.unit_attention import ASYMMETRIC_ACCESS_STATE_CHANGED, INQUIRY_DATA_HAS_CHANGED, REPORTED_LUNS_DATA_HAS_CHANGED
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidFieldInParameterList, ParameterListLengthError
 
 pytestmark = pytest.mark.anyio
 NON_OPTIMIZED = AccessState.ACTIVE_NON_OPTIMIZED.value

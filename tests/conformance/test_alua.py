@@ -15,17 +15,16 @@ from tcm_loopback.transport import CommandAborted
 
 from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.scsi.command import VARIABLE_LENGTH, Command
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     AccessStateTransition,
     CheckCondition,
     LogicalUnitOffline,
-    SenseKey,
-    Status,
     TargetPortInStandbyState,
     TargetPortInUnavailableState,
 )
+from tcm.scsi.command import VARIABLE_LENGTH, Command
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target.access_transition import set_access_state, set_offline
 from tcm.target.logical_unit_group import LogicalUnitGroups
 from tcm.target.task_management import TaskManagementFunction as Function

@@ -12,7 +12,8 @@ from support.protection import together as together_with
 from tcm_loopback.commands import check
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import MiscompareDuringVerify, Status
+from tcm.scsi.check_condition import MiscompareDuringVerify
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 EVERY_STORE = pytest.mark.parametrize("store", ["ramdisk", "fileio", "delayed fileio", "fickle ramdisk"])

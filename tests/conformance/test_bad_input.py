@@ -32,9 +32,10 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import Result
 
 from tcm.scsi import cdb, copy_cdb
+from tcm.scsi.check_condition import ParameterListLengthError
 from tcm.scsi.command_table import COMMANDS, lookup
 from tcm.scsi.persistent_reservations import OutAction
-from tcm.scsi.sense import ParameterListLengthError, SenseKey, Status
+from tcm.scsi.sense import SenseKey, Status
 
 pytestmark = pytest.mark.anyio
 ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -9,14 +9,14 @@ from support.scsi import pattern
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     CommandSequenceError,
     EchoBufferOverwritten,
     InvalidFieldInCdb,
     ParameterListLengthError,
-    Status,
 )
+from tcm.scsi.sense import Status
 from tcm.target.buffers import DataBuffer
 from tcm.target.task_management import TaskManagementFunction
 

@@ -10,7 +10,8 @@ from tcm_backstores.null import NullBackstore
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import LbaOutOfRange, Status, WriteError
+from tcm.scsi.check_condition import LbaOutOfRange, WriteError
+from tcm.scsi.sense import Status
 from tcm.target.device_server.cache import PRE_FETCH_BYTES
 
 pytestmark = pytest.mark.anyio

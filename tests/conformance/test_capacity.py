@@ -12,7 +12,7 @@ from tcm_backstores.null import NullBackstore
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, LbaOutOfRange
+from tcm.scsi.check_condition import InvalidFieldInCdb, LbaOutOfRange
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED
 
 pytestmark = pytest.mark.anyio

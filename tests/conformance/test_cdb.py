@@ -11,10 +11,11 @@ from support.scsi import logical_unit, one_initiator
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode
 from tcm.scsi.command import VARIABLE_LENGTH, Command, Feature
 from tcm.scsi.command_table import COMMANDS
 from tcm.scsi.referrals import parse_lba_map
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, Status
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 MISSING = {Feature.TYPE_2_PROTECTION, Feature.CRYPTOGRAPHIC_ERASE}

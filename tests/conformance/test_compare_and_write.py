@@ -9,7 +9,8 @@ from support.scsi import one_initiator, pattern, two_initiators
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange, MiscompareDuringVerify, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange, MiscompareDuringVerify
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 A, B = b"A" * 512, b"B" * 512

@@ -7,8 +7,9 @@ from support.copies import FAILURE_DETAILS, LID, OPERATING_PARAMETERS, STATUS_LI
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import copy_cdb
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
-from tcm.scsi.sense import InvalidFieldInCdb, Status
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 NO_LIST = 9

@@ -13,8 +13,9 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 
 from tcm.scsi import copy_cdb
+from tcm.scsi.check_condition import CommandsClearedByDeviceServer, InvalidFieldInCdb
 from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
-from tcm.scsi.sense import CommandsClearedByDeviceServer, InvalidFieldInCdb, Status
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 SEGMENT = block_to_block(THIS_UNIT, 0, THIS_UNIT, 1000, 500)

@@ -6,7 +6,7 @@ import pytest
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb
+from tcm.scsi.check_condition import InvalidFieldInCdb
 
 pytestmark = pytest.mark.anyio
 

@@ -12,15 +12,15 @@ from tcm_loopback.commands import ApplicationClient, Expected
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InternalTargetFailure,
     NotReady,
     SpaceAllocationFailed,
-    Status,
     UnrecoveredReadError,
     WriteError,
     WriteProtected,
 )
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 Kind = BackstoreErrorKind

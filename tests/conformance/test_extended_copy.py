@@ -13,9 +13,10 @@ from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import copy_cdb
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode
 from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with_offsets
 from tcm.scsi.copy_sense import UnreachableCopyTarget
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, SenseKey, Status
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target.device_designators import unit_designators
 
 pytestmark = pytest.mark.anyio

@@ -17,11 +17,12 @@ from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.transport import CommandAborted
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import CommandsClearedByDeviceServer, InvalidFieldInCdb
 from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
 from tcm.scsi.copy_cdb import extended_copy as extended_copy_cdb
 from tcm.scsi.copy_sense import CopySense, IncorrectCopyTargetDeviceType, ThirdPartyDeviceFailure, UnexpectedInexactSegment
 from tcm.scsi.persistent_reservations import OutAction, ReservationType
-from tcm.scsi.sense import CommandsClearedByDeviceServer, InvalidFieldInCdb, SenseKey, Status
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target import copier
 from tcm.target.task_management import TaskManagementFunction as Function
 from tcm.target.task_management import TaskManagementResponse

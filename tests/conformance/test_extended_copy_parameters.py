@@ -11,20 +11,19 @@ from support.scsi import pattern, target
 from tcm_loopback.commands import ApplicationClient, Expected
 
 from tcm.scsi import copy_cdb
-from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with_offsets
-from tcm.scsi.copy_sense import CopyAborted, CopyFieldInvalid, UnreachableCopyTarget
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InlineDataLengthExceeded,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     ParameterListLengthError,
-    Sense,
-    SenseKey,
     TooManySegmentDescriptors,
     TooManyTargetDescriptors,
     UnsupportedSegmentDescriptorTypeCode,
     UnsupportedTargetDescriptorTypeCode,
 )
+from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block, block_to_block_with_offsets
+from tcm.scsi.copy_sense import CopyAborted, CopyFieldInvalid, UnreachableCopyTarget
+from tcm.scsi.sense import Sense, SenseKey
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("lid4", LID)]
 Two = tuple[ApplicationClient, ApplicationClient]

@@ -20,7 +20,8 @@ from tcm_loopback.transport import CommandAborted
 
 from tcm.scsi import cdb
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import LbaOutOfRange, SpaceAllocationFailed, Status, WriteProtected
+from tcm.scsi.check_condition import LbaOutOfRange, SpaceAllocationFailed, WriteProtected
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.task import TaskAttribute
 from tcm.target.task_management import TaskManagementFunction as Function

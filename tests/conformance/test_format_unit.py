@@ -13,8 +13,7 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import CommandAborted
 
 from tcm.scsi import cdb
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     FormatCommandFailed,
     FormatInProgress,
     InvalidFieldInCdb,
@@ -22,9 +21,10 @@ from tcm.scsi.sense import (
     MediumFormatCorrupted,
     MediumNotPresent,
     ParameterListLengthError,
-    Status,
     WriteProtected,
 )
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.sense import Status
 from tcm.target.erasure_store import Erasure, to_text
 from tcm.target.task_management import TaskManagementFunction as Function
 

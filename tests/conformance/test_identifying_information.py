@@ -11,14 +11,14 @@ from support.scsi import one_initiator, two_initiators
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.identifying_information import check_information
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InternalTargetFailure,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     ParameterListLengthError,
-    Status,
 )
+from tcm.scsi.identifying_information import check_information
+from tcm.scsi.sense import Status
 from tcm.target.unit_attention import DEVICE_IDENTIFIER_CHANGED
 
 pytestmark = pytest.mark.anyio

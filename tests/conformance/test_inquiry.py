@@ -12,7 +12,8 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported, SenseKey, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target import unit_attention
 from tcm.target.attributes import Identity
 from tcm.target.reconfiguration import reconfigured

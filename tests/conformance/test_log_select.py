@@ -13,15 +13,15 @@ from support.scsi import logical_unit, one_initiator, pattern, two_initiators
 from tcm_loopback.commands import ApplicationClient, Expected
 
 from tcm.scsi import cdb
-from tcm.scsi.log_pages import Change, LogParameter, ParameterFormat, page, parse_parameters
-from tcm.scsi.log_select import parse_log_select
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InternalTargetFailure,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     ParameterListLengthError,
-    Status,
 )
+from tcm.scsi.log_pages import Change, LogParameter, ParameterFormat, page, parse_parameters
+from tcm.scsi.log_select import parse_log_select
+from tcm.scsi.sense import Status
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.task_management import TaskManagementFunction
 from tcm.target.unit_attention import LOG_PARAMETERS_CHANGED

@@ -13,16 +13,16 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
 from tcm.scsi import cdb
-from tcm.scsi.log_pages import parse_parameters
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InternalTargetFailure,
     InvalidFieldInCdb,
     LogicalUnitFailedSelfTest,
     NotReady,
-    Status,
     UnrecoveredReadError,
     WriteError,
 )
+from tcm.scsi.log_pages import parse_parameters
+from tcm.scsi.sense import Status
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.log_page_table import IDLE_TIME, TIME_INTERVAL
 from tcm.target.store import key

@@ -15,9 +15,9 @@ from tcm_loopback.commands import ApplicationClient
 from tcm.adapters import adapt
 from tcm.backstore import Allocation, BackstoreError, BackstoreErrorKind
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.log_pages import parse_parameters
 from tcm.scsi.mode_pages import LOGICAL_BLOCK_PROVISIONING_PAGE
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.unit_attention import MODE_PARAMETERS_CHANGED, THIN_PROVISIONING_SOFT_THRESHOLD_REACHED
 
 pytestmark = pytest.mark.anyio

@@ -12,14 +12,14 @@ from support.scsi import FIRST, SECOND, make_lu, make_target, one_initiator, pat
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InitializingCommandRequired,
     InvalidFieldInCdb,
     MediumNotPresent,
     MediumRemovalPrevented,
-    Status,
     WriteProtected,
 )
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.task_management import TaskManagementFunction
 

@@ -7,15 +7,15 @@ from support.scsi import one_initiator, pattern
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     LbaOutOfRange,
     ParameterListLengthError,
-    SenseKey,
     WriteProtected,
 )
+from tcm.scsi.sense import SenseKey
 from tcm.target import unit_attention
 
 pytestmark = pytest.mark.anyio

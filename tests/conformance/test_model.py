@@ -19,7 +19,8 @@ from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.backstore import Backstore, BlockingBackstore
 from tcm.scsi import cdb
-from tcm.scsi.sense import LbaOutOfRange, MiscompareDuringVerify, Status
+from tcm.scsi.check_condition import LbaOutOfRange, MiscompareDuringVerify
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 BLOCKS = 256

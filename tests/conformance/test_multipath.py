@@ -16,8 +16,10 @@ from tcm_loopback.transport import CommandAborted
 
 from tcm.backstore import Buffer, Capabilities
 from tcm.scsi import cdb
-from tcm.scsi.sense import MiscompareDuringVerify, Status
-from tcm.target.device import AccessControl, TargetDevice
+from tcm.scsi.check_condition import MiscompareDuringVerify
+from tcm.scsi.sense import Status
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl
 from tcm.target.task_management import TaskManagementFunction as Function
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,8 @@ from tcm_loopback.initiator import LoopbackInitiator
 from tcm_loopback.transport import CommandAborted, LoopbackCommand, LoopbackTransport
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidFieldInParameterList
+from tcm.scsi.sense import Status
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task import Task, TaskAttribute, TaskState
 from tcm.target.task_management import TaskManagementFunction, TaskManagementResponse

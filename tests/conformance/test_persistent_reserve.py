@@ -32,10 +32,7 @@ from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
 from tcm.scsi import cdb
-from tcm.scsi.command import Command, PersistentReservation
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     InsufficientRegistrationResources,
     InvalidFieldInCdb,
@@ -43,11 +40,16 @@ from tcm.scsi.sense import (
     InvalidOpcode,
     InvalidReleaseOfPersistentReservation,
     ParameterListLengthError,
-    Status,
 )
+from tcm.scsi.command import Command, PersistentReservation
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType
+from tcm.scsi.sense import Status
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target import persistent_reservations, reservation_matrix
-from tcm.target.device import AccessControl, InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.node_acl import AccessControl
 from tcm.target.task_management import TaskManagementFunction
 from tcm.target.unit_attention import (
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR,
@@ -598,7 +600,7 @@ async def test_persistent_reserve_reserve_release(three: Three, length: int) -> 
     await two.identify()
     await two.reserve(length)
     await third.release(length, expect=CONFLICT)
-    assert logical_unit(one).reservation_holder is None
+    assert logical_unit(one).spc2_reservation.holder is None
     assert await reservation(one) == (A, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
 
 

@@ -15,14 +15,14 @@ from support.scsi import FIRST, SECOND, make_lu, make_target, pattern
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType, parse_out
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InternalTargetFailure,
     InvalidFieldInParameterList,
     ParameterListLengthError,
     PersistentReservationInformationLost,
-    Status,
 )
+from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType, parse_out
+from tcm.scsi.sense import Status
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
 from tcm.target import aptpl
 from tcm.target.directory_store import DirectoryStore

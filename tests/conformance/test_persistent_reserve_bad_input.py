@@ -26,20 +26,21 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.initiator import LoopbackInitiator
 
 from tcm.scsi import cdb
-from tcm.scsi.persistent_reservations import MAXIMUM_PARAMETER_LIST_LENGTH, InAction, OutAction
-from tcm.scsi.persistent_reservations import ReservationType as Kind
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InsufficientRegistrationResources,
     InternalTargetFailure,
     InvalidFieldInParameterList,
     ParameterListLengthError,
     PersistentReservationInformationLost,
-    SenseKey,
-    Status,
 )
+from tcm.scsi.persistent_reservations import MAXIMUM_PARAMETER_LIST_LENGTH, InAction, OutAction
+from tcm.scsi.persistent_reservations import ReservationType as Kind
+from tcm.scsi.sense import SenseKey, Status
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
-from tcm.target.device import AccessControl, InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
 from tcm.target.directory_store import DirectoryStore
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.node_acl import AccessControl
 from tcm.target.persistent_reservations import MAXIMUM_REGISTRATIONS
 
 pytestmark = pytest.mark.anyio

@@ -30,13 +30,16 @@ from tcm_loopback.fabric import LoopbackPort
 from tcm_loopback.initiator import LoopbackInitiator
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InvalidFieldInParameterList
 from tcm.scsi.persistent_reservations import InAction, OutAction
 from tcm.scsi.persistent_reservations import ReservationType as Kind
-from tcm.scsi.sense import InvalidFieldInParameterList
 from tcm.scsi.transport_id import ProtocolIdentifier, TransportId
-from tcm.target.device import AccessControl, InitiatorPort, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.node_acl import AccessControl
 from tcm.target.persistent_reservations import NexusName, Registration, State
+from tcm.target.portal_group import TargetPortalGroup
 from tcm.target.unit_attention import INQUIRY_DATA_HAS_CHANGED, REGISTRATIONS_PREEMPTED, RESERVATIONS_RELEASED
 from tcm.testing import MemoryStore
 from tcm.testing.memory_store import Values

@@ -13,8 +13,9 @@ from support.scsi import FIRST, SECOND, logical_unit, make_lu, make_target, patt
 from tcm_loopback.commands import ApplicationClient, Expected
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InternalTargetFailure, PersistentReservationInformationLost
 from tcm.scsi.persistent_reservations import InAction, OutAction, ReservationType
-from tcm.scsi.sense import InternalTargetFailure, PersistentReservationInformationLost, Status
+from tcm.scsi.sense import Status
 from tcm.target.store import Entry
 from tcm.target.unit_attention import REGISTRATIONS_PREEMPTED, RESERVATIONS_PREEMPTED, RESERVATIONS_RELEASED
 from tcm.testing import MemoryStore

@@ -11,6 +11,16 @@ from support.scsi import SIZE, logical_unit, pattern
 from support.tokens import Bench, bench, pointer, populate_data
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import (
+    InvalidFieldInCdb,
+    InvalidFieldInParameterList,
+    InvalidOpcode,
+    LbaOutOfRange,
+    MediumNotPresent,
+    OperationInProgress,
+    ParameterListLengthError,
+    TooManySegmentDescriptors,
+)
 from tcm.scsi.copy_results import CopyStatus
 from tcm.scsi.designators import naa_6
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
@@ -22,17 +32,7 @@ from tcm.scsi.rod_token_sense import (
     TokenUnknown,
 )
 from tcm.scsi.rod_tokens import RodType
-from tcm.scsi.sense import (
-    InvalidFieldInCdb,
-    InvalidFieldInParameterList,
-    InvalidOpcode,
-    LbaOutOfRange,
-    MediumNotPresent,
-    OperationInProgress,
-    ParameterListLengthError,
-    Status,
-    TooManySegmentDescriptors,
-)
+from tcm.scsi.sense import Status
 from tcm.target import rod_tokens
 from tcm.target.rod_tokens import RodTokens
 from tcm.target.task_management import TaskManagementFunction

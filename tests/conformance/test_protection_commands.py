@@ -25,17 +25,17 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import Result
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInCdb,
     InvalidFieldInCommandInformationUnit,
     LogicalBlockApplicationTagCheckFailed,
     LogicalBlockGuardCheckFailed,
     LogicalBlockReferenceTagCheckFailed,
     MiscompareDuringVerify,
-    SenseKey,
     UnrecoveredReadError,
     WriteError,
 )
+from tcm.scsi.sense import SenseKey
 
 pytestmark = pytest.mark.anyio
 TYPES = pytest.mark.parametrize("kind", [1, 2, 3])

@@ -21,17 +21,17 @@ from tcm_loopback.commands import ApplicationClient, check
 from tcm.adapters import adapt
 from tcm.backstore import Backstore, BlockingBackstore, ConfigError
 from tcm.scsi import cdb
-from tcm.scsi.command import VARIABLE_LENGTH
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.protection import WITH_PROTECT_FIELD
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     FormatInProgress,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     InvalidOpcode,
     LogicalBlockGuardCheckFailed,
-    Status,
 )
+from tcm.scsi.command import VARIABLE_LENGTH
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.protection import WITH_PROTECT_FIELD
+from tcm.scsi.sense import Status
 from tcm.target.attributes import DeviceAttributes
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import FORMAT, Erasure, to_text

@@ -21,7 +21,7 @@ from tcm_backstores.filters.error import ErrorFilter, ErrorOptions
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     InvalidFieldInCdb,
     InvalidFieldInCommandInformationUnit,

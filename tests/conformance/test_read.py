@@ -8,7 +8,8 @@ from tcm_backstores.null import NullBackstore
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import FieldPointer, InvalidFieldInCdb, LbaOutOfRange, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, LbaOutOfRange
+from tcm.scsi.sense import FieldPointer, Status
 
 pytestmark = pytest.mark.anyio
 ALL = pytest.mark.parametrize("length", [6, 10, 12, 16])

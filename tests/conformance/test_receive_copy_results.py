@@ -25,10 +25,11 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackPort
 
 from tcm.scsi import cdb, copy_cdb
+from tcm.scsi.check_condition import InvalidFieldInCdb, OperationInProgress
 from tcm.scsi.copy_cdb import THIS_UNIT, block_to_block
 from tcm.scsi.copy_sense import CopyAborted
 from tcm.scsi.persistent_reservations import OutAction, ReservationType
-from tcm.scsi.sense import InvalidFieldInCdb, OperationInProgress, SenseKey, Status
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target.copy_manager import MAXIMUM_COPIES
 
 pytestmark = pytest.mark.anyio

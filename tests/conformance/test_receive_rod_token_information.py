@@ -9,10 +9,11 @@ from support.scsi import logical_unit
 from support.tokens import Bench, Information, bench, populate_data, write_data
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidFieldInParameterList
 from tcm.scsi.copy_results import CopyStatus
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
 from tcm.scsi.rod_tokens import zero_token
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInParameterList, Status
+from tcm.scsi.sense import Status
 from tcm.target.copy_manager import HOLD_TIME, CopyManager
 from tcm.target.rod_tokens import MAXIMUM_BYTES, RodTokens
 from tcm.target.task_management import TaskManagementFunction

@@ -12,15 +12,15 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.scsi.referrals import parse_lba_map, report_referrals_data
-from tcm.scsi.rod_tokens import zero_token
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InspectReferralsSenseDescriptors,
     InvalidFieldInCdb,
     LbaOutOfRange,
     TargetPortInStandbyState,
     TargetPortInUnavailableState,
 )
+from tcm.scsi.referrals import parse_lba_map, report_referrals_data
+from tcm.scsi.rod_tokens import zero_token
 
 pytestmark = pytest.mark.anyio
 MAP = "0 0\n0 99 1:O 2:O\n100 199 1:O 2:S\n200 299 1:O 2:U\n300 399 1:U 2:U\n400 4000 1:A 2:A\n"

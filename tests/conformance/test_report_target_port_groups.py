@@ -11,8 +11,8 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb, designators
 from tcm.scsi.asymmetric_access import AccessState
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.designators import DesignatorType
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.access_transition import set_offline
 from tcm.target.logical_unit_group import LogicalUnitGroups
 from tcm.target.unit_attention import ASYMMETRIC_ACCESS_STATE_CHANGED, INQUIRY_DATA_HAS_CHANGED

@@ -9,7 +9,8 @@ from support.scsi import one_initiator, pattern
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode
+from tcm.scsi.sense import Status
 from tcm.target.task_management import TaskManagementFunction
 
 pytestmark = pytest.mark.anyio

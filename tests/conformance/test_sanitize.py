@@ -26,9 +26,7 @@ from tcm.adapters import adapt
 from tcm.backstore import Buffer
 from tcm.filter import BackstoreFilter, methods
 from tcm.scsi import cdb
-from tcm.scsi.command import WhileErasing
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InternalTargetFailure,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
@@ -36,9 +34,11 @@ from tcm.scsi.sense import (
     ParameterListLengthError,
     SanitizeCommandFailed,
     SanitizeInProgress,
-    Status,
     WriteProtected,
 )
+from tcm.scsi.command import WhileErasing
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.erasure_store import CRYPTOGRAPHIC_ERASE as CRYPTOGRAPHIC_ERASURE

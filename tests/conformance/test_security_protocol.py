@@ -6,7 +6,8 @@ import pytest
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 LIST = bytes.fromhex("000000000000000100")

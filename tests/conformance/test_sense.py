@@ -7,7 +7,8 @@ from support.scsi import SECOND, one_initiator, target
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, SenseKey, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target import unit_attention
 
 pytestmark = pytest.mark.anyio

@@ -14,15 +14,15 @@ from tcm_loopback.transport import CommandAborted
 
 from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     LogicalUnitOffline,
     ParameterListLengthError,
     SetTargetPortGroupsCommandFailed,
-    Status,
     TargetPortInStandbyState,
 )
+from tcm.scsi.sense import Status
 from tcm.target.access_transition import set_access_state, set_offline
 from tcm.target.directory_store import DirectoryStore
 from tcm.target.task_management import TaskManagementFunction as Function

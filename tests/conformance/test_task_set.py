@@ -11,7 +11,8 @@ from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import CommandAborted, LoopbackCommand
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import OverlappedCommandsAttempted, SenseKey, Status
+from tcm.scsi.check_condition import OverlappedCommandsAttempted
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target.task import TaskAttribute
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,8 @@ from support.scsi import logical_unit, one_initiator
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError, Status
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
+from tcm.scsi.sense import Status
 from tcm.scsi.timestamp import parse_set_timestamp
 from tcm.target.device_clock import DeviceClock
 from tcm.target.task_management import TaskManagementFunction

@@ -8,7 +8,7 @@ from support.scsi import SIZE, one_initiator, pattern
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     InvalidOpcode,

@@ -7,9 +7,9 @@ from support.scsi import pattern
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange
 from tcm.scsi.command import VARIABLE_LENGTH
 from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LbaOutOfRange
 
 pytestmark = pytest.mark.anyio
 LONG = [command for command in COMMANDS if command.operation_code == VARIABLE_LENGTH]

@@ -14,14 +14,14 @@ from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.backstore import Capabilities
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInCdb,
     InvalidFieldInCommandInformationUnit,
     LbaOutOfRange,
     MiscompareDuringVerify,
-    Status,
     UnrecoveredReadError,
 )
+from tcm.scsi.sense import Status
 from tcm.target.medium import CHUNK
 
 pytestmark = pytest.mark.anyio

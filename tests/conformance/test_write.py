@@ -9,14 +9,8 @@ from tcm_loopback.commands import ApplicationClient, check
 from tcm_loopback.transport import Result
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import (
-    InvalidFieldInCdb,
-    InvalidFieldInCommandInformationUnit,
-    LbaOutOfRange,
-    Sense,
-    SenseKey,
-    Status,
-)
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, LbaOutOfRange
+from tcm.scsi.sense import Sense, SenseKey, Status
 
 pytestmark = pytest.mark.anyio
 ALL = pytest.mark.parametrize("length", [6, 10, 12, 16])

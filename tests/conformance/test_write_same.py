@@ -8,7 +8,8 @@ from support.scsi import SIZE, one_initiator, pattern, ramdisk
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import InvalidFieldInCdb, LbaOutOfRange, Status
+from tcm.scsi.check_condition import InvalidFieldInCdb, LbaOutOfRange
+from tcm.scsi.sense import Status
 
 pytestmark = pytest.mark.anyio
 BOTH = pytest.mark.parametrize("length", [10, 16])

@@ -15,6 +15,16 @@ from tcm_backstores.fileio import FileBackstore
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import (
+    CommandsClearedByDeviceServer,
+    InvalidFieldInCdb,
+    InvalidFieldInParameterList,
+    LbaOutOfRange,
+    OperationInProgress,
+    ParameterListLengthError,
+    TooManySegmentDescriptors,
+    WriteProtected,
+)
 from tcm.scsi.copy_results import CopyStatus
 from tcm.scsi.rod_token_commands import MAXIMUM_RANGES
 from tcm.scsi.rod_token_sense import (
@@ -28,17 +38,7 @@ from tcm.scsi.rod_token_sense import (
     UnsupportedTokenType,
 )
 from tcm.scsi.rod_tokens import zero_token
-from tcm.scsi.sense import (
-    CommandsClearedByDeviceServer,
-    InvalidFieldInCdb,
-    InvalidFieldInParameterList,
-    LbaOutOfRange,
-    OperationInProgress,
-    ParameterListLengthError,
-    Status,
-    TooManySegmentDescriptors,
-    WriteProtected,
-)
+from tcm.scsi.sense import Status
 from tcm.target import copier
 from tcm.target.task_management import TaskManagementFunction
 

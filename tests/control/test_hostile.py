@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -180,6 +181,8 @@ def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
         "core/fileio_0/./x",
         "core/fileio_0/\x1b[2J",
         "core/fileio_0/a\nb",
+        "\n",
+        "core/fileio_0\n/alias",
         "core/fileio_0/\udcff",
         "core/fileio_0/\0",
         "core/fileio_0/" + "x" * 256,
@@ -200,8 +203,9 @@ def test_paths_that_lead_elsewhere(ctl, path):
             ("unlink", {}),
             ("link", {"target": "core"}),
         ):
-            with pytest.raises(Refused):
+            with pytest.raises(Refused) as refused:
                 client.call(method, path=path, **more)
+            assert str(refused.value).isprintable()
     # tcm-ctl takes dots as a shell does, and a process has no argument with the others in it
     if not any(each in path for each in ("\0", "\udcff", "..")):
         said = ctl.run("get", path, code=1)
@@ -209,6 +213,17 @@ def test_paths_that_lead_elsewhere(ctl, path):
         assert len(said.splitlines()) == 1
     after = ctl.export(ctl.daemon.directory)
     assert after == before
+    ctl.daemon.assert_quiet()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/dev/null", "EINVAL"), ("/nowhere/file", "ENOENT"), ("a\0b", "EINVAL"), ("x" * 5000, "ENAMETOOLONG")]
+)
+def test_a_path_that_nothing_can_be_saved_to(ctl, path, name):
+    with Client(ctl.control) as client, pytest.raises(Refused) as refused:
+        client.call("save", path=path)
+    assert (refused.value.name, refused.value.number) == (name, getattr(errno, name))
+    assert str(refused.value).isprintable()
     ctl.daemon.assert_quiet()
 
 

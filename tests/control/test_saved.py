@@ -12,7 +12,9 @@ import time
 
 import pytest
 
+from tcm.backstore import ConfigError
 from tcm.control.saved import MAXIMUM_BACKUPS, write_config
+from tcm.json_reader import read_json
 
 
 def test_as_targetcli_writes_it(tmp_path):
@@ -55,6 +57,39 @@ def test_a_failure_leaves_the_old_file(tmp_path):
         write_config(str(path), {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["saveconfig.json"]
+
+
+def test_what_is_no_configuration_is_not_replaced(tmp_path):
+    """``tcm-ctl save /dev/zero`` was read until there was no memory left, and a disk's image was replaced."""
+    disk, sparse, folder, pipe = (tmp_path / name for name in ("disk.img", "sparse.img", "folder", "pipe"))
+    disk.write_bytes(b"\xeb\x63\x90" + bytes(4096))
+    with sparse.open("wb") as file:
+        file.truncate(1 << 40)
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for path in (disk, sparse, folder, pipe, "/dev/zero", "/dev/null", f"{tmp_path}/a\0b"):
+        with pytest.raises(OSError, match="write") as caught:
+            write_config(str(path), {"a": 1})
+        assert caught.value.filename == str(path)
+    assert disk.read_bytes()[:3] == b"\xeb\x63\x90"
+    assert sorted(os.listdir(tmp_path)) == ["disk.img", "folder", "pipe", "sparse.img"]
+
+
+@pytest.mark.parametrize("before", ["", "\n", '{"targets": [{"wwn"', " {}"])
+def test_what_is_left_of_a_configuration_is_replaced(tmp_path, before):
+    path = tmp_path / "saveconfig.json"
+    path.write_text(before)
+    write_config(str(path), {"a": 1})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_what_has_no_end_is_no_configuration(tmp_path):
+    sparse = tmp_path / "sparse.img"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 40)
+    for path in (str(sparse), "/dev/zero"):
+        with pytest.raises(ConfigError, match=r"longer than 64 MiB; write the path of a saveconfig\.json"):
+            read_json(path)
 
 
 def _write_for_ever(path):

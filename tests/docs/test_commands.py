@@ -11,6 +11,7 @@ import click
 import pytest
 import tcm_fcoe.decode
 import tcm_fcoe.initiator.cli
+import tcm_fcoe.ping
 import tcm_iscsi.initiator.cli
 from support.documents import ROOT
 
@@ -45,6 +46,7 @@ PROGRAMS: dict[str, Callable[[list[str]], click.Context]] = {
     "python -m tcm_iscsi.initiator": parse_in(tcm_iscsi.initiator.cli.command),
     "python -m tcm_fcoe.initiator": parse_in(tcm_fcoe.initiator.cli.command),
     "python -m tcm_fcoe.decode": lambda arguments: tcm_fcoe.decode.command.make_context("decode", arguments),
+    "python -m tcm_fcoe.ping": lambda arguments: tcm_fcoe.ping.command.make_context("ping", arguments),
 }
 
 

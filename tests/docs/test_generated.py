@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
+import generate
 import pytest
 from support.documents import ROOT
-
-_specification = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs/generate.py")
-assert _specification is not None
-assert _specification.loader is not None
-generate = importlib.util.module_from_spec(_specification)
-_specification.loader.exec_module(generate)
 
 
 @pytest.mark.parametrize("page", generate.PAGES)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .test_generated import generate
-
-table = generate.ffp_table
+from parts import ffp_table as table
 
 PLAN = {
     "1": 3, "2": 1, "3": 1, "4": 1, "5": 1, "6": 1, "7": 2, "8": 2, "9.3": 3, "10": 1, "11.2": 3, "11.3": 3, "12": 4, "13": 3,

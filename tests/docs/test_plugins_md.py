@@ -20,7 +20,9 @@ from tcm.backstore import Backstore, BlockingBackstore
 from tcm.fabric import Fabric, TransportServices
 from tcm.hookspecs import hookimpl
 from tcm.plugins import PluginManager
-from tcm.target.device import AccessControl, InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.node_acl import AccessControl
 
 PAGE = "plugins.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import anyio
 import pytest
 import tcm_loopback.initiator
-from support.documents import ROOT
+from parts.iscsi_tables import login_states
+from parts.task_states import TASK_STATES
 from support.memory import GatedMemory
 from support.scsi import logical_unit, one_initiator
 from tcm_iscsi.protocol import login
@@ -19,12 +18,7 @@ from tcm.target.task_management import TaskManagementFunction
 READ = bytes.fromhex("28000000000000000100")
 WRITE = bytes.fromhex("2a000000000000000100")
 
-_specification = importlib.util.spec_from_file_location("docs_generate_states", ROOT / "docs/generate.py")
-assert _specification is not None
-assert _specification.loader is not None
-generate = importlib.util.module_from_spec(_specification)
-_specification.loader.exec_module(generate)
-DRAWN = {(before, after) for before, after, _ in generate.TASK_STATES}
+DRAWN = {(before, after) for before, after, _ in TASK_STATES}
 
 
 @pytest.fixture
@@ -81,7 +75,7 @@ async def test_tasks_go_through_the_drawn_states_only(seen):
 
 
 def test_the_login_drawing_has_every_row():
-    drawing = "\n".join(generate.iscsi_tables.login_states())
+    drawing = "\n".join(login_states())
     for (state, _, _), after in login.TRANSITIONS.items():
         assert f"{state.name} --> {after.name}: CSG" in drawing
     assert len([line for line in drawing.splitlines() if ": CSG" in line]) == len(login.TRANSITIONS)

@@ -27,8 +27,9 @@ from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.protocol.ahs import AdditionalHeaders, encode_ahs
 from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.command_flow import GRANT_LIMIT, HIGH_WATER
 from tcm_iscsi.protocol.failure import ConnectionFailed
-from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER, FullFeaturePhase
+from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.pdu import (
     DATA_OUT,
     LOGIN_REQUEST,
@@ -42,7 +43,9 @@ from tcm_iscsi.protocol.pdu import (
 from tcm_iscsi.sessions import PortalBinding, Registry
 
 from tcm.scsi.command_table import COMMANDS
-from tcm.target.device import AccessControl, NetworkPortal, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl
+from tcm.target.portal_group import NetworkPortal
 
 NAME = "iqn.2003-01.org.example:t"
 VICTIM, ATTACKER = "iqn.2003-01.org.example:victim", "iqn.2003-01.org.example:attacker"

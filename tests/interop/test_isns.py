@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from support.daemon import TARGET, Daemon, running, wait_until
-from support.isnsd import Isnsd, free_port
+from support.isnsd import Isnsd
+from support.programs import free_port
 from support.raw_iscsi import connect
 from support.watch import Watch
 from tcm_iscsi.addresses import machine_addresses

@@ -26,7 +26,7 @@ from support.iscsi_site import Site, apart, served
 from tcm_iscsi.attributes import AclAttributes, TpgParameters
 from tcm_iscsi.protocol.pdu import LoginStatus
 
-from tcm.target.device import Authentication
+from tcm.target.node_acl import Authentication
 
 OTHER = "iqn.1993-08.org.debian:01:other"
 DENIED, NOT_PROVED = LoginStatus.AUTHORIZATION_FAILURE, LoginStatus.AUTHENTICATION_FAILURE

@@ -10,8 +10,8 @@ from support.iscsi_session import Initiator, connected
 from support.memory import GatedMemory
 from support.pdus import LUN_0
 from support.scsi import pattern, ramdisk
+from tcm_iscsi.protocol.command_flow import GRANT_LIMIT
 from tcm_iscsi.protocol.failure import ConnectionFailed
-from tcm_iscsi.protocol.full_feature import GRANT_LIMIT
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,9 @@ from tcm_iscsi.protocol.isns_attributes import Tag
 from tcm_iscsi.protocol.isns_messages import Node, Portal
 from tcm_iscsi.sessions import PortalBinding
 
-from tcm.target.device import AccessControl, NetworkPortal, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl
+from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 ONE, TWO = "iqn.2003-01.org.example:one", "iqn.2003-01.org.example:two"
 

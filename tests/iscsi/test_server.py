@@ -22,11 +22,13 @@ from support.raw_iscsi import Initiator, LoginFailed, Outcome
 from support.scsi import make_lu, pattern, ramdisk
 from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
-from tcm_iscsi.protocol.full_feature import HIGH_WATER
+from tcm_iscsi.protocol.command_flow import HIGH_WATER
 
 from tcm.backstore import ConfigError
 from tcm.scsi import cdb
-from tcm.target.device import AccessControl, Authentication, NetworkPortal, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl, Authentication
+from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 pytestmark = pytest.mark.anyio
 NAME = "iqn.2003-01.org.example:t"

@@ -26,7 +26,9 @@ from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 from tcm_iscsi.tls import make_context
 
 from tcm.backstore import ConfigError
-from tcm.target.device import AccessControl, NetworkPortal, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl
+from tcm.target.portal_group import NetworkPortal
 
 NAME = "iqn.2003-01.org.example:t"
 T = TypeVar("T")

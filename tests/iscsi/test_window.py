@@ -11,7 +11,7 @@ from support.iscsi_session import connected
 from support.memory import GatedMemory
 from support.pdus import LUN_0
 from support.scsi import pattern, ramdisk
-from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER
+from tcm_iscsi.protocol.command_flow import GRANT_LIMIT, HIGH_WATER
 from tcm_iscsi.protocol.pdu import RESERVED_TAG
 from tcm_iscsi.protocol.scsi_command import ScsiCommand
 from tcm_iscsi.protocol.session import Session

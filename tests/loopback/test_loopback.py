@@ -14,8 +14,9 @@ from tcm_loopback.transport import Result
 
 from tcm.backstore import ConfigError
 from tcm.plugin_types import API_VERSION
-from tcm.scsi.sense import InvalidFieldInCdb, LbaOutOfRange, Sense, SenseKey, Status
-from tcm.target.device import NexusRefused
+from tcm.scsi.check_condition import InvalidFieldInCdb, LbaOutOfRange
+from tcm.scsi.sense import Sense, SenseKey, Status
+from tcm.target.portal_group import NexusRefused
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.commands import bare
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode
 from tcm.scsi.command import VARIABLE_LENGTH, Access, Attention, Direction, Extent, Readiness, WhileErasing
 from tcm.scsi.command_table import COMMANDS, check_reserved, lookup, rows
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode
 
 GROUP_CODE_LENGTHS = {0: 6, 1: 10, 2: 10, 3: 32, 4: 16, 5: 12}
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

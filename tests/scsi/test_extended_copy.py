@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcm.scsi import copy_cdb, designators
+from tcm.scsi.check_condition import CheckCondition
 from tcm.scsi.copy_sense import CopyAborted, Forwarded, ThirdPartyDeviceFailure, segment_pointer
 from tcm.scsi.extended_copy import ListIdUsage, header_length, parse
-from tcm.scsi.sense import CheckCondition, Sense, SenseKey, Status
+from tcm.scsi.sense import Sense, SenseKey, Status
 from tcm.scsi.third_party_copy import MAXIMUM_CSCDS, MAXIMUM_DESCRIPTOR_LIST_LENGTH, MAXIMUM_SEGMENTS
 
 NAA = designators.naa_6("11111111-2222-3333-4444-555555555555")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 from tcm.scsi.mode_data import block_descriptor, mode_sense_data, parse_mode_select
 from tcm.scsi.mode_pages import (
     BLOCK_DEVICE_PAGES,
@@ -15,7 +16,6 @@ from tcm.scsi.mode_pages import (
     ModePageValues,
     PageControl,
 )
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
 
 BLOCKS, BLOCK_SIZE = 0x1000, 512
 each_page = pytest.mark.parametrize("page", BLOCK_DEVICE_PAGES, ids=lambda page: page.name)

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcm.scsi import log_pages, lun
+from tcm.scsi.check_condition import InvalidFieldInParameterList, ParameterListLengthError
 from tcm.scsi.command_table import COMMANDS, rows
 from tcm.scsi.diagnostic_pages import parse_send_diagnostic, supported_diagnostic_pages
 from tcm.scsi.log_pages import LogParameter, PageControl, ParameterFormat
 from tcm.scsi.report_luns import SelectReport, report_luns_data
 from tcm.scsi.report_supported import TaskManagementSupport, all_commands, one_command, task_management_functions
-from tcm.scsi.sense import InvalidFieldInParameterList, ParameterListLengthError
 
 READ_CAPACITY_16 = rows(0x9E)[0]
 READ_10 = rows(0x28)[0]

@@ -5,6 +5,12 @@ from __future__ import annotations
 import pytest
 from support.tokens import pointer, populate_data, write_data
 
+from tcm.scsi.check_condition import (
+    InvalidFieldInParameterList,
+    LbaOutOfRange,
+    ParameterListLengthError,
+    TooManySegmentDescriptors,
+)
 from tcm.scsi.designators import naa_6
 from tcm.scsi.rod_token_commands import (
     MAXIMUM_RANGES,
@@ -27,12 +33,6 @@ from tcm.scsi.rod_tokens import (
     identifier_of,
     target_descriptor,
     zero_token,
-)
-from tcm.scsi.sense import (
-    InvalidFieldInParameterList,
-    LbaOutOfRange,
-    ParameterListLengthError,
-    TooManySegmentDescriptors,
 )
 
 SERIAL = "11111111-2222-3333-4444-555555555555"

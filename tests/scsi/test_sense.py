@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcm.scsi import sense
-from tcm.scsi.sense import CheckCondition, FieldPointer, InvalidFieldInCdb, InvalidFieldInParameterList, Sense, SenseKey
+from tcm.scsi import check_condition
+from tcm.scsi.check_condition import CheckCondition, InvalidFieldInCdb, InvalidFieldInParameterList
+from tcm.scsi.sense import FieldPointer, Sense, SenseKey, sense_codes
 
 
 def test_fixed_format():
@@ -56,7 +57,7 @@ def test_field_pointers_of_exceptions():
 
 
 def test_exceptions_carry_distinct_codes():
-    classes = [each for each in vars(sense).values() if isinstance(each, type) and issubclass(each, CheckCondition)]
+    classes = [each for each in vars(check_condition).values() if isinstance(each, type) and issubclass(each, CheckCondition)]
     codes = {(each.key, each.asc, each.ascq): each for each in classes if each is not CheckCondition}
     assert len(codes) == len(classes) - 1, "CheckCondition itself is an InternalTargetFailure"
     for each in classes:
@@ -78,19 +79,19 @@ senses = st.builds(
 def test_lengths_and_codes(given_sense, descriptor):
     data = given_sense.pack(descriptor=descriptor)
     assert len(data) == data[7] + 8 <= 252
-    assert sense.sense_codes(data) == (given_sense.key, given_sense.asc, given_sense.ascq)
+    assert sense_codes(data) == (given_sense.key, given_sense.asc, given_sense.ascq)
 
 
 @given(st.binary(max_size=20))
 def test_codes_of_whatever_a_target_sends(data):
-    key, asc, ascq = sense.sense_codes(data)
+    key, asc, ascq = sense_codes(data)
     assert 0 <= key <= 15
     assert len(data) > 3 or (asc, ascq) == (0, 0)
 
 
 def test_codes_of_both_formats():
     """SPC-5 4.5.2.1 and 4.5.3: where each format has them; VALID does not matter; cut short, there are none."""
-    assert sense.sense_codes(bytes.fromhex("f1 00 05 00000000 0a 00000000 24 01 00 000000")) == (5, 0x24, 1)
-    assert sense.sense_codes(bytes.fromhex("73 06 29 02")) == (6, 0x29, 2)
-    assert sense.sense_codes(bytes.fromhex("70 00 06 00000000")) == (6, 0, 0)
-    assert sense.sense_codes(b"") == (0, 0, 0)
+    assert sense_codes(bytes.fromhex("f1 00 05 00000000 0a 00000000 24 01 00 000000")) == (5, 0x24, 1)
+    assert sense_codes(bytes.fromhex("73 06 29 02")) == (6, 0x29, 2)
+    assert sense_codes(bytes.fromhex("70 00 06 00000000")) == (6, 0, 0)
+    assert sense_codes(b"") == (0, 0, 0)

@@ -27,8 +27,6 @@ THIRD = "naa.5001405000000003"
 KIND = ReservationType.WRITE_EXCLUSIVE
 ZERO_TOKEN = bytes.fromhex("ffff0001 0000 01f8") + bytes(504)
 """The block device zero ROD token: it stands for zeroes, and is always valid."""
-SENDS_BLOCKS = {"verify"}
-"""Handlers of commands whose Data-Out is logical blocks, besides those that change them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +228,7 @@ def snapshot(client: ApplicationClient) -> dict[str, object]:
         "blocks": bytes(medium),
         "mode parameters": (dict(unit.mode_parameters.values.current), dict(unit.mode_parameters.values.saved)),
         "persistent reservations": (unit.persistent_reservations.state, unit.persistent_reservations.lost),
-        "reservation": unit.reservation_holder,
+        "reservation": unit.spc2_reservation.holder,
         "identifying information": information and [information.get(kind) for kind in (0, 2)],
         "log parameters": dict(unit.log_parameters.application),
         "buffer": unit.data_buffer.read(0, 4096),

@@ -19,7 +19,8 @@ from tcm_iscsi.protocol.parameters import ConnectionParameters, SessionParameter
 from tcm_iscsi.protocol.session import Session, SessionIdentity
 from tcm_iscsi.sessions import Registry
 
-from tcm.target.device import InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
 
 
 @dataclass

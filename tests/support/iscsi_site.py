@@ -19,7 +19,9 @@ from tcm_iscsi.protocol.parameters import SessionParameters
 from tcm_iscsi.protocol.pdu import LoginStatus
 from tcm_iscsi.sessions import PortalBinding, Registry
 
-from tcm.target.device import AccessControl, Authentication, NetworkPortal, NodeAcl, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl, Authentication, NodeAcl
+from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
 
 T = TypeVar("T")
 HERE = ("192.0.2.1", 3260)

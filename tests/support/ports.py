@@ -16,8 +16,10 @@ from tcm.scsi import cdb
 from tcm.scsi.asymmetric_access import AccessState
 from tcm.scsi.sense import Status
 from tcm.target.access_transition import set_access_state
-from tcm.target.device import AccessControl, Lun, TargetDevice
+from tcm.target.device import TargetDevice
 from tcm.target.logical_unit import LogicalUnit
+from tcm.target.lun import Lun
+from tcm.target.node_acl import AccessControl
 from tcm.target.target_port_group import GroupAttributes, TargetPortGroup
 
 QUICK = GroupAttributes(nonop_delay_msecs=0, alua_support_lba_dependent=True)

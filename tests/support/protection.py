@@ -10,7 +10,7 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import Result
 
 from tcm.scsi import cdb
-from tcm.scsi.sense import CheckCondition
+from tcm.scsi.check_condition import CheckCondition
 
 FORMATS = {0: (0b00, 0), 1: (0b10, 0), 2: (0b11, 0), 3: (0b11, 1)}
 """Protection type to FMTPINFO and PROTECTION FIELD USAGE."""

@@ -15,7 +15,9 @@ from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 
 from tcm.statistics.registry import Statistics
-from tcm.target.device import AccessControl, Authentication, NetworkPortal, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.node_acl import AccessControl, Authentication
+from tcm.target.portal_group import NetworkPortal
 
 NAME = "iqn.2003-01.org.example:t"
 PATH = "/backstores/ramdisk/disk"

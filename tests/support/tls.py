@@ -18,8 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from support.isnsd import free_port
-from support.programs import program
+from support.programs import free_port, program
 from support.raw_iscsi import Initiator
 
 

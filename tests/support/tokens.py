@@ -14,8 +14,9 @@ from tcm_loopback.transport import Result
 
 from tcm.backstore import Backstore, BlockingBackstore
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import CheckCondition
 from tcm.scsi.copy_results import CopyStatus
-from tcm.scsi.sense import CheckCondition, Sense, SenseKey, Status
+from tcm.scsi.sense import Sense, SenseKey, Status
 
 POPULATE, WRITE = 0x10, 0x11
 RangeFields = tuple[int, int]

@@ -17,8 +17,8 @@ from tcm_backstores.filters.log import LogFilter, LogOptions
 from tcm_backstores.ramdisk import RamdiskBackstore
 
 from tcm.adapters import adapt
+from tcm.scsi.check_condition import CommandsClearedByDeviceServer, OperationInProgress, WriteError
 from tcm.scsi.copy_results import CopyStatus
-from tcm.scsi.sense import CommandsClearedByDeviceServer, OperationInProgress, WriteError
 from tcm.target import copier
 from tcm.target.copier import CopyFailed, Place, Side, copy, zero
 from tcm.target.copy_manager import HOLD_TIME, MAXIMUM_KEPT, CopyManager, CopyOperation

@@ -7,7 +7,7 @@ from support.ports import two_ports
 from tcm_loopback.commands import ApplicationClient
 
 from tcm.scsi.asymmetric_access import REFUSED, AccessState
-from tcm.scsi.sense import CheckCondition, LogicalUnitNotSupported, WriteProtected
+from tcm.scsi.check_condition import CheckCondition, LogicalUnitNotSupported, WriteProtected
 from tcm.target.copy_access import ReachableUnits, admit
 from tcm.target.device_designators import unit_designators
 from tcm.target.nexus import ITLNexus

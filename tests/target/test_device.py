@@ -11,10 +11,14 @@ from tcm_loopback.fabric import LoopbackPort
 
 from tcm.scsi import cdb
 from tcm.scsi import lun as lun_codec
-from tcm.scsi.sense import LogicalUnitNotSupported, Status, WriteProtected
+from tcm.scsi.check_condition import LogicalUnitNotSupported, WriteProtected
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
-from tcm.target.device import Authentication, NexusRefused, PortIdentifiers, TargetDevice, TargetPortalGroup
+from tcm.target.device import TargetDevice
 from tcm.target.nexus import ITNexus
+from tcm.target.node_acl import Authentication
+from tcm.target.port_identifiers import PortIdentifiers
+from tcm.target.portal_group import NexusRefused, TargetPortalGroup
 
 pytestmark = pytest.mark.anyio
 

@@ -7,18 +7,18 @@ import errno
 import pytest
 
 from tcm.backstore import BackstoreError, BackstoreErrorKind
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     CheckCondition,
     InternalTargetFailure,
     MediumNotPresent,
     MiscompareDuringVerify,
     NotReady,
     SpaceAllocationFailed,
-    Status,
     UnrecoveredReadError,
     WriteError,
     WriteProtected,
 )
+from tcm.scsi.sense import Status
 from tcm.target.errors import is_backstore_failure, to_check_condition
 
 BOTH = pytest.mark.parametrize("write", [False, True])

@@ -15,7 +15,7 @@ from tcm_loopback.commands import ApplicationClient
 
 from tcm.backstore import Capabilities, Extent, Support
 from tcm.scsi import cdb
-from tcm.scsi.sense import SpaceAllocationFailed, UnrecoveredReadError, WriteError
+from tcm.scsi.check_condition import SpaceAllocationFailed, UnrecoveredReadError, WriteError
 from tcm.target import unit_attention
 from tcm.target.nexus import ITLNexus
 from tcm.target.task import TaskAttribute

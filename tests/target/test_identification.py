@@ -8,14 +8,15 @@ from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.transport import LoopbackTransport
 
 from tcm.scsi import designators
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.designators import Association, DesignatorType
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.lun import REPORT_LUNS_WELL_KNOWN
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
 from tcm.target.device_designators import port_designators
 from tcm.target.device_server.identification import standard_data
+from tcm.target.initiator_port import InitiatorPort
 
 pytestmark = pytest.mark.anyio
 

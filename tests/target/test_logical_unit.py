@@ -20,7 +20,8 @@ from tcm_loopback.transport import CommandAborted
 from tcm.backstore import Capabilities, ConfigError, Extent, Support
 from tcm.scsi import cdb
 from tcm.scsi.block_data import parse_unmap_list
-from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, Status, WriteError
+from tcm.scsi.check_condition import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, WriteError
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.attributes import DeviceAttributes, Identity, block_limits
 from tcm.target.device_server.unmap import block_runs
@@ -157,10 +158,10 @@ async def test_counters_outlive_the_nexus() -> None:
         unit = logical_unit(disk)
         await disk.write(10, 0, pattern(4096))
         await disk.read(10, 0, 2)
-        before = unit.num_cmds, unit.read_bytes, unit.write_bytes
-        assert before[2] == 4096
+        before = unit.totals()
+        assert before["write_bytes"] == 4096
         disk.initiator.disconnect()
-        assert (unit.num_cmds, unit.read_bytes, unit.write_bytes) == before
+        assert unit.totals() == before
 
 
 @pytest.mark.parametrize("command", [cdb.synchronize_cache(10, immed=True), cdb.start_stop_unit(immed=True)])

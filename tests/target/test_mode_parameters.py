@@ -12,18 +12,18 @@ from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
 from tcm.scsi import cdb
-from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.mode_pages import CACHING, CONTROL, Key
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InternalTargetFailure,
     InvalidFieldInCdb,
     LogicalUnitFailedSelfTest,
     ParameterListLengthError,
     SavingParametersNotSupported,
-    Status,
     WriteError,
     WriteProtected,
 )
+from tcm.scsi.command_table import COMMANDS
+from tcm.scsi.mode_pages import CACHING, CONTROL, Key
+from tcm.scsi.sense import Status
 from tcm.target.device_server import HANDLERS
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.task_management import TaskManagementFunction

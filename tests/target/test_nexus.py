@@ -20,14 +20,14 @@ from tcm_loopback.commands import check
 from tcm_loopback.transport import CommandAborted, LoopbackCommand, Result
 
 from tcm.scsi import cdb
-from tcm.scsi.lun import encode
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInCommandInformationUnit,
     InvalidOpcode,
     MediumNotPresent,
     OverlappedCommandsAttempted,
-    Status,
 )
+from tcm.scsi.lun import encode
+from tcm.scsi.sense import Status
 from tcm.target import unit_attention
 from tcm.target.nexus import ITNexus
 from tcm.target.task import Task, TaskAttribute, TaskState

@@ -14,10 +14,11 @@ from support.tokens import Bench, bench, populate_data, write_data
 from tcm_backstores.ramdisk import RamdiskBackstore
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InvalidFieldInParameterList
 from tcm.scsi.rod_token_commands import Range
 from tcm.scsi.rod_token_sense import TokenCancelled
 from tcm.scsi.rod_tokens import zero_token
-from tcm.scsi.sense import InvalidFieldInParameterList, SenseKey, Status
+from tcm.scsi.sense import SenseKey, Status
 from tcm.target.rods import Rod, WatchedRods
 
 BLOCKS = 64

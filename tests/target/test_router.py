@@ -13,8 +13,9 @@ from support.scsi import logical_unit, one_initiator, pattern
 from tcm_loopback.commands import check
 
 from tcm.scsi import cdb
+from tcm.scsi.check_condition import InternalTargetFailure, InvalidFieldInCdb, InvalidFieldInCommandInformationUnit
 from tcm.scsi.command_table import COMMANDS
-from tcm.scsi.sense import InternalTargetFailure, InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, Status
+from tcm.scsi.sense import Status
 from tcm.target.device_server import HANDLERS
 from tcm.target.device_server.handler import Handler
 from tcm.target.task import Task, TaskAttribute

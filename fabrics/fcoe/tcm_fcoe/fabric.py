@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from tcm.target.device import NodeAcl, TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_fcoe.capture import CaptureFile
     from tcm_fcoe.protocol.n_port import NPort
     from tcm_fcoe.protocol.station import Station

@@ -10,8 +10,8 @@ from tcm_fcoe.protocol.fcp import ResponseCode, TaskManagementFlag
 from tcm_fcoe.protocol.fcp import TaskAttribute as FcpAttribute
 
 if TYPE_CHECKING:
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
 
 FUNCTIONS = {
     TaskManagementFlag.QUERY_TASK_SET: TaskManagementFunction.QUERY_TASK_SET,

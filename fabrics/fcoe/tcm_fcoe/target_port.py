@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tcm.fabric import ProtocolModePages
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, NexusRefused
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.portal_group import NexusRefused
 from tcm_fcoe.attributes import node_name
 from tcm_fcoe.hba import describe
 from tcm_fcoe.port import Port
@@ -19,8 +20,9 @@ from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_name
 
 if TYPE_CHECKING:
-    from tcm.target.device import TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_fcoe.attributes import FcoeOptions
     from tcm_fcoe.protocol.fcp_nexus import FcpNexus
     from tcm_fcoe.protocol.remote_port import RemotePort
@@ -45,8 +47,9 @@ class TargetPort:
             hba=describe(server.link.name, "FCoE target"),
         )
         self.fcp = FcpTarget(
-            self.n_port, self, burst_length=options.burst, first_burst=options.first_burst, retry=options.retry
-        )
+            self.n_port, self, burst_length=options.burst, first_burst=options.first_burst, retry=options.retry,
+            data_out_timeout=options.data_out_timeout,
+        )  # fmt: skip
         self.n_port.fc4 = self.fcp
         self.serving = False
         """The N_Port is on its interface."""

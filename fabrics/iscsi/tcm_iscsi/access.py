@@ -20,7 +20,8 @@ from tcm_iscsi.protocol.pdu import LoginStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tcm.target.device import NodeAcl, TargetPortalGroup
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -15,7 +15,8 @@ import anyio
 from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
 from tcm.plugin_types import option
-from tcm.target.device import Authentication, NetworkPortal
+from tcm.target.node_acl import Authentication
+from tcm.target.portal_group import NetworkPortal
 from tcm_iscsi.addresses import machine_addresses, parse_portal, parse_server
 from tcm_iscsi.isns_client import IsnsService
 from tcm_iscsi.login_policy import session_key
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from tcm.target.device import TargetDevice, TargetPortalGroup
+    from tcm.target.device import TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.protocol.session import Session
 
 log = logging.getLogger("tcm.iscsi")

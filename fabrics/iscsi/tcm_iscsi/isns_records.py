@@ -11,7 +11,7 @@ from tcm_iscsi.protocol.isns_messages import Node, Portal, PortalKey, Registrati
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tcm.target.device import TargetPortalGroup
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.sessions import PortalBinding
 
 MAX_WILDCARD_ADDRESSES = 32

@@ -20,7 +20,7 @@ from tcm_iscsi.protocol.pdu import LoginStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tcm.target.device import Authentication
+    from tcm.target.node_acl import Authentication
     from tcm_iscsi.protocol.discovery import TargetRecord
     from tcm_iscsi.sessions import PortalBinding, Registry
 

@@ -9,8 +9,8 @@ from tcm.target.task_management import TaskManagementFunction, TaskManagementReq
 from tcm.target.unit_attention import UnitAttention
 
 if TYPE_CHECKING:
-    from tcm.target.device import TargetPortalGroup
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.protocol.pdu import LogoutReason
     from tcm_iscsi.sessions import Registry
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tcm.target.draining import GRACE
 
 if TYPE_CHECKING:
-    from tcm.target.device import TargetPortalGroup
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.server import Server
     from tcm_iscsi.sessions import PortalBinding

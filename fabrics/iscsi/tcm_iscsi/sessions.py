@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import Authentication, InitiatorPort, NexusRefused, TargetPortalGroup
+from tcm.target.initiator_port import InitiatorPort
+from tcm.target.portal_group import NexusRefused, TargetPortalGroup
 from tcm_iscsi.access import parameters_of, refusal
 from tcm_iscsi.addresses import WILDCARDS
 from tcm_iscsi.attributes import AclAttributes
@@ -30,7 +31,8 @@ from tcm_iscsi.protocol.session import Session, SessionIdentity
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tcm.target.device import NodeAcl, TargetDevice
+    from tcm.target.device import TargetDevice
+    from tcm.target.node_acl import Authentication, NodeAcl
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.login_interface import LoginCompleted
 
@@ -124,7 +126,7 @@ class Registry:
                 self.drop(event.session)
             name = SessionIdentity(
                 identity.initiator_name, identity.isid, event.tsih, event.target.name, event.target.portal_group_tag,
-                identity.initiator_alias,
+                identity.initiator_alias, event.authenticated_name or "",
             )  # fmt: skip
             port = Port(group, self) if group is not None else None
             depth = event.target.command_window

@@ -13,7 +13,8 @@ from tcm_iscsi.protocol.text import format_boolean
 from tcm_iscsi.statistics import IscsiInstance, IscsiLoginStats, IscsiLogoutStats, IscsiSessErr, IscsiSessStats, IscsiTgtAttr
 
 if TYPE_CHECKING:
-    from tcm.target.device import Authentication, TargetPortalGroup
+    from tcm.target.node_acl import Authentication
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm.tree_types import NodeAclPlace, PortalGroupPlace, PortalPlace
     from tcm_iscsi.fabric import IscsiFabric
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi import cdb as cdbs
-from tcm.scsi.sense import CheckCondition, Sense, SenseKey, Status
+from tcm.scsi.check_condition import CheckCondition
+from tcm.scsi.sense import Sense, SenseKey, Status
 from tcm.target.task import TaskAttribute
 from tcm.target.unit_attention import UnitAttention
 

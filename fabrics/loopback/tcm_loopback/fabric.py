@@ -13,7 +13,7 @@ from tcm.fabric import Endpoint, Fabric
 from tcm.fabric_statistics import FabricStatistics, InitiatorRow
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, TargetDevice, TargetPortalGroup
+from tcm.target.initiator_port import InitiatorPort
 from tcm_loopback.attributes import DEFAULT_INITIATOR, LoopbackOptions, check_name
 from tcm_loopback.initiator import LoopbackInitiator, TransportDisrupted
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from tcm.target.device import TargetDevice
     from tcm.target.nexus import ITNexus
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_loopback.transport import LoopbackTransport
 
 
@@ -62,7 +64,7 @@ class LoopbackPort:
         """A new initiator port, logged in.
 
         Raises :class:`ConfigError` for a name that is none, :class:`TransportDisrupted` when offline, and
-        :class:`tcm.target.device.NexusRefused` if the portal group does not admit it.
+        :class:`tcm.target.portal_group.NexusRefused` if the portal group does not admit it.
         """
         name = check_name(name)
         port = InitiatorPort(

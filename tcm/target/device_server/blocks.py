@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, LbaOutOfRange
 from tcm.scsi.command import VARIABLE_LENGTH
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidFieldInCommandInformationUnit, LbaOutOfRange
 
 if TYPE_CHECKING:
     from tcm.backstore import Buffer

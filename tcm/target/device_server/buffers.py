@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.scsi.buffers import BufferMode, buffer_descriptor, echo_buffer_descriptor
-from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInCdb, ParameterListLengthError
 from tcm.target.buffers import DATA_BUFFER_CAPACITY, ECHO_BUFFER_CAPACITY
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler

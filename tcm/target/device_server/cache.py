@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi.sense import CommandTerminated, Status
+from tcm.scsi.check_condition import CommandTerminated
+from tcm.scsi.sense import Status
 from tcm.target.device_server.blocks import check_range, lba_and_blocks
 from tcm.target.device_server.handler import Handler
 from tcm.target.medium import CHUNK

@@ -26,8 +26,8 @@ def capacity_data(lu: LogicalUnit) -> bytes:
         lu.blocks,
         lu.block_size,
         physical_block_exponent=lu.physical_block_exponent,
-        provisioned=lu.provisioned,
-        reads_zero=lu.provisioned and lu.unmapped_reads_zero,
+        provisioned=lu.provisioning.thin,
+        reads_zero=lu.provisioning.thin and lu.provisioning.unmapped_reads_zero,
         protection=lu.protection.kind,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import MiscompareDuringVerify
+from tcm.scsi.check_condition import MiscompareDuringVerify
 
 if TYPE_CHECKING:
     from tcm.backstore import Buffer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi.sense import InvalidFieldInCdb
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.target.device_server.blocks import check_fua, check_range
 from tcm.target.device_server.compare import check_equal
 from tcm.target.device_server.handler import Handler

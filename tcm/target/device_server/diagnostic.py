@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import CheckCondition, InvalidFieldInCdb, LogicalUnitFailedSelfTest, ParameterListLengthError
 from tcm.scsi.diagnostic_pages import DIAGNOSTIC_PAGES, parse_send_diagnostic, supported_diagnostic_pages
-from tcm.scsi.sense import CheckCondition, InvalidFieldInCdb, LogicalUnitFailedSelfTest, ParameterListLengthError
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 from tcm.target.log_parameters import SelfTestResult

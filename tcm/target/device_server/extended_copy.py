@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tcm.scsi.check_condition import CheckCondition, CommandTerminated, ParameterListLengthError
 from tcm.scsi.copy_sense import (
     CopyAborted,
     CopyFieldInvalid,
@@ -16,7 +17,7 @@ from tcm.scsi.copy_sense import (
 )
 from tcm.scsi.extended_copy import CopyParameters, Cscd, ListIdUsage, Segment, header_length, parse
 from tcm.scsi.inquiry import DeviceType
-from tcm.scsi.sense import CheckCondition, CommandTerminated, ParameterListLengthError, Sense, SenseKey
+from tcm.scsi.sense import Sense, SenseKey
 from tcm.scsi.third_party_copy import MAXIMUM_DESCRIPTOR_LIST_LENGTH, MAXIMUM_SEGMENT_LENGTH, THIS_LOGICAL_UNIT
 from tcm.target.copier import CopyFailed, Place, Side, copy
 from tcm.target.copy_access import ReachableUnits, admit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.format_unit import (
     FMTPINFO_SHIFT,
     LONG_HEADER,
@@ -13,7 +14,6 @@ from tcm.scsi.format_unit import (
     parse_format,
 )
 from tcm.scsi.protection import ProtectionType
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.device_server.handler import Handler
 from tcm.target.device_server.sanitize import wait
 from tcm.target.erasure_store import FORMAT, Erasure

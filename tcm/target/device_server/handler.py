@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Handler(NamedTuple):
     """The two halves of a command.
 
-    Both raise :class:`tcm.scsi.sense.CommandTerminated` to end the command; whatever else they raise is the backstore's failure
-    or a bug.
+    Both raise :class:`tcm.scsi.check_condition.CommandTerminated` to end the command; whatever else they raise is the
+    backstore's failure or a bug.
     """
 
     prepare: Callable[[Task], int]

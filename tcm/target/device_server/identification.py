@@ -79,11 +79,11 @@ def _block_device_characteristics(lu: LogicalUnit) -> bytes:
 
 def _logical_block_provisioning(lu: LogicalUnit) -> bytes:
     return vpd.logical_block_provisioning(
-        provisioning=vpd.ProvisioningType.THIN if lu.provisioned else vpd.ProvisioningType.FULL,
+        provisioning=vpd.ProvisioningType.THIN if lu.provisioning.thin else vpd.ProvisioningType.FULL,
         unmap=Feature.UNMAP in lu.features,
-        write_same_16=lu.unmap_with_write_same,
-        write_same_10=lu.unmap_with_write_same,
-        reads_zeroes=lu.provisioned and lu.unmapped_reads_zero,
+        write_same_16=lu.provisioning.write_same_unmaps,
+        write_same_10=lu.provisioning.write_same_unmaps,
+        reads_zeroes=lu.provisioning.thin and lu.provisioning.unmapped_reads_zero,
         threshold_exponent=lu.provisioning.exponent,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, ParameterListLengthError
 from tcm.scsi.identifying_information import (
     MAXIMUM_LENGTH,
     InformationType,
@@ -11,7 +12,6 @@ from tcm.scsi.identifying_information import (
     identifying_information,
     supported_types,
 )
-from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 from tcm.target.unit_attention import DEVICE_IDENTIFIER_CHANGED

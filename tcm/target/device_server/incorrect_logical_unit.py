@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported
 from tcm.scsi.command_table import check_reserved, lookup
 from tcm.scsi.inquiry import DeviceType, PeripheralQualifier, standard_inquiry_data
 from tcm.scsi.lun import REPORT_LUNS_WELL_KNOWN
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, LogicalUnitNotSupported, Sense, SenseKey
+from tcm.scsi.sense import Sense, SenseKey
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.identification import WELL_KNOWN_VPD_PAGES
 from tcm.target.device_server.spc import report_luns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, ParameterListLengthError
 from tcm.scsi.log_pages import (
     ALL_SUBPAGES,
     APPLICATION_CLIENT,
@@ -16,7 +17,6 @@ from tcm.scsi.log_pages import (
     supported_subpages,
 )
 from tcm.scsi.log_select import parse_log_select
-from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 from tcm.target.log_page_table import listed_pages, pages_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi.sense import InvalidFieldInCdb, MediumRemovalPrevented
+from tcm.scsi.check_condition import InvalidFieldInCdb, MediumRemovalPrevented
 from tcm.target.device_server.handler import Handler
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, ParameterListLengthError, SavingParametersNotSupported
 from tcm.scsi.mode_data import block_descriptor, mode_sense_data, parse_mode_select
 from tcm.scsi.mode_pages import (
     ALL_PAGES,
@@ -15,7 +16,6 @@ from tcm.scsi.mode_pages import (
     ModePageView,
     PageControl,
 )
-from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError, SavingParametersNotSupported
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 from tcm.target.unit_attention import MODE_PARAMETERS_CHANGED

@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from tcm.scsi.check_condition import (
+    InsufficientRegistrationResources,
+    InternalTargetFailure,
+    InvalidFieldInCdb,
+    InvalidFieldInParameterList,
+    ParameterListLengthError,
+    ReservationConflict,
+)
 from tcm.scsi.persistent_reservations import (
     MAXIMUM_PARAMETER_LIST_LENGTH,
     MAXIMUM_SHOWN,
@@ -23,14 +31,6 @@ from tcm.scsi.persistent_reservations import (
     read_full_status_data,
     read_keys_data,
     read_reservation_data,
-)
-from tcm.scsi.sense import (
-    InsufficientRegistrationResources,
-    InternalTargetFailure,
-    InvalidFieldInCdb,
-    InvalidFieldInParameterList,
-    ParameterListLengthError,
-    ReservationConflict,
 )
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler
@@ -68,7 +68,7 @@ def _prepare_in(task: Task) -> int:
     """While RESERVE holds the unit, these commands conflict whoever sends them (SPC-2 5.5.1)."""
     lu = task.logical_unit
     assert lu is not None
-    if lu.reservation_holder is not None:
+    if lu.spc2_reservation.holder is not None:
         raise ReservationConflict
     return 0
 
@@ -119,7 +119,7 @@ def _prepare_out(task: Task) -> int:
     assert lu is not None
     cdb = task.cdb
     action = OutAction(cdb[1] & 0x1F)
-    if lu.reservation_holder is not None:
+    if lu.spc2_reservation.holder is not None:
         raise ReservationConflict
     lu.persistent_reservations.check_replacement(action, task.nexus)
     kind: ReservationType | None = None
@@ -166,7 +166,7 @@ async def _out_later(
     async with reservations.changing:
         while True:
             reservations.check_replacement(action, task.nexus)
-            if lu.reservation_holder is not None:
+            if lu.spc2_reservation.holder is not None:
                 raise ReservationConflict
             done = change(reservations.state, _request(itl, action, kind, parameters))
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, InvalidOpcode, MiscompareDuringVerify
 from tcm.scsi.command import VARIABLE_LENGTH
 from tcm.scsi.protection import (
     CHECKS,
@@ -25,7 +26,6 @@ from tcm.scsi.protection import (
     separate,
     with_guards,
 )
-from tcm.scsi.sense import InvalidFieldInCdb, InvalidOpcode, MiscompareDuringVerify
 from tcm.target.device_server.blocks import (
     check_data_out,
     check_fua,
@@ -268,7 +268,7 @@ def _prepare_write_same(task: Task) -> int:
     lu, cdb = task.logical_unit, task.cdb
     assert lu is not None
     byte = flags_byte(cdb)
-    if cdb[byte] & UNMAP and not lu.unmap_with_write_same:
+    if cdb[byte] & UNMAP and not lu.provisioning.write_same_unmaps:
         raise InvalidFieldInCdb.at(byte, 3)
     lba, blocks = lba_and_blocks(cdb)
     found = access(task, lba, blocks, writes=True)
@@ -294,7 +294,7 @@ async def _fill(task: Task, lu: LogicalUnit, found: Access, block: bytes, protec
     """Blocks are unmapped only if they then read as what was to be written (SBC-4 4.7.3.4.4)."""
     lba, blocks = found.lba, found.blocks
     async with lu.extents.lock(task, lba, blocks, exclusive=True):
-        if unmaps and lu.unmapped_reads_zero and not any(block) and protection in {None, INITIAL}:
+        if unmaps and lu.provisioning.unmapped_reads_zero and not any(block) and protection in {None, INITIAL}:
             await lu.medium.unmap(lba, blocks)
         elif protection is None and not any(block):
             await lu.medium.write_zeroes(lba, blocks, may_unmap=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.protection import COMPARED, LENGTH, NO_CHECKS, Checks, ProtectionType, compare, replicate
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.device_server.blocks import check_dpo, check_length, check_whole_blocks, flags_byte, lba_and_blocks
 from tcm.target.device_server.handler import Handler
 from tcm.target.device_server.protected import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.copy_results import (
     NO_FAILURE_DETAILS,
     CopyStatus,
@@ -12,7 +13,6 @@ from tcm.scsi.copy_results import (
     copy_status_lid4,
     failure_details,
 )
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.scsi.third_party_copy import operating_parameters
 from tcm.target.copy_manager import MAXIMUM_COPIES, until_ended
 from tcm.target.device_server.data_in import give, no_data_out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.command import ADDITIONAL_LENGTH_BYTE, VARIABLE_LENGTH
 from tcm.scsi.command_table import COMMANDS, rows
 from tcm.scsi.protection import PROTECTED_COMMANDS, ProtectionType
@@ -14,7 +15,6 @@ from tcm.scsi.report_supported import (
     one_command,
     task_management_functions,
 )
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.device_server.blocks import flags_byte
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
@@ -69,7 +69,7 @@ def _usage(lu: LogicalUnit, command: Command) -> bytes:
         command = PROTECTED_COMMANDS.get(command.name, command)
     handler = command.handler
     refused = 0 if lu.fua else _DPO_FUA.get(handler, 0)
-    if not lu.unmap_with_write_same:
+    if not lu.provisioning.write_same_unmaps:
         refused |= _UNMAP.get(handler, 0)
     usage = bytearray(command.usage)
     usage[flags_byte(usage)] &= ~refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import ReservationConflict
+from tcm.scsi.check_condition import ReservationConflict
 from tcm.target.device_server.data_in import no_data_out
 from tcm.target.device_server.handler import Handler
 
@@ -32,7 +32,7 @@ def _reserve(task: Task) -> None:
     assert task.itl is not None
     if _registrations_in_charge(task.itl):
         return
-    task.itl.logical_unit.reserve(task.itl)
+    task.itl.logical_unit.spc2_reservation.reserve(task.itl)
 
 
 def _release(task: Task) -> None:
@@ -40,7 +40,7 @@ def _release(task: Task) -> None:
     assert task.itl is not None
     if _registrations_in_charge(task.itl):
         return
-    task.itl.logical_unit.release(task.itl)
+    task.itl.logical_unit.spc2_reservation.release(task.itl)
 
 
 HANDLERS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import ParameterListLengthError
 from tcm.scsi.rod_token_commands import (
     MAXIMUM_LIST,
     POPULATE_HEADER,
@@ -15,7 +16,6 @@ from tcm.scsi.rod_token_commands import (
     rod_token_descriptors,
 )
 from tcm.scsi.rod_tokens import TokenFields, creator_descriptor, target_descriptor
-from tcm.scsi.sense import ParameterListLengthError
 from tcm.target.device_designators import device_name, protocol_of, unit_designators
 from tcm.target.device_server.capacity import capacity_data
 from tcm.target.device_server.data_in import give, no_data_out

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import InvalidFieldInCdb, ParameterListLengthError
 from tcm.scsi.sanitize import HEADER, parse_overwrite
-from tcm.scsi.sense import InvalidFieldInCdb, ParameterListLengthError
 from tcm.target.device_server.handler import Handler
 from tcm.target.erasure_store import BLOCK_ERASE, CRYPTOGRAPHIC_ERASE, OVERWRITE, Erasure
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.scsi.security_protocol import INCREMENT, INFORMATION, SECURITY_PROTOCOL_INFORMATION
-from tcm.scsi.sense import InvalidFieldInCdb
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcm.scsi.asymmetric_access import DISCONNECTED, REFUSED
+from tcm.scsi.check_condition import CheckCondition, InvalidFieldInCdb
 from tcm.scsi.inquiry import DeviceType, PeripheralQualifier, peripheral
 from tcm.scsi.report_luns import SelectReport, report_luns_data
-from tcm.scsi.sense import CheckCondition, InvalidFieldInCdb, Sense, SenseKey
+from tcm.scsi.sense import Sense, SenseKey
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler
 from tcm.target.device_server.identification import standard_data, vpd_page

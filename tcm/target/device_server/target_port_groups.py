@@ -16,14 +16,14 @@ from tcm.scsi.asymmetric_access import (
     parse_set_target_port_groups,
     report_target_port_groups_data,
 )
-from tcm.scsi.command import SERVICE_ACTION_BYTE
-from tcm.scsi.referrals import report_referrals_data
-from tcm.scsi.sense import (
+from tcm.scsi.check_condition import (
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
     ParameterListLengthError,
     SetTargetPortGroupsCommandFailed,
 )
+from tcm.scsi.command import SERVICE_ACTION_BYTE
+from tcm.scsi.referrals import report_referrals_data
 from tcm.target.access_transition import Request, change
 from tcm.target.device_server.blocks import check_range
 from tcm.target.device_server.data_in import give, no_data_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcm.scsi.sense import ParameterListLengthError
+from tcm.scsi.check_condition import ParameterListLengthError
 from tcm.scsi.timestamp import PARAMETER_LIST_LENGTH, parse_set_timestamp, timestamp_data
 from tcm.target.device_server.data_in import give, no_data_out
 from tcm.target.device_server.handler import Handler

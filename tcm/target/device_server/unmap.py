@@ -15,7 +15,7 @@ from tcm.scsi.block_data import (
     lba_status_data,
     parse_unmap_list,
 )
-from tcm.scsi.sense import InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
+from tcm.scsi.check_condition import InvalidFieldInParameterList, LbaOutOfRange, ParameterListLengthError
 from tcm.target.device_server.blocks import check_range
 from tcm.target.device_server.data_in import give
 from tcm.target.device_server.handler import Handler
@@ -100,7 +100,7 @@ def _get_lba_status(task: Task) -> Coroutine[Any, Any, None] | None:
     lba, end, allocation_length = task.parameters
     room = (allocation_length - LBA_STATUS_HEADER) // LBA_STATUS_DESCRIPTOR
     wanted = max(1, min(room, MAXIMUM_DESCRIPTORS))
-    if lu.provisioned and lu.capabilities.extents is Support.NATIVE:
+    if lu.provisioning.thin and lu.capabilities.extents is Support.NATIVE:
         return _status_from_extents(task, lu, lba, end, wanted, allocation_length)
     _answer(task, _limited([(lba, end - lba, MAPPED)], wanted), allocation_length)
     return None

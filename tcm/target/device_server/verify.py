@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi.sense import InvalidFieldInCdb
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.target.device_server.blocks import check_dpo, check_length, check_range, check_whole_blocks, lba_and_blocks
 from tcm.target.device_server.compare import check_equal
 from tcm.target.device_server.handler import Handler

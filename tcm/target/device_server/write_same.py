@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.scsi.sense import InvalidFieldInCdb
+from tcm.scsi.check_condition import InvalidFieldInCdb
 from tcm.target.device_server.blocks import check_data_out, check_length, check_range, lba_and_blocks, length_field
 from tcm.target.device_server.handler import Handler
 from tcm.target.medium import CHUNK
@@ -24,7 +24,7 @@ def _prepare(task: Task) -> int:
     assert lu is not None
     cdb = task.cdb
     flags = cdb[1]
-    if flags & UNMAP and not lu.unmap_with_write_same:
+    if flags & UNMAP and not lu.provisioning.write_same_unmaps:
         raise InvalidFieldInCdb.at(1, 3)
     lba, blocks = lba_and_blocks(cdb)
     check_range(lu, lba, blocks)
@@ -51,7 +51,7 @@ async def _fill(task: Task, lu: LogicalUnit, lba: int, blocks: int) -> None:
     async with lu.extents.lock(task, lba, blocks, exclusive=True):
         if any(block):
             await _repeat(lu, block, lba, blocks)
-        elif unmaps and lu.unmapped_reads_zero:
+        elif unmaps and lu.provisioning.unmapped_reads_zero:
             await lu.medium.unmap(lba, blocks)
         else:
             await lu.medium.write_zeroes(lba, blocks, may_unmap=unmaps)

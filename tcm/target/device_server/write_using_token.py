@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import CheckCondition, CommandTerminated, InvalidFieldInParameterList
 from tcm.scsi.rod_token_commands import (
     RANGE_DESCRIPTOR,
     WRITE_HEADER,
@@ -13,7 +14,6 @@ from tcm.scsi.rod_token_commands import (
 )
 from tcm.scsi.rod_token_sense import CopyTargetDeviceDataUnderrun, InvalidTokenOperation, NothingTransferred
 from tcm.scsi.rod_tokens import RodType, check_header
-from tcm.scsi.sense import CheckCondition, CommandTerminated, InvalidFieldInParameterList
 from tcm.target.copier import CopyFailed, Place, zero
 from tcm.target.device_server.handler import Handler
 from tcm.target.device_server.receive_copy import WRITE_USING_TOKEN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import time
 from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from tcm_fcoe.link.base import Link, mtu_notices
 from tcm_fcoe.link.interface import MAX_NAME_LENGTH, Interface, LinkMonitor, look
 from tcm_fcoe.link.rings import SOL_PACKET, Rings
 from tcm_fcoe.link.socket_filter import attach, program
-from tcm_fcoe.protocol.ethernet import HEADER_LENGTH, MAX_FRAME_LENGTH, TAG_LENGTH
+from tcm_fcoe.protocol.ethernet import HEADER_LENGTH, MAX_FRAME_LENGTH, MIN_MTU, TAG_LENGTH
 
 if TYPE_CHECKING:
     from collections import deque
@@ -31,6 +32,10 @@ SO_SNDBUFFORCE = 32
 SEND_BUFFER = 4 << 20
 PAUSE = 0.0005
 """Seconds to wait when a queue is full that nobody can wait for."""
+
+PATIENCE = 0.5
+"""Seconds that one frame may come back from the kernel before it is dropped: a pause is shorter (IEEE 802.1Qbb), and a virtual
+cable whose other end has a lesser MTU gives long frames back for ever."""
 
 _MEMBERSHIP = Struct("iHH8s")
 _GONE = frozenset((errno.ENETDOWN, errno.ENXIO, errno.ENODEV))
@@ -51,14 +56,14 @@ class PacketLink(Link):
         self.joined: dict[bytes, int] = {}
         """Addresses that the interface takes for us, with its index."""
         self.congested = False
+        self.refused = -1, 0.0
+        """Slot of the frame that the kernel has given back, and since when."""
         self.told: tuple[object, ...] = ()
         self.monitor = LinkMonitor()
         self.option = f"--interface {name}"
         try:
             found = self._usable()
-            self.notices = mtu_notices(
-                self.option, found.mtu, f"`ip link set {name} mtu 2500` allows them if the hardware does"
-            )
+            self.notices = self._mtu_notices(found.mtu)
             self.sock = self._socket()
             try:
                 self.rings = self._rings()
@@ -84,6 +89,9 @@ class PacketLink(Link):
         if not found.enabled:
             raise ConfigError(f"{self.option}: the interface is down; run `ip link set {name} up` first")
         return found
+
+    def _mtu_notices(self, mtu: int) -> tuple[str, ...]:
+        return mtu_notices(self.option, mtu, f"`ip link set {self.name} mtu 2500` allows them if the hardware does")
 
     def _socket(self) -> socket.socket:
         try:
@@ -117,7 +125,8 @@ class PacketLink(Link):
         """Use the interface from now on; it may be another one of the same name."""
         attach(self.sock, program(None if self.promiscuous else self.wanted | {found.address}))
         self.sock.bind((self.name, ETH_P_ALL))
-        self.index, self.address, self.mtu, self.up = found.index, found.address, found.mtu, found.running
+        self.index, self.address, self.mtu = found.index, found.address, found.mtu
+        self.up = found.running and found.mtu >= MIN_MTU
         self._set_limit()
         self._join()
 
@@ -169,24 +178,40 @@ class PacketLink(Link):
             frames.clear()
             return True
         while True:
-            rings.fill(frames)
+            if frames:
+                rings.fill(frames)
             if not rings.unsent:
                 return not frames
+            rings.request()
             try:
                 self.sock.send(b"")
             except OSError as e:
                 if e.errno in _FULL:
                     self.congested = True
                     self.counters.congestions += 1
+                    if e.errno == errno.ENOBUFS and self._given_back():
+                        continue
                     return False
                 self._failed(e)
                 frames.clear()
                 return True
             rings.unsent = 0
+            self.refused = -1, 0.0
             if not frames:
                 return True
             if rings.full:
                 return False
+
+    def _given_back(self) -> bool:
+        """Whether the frame that the kernel did not take has been dropped, after long enough."""
+        place, now = self.rings.oldest, time.monotonic()
+        if place != self.refused[0]:
+            self.refused = place, now
+        elif now - self.refused[1] > PATIENCE:
+            self.refused = -1, 0.0
+            self.counters.discarded_frames += self.rings.drop_oldest()
+            return True
+        return False
 
     def _failed(self, error: OSError) -> None:
         """What could not be sent is lost, as on a wire."""
@@ -231,10 +256,16 @@ class PacketLink(Link):
         """Bring everything up to date with what the kernel says."""
         was_down = self.monitor.drain(self.index)
         found = look(self.name, self.monitor.sock)
-        if self.up and (was_down or found is None or not found.running):
+        usable = found is not None and found.running and found.mtu >= MIN_MTU
+        if self.up and (was_down or not usable):
             self.downs += 1
             self.counters.discarded_frames += self.rings.forget_unsent()
-        self.up = found is not None and found.running
+        if found is not None and found.mtu != self.mtu:
+            try:
+                self.notices = self._mtu_notices(found.mtu)
+            except ConfigError as e:
+                self.notices = (str(e),)
+        self.up = usable
         if found is None:
             self.index = 0
         elif found.index != self.index:

@@ -92,6 +92,9 @@ class ControllerServices(Protocol):
     def transmit_untagged(self, frame: bytes) -> None:
         """The same, outside of the VLAN: FIP VLAN discovery."""
 
+    def interface_errors(self) -> tuple[int, int, int, int]:
+        """Of the Ethernet link: failures, symbol errors, errored blocks, frame check errors."""
+
     def count(self, counter: str) -> None:
         """Add one to a statistic."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tcm.scsi.check_condition import CommandTerminated
 from tcm.scsi.command_table import lookup
-from tcm.scsi.sense import CommandTerminated, SenseKey, Status
+from tcm.scsi.sense import SenseKey, Status
 from tcm_fcoe.protocol.layers import RSP_CODES
 from tcm_fcoe.protocol.link_service_layers import (
     ACCEPTED,

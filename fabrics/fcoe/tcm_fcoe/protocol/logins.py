@@ -284,6 +284,7 @@ class Logins:
             return
         if not isinstance(login, Login):
             port.counters.els_refused += 1
+            remote.rejection = login if isinstance(login, Reject) else None
             remote.refused = isinstance(login, Reject) and login.reason not in _RETRIED_REASONS
             self._run(remote, Event.PLOGI_FAILED, now)
             return
@@ -396,7 +397,8 @@ class Logins:
         if page.type != FcType.FCP or page.type_extension:
             response = int(PrliResponse.INVALID_PARAMETERS)
         else:
-            parameters = self._port.fc4.service_parameters
+            fc4 = self._port.fc4
+            parameters = fc4.service_parameters | (page.parameters & fc4.granted)
             response = self._establish(remote, page, now) if flags else PrliResponse.EXECUTED
         if response != PrliResponse.EXECUTED:
             flags = 0

@@ -13,10 +13,12 @@ from tcm_fcoe.protocol.ct_names import (
     FEATURE_INITIATOR,
     FEATURE_TARGET,
     MAX_SYMBOLIC_NAME,
+    ByName,
     ByPort,
     ByType,
     Name,
     NameServerCommand,
+    PortId,
     PortIds,
     RegisterFeatures,
     RegisterName,
@@ -266,6 +268,18 @@ class NameClient:
 
         self._ask(request_iu(NameServerCommand.GPN_ID, ByPort(fc_id)), done, now, timeout=self._port.e_d_tov)
         return True
+
+    def where(self, port_name: bytes, answered: Callable[[int | None, float], None], now: float) -> None:
+        """Ask for the address of a port name: ``answered(fc_id, now)``; ``None``: the directory does not know it."""
+
+        def done(iu: CtIu | None, moment: float) -> None:
+            try:
+                fc_id = PortId.parse(iu.body).port_id if iu is not None and iu.accepted else None
+            except ElsError:
+                fc_id = None
+            answered(fc_id, moment)
+
+        self._ask(request_iu(NameServerCommand.GID_PN, ByName(port_name)), done, now, timeout=self._port.e_d_tov)
 
     def _verify(self, remote: RemotePort, now: float) -> None:
         """It is there; whether it still knows us, ADISC tells (FC-LS-2 clause 4.3.16)."""

@@ -18,7 +18,17 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcm_fcoe.protocol.controller import E_D_TOV, FCP_INITIATOR, NEVER, Allowance, Controller, LocalPort, els_reply, els_request
+from tcm_fcoe.protocol.controller import (
+    E_D_TOV,
+    FCP_INITIATOR,
+    FCP_TARGET,
+    NEVER,
+    Allowance,
+    Controller,
+    LocalPort,
+    els_reply,
+    els_request,
+)
 from tcm_fcoe.protocol.els import Logo, Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import FEATURE_F_PORT, Login
@@ -216,7 +226,7 @@ class PointToPointController(Controller):
         """FLOGI, at once, unless it is a target only: then an initiator asks."""
         self.port = port
         self.state = State.LOGIN
-        self.listens = not port.fc4.service_parameters & FCP_INITIATOR
+        self.listens = port.fc4.service_parameters & (FCP_INITIATOR | FCP_TARGET) == FCP_TARGET
         self._timer = NEVER if self.listens else now
         if self.listens and self.lost is not None:
             self._run(Event.REMEMBERED, None, now)

@@ -94,9 +94,11 @@ class Aborts:
         answered: Answered | None = None,
         released: Released | None = None,
     ) -> None:
-        """Abort an exchange that we originated.
+        """Abort an exchange that we have originated (FC-FS-3 16.3.2); ABTS is sent twice if need be.
 
         :param seq_id: of the last sequence that we sent in it; ``seq_cnt`` is one more than its last frame's.
+        :param answered: is called with BA_ACC, BA_RJT, or ``None`` when there was neither within four times R_A_TOV.
+        :param released: is called when the OX_ID may be used again.
         """
         if ox_id in self._open:
             return
@@ -209,6 +211,13 @@ class RecoveryQualifiers:
             self.held.pop(oldest)[1].cancel()
         patience = 2 * self.longer.get(abts.s_id, self.r_a_tov)
         self.held[key] = rx_id, self._timers.set(now + patience, lambda _now: self._end(key))
+
+    def accepted(self, abts: Abts) -> BasicAccept | None:
+        """The same answer to an ABTS that comes once more; ``None``: there is no qualifier."""
+        held = self.held.get((abts.s_id, abts.ox_id))
+        if held is None or abts.from_responder or abts.rx_id not in {held[0], NO_EXCHANGE}:
+            return None
+        return BasicAccept(abts.ox_id, held[0])
 
     def covers(self, frame: Frame) -> bool:
         """Whether a frame is of such an exchange."""

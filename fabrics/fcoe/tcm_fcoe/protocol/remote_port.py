@@ -16,6 +16,7 @@ from tcm_fcoe.protocol.names import NO_NAME, colon_form, format_fc_id
 from tcm_fcoe.protocol.state_table import Step
 
 if TYPE_CHECKING:
+    from tcm_fcoe.protocol.els import Reject
     from tcm_fcoe.protocol.els_login import Login
     from tcm_fcoe.protocol.exchange import Request
     from tcm_fcoe.protocol.timers import Timer
@@ -121,6 +122,7 @@ class RemotePort:
         "prefix",
         "prli_received",
         "refused",
+        "rejection",
         "requests",
         "response",
         "since",
@@ -155,6 +157,8 @@ class RemotePort:
         """Since there was last an answer, or a long wait."""
         self.refused = False
         """What was sent last has been refused for good."""
+        self.rejection: Reject | None = None
+        """LS_RJT to our last PLOGI."""
         self.timer: Timer | None = None
         self.requests: list[Request] = []
         """PLOGI or PRLI that waits for its reply."""

@@ -20,7 +20,21 @@ from tcm_fcoe.protocol.controller import (
     els_reply,
     els_request,
 )
-from tcm_fcoe.protocol.els import Echo, LinkErrorStatus, Logo, Plain, Reject, Rscn, RscnFormat, ScrFunction, TimeoutValues
+from tcm_fcoe.protocol.els import (
+    RNID_COMMON,
+    RNID_TOPOLOGY,
+    Echo,
+    LinkErrorStatus,
+    Logo,
+    NodeIdentification,
+    Plain,
+    Reject,
+    Rscn,
+    RscnFormat,
+    ScrFunction,
+    TimeoutValues,
+    topology,
+)
 from tcm_fcoe.protocol.els import parse_request as parse_els
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import CLASS_SEQUENTIAL_DELIVERY, CLASS_VALID, ClassParameters, Login
@@ -110,6 +124,9 @@ class SwitchServices(Protocol):
 
     def send(self, to: AttachedPort, header: bytes, payload: Buffer, sof: int, eof: int) -> None:
         """Send a frame of a well-known address."""
+
+    def errors(self, of: AttachedPort) -> LinkErrorStatus:
+        """Of the link of one that is attached."""
 
     def count(self, counter: str) -> None:
         """Add one to a statistic."""
@@ -302,8 +319,19 @@ class Switch:
     def _rtv(self, _source: AttachedPort, _frame: Frame, _request: Any) -> Payload:
         return TimeoutValues(r_a_tov=round(R_A_TOV * 1000), e_d_tov=round(E_D_TOV * 1000))
 
-    def _rls(self, _source: AttachedPort, _frame: Frame, _request: Any) -> Payload:
-        return LinkErrorStatus()
+    def _rls(self, source: AttachedPort, _frame: Frame, request: Any) -> Payload:
+        """Of the F_Port that the source, or the N_Port that it names, is attached to."""
+        of = source if not request.port_id else self.ports.get(request.port_id)
+        if of is None:
+            raise ElsError(Reason.UNABLE_TO_PERFORM, Explanation.INVALID_N_PORT_ID, f"RLS of {request.port_id:06x}h")
+        return self.services.errors(of)
+
+    def _rnid(self, _source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        name = self._service_name(frame.d_id)
+        if request.data_format != RNID_TOPOLOGY:
+            return NodeIdentification(name, self.name, RNID_COMMON)
+        data = topology("switch", attached_nodes=len(self.ports))
+        return NodeIdentification(name, self.name, RNID_TOPOLOGY, specific_length=len(data), specific=data)
 
     def _echo(self, _source: AttachedPort, _frame: Frame, request: Any) -> Payload:
         return Echo(data=request.data, command=ElsCommand.LS_ACC)
@@ -429,6 +457,7 @@ _ELS: dict[int, str] = {
     ElsCommand.RTV: "rtv",
     ElsCommand.RLS: "rls",
     ElsCommand.ECHO: "echo",
+    ElsCommand.RNID: "rnid",
     ElsCommand.FLOGI: "in_fip",
     ElsCommand.FDISC: "in_fip",
 }

@@ -191,7 +191,7 @@ def neighbour_of(source: bytes, pdu: FipPdu, now: float) -> Neighbour:
 
 
 def concern_each_other(ours: int, theirs: int) -> bool:
-    """Of FC-4 features: one is initiator, the other target; or it does not say."""
-    return not theirs or bool(
+    """Of FC-4 features: one is initiator, the other target; or one of them does not say, or does no FCP."""
+    return not (ours and theirs) or bool(
         (ours & FEATURE_INITIATOR and theirs & FEATURE_TARGET) or (ours & FEATURE_TARGET and theirs & FEATURE_INITIATOR)
     )

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.protocol import keys, login
 from tcm_iscsi.protocol.negotiation import IRRELEVANT, REJECT, NegotiationError, Negotiator
 from tcm_iscsi.protocol.pdu import LoginStage
 
-ROOT = Path(__file__).parents[1]
+from parts.markdown import described_fields, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
 Rows = Sequence[tuple[str, ...]]
 
 KEY_HEADS = ("key", "clause", "format", "legal values", "default", "ours", "result", "scope", "use", "sent by")
@@ -151,3 +158,21 @@ def login_states() -> list[str]:
 def login_rules() -> Rows:
     """Checks of a Login Request's header."""
     return [(rule.reason, f"{rule.status:04x}h {rule.status.name}") for rule in login.RULES]
+
+
+def attributes(cls: type[Any], family: str) -> list[str]:
+    """Attributes or parameters of the iSCSI fabric: what each does, and the test that shows it."""
+    cells = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in described_fields(cls)[2:]]
+    tests = [attribute_test(each.name, family) for each in dataclasses.fields(cls)]
+    return table(("name", "default", "what it does", "test"), [(*row, test) for row, test in zip(cells, tests, strict=True)])
+
+
+PARTS: dict[str, Callable[[], list[str]]] = {
+    "login-states": login_states,
+    "login-rules": lambda: table(("broken rule", "Login Response status"), login_rules()),
+    "keys": lambda: table(KEY_HEADS, key_rows()),
+    "negotiation": lambda: table(NEGOTIATION_HEADS, negotiation_rows()),
+    "tpg-attributes": lambda: attributes(TpgAttributes, "tpg"),
+    "acl-attributes": lambda: attributes(AclAttributes, "acl"),
+    "tpg-parameters": lambda: attributes(TpgParameters, "param"),
+}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tcm.scsi.command import Command
 
-TESTS = Path(__file__).parents[1] / "tests" / "conformance"
+TESTS = Path(__file__).parents[2] / "tests" / "conformance"
 
 CLAUSES: dict[str, tuple[str, ...]] = {
     "SPC-2": ("RESERVE", "RELEASE"),

@@ -9,9 +9,14 @@ import ast
 import re
 import runpy
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-TESTS = Path(__file__).parents[1] / "tests"
+from parts.markdown import table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TESTS = Path(__file__).parents[2] / "tests"
 DOCSTRING = re.compile(r"Tests? (?P<numbers>[\d., and to]+), (?P<clauses>(?:clauses?|appendix) [^:]+): (?P<says>.+)")
 NUMBER = re.compile(r"\d+(?:\.\d+)+")
 
@@ -57,15 +62,18 @@ def lio_differences() -> dict[str, str]:
     return found["DIFFERENCES"]
 
 
-def table() -> list[tuple[str, str, str, str, str]]:
+def rows() -> list[tuple[str, str, str, str, str]]:
     """Rows: numbers, what is shown, tcm, LIO, clauses."""
     differences = lio_differences()
-    rows = []
+    found = []
     for test in ffp_tests():
         named = {key: what for key, what in differences.items() if key.partition("[")[0] == test.name}
         by_what = {what: [key.partition("[")[2].rstrip("]") for key in named if named[key] == what] for what in named.values()}
         lio = "; ".join(what + (f" (`{'`, `'.join(ids)}`)" if ids[0] else "") for what, ids in by_what.items())
         shown = ", ".join(test.numbers)
         clauses = test.clauses if test.clauses.startswith("appendix") else test.clauses.partition(" ")[2]
-        rows.append((shown, test.says, "passes", lio or "passes", clauses))
-    return rows
+        found.append((shown, test.says, "passes", lio or "passes", clauses))
+    return found
+
+
+PARTS: dict[str, Callable[[], list[str]]] = {"ffp": lambda: table(("test", "shown", "tcm", "LIO", "RFC 7143"), rows())}

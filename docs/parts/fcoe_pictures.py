@@ -26,7 +26,8 @@ from tcm_fcoe.protocol.station import Station
 from tcm.adapters import adapt
 from tcm.scsi.inquiry import ProtocolIdentifier
 from tcm.scsi.transport_id import TransportId
-from tcm.target.device import InitiatorPort, TargetDevice
+from tcm.target.device import TargetDevice
+from tcm.target.initiator_port import InitiatorPort
 from tcm.target.logical_unit import LogicalUnit
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from tcm_fcoe.protocol.ladder import Row
 
-    from tcm.target.device import TargetPortalGroup
+    from tcm.target.portal_group import TargetPortalGroup
 
 INITIATOR, TARGET = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
 """MAC addresses."""

@@ -1,0 +1,5 @@
+"""``python -m tcm_fcoe.ping``."""
+
+from tcm_fcoe.ping import main
+
+main()
