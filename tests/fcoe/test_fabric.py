@@ -113,7 +113,7 @@ async def test_a_conflict_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         async with site.initiator(WWPN) as port:
             with pytest.raises(LoginFailed):
                 await port.target(timeout=3)
-        assert f"has port name {WWPN}, which is ours" in caplog.text
+            await until(lambda: f"has port name {WWPN}, which is ours" in caplog.text)
         async with site.initiator() as port:
             await read_and_write(await port.target())
 
@@ -165,7 +165,7 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with site.initiator(STRANGER) as port:
             with pytest.raises(LoginFailed):
                 await port.target(timeout=3)
-            assert f"{STRANGER} has no node ACL, and demo mode is off" in caplog.text
+            await until(lambda: f"{STRANGER} has no node ACL, and demo mode is off" in caplog.text)
             live, group = site.runtime.live, site.runtime.targets[0].portal_groups[1]
             group.map_lun(live.add_node_acl(group, STRANGER), 0, 0)
             target = await port.target()
@@ -180,14 +180,12 @@ async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
         target = await port.target()
         await read_and_write(target)
         group, live = site.runtime.targets[0].portal_groups[1], site.runtime.live
-        began = anyio.current_time()
-        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 9):
-            assert anyio.current_time() - began < 0.9, "it has not waited for its patience to end"
+        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 600):  # more patience than this test has
             assert not group.nexuses
             assert not target.logged_in
             with pytest.raises(LoginFailed):
                 await port.target(timeout=1)
-        await read_and_write(await port.target(timeout=9))
+        await read_and_write(await port.target(timeout=60))
 
 
 async def test_logins_all_the_time_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
