@@ -244,7 +244,8 @@ def _portal_group(group: TargetPortalGroupGroup) -> dict[str, Any]:
     }
     if own := _own(group, group.group.attributes):
         found["tcm_attributes"] = own
-    if group.group.dynamic_acl_attributes is not None:
+    dynamic = group.group.dynamic_acl_attributes
+    if dynamic is not None and dynamic != type(dynamic)():
         found["tcm_acl_attributes"] = _settings(group, "tcm_acl_attrib")
     return found
 
