@@ -213,6 +213,9 @@ class Configuration:
     """Where logical units keep what has to survive a restart, made when needed: reservations with APTPL, target port groups'
     states, mode and log parameters, erasures under way, identifying information; ``None``: they keep nothing."""
 
+    saved: Mapping[str, Any] | None = None
+    """The content of the saveconfig.json, if what of it cannot be served is to be left out; ``None``: it is served whole."""
+
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in, from anywhere."""
         return [
@@ -308,10 +311,13 @@ def check_entry(name: str, place: str, example: str) -> str:
     return name
 
 
-def make_options(kind: Any, values: Mapping[str, object], prefix: str) -> Any:
-    """Checked options for a descriptor of :mod:`tcm.plugin_types`."""
+def make_options(kind: Any, values: Mapping[str, object], prefix: str, *, looks: bool = True) -> Any:
+    """Checked options for a descriptor of :mod:`tcm.plugin_types`.
+
+    :param looks: at what is there too, such as files.
+    """
     options = build(kind.options, values, prefix)
-    if kind.check_config is not None:
+    if kind.check_config is not None and looks:
         named(prefix.rstrip(": ."), kind.check_config, options)
     return options
 
@@ -324,10 +330,12 @@ def named(place: str, check: Callable[[T], R], value: T) -> R:
         raise ConfigError(f"{place}: {one_line(error)}") from error
 
 
-def make_filter(plugins: PluginManager, name: str, values: Mapping[str, object], place: str, prefix: str) -> FilterConfig:
-    """A filter with checked options."""
+def make_filter(
+    plugins: PluginManager, name: str, values: Mapping[str, object], place: str, prefix: str, *, looks: bool = True
+) -> FilterConfig:
+    """A filter with checked options; ``looks`` as of :func:`make_options`."""
     kind = named(place, plugins.filter, name)
-    return FilterConfig(type=name, options=make_options(kind, values, prefix))
+    return FilterConfig(type=name, options=make_options(kind, values, prefix, looks=looks))
 
 
 def make_fabric(

@@ -16,11 +16,14 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 
 from tcm.adapters import adapt
-from tcm.backstore import BackstoreError, ConfigError
+from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
+from tcm.left_out import AGAIN, LeftOut, pruned
 from tcm.live import LiveChanges
 from tcm.options import one_line
+from tcm.probing import unfit
+from tcm.reasons import reason_of
 from tcm.scsi.asymmetric_access import AccessStatus
 from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice
@@ -29,7 +32,7 @@ from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -86,7 +89,9 @@ class Runtime:
         self._claims: dict[str, int] = {}
         """File descriptors that keep other processes from serving a unit's serial, by the storage object's path."""
         self._opened: set[str] = set()
-        self.statistics = Statistics(self.logical_units, self.targets, self.fabrics)
+        self.left_out = LeftOut(plugins)
+        """What of a saved configuration cannot be served, for the time being."""
+        self.statistics = Statistics(self.logical_units, self.targets, self.fabrics, self.left_out.missing)
         self._stop = anyio.Event()
 
     unit_tasks: TaskGroup
@@ -103,6 +108,8 @@ class Runtime:
         Raises :class:`tcm.backstore.ConfigError` for what the configuration has wrong, :class:`RuntimeFailure` for what else
         keeps it from starting, for a fabric that fails and for a medium that cannot be flushed.
         """
+        if self.configuration.saved is not None:
+            await self._leave_out(self.configuration.saved)
         self._build()
         try:
             self._claim_all()
@@ -128,6 +135,14 @@ class Runtime:
                 lost = await self._close()
             if lost and sys.exc_info()[0] is None:
                 raise RuntimeFailure(f"what was written last to {', '.join(lost)} may be lost: flushing failed, see the log")
+
+    async def _leave_out(self, saved: Mapping[str, Any]) -> None:
+        """What cannot be served keeps nothing else from being served."""
+        reasons = await unfit(self.configuration, self.plugins, self.make_backstore)
+        self.left_out.keep(saved, reasons)
+        self.configuration = pruned(self.configuration, reasons)
+        for each in self.left_out.missing():
+            log.warning("%s; %s", each, AGAIN)
 
     # building
 
@@ -158,7 +173,7 @@ class Runtime:
         """
         unit = LogicalUnit(
             config.name,
-            self._backstore(config) if backstore is None else backstore,
+            self.make_backstore(config) if backstore is None else backstore,
             attributes=config.attributes,
             serial=config.serial,
             removable=config.removable,
@@ -233,7 +248,8 @@ class Runtime:
                 group = access.add_group(each.name, each.identifier, each.attributes)
             group.state, group.status = each.state, each.status
 
-    def _backstore(self, config: StorageObject) -> Backstore:
+    def make_backstore(self, config: StorageObject) -> Backstore:
+        """With its filters; not open."""
         backstore = adapt(self.plugins.backstore(config.type).factory(config.options))
         for each in reversed(config.filters):
             made = self.plugins.filter(each.type).factory(backstore, each.options)
@@ -428,12 +444,3 @@ async def _all(function: Callable[[T], Coroutine[Any, Any, None]], arguments: It
     async with anyio.create_task_group() as group:
         for argument in arguments:
             group.start_soon(function, argument)
-
-
-def reason_of(error: Exception) -> str:
-    """One line; with its type if it was not meant for people."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, (OSError, BackstoreError, ConfigError, RuntimeFailure)) or not str(error):
-        return one_line(error)
-    return f"{type(error).__name__}: {one_line(error)}"

@@ -50,6 +50,7 @@ from tcm.options import build, options_of, unknown_key
 from tcm.saveconfig_alua import check_one_group, lba_map, logical_unit_groups, lun_group, target_port_groups
 from tcm.saveconfig_names import (
     DEVICE,
+    EXTRAS,
     FABRIC_NAMES,
     MODEL_ALIAS,
     NODE_ACL,
@@ -63,14 +64,13 @@ from tcm.target.attributes import DeviceAttributes, Identity
 from tcm.target.node_acl import Authentication
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tcm.plugin_types import BackstoreType, FabricType
     from tcm.plugins import PluginManager
 
 log = logging.getLogger(__name__)
 
-EXTRAS = "tcm_storage_objects"
 FABRICS = "tcm_fabrics"
 """Files of the fabrics' own directories, by the fabric's directory in LIO's tree."""
 _CHAP = ("chap_userid", "chap_password", "chap_mutual_userid", "chap_mutual_password")
@@ -84,15 +84,20 @@ def load(
     *,
     fabrics: Mapping[str, Mapping[str, object]] | None = None,
     read_only: bool = False,
+    keep_going: bool = False,
 ) -> Configuration:
     """Reads the file.
 
     :param fabrics: names and options of the fabrics to run, from the command line; empty: all that have targets.
     :param read_only: nothing may be written, whatever the file says.
+    :param keep_going: media are not looked at, and what cannot be served is going to be left out.
 
     Raises :class:`ConfigError`: one line with the file, the JSON path, what is wrong and what to write instead.
     """
-    return named(path, _Loader(plugins, dict(fabrics or {}), read_only=read_only).configuration, read_json(path))
+    root = read_json(path)
+    loader = _Loader(plugins, dict(fabrics or {}), read_only=read_only, looks=not keep_going)
+    found = named(path, loader.configuration, root)
+    return replace(found, saved=root.value) if keep_going else found
 
 
 def read(path: str) -> dict[str, Any]:
@@ -100,19 +105,36 @@ def read(path: str) -> dict[str, Any]:
     return named(path, lambda node: node.object(), read_json(path))
 
 
-def check(config: Mapping[str, Any], plugins: PluginManager) -> None:
-    """Whether it could be loaded; it may have no targets. Raises :class:`ConfigError` as :func:`load` does."""
-    _Loader(plugins, {}, read_only=False, empty=True).configuration(Node(dict(config), ""))
+def check(config: Mapping[str, Any], plugins: PluginManager, absent: Collection[str] = ()) -> None:
+    """Whether it could be loaded; it may have no targets. Raises :class:`ConfigError` as :func:`load` does.
+
+    :param absent: paths of storage objects whose media are not looked at.
+    """
+    _Loader(plugins, {}, read_only=False, empty=True, absent=absent).configuration(Node(dict(config), ""))
+
+
+def parse(config: Mapping[str, Any], plugins: PluginManager) -> Configuration:
+    """What it says, whatever there is of it on this machine. Raises :class:`ConfigError` as :func:`load` does."""
+    return _Loader(plugins, {}, read_only=False, empty=True, looks=False).configuration(Node(dict(config), ""))
 
 
 class _Loader:
     """One pass over one file."""
 
     def __init__(
-        self, plugins: PluginManager, fabrics: dict[str, Mapping[str, object]], *, read_only: bool, empty: bool = False
+        self,
+        plugins: PluginManager,
+        fabrics: dict[str, Mapping[str, object]],
+        *,
+        read_only: bool,
+        empty: bool = False,
+        looks: bool = True,
+        absent: Collection[str] = (),
     ) -> None:
         self._plugins = plugins
         self._empty = empty
+        self._looks = looks
+        self._absent = absent
         self._fabrics = fabrics
         self._read_only = read_only
         self._storage_objects: dict[str, StorageObject] = {}
@@ -187,12 +209,14 @@ class _Loader:
             lio = {key: own.pop(key) for key in PLUGINS.get(plugin, {}) if key in own}
             own |= named(node.path, kind.from_saveconfig, lio)
         attributes, others = self._attributes(node.child("attributes"), DeviceAttributes, DEVICE)
+        path = f"/backstores/{plugin}/{name}"
+        looks = self._looks and path not in self._absent
         return StorageObject(
-            path=f"/backstores/{plugin}/{name}",
+            path=path,
             name=name,
             type=kind.name,
-            options=make_options(kind, own, f"{node.path}."),
-            filters=tuple(self._filter(each) for each in node.items("tcm_filters")),
+            options=make_options(kind, own, f"{node.path}.", looks=looks),
+            filters=tuple(self._filter(each, looks=looks) for each in node.items("tcm_filters")),
             attributes=attributes,
             identity=_identity(node, (name if others.get(MODEL_ALIAS) else kind.name.upper())[:16]),
             model_alias=bool(others[MODEL_ALIAS]) if MODEL_ALIAS in others else None,
@@ -222,10 +246,11 @@ class _Loader:
                     return kind
         return named(f"{node.path}.plugin", self._plugins.backstore, plugin)
 
-    def _filter(self, node: Node) -> FilterConfig:
+    def _filter(self, node: Node, *, looks: bool) -> FilterConfig:
         values = dict(node.object())
         values.pop("type", None)
-        return make_filter(self._plugins, node.text("type", required=True), values, f"{node.path}.type", f"{node.path}.")
+        name, place = node.text("type", required=True), f"{node.path}."
+        return make_filter(self._plugins, name, values, f"{place}type", place, looks=looks)
 
     def _attributes(self, node: Node, cls: type[Any], lio: Mapping[str, object]) -> tuple[Any, dict[str, object]]:
         """An instance of ``cls`` and what LIO has but ``cls`` has not; that is noted if it differs from LIO's default."""

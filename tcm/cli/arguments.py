@@ -93,6 +93,7 @@ class Arguments:
     config: str | None = None
     state_dir: str | None = None
     empty: bool = False
+    keep_going: bool = False
     fabric_options: dict[str, Any] = field(default_factory=dict)
     """Options that the chosen fabrics have brought (:mod:`tcm.cli.fabric_options`), by field."""
 
@@ -111,9 +112,13 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
     _give_tls(arguments, plugins, fabrics)
     if arguments.config is not None and arguments.empty:
         raise ConfigError("--empty: cannot be given beside --config, which says what there is; leave one out")
+    if arguments.keep_going and arguments.config is None:
+        raise ConfigError("--keep-going: what is left out is kept in the file of --config; write one, or leave it out")
     if arguments.config is not None:
         _refuse_beside_config(arguments)
-        loaded = saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
+        loaded = saveconfig.load(
+            arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only, keep_going=arguments.keep_going
+        )
         return _keeping(loaded, arguments)
     if arguments.empty:
         _refuse_beside_empty(arguments)

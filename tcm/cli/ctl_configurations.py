@@ -107,8 +107,29 @@ def clear(ctl: Ctl, confirm: bool) -> None:
     _show(ctl, ctl.call("clear"), done=True)
 
 
+@click.command("left-out")
+@click.option("--retry", is_flag=True, help="Serve what is there by now.")
+@click.option("--forget", metavar="NAME", help="Give it up: it is not saved any more, and its LUN numbers are free.")
+@with_json
+def left_out(ctl: Ctl, retry: bool, forget: str | None) -> None:
+    """Show what of the --config file is not served, and why.
+
+    tcm-run --keep-going has left it out at the start. It is saved nevertheless.
+    """
+    from tcm.cli import ctl_output
+
+    if retry and forget is not None:
+        raise click.UsageError("--retry and --forget: write one of them")
+    if retry:
+        _show(ctl, ctl.call("retry"), done=True)
+    elif forget is not None:
+        ctl.show(ctl.call("forget", name=forget), lambda _: None)
+    else:
+        ctl.show(ctl.call("left_out"), lambda missing: ctl.console.print(ctl_output.left_out(missing), soft_wrap=True))
+
+
 def _show(ctl: Ctl, plan: Any, *, done: bool) -> None:
     ctl.show(plan, functools.partial(ctl.show_plan, done=done))
 
 
-COMMANDS = (save, diff, apply, restore, reload, clear)
+COMMANDS = (save, diff, apply, restore, reload, left_out, clear)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.configfs.script import DEFAULT_TG_PT_GP, EXTRAS
+from tcm.configfs.script import DEFAULT_TG_PT_GP
+from tcm.saveconfig_names import EXTRAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

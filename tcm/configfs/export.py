@@ -17,10 +17,10 @@ from tcm.configfs.identity import SERIAL
 from tcm.configfs.node import Attribute, Group, Link, TreeError
 from tcm.configfs.node_acls import NodeAclGroup
 from tcm.configfs.portal_groups import TargetPortalGroupGroup
-from tcm.configfs.script import DISCOVERY_KEYS, EXTRAS, FABRIC_DIRECTORIES, FABRICS, IDENTITY_KEYS, Json
+from tcm.configfs.script import DISCOVERY_KEYS, FABRIC_DIRECTORIES, FABRICS, IDENTITY_KEYS, Json
 from tcm.configfs.table import MadeGroup, TableGroup
 from tcm.options import options_of
-from tcm.saveconfig_names import PLUGINS
+from tcm.saveconfig_names import EXTRAS, PLUGINS
 from tcm.target.attributes import Identity
 from tcm.target.logical_unit_group import DEFAULT_GROUP as DEFAULT_LU_GROUP
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tcm.option_syntax import join_pairs
+from tcm.saveconfig_names import EXTRAS
 
 Json = Mapping[str, Any]
 
@@ -17,8 +18,6 @@ FABRIC_DIRECTORIES = {"tcm_fc": "fc"}
 """rtslib's name of a fabric to its directory, where they differ."""
 DEFAULT_TG_PT_GP = "default_tg_pt_gp"
 _PAGE = 4096
-EXTRAS = "tcm_storage_objects"
-"""What rtslib does not know of storage objects, by their path: rtslib refuses other keys in the objects themselves."""
 FABRICS = "tcm_fabrics"
 """Files of the fabrics' own directories."""
 IDENTITY_KEYS = ("vendor_id", "product_id", "revision", "company_id", "pd_text_id_info")

@@ -38,6 +38,9 @@ class Settings(Protocol):
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
     async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
     async def save(self, path: str) -> str: ...
+    def left_out(self) -> list[dict[str, Any]]: ...
+    async def retry(self, *, who: str) -> list[dict[str, Any]]: ...
+    def forget(self, name: str) -> None: ...
     async def reload(self, *, who: str, dry_run: bool = False) -> list[dict[str, Any]]: ...
 
 
@@ -173,7 +176,7 @@ class Methods:
     # whole configurations
 
     async def export(self) -> dict[str, Any]:
-        """What runs, as the content of a saveconfig.json."""
+        """What runs and what is left out, as the content of a saveconfig.json."""
         return await self._settings().export()
 
     async def diff(self, config: dict[str, Any]) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
@@ -189,7 +192,7 @@ class Methods:
         return await self._settings().apply({}, revision=None, who=who)
 
     async def save(self, path: str = "") -> dict[str, Any]:
-        """Saves what runs, by default where the process keeps it; returns the file's ``path``."""
+        """Saves what runs and what is left out, by default where the process keeps it; returns the file's ``path``."""
         return {"path": await self._settings().save(path)}
 
     async def reload(self, who: str = "", dry_run: bool = False) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
@@ -198,6 +201,20 @@ class Methods:
         ``dry_run``: only what would be done.
         """
         return await self._settings().reload(who=who, dry_run=dry_run)
+
+    async def left_out(self) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """What of the saved configuration is not served: `kind`, `name`, `reason`, and `where` it is missed."""
+        return self._sources.settings.left_out() if self._sources.settings is not None else []
+
+    async def retry(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Serves what is left out as far as it can be by now; returns the operations."""
+        return await self._settings().retry(who=who)
+
+    async def forget(self, name: str, who: str = "") -> dict[str, Any]:
+        """Gives up what is left out: it is not saved any more, and its LUN numbers are free."""
+        del who
+        self._settings().forget(name)
+        return self._revision()
 
     def _settings(self) -> Settings:
         if self._sources.settings is None:

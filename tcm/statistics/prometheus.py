@@ -135,6 +135,15 @@ COUNTS = (
         _by(lambda row: row.counts),
     ),
 )
+LEFT_OUT = (
+    Measure(
+        "tcm_left_out",
+        "1 for each storage object and portal of the configuration that is not served, see tcm-ctl left-out.",
+        (),
+        _one(lambda _: 1),
+        gauge=True,
+    ),
+)
 LOGINS = (
     Measure("tcm_logins_accepted", "Logins that succeeded.", (), _one(lambda row: row.accepted)),
     Measure("tcm_logins_refused", "Logins that did not, by reason.", ("reason",), _by(lambda row: row.refused)),
@@ -176,6 +185,7 @@ class SnapshotCollector(Collector):
         yield from _families(LOGINS, ("fabric", "target"), logins)
         counts = [((fabric, row.part), row) for fabric, rows in s.counts.items() for row in rows]
         yield from _families(COUNTS, ("fabric", "part"), counts)
+        yield from _families(LEFT_OUT, ("kind", "name"), [((row.kind, row.name), row) for row in s.left_out])
 
 
 def _families(

@@ -27,6 +27,15 @@ MAXIMUM_SETS = 64
 SNMP_TRAP_OID: Oid = (1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0)
 
 
+_ELSEWHERE: dict[int, int] = {
+    PduType.GET: agentx.NO_SUCH_OBJECT,
+    PduType.GET_NEXT: agentx.END_OF_MIB_VIEW,
+    PduType.GET_BULK: agentx.END_OF_MIB_VIEW,
+    PduType.TEST_SET: agentx.NULL,
+}
+"""What there is in other contexts than the default one."""
+
+
 class State(enum.Enum):
     """Where a connection is."""
 
@@ -147,6 +156,8 @@ class SubAgent:
         elif pdu.too_many:
             error = Error.RESOURCE_UNAVAILABLE if pdu.type == PduType.TEST_SET else Error.GEN_ERR
             self._out.append(agentx.response(pdu, error=error, index=agentx.MAXIMUM_RANGES))
+        elif pdu.context and pdu.type in _ELSEWHERE:
+            self._answer_elsewhere(pdu)
         elif pdu.type == PduType.GET:
             yield from self._answer(pdu, [self._get(each.start, now) for each in pdu.ranges])
         elif pdu.type == PduType.GET_NEXT:
@@ -160,6 +171,13 @@ class SubAgent:
             self.sets.append(pdu)
         else:
             self._refuse(pdu, Error.PARSE_ERROR)
+
+    def _answer_elsewhere(self, pdu: Pdu) -> None:
+        """In a context that we have registered nothing in."""
+        if pdu.type == PduType.TEST_SET:
+            self._out.append(agentx.response(pdu, error=Error.NOT_WRITABLE, index=1))
+        else:
+            self._out.append(agentx.response(pdu, [VarBind(each.start, _ELSEWHERE[pdu.type]) for each in pdu.ranges]))
 
     def _refuse(self, pdu: Pdu, error: Error) -> None:
         """A Response is never answered, and there is none to Close and CleanupSet (clauses 7.2.2, 7.2.4.4)."""
@@ -175,8 +193,9 @@ class SubAgent:
         asked = self._awaited.pop(pdu.packet, None)
         if asked is None:
             return  # to a Close, or to nothing of ours
-        if pdu.error and asked in {"open", "register"}:
-            raise AgentXError(f"the master agent refuses to {asked}: error {pdu.error}")
+        if pdu.error and asked.startswith(("open", "register")):
+            why = agentx.REFUSALS.get(pdu.error, f"error {pdu.error}")
+            raise AgentXError(f"the master agent refuses to {asked}: {why}")
         if pdu.error == Error.NOT_OPEN:  # it has been restarted, or has given us up
             raise AgentXError("the master agent does not know this session")
         if asked == "open":
@@ -185,7 +204,7 @@ class SubAgent:
             self.state = State.REGISTERING
             self._asked = now
             for module in self.view.modules:
-                self._send(PduType.REGISTER, agentx.register_payload(module.oid), "register")
+                self._send(PduType.REGISTER, agentx.register_payload(module.oid), f"register {module.name}")
         if self.state is State.REGISTERING and not self._awaited:
             self.state = State.RUNNING
 

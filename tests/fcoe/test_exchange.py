@@ -311,6 +311,23 @@ def test_abts_answered_after_a_logout():
     assert len(port.qualifiers) == 0
 
 
+def test_abts_once_more():
+    """BA_ACC was lost: the same again, or the originator would use the OX_ID before the recovery qualifier has ended."""
+    wire, port, fc4 = a_port()
+    pair(wire)
+    fc4.known.add(0x1234)
+    first = abts(wire, 0x1234)
+    fc4.known.clear()
+    wire.pass_time(5)
+    again = abts(wire, 0x1234)
+    assert (again.r_ctl, bytes(again.payload), again.rx_id) == (RCtl.BASIC_ACC, bytes(first.payload), 0x77)
+    assert len(port.qualifiers) == 1
+    wire.give(OTHER, b"", r_ctl=RCtl.BASIC_ABTS, fc_type=0, f_ctl=ABTS_F_CTL, ox_id=0x1234, rx_id=0x78)
+    assert [frame.r_ctl for frame in wire.take()] == [RCtl.BASIC_RJT]
+    assert wire.ask(OTHER, ExchangeQuery(OTHER, 0x1234, 0x77, ElsCommand.RRQ).pack()) == Plain().pack()
+    assert abts(wire, 0x1234).r_ctl == RCtl.BASIC_RJT
+
+
 @pytest.mark.parametrize("logged_in", [True, False])
 def test_abts_of_an_exchange_that_is_not_there(logged_in):
     wire, port, _fc4 = a_port()

@@ -308,6 +308,26 @@ async def test_link_down_and_up(tmp_path: Path) -> None:
         assert site.fabric.statistics().portals()[0].accepted == 2
 
 
+async def test_another_mtu(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Ports log in anew, the log says what that means for frames, and what has been counted stays."""
+    async with fcoe_site(tmp_path) as site, site.initiator() as port:
+        await read_and_write(await port.target())
+        server = site.fabric.interfaces[0]
+        before = server.station.counters.as_dict()
+        server.link.mtu = 1500
+        server.link.notices = ("MTU 1500 is too small",)
+        server.link_changed()
+        assert not site.fabric.sessions()
+        await until(site.fabric.sessions)
+        await read_and_write(await port.target())
+        after = server.station.counters.as_dict()
+        assert before["frames_in"]
+        assert before["plogi_in"]
+        assert [name for name in before if after[name] < before[name]] == []
+        assert after["link_failures"] == before["link_failures"] + 1
+    assert "MTU 1500 is too small" in caplog.text
+
+
 async def test_persistent_reservations(tmp_path: Path) -> None:
     """SPC-5 7.6.4.2: FC TransportIDs in READ FULL STATUS, SPEC_I_PT and REGISTER AND MOVE; APTPL names ports as LIO does."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from support.fcp_session import DPO, TEST_UNIT_READY, fcp_initiator, fcp_site, read10, write10, write16
+from support.fcp_session import DPO, TEST_UNIT_READY, fcp_initiator, fcp_site, read10, unpack, write10, write16
 from support.scsi import pattern
 from tcm_fcoe.protocol.fcp import InformationUnit, Response
 from tcm_fcoe.protocol.fcp_memory import PORT_LIMIT
@@ -72,6 +72,17 @@ async def test_data_out_in_any_order() -> None:
         assert i.site.target.counters.duplicate_frames == 2
 
 
+async def test_data_out_whose_sequence_count_begins_anew() -> None:
+    """SEQ_CNT goes on from sequence to sequence, and from FFFFh to 0 (FC-FS-3 9.9), also if frames come out of order."""
+    data = pattern(16384)
+    async with fcp_initiator() as i:
+        for bits, order in ((0, [0, 2, 3, 4, 5, 6, 7, 1]), (DPO, [7, 0, 1, 2, 3, 4, 5, 6]), (0, [0, 1, 2, 3, 4, 5, 7, 6])):
+            ox_id = i.command(write10(0, 32, bits), write=16384)
+            (ready,) = i.received()
+            i.data(ox_id, ready.rx_id, data, order=order, first_count=0xFFFD)
+            assert i.outcome(ox_id)[0] == Response()
+
+
 async def test_command_that_comes_twice() -> None:
     async with fcp_initiator() as i:
         for cdb in (read10(0, 8), read10(0, 8, DPO)):
@@ -82,6 +93,20 @@ async def test_command_that_comes_twice() -> None:
         i.command(write10(0, 8), write=4096, ox_id=78)
         assert i.give(78, pattern(4096)) == Response()
         assert i.site.target.counters.duplicate_frames == 3
+
+
+async def test_command_of_the_next_batch_is_no_duplicate() -> None:
+    """The link has taken the response, but not all that waits: an initiator that has it may use the OX_ID again at once."""
+    async with fcp_initiator() as i:
+        for cdb in (read10(0, 1), read10(0, 1, DPO)):
+            responses = 0
+            for _ in range(3):
+                i.command(cdb, read=512, ox_id=77)
+                responses += [unpack(frame).r_ctl for frame in i.site.outbox].count(InformationUnit.FCP_RSP)
+                i.site.outbox.clear()  # without ``resume``
+                i.site.now += 1e-6
+            assert responses == 3
+        assert i.site.target.counters.duplicate_frames == 0
 
 
 async def test_ox_id_may_be_used_again() -> None:

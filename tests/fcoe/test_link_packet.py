@@ -1,4 +1,7 @@
-"""AF_PACKET links over a cable between two interfaces in a network namespace of the test's own (root)."""
+"""AF_PACKET links over a cable between two interfaces in a network namespace of the test's own (root).
+
+Longer than most files because all that may happen to an interface is told over the same cable.
+"""
 
 from __future__ import annotations
 
@@ -330,6 +333,22 @@ async def test_mtu_and_address_change(cable: Cable) -> None:
     assert cable.left.address == bytes.fromhex("525400000099")
     sent(cable.right, frame(cable.left.address))
     assert received(cable.left, 1) == [frame(cable.left.address)]
+
+
+@pytest.mark.anyio
+async def test_mtu_that_carries_no_frames(cable: Cable) -> None:
+    """Made so small while it runs: the link is down, and says why; made large again it is up."""
+    cable.ns.ip("link", "set", "left", "mtu", "200")
+    await change(cable.left)
+    assert (cable.left.up, cable.left.downs, cable.left.mtu) == (False, 1, 200)
+    assert cable.left.notices[0].startswith("--interface left: MTU 200 carries no FC frame")
+    cable.ns.ip("link", "set", "left", "mtu", "1500")
+    await change(cable.left)
+    assert (cable.left.up, cable.left.downs) == (True, 1)
+    assert "MTU 1500 is too small for full FC frames" in cable.left.notices[0]
+    cable.ns.ip("link", "set", "left", "mtu", "2500")
+    await change(cable.left)
+    assert cable.left.notices == ()
 
 
 @pytest.mark.anyio

@@ -97,7 +97,7 @@ def boot(stack: ExitStack, mode: Mode, folder: Path) -> tuple[Guest, Target]:
     nics = [word for number in range(mode.nics) for word in ("--l2", segment.nic(number))]
     # its first port's frames, for whom it may concern: python -m tcm_fcoe.decode
     options = ("--no-user", *nics, "--pcap", str(folder / "frames.pcap"))
-    guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *CHAPTERS, timeout=300, files=("stories",), options=options)
+    guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *CHAPTERS, timeout=600, files=("stories",), options=options)
     stack.callback(guest.end)
     follow(segment, guest.share, lambda: guest.process.poll() is None)
     guest.process.wait()
@@ -114,7 +114,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with ExitStack() as stack:
             guest, target = boot(stack, mode, tmp_path_factory.mktemp(mode.name))
             if left and LINUX_DIED.search(guest.output):
-                print(guest.output[-6000:])
+                print(guest.report())
                 continue
             print(guest.finish())
             yield mode, guest, target
@@ -126,6 +126,6 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_chapter(told: tuple[Mode, Guest, Target], chapter: str) -> None:
     _, guest, target = told
     result = guest.share / "results" / chapter
-    assert result.exists(), guest.output[-6000:]
-    assert not result.read_text(), f"{guest.output[-20000:]}\n{target.log.read_text()[-6000:]}"
+    assert result.exists(), guest.report()
+    assert not result.read_text(), f"{target.log.read_text()[-6000:]}\n{guest.output[-20000:]}\n{result.read_text()}"
     assert "Traceback" not in target.log.read_text()

@@ -81,7 +81,7 @@ def meet(guest: Guest, name: str, seconds: float) -> None:
     """Until the guest has made that file."""
     path = guest.share / name
     wait_until(lambda: path.exists() or guest.process.poll() is not None, seconds, name, 0.2)
-    assert path.exists(), guest.output[-6000:]
+    assert path.exists(), guest.report()
 
 
 def restored_and_saved(folder: Path, lio: Path) -> dict[str, Any]:

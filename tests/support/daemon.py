@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 TARGET = "iqn.2003-01.org.linux-iscsi.test:interop"
 _URL = re.compile(r"iscsi://(?P<host>\[[^]]+\]|[^:/\s]+):(?P<port>\d+)/(?P<target>[^/\s]+)/(?P<lun>\d+)")
@@ -195,12 +196,19 @@ class Daemon:
             assert word not in self.log(), self.log()[-4000:]
 
 
-@contextmanager
-def running(directory: Path, *args: str, **kwargs: object) -> Iterator[Daemon]:
+DaemonT = TypeVar("DaemonT", bound=Daemon)
+
+
+def running(directory: Path, *args: str, **kwargs: object) -> AbstractContextManager[Daemon]:
     """A daemon for the length of a ``with`` block; a clean block ends with a clean stop."""
-    daemon = Daemon(directory, *args, **kwargs)  # type: ignore[arg-type]
-    daemon.start()
+    return started(Daemon(directory, *args, **kwargs))  # type: ignore[arg-type]
+
+
+@contextmanager
+def started(daemon: DaemonT) -> Iterator[DaemonT]:
+    """This daemon, likewise."""
     try:
+        daemon.start()
         yield daemon
         if daemon.alive():
             daemon.assert_quiet()

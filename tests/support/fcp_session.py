@@ -79,7 +79,7 @@ class FcpSite:
     def __init__(self, group: TargetPortalGroup, **options: Any) -> None:
         self.group = group
         self.outbox: deque[bytes] = deque()
-        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, rooms=None, e_d_tov=2.0)
+        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, rooms=None, e_d_tov=2.0, r_a_tov=10.0)
         self.target = FcpTarget(self.n_port, self, **options)
         pages = mode_pages.defaults(self.target.burst_sizes.maximum, RETAIN_SECONDS)
         group.protocol_mode_pages = ProtocolModePages(mode_pages.PAGES, pages)
@@ -178,9 +178,9 @@ class FcpInitiator:
 
     def data(
         self, ox_id: int, rx_id: int, data: bytes, offset: int = 0, *, size: int = 2048, order: list[int] | None = None,
-        keep: set[int] | None = None, seq_id: int = 1,
+        keep: set[int] | None = None, seq_id: int = 1, first_count: int = 0,
     ) -> None:  # fmt: skip
-        """FCP_DATA of one sequence. ``order`` and ``keep`` are of frames, by number."""
+        """FCP_DATA of one sequence. ``order`` and ``keep`` are of frames, by number; ``first_count`` is the first SEQ_CNT."""
         starts = list(range(0, len(data), size)) or [0]
         for number in order or range(len(starts)):
             if keep is not None and number not in keep:
@@ -194,7 +194,7 @@ class FcpInitiator:
                 rx_id=rx_id,
                 f_ctl=(0x090008 if last else 0x000008) | -len(piece) & 3,
                 seq_id=seq_id,
-                seq_cnt=number,
+                seq_cnt=first_count + number & 0xFFFF,
                 offset=offset + start,
                 first=number == 0,
                 last=last,

@@ -14,7 +14,7 @@ from support.compiled_mibs import load
 from support.daemon import Daemon
 from support.programs import program
 
-SCSI, ISCSI = "1.3.6.1.2.1.139", "1.3.6.1.2.1.142"
+SCSI, IPS_AUTH, ISCSI = "1.3.6.1.2.1.139", "1.3.6.1.2.1.141", "1.3.6.1.2.1.142"
 TYPES = {
     "INTEGER": "INTEGER",
     "Gauge32": "GAUGE_32",

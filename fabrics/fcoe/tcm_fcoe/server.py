@@ -284,11 +284,14 @@ class InterfaceServer:
             log.warning(
                 "%s: MAC address %s, MTU %d from now on: all ports log in anew", self, colon_form(link.address), link.mtu
             )
+            for notice in link.notices:
+                log.warning("%s", notice)
             ports = list(station.ports.values())
             station.stop(now)
             self.flush()
             station.link_down(now)
             self.station = self._make_station()
+            self.station.counters = station.counters  # they go on: it is the same interface
             for port in ports:
                 self.station.add_port(port, now)
             if link.up:

@@ -144,13 +144,13 @@ class IscsiMib:
     # the instance
 
     def _failures(self, failure: Failure) -> int:
-        return sum(node.counters.session_failures[failure] for _, node in self._nodes())
+        return sum(each.session_failures[failure] for each in self.registry.counters.all())
 
     def _all_failures(self) -> int:
-        return sum(node.counters.session_failures.total() for _, node in self._nodes())
+        return sum(each.session_failures.total() for each in self.registry.counters.all())
 
     def _last_failure(self) -> Any:
-        found = [node.counters.session_failure for _, node in self._nodes()]
+        found = [each.session_failure for each in self.registry.counters.all()]
         return max((each for each in found if each is not None), key=lambda each: each.time, default=None)
 
     def _last_failure_type(self, _: object) -> Oid:
@@ -227,7 +227,7 @@ class IscsiMib:
                     (10, "iscsiInstSsnFailures", COUNTER, lambda _: self._all_failures()),
                     (11, "iscsiInstLastSsnFailureType", IDENTIFIER, self._last_failure_type),
                     (12, "iscsiInstLastSsnRmtNodeName", OCTETS, self._last_failure_name),
-                    (13, "iscsiInstDiscontinuityTime", TICKS, constant(NEVER)),
+                    (13, "iscsiInstDiscontinuityTime", TICKS, lambda _: self.registry.counters.began),
                     (14, "iscsiInstXNodeArchitecture", OCTETS, lambda _: f"tcm {version()}".encode()),
                 ),
             ),

@@ -2,6 +2,8 @@
 
 Frames come in with :meth:`FcpInitiator.receive`; whole Ethernet frames go to the N_Port's ``outbox``. What is lost is the
 business of :mod:`tcm_fcoe.initiator.recovery`.
+
+Longer than most files because what happens to each command and frame is one class, without calls between modules on the way.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm_fcoe.initiator.counters import InitiatorCounters
-from tcm_fcoe.initiator.nexus import TargetNexus
+from tcm_fcoe.initiator.nexus import TargetNexus, nexus_with
 from tcm_fcoe.initiator.options import Options
 from tcm_fcoe.initiator.pieces import Pieces
 from tcm_fcoe.initiator.recovery import Recoveries
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from tcm_fcoe.initiator.tasks import FcpTask
     from tcm_fcoe.protocol.exchange import Exchanges
-    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ShortWays
     from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.recovery import Aborts
@@ -95,6 +97,7 @@ class FcpInitiator:
         self.rooms = port.rooms
         self.options = options or Options()
         self.service_parameters = self.options.service_parameters()
+        self.granted = 0
         self.counters = InitiatorCounters()
         self.nexuses: dict[int, TargetNexus] = {}
         """By the target's FC_ID."""
@@ -113,6 +116,7 @@ class FcpInitiator:
         # a tenth of the shortest patience is how late one may be
         recovery = self.options.recovery
         self._tick = max(0.01, min(recovery.rec_timeout, recovery.gap_timeout) / 4)
+        self.short_ways: ShortWays = {FCP_DATA: self.receive_data, FCP_RSP: self.receive_response}
 
     # logins
 
@@ -126,7 +130,7 @@ class FcpInitiator:
         if known is not None and known.remote is remote and known.parameters == parameters and known.s_id == self.port.fc_id:
             return True  # PRLI of both sides, one after the other
         self._end(remote.fc_id, "it has logged in anew")
-        nexus = self.nexuses[remote.fc_id] = TargetNexus(self, remote, parameters)
+        nexus = self.nexuses[remote.fc_id] = nexus_with(self, remote, parameters)
         self.counters.logins += 1
         if self.on_login is not None:
             self.on_login(nexus)
@@ -263,21 +267,7 @@ class FcpInitiator:
         elif r_ctl == FCP_RSP:
             response = bytes(frame.payload)
             if task.read_length == task.received and response in _GOOD:
-                counters, nexus = self.counters, task.nexus
-                counters.responses += 1
-                counters.data_in_bytes += task.received
-                counters.data_out_bytes += task.written
-                if response[CONFIRM_AT]:
-                    counters.confirmations += 1
-                    nexus.send_confirmation(task)
-                self._forget(task)
-                task.finished = True
-                if task.management:
-                    self._managed(task)
-                if task.done is not None:
-                    task.done(task)
-                if nexus.queue:
-                    self.go_on(nexus)
+                self._good(task, task.nexus, response)
             else:
                 self._respond(task, frame)
         elif r_ctl == FCP_XFER_RDY:
@@ -317,6 +307,56 @@ class FcpInitiator:
         task.buffer[offset:end] = payload
         task.received = end
         return True
+
+    def receive_response(
+        self,
+        remote: RemotePort,
+        payload: memoryview,
+        sof: int,  # noqa: ARG002 - targets look at it
+        f_ctl: int,
+        seq_id: int,  # noqa: ARG002 - likewise
+        seq_cnt: int,  # noqa: ARG002 - likewise
+        ox_id: int,
+        rx_id: int,
+        parameter: int,  # noqa: ARG002 - of data only
+        now: float,
+        /,
+    ) -> bool:
+        """FCP_RSP with GOOD, of a command whose data is all there and whose exchange is known; False: nothing has happened."""
+        task = self.tasks.get(ox_id)
+        if (
+            task is None
+            or rx_id != task.rx_id
+            or task.received != task.read_length
+            or not f_ctl & F_CTL_EXCHANGE_RESPONDER
+            or task.nexus is None
+            or task.nexus.remote is not remote
+        ):
+            return False
+        response = bytes(payload)
+        if response not in _GOOD:
+            return False
+        self.now = task.progress = now
+        self._good(task, task.nexus, response)
+        return True
+
+    def _good(self, task: FcpTask, nexus: TargetNexus, response: bytes) -> None:
+        """FCP_RSP of a command that went well, and has all its data."""
+        counters = self.counters
+        counters.responses += 1
+        counters.data_in_bytes += task.received
+        counters.data_out_bytes += task.written
+        if response[CONFIRM_AT]:
+            counters.confirmations += 1
+            nexus.send_confirmation(task)
+        self._forget(task)
+        task.finished = True
+        if task.management:
+            self._managed(task)
+        if task.done is not None:
+            task.done(task)
+        if nexus.queue:
+            self.go_on(nexus)
 
     def _name(self, task: FcpTask, frame: Frame) -> bool:
         """The first frame of the responder names its exchange; False: it is of another one."""
@@ -433,14 +473,14 @@ class FcpInitiator:
         del remote, abts, reply, now
         return UNKNOWN_EXCHANGE
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
         """REC: the exchange is not there."""
-        del remote, ox_id, rx_id
+        del remote, ox_id, rx_id, identifier
         return None
 
-    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
+    def srr(self, remote: RemotePort, payload: bytes, now: float, identifier: int = 0) -> bytes:
         """SRR is for targets."""
-        del remote, payload, now
+        del remote, payload, now, identifier
         return Reject(Reason.COMMAND_NOT_SUPPORTED).pack()
 
     # sending

@@ -50,6 +50,8 @@ class FcpTask:
     ox_id = NO_EXCHANGE
     """NO_EXCHANGE: it has none, because it waits."""
     rx_id = NO_EXCHANGE
+    identifier = 0
+    """Task retry identifier, where the target has agreed on them."""
     seq_id = 0
     """Of the last sequence that was sent."""
     seq_cnt = 0

@@ -17,7 +17,7 @@ from tcm_fcoe.link.base import Link, mtu_notices
 from tcm_fcoe.link.interface import MAX_NAME_LENGTH, Interface, LinkMonitor, look
 from tcm_fcoe.link.rings import SOL_PACKET, Rings
 from tcm_fcoe.link.socket_filter import attach, program
-from tcm_fcoe.protocol.ethernet import HEADER_LENGTH, MAX_FRAME_LENGTH, TAG_LENGTH
+from tcm_fcoe.protocol.ethernet import HEADER_LENGTH, MAX_FRAME_LENGTH, MIN_MTU, TAG_LENGTH
 
 if TYPE_CHECKING:
     from collections import deque
@@ -63,9 +63,7 @@ class PacketLink(Link):
         self.option = f"--interface {name}"
         try:
             found = self._usable()
-            self.notices = mtu_notices(
-                self.option, found.mtu, f"`ip link set {name} mtu 2500` allows them if the hardware does"
-            )
+            self.notices = self._mtu_notices(found.mtu)
             self.sock = self._socket()
             try:
                 self.rings = self._rings()
@@ -91,6 +89,9 @@ class PacketLink(Link):
         if not found.enabled:
             raise ConfigError(f"{self.option}: the interface is down; run `ip link set {name} up` first")
         return found
+
+    def _mtu_notices(self, mtu: int) -> tuple[str, ...]:
+        return mtu_notices(self.option, mtu, f"`ip link set {self.name} mtu 2500` allows them if the hardware does")
 
     def _socket(self) -> socket.socket:
         try:
@@ -124,7 +125,8 @@ class PacketLink(Link):
         """Use the interface from now on; it may be another one of the same name."""
         attach(self.sock, program(None if self.promiscuous else self.wanted | {found.address}))
         self.sock.bind((self.name, ETH_P_ALL))
-        self.index, self.address, self.mtu, self.up = found.index, found.address, found.mtu, found.running
+        self.index, self.address, self.mtu = found.index, found.address, found.mtu
+        self.up = found.running and found.mtu >= MIN_MTU
         self._set_limit()
         self._join()
 
@@ -254,10 +256,16 @@ class PacketLink(Link):
         """Bring everything up to date with what the kernel says."""
         was_down = self.monitor.drain(self.index)
         found = look(self.name, self.monitor.sock)
-        if self.up and (was_down or found is None or not found.running):
+        usable = found is not None and found.running and found.mtu >= MIN_MTU
+        if self.up and (was_down or not usable):
             self.downs += 1
             self.counters.discarded_frames += self.rings.forget_unsent()
-        self.up = found is not None and found.running
+        if found is not None and found.mtu != self.mtu:
+            try:
+                self.notices = self._mtu_notices(found.mtu)
+            except ConfigError as e:
+                self.notices = (str(e),)
+        self.up = usable
         if found is None:
             self.index = 0
         elif found.index != self.index:

@@ -126,7 +126,7 @@ class DataOut:
         if self.filled == self.burst_end:
             self.active = False
             return True
-        if self.first_count < 0 or self.frames <= self.last_count - self.first_count:
+        if self.first_count < 0 or self.frames <= (self.last_count - self.first_count & 0xFFFF):
             return False
         # all frames are there: so many bytes it was
         if not self.unsolicited or self.islands:

@@ -132,7 +132,7 @@ class Responder:
         elif data[:1] != bytes((ElsCommand.SRR,)):
             rejected = Reject(Reason.COMMAND_NOT_SUPPORTED, Explanation.REQUEST_NOT_SUPPORTED)
         else:
-            return self._port.fc4.srr(remote, data, now)
+            return self._port.fc4.srr(remote, data, now, frame.parameter)
         self._port.counters.els_rejected += 1
         return rejected.pack()
 
@@ -227,7 +227,7 @@ class Responder:
         if request.originator != frame.s_id:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_ORIGINATOR_S_ID, "REC for another's exchange")
         remote = self._port.logins.image_pairs.get(frame.s_id)
-        state = self._port.fc4.rec(remote, request.ox_id, request.rx_id) if remote is not None else None
+        state = self._port.fc4.rec(remote, request.ox_id, request.rx_id, frame.parameter) if remote is not None else None
         if state is None:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_OX_ID_RX_ID, "REC for an exchange that is not there")
         return ExchangeStatus(

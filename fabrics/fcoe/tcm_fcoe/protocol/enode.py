@@ -24,7 +24,7 @@ from tcm_fcoe.protocol.els import Logo, Plain, Reject, parse_reply
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import FEATURE_F_PORT, FEATURE_MULTIPLE_N_PORT_ID, FEATURE_VALID_VENDOR_VERSION, Login
 from tcm_fcoe.protocol.els_payload import ElsError
-from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS, Fcf, VnPort, advertised
+from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS, Fcf, VnPort, advertised, choose
 from tcm_fcoe.protocol.enode_tables import FabricEvent, FabricState, LoginEvent, LoginState
 from tcm_fcoe.protocol.fcoe import MIN_DATA_FIELD
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
@@ -80,6 +80,8 @@ class ENodeController(Controller):
         self._by_mac: dict[bytes, VnPort] = {}
         self._timer = NEVER
         self._tries = 0
+        self._failures = 0
+        """FLOGIs in a row that no FCF has accepted."""
         self._keep_alive = NEVER
         self._solicited = -NEVER
         self._answers = Allowance(64, 16)
@@ -366,16 +368,12 @@ class ENodeController(Controller):
         self._timer = now + tables.SELECT_DELAY
 
     def _select(self, now: float) -> None:
-        """The least priority value, of those that have not failed to answer if there are any."""
         usable = [each for each in self.fcfs.values() if each.usable]
         if not usable:
             self.state = FabricState.SOLICIT
             self._solicit(now)
             return
-        if all(each.tried for each in usable):
-            for each in usable:
-                each.tried = False
-        self.fcf = min((each for each in usable if not each.tried), key=lambda each: (each.priority, each.mac))
+        self.fcf = choose(usable, self._failures)
         self.fcf.fcoe_mac = self.fcf.mac
         self._schedule_keep_alives(self.fcf, now)
         for vn_port in list(self.vn_ports.values()):
@@ -491,6 +489,7 @@ class ENodeController(Controller):
         )
         self.services.routes_changed(vn_port.port)
         if vn_port is self._first:
+            self._failures = 0
             for each in list(self.vn_ports.values()):
                 if each.state is LoginState.OUT:
                     self._log_in(each, now)
@@ -517,12 +516,22 @@ class ENodeController(Controller):
         self._bring_down(vn_port, now)
 
     def _try_later(self, vn_port: VnPort, now: float) -> None:
-        vn_port.timer = now + tables.REFUSED_DELAY
+        """It is refused: by another FCF, if there is one that has yet to be asked, or later on."""
+        others = any(each.usable and not each.tried and each is not self.fcf for each in self.fcfs.values())
+        if vn_port is self._first and others:
+            self._not_accepted(now)
+        else:
+            vn_port.timer = now + tables.REFUSED_DELAY
+
+    def _not_accepted(self, now: float) -> None:
+        assert self.fcf is not None
+        self.fcf.tried, self.fcf.waiting = True, now
+        self._failures += 1
+        self._fabric(FabricEvent.GAVE_UP, now)
 
     def _give_up(self, vn_port: VnPort, now: float) -> None:
         if vn_port is self._first and self.fcf is not None:
-            self.fcf.tried = True
             self.report(f"FCF {self.fcf.mac.hex(':')} does not answer FLOGI", now)
-            self._fabric(FabricEvent.GAVE_UP, now)
+            self._not_accepted(now)
         else:
             self._try_later(vn_port, now)

@@ -50,7 +50,7 @@ class FabricEvent(enum.Enum):
     ADVERTISED = "advertisement of an FCF that can be used"
     LOST = "no advertisements of the FCF"
     CLEARED = "Clear Virtual Links"
-    GAVE_UP = "no answer to FLOGI"
+    GAVE_UP = "FLOGI is not accepted"
 
 
 _S, _E = FabricState, FabricEvent

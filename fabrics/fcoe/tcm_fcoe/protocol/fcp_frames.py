@@ -22,8 +22,14 @@ from tcm_fcoe.protocol.fcoe import (
     SOF_N3,
     TRAILER_LENGTH,
 )
-from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit
-from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_RELATIVE_OFFSET, F_CTL_SEQUENCE_INITIATIVE, HEADER
+from tcm_fcoe.protocol.fcp import GOOD_RESPONSE, TYPE_FCP, InformationUnit
+from tcm_fcoe.protocol.frame import (
+    F_CTL_END_SEQUENCE,
+    F_CTL_RELATIVE_OFFSET,
+    F_CTL_REPLY,
+    F_CTL_SEQUENCE_INITIATIVE,
+    HEADER,
+)
 
 if TYPE_CHECKING:
     from collections import deque
@@ -32,17 +38,34 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 _pack = HEADER.pack
+IDS_AT = 16
+"""Where an FC header has OX_ID and RX_ID."""
 _trailer = Struct("<IB3x").pack
 _trailer_into = Struct("<IB3x").pack_into
 _FILL = (b"", b"\0", b"\0\0", b"\0\0\0")
 _HEADERS = {length: Struct(f">{length}sIIIBBHHHI").pack_into for length in (14 + HEADER_LENGTH, 18 + HEADER_LENGTH)}
 """Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before the last."""
+_HEADS = {length: Struct(f">{length}sHHI").pack_into for length in (14 + HEADER_LENGTH + IDS_AT, 18 + HEADER_LENGTH + IDS_AT)}
+"""The same, up to OX_ID in one piece."""
+_head_end = Struct(">IIIBBH").pack
+"""The end of that piece."""
+_GOOD_LENGTH = FC_HEADER_LENGTH + len(GOOD_RESPONSE)
+DATA_SEQUENCE, RESPONSE_SEQUENCE = 1, 2
+"""SEQ_IDs of a short READ."""
 ROOMS_LIMIT = 64
 """Frames in a link's memory before they are sent, beyond which no FCP_DATA is made: the other side may begin with these."""
 DATA_GOES_ON = TYPE_FCP << 24 | F_CTL_RELATIVE_OFFSET
 DATA_ENDS = DATA_GOES_ON | F_CTL_END_SEQUENCE
 DATA_ENDS_AND_ASKS = DATA_ENDS | F_CTL_SEQUENCE_INITIATIVE
 """TYPE and F_CTL of FCP_DATA; an initiator's last frame of a burst hands the sequence initiative over."""
+
+
+RESPONSE = TYPE_FCP << 24 | F_CTL_REPLY
+"""TYPE and F_CTL of FCP_RSP that ends the exchange."""
+
+_Plan = tuple[list[tuple[bytes, int, int, int]], list[int]]
+"""FCP_DATA of so many bytes, for each frame: what comes before OX_ID, relative offsets of its first byte and behind it, EOF.
+And the lengths of these frames and of FCP_RSP."""
 
 
 class Rooms(Protocol):
@@ -71,7 +94,8 @@ class FcpFrames:
     """
 
     __slots__ = (
-        "_ends", "_first", "_goes_on", "_header_into", "_next", "_prefix", "_s_id", "_word_data", "max_payload", "remote",
+        "_ends", "_first", "_goes_on", "_good", "_head_into", "_header_into", "_next", "_plans", "_prefix", "_s_id",
+        "_word_data", "max_payload", "remote",
     )  # fmt: skip
 
     def __init__(self, remote: RemotePort, s_id: int, *, responder: int, data_ends: int) -> None:
@@ -83,13 +107,60 @@ class FcpFrames:
         self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
         """Bytes of a frame's data field."""
         self._prefix: bytes | None = None
-        self._first = self._next = b""
+        self._first = self._next = self._good = b""
+        self._plans: dict[int, _Plan] = {}
+        """Of short READs, by their length."""
 
     def _set_prefix(self, prefix: bytes) -> None:
         """Another way to the remote port."""
         self._prefix = prefix
         self._first, self._next = prefix + FCOE_HEADERS[SOF_I3], prefix + FCOE_HEADERS[SOF_N3]
         self._header_into = _HEADERS[len(self._first)]
+        self._head_into = _HEADS[len(self._first) + IDS_AT]
+        word_response = InformationUnit.FCP_RSP << 24 | self.remote.fc_id
+        self._good = self._first + _head_end(word_response, self._s_id, RESPONSE, RESPONSE_SEQUENCE, 0, 0)
+        self._plans.clear()
+
+    def _plan(self, length: int) -> _Plan:
+        """How a READ of so many bytes, a multiple of four, is answered."""
+        size, before = self.max_payload, len(self._first) + FC_HEADER_LENGTH + TRAILER_LENGTH
+        frames, lengths = [], []
+        for count, offset in enumerate(range(0, length, size)):
+            after = min(offset + size, length)
+            word_2, eof = (self._goes_on, EOF_N) if after < length else (self._ends, EOF_T)
+            head = _head_end(self._word_data, self._s_id, word_2, DATA_SEQUENCE, 0, count)
+            frames.append(((self._next if count else self._first) + head, offset, after, eof))
+            lengths.append(before + after - offset)
+        plan = self._plans[length] = frames, [*lengths, before + len(GOOD_RESPONSE)]
+        return plan
+
+    def put_read(self, outbox: deque[bytes], rooms: Rooms | None, ox_id: int, rx_id: int, data: memoryview) -> None:
+        """A READ whole: FCP_DATA in one sequence, and FCP_RSP with GOOD. ``data`` is a multiple of four bytes."""
+        if self.remote.prefix is not self._prefix:
+            if self.remote.prefix is None:
+                return
+            self._set_prefix(self.remote.prefix)
+        length = len(data)
+        if rooms is not None:
+            frames, lengths = self._plans.get(length) or self._plan(length)
+            places = rooms.reserve(outbox, len(lengths), max(lengths[0], lengths[-1]))
+            if len(places) == len(lengths):
+                head_into, fc = self._head_into, len(self._first)
+                data_at = fc + FC_HEADER_LENGTH
+                for room, (head, offset, after, eof) in zip(places, frames, strict=False):
+                    head_into(room, 0, head, ox_id, rx_id, offset)
+                    full = data_at + after - offset
+                    room[data_at:full] = data[offset:after]
+                    _trailer_into(room, full, crc32(room[fc:full]), eof)
+                room, full = places[-1], fc + _GOOD_LENGTH
+                head_into(room, 0, self._good, ox_id, rx_id, 0)
+                room[data_at:full] = GOOD_RESPONSE
+                _trailer_into(room, full, crc32(room[fc:full]), EOF_T)
+                rooms.commit(lengths)
+                return
+        self.put_data(outbox, rooms, ox_id, rx_id, DATA_SEQUENCE, 0, data, 0, length, length)
+        word_response = InformationUnit.FCP_RSP << 24 | self.remote.fc_id
+        self.put(outbox, word_response, RESPONSE, RESPONSE_SEQUENCE, ox_id, rx_id, GOOD_RESPONSE)
 
     def put(self, outbox: deque[bytes], word_0: int, word_2: int, seq_id: int, ox_id: int, rx_id: int, payload: bytes) -> None:
         """An information unit of one frame; none if there is no way.

@@ -19,12 +19,11 @@ from tcm_fcoe.protocol.fcp import (
 )
 from tcm_fcoe.protocol.fcp_answered import Answers, answered_by
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, FcpFrames
+from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, RESPONSE, FcpFrames
 from tcm_fcoe.protocol.fcp_memory import Memory
 from tcm_fcoe.protocol.frame import (
     F_CTL_END_SEQUENCE,
     F_CTL_EXCHANGE_RESPONDER,
-    F_CTL_REPLY,
     F_CTL_SEQUENCE_INITIATIVE,
 )
 from tcm_fcoe.protocol.mode_pages import BurstSizes
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
     from tcm_fcoe.protocol.fcp_exchange import Management
+    from tcm_fcoe.protocol.fcp_identifiers import Identifiers
     from tcm_fcoe.protocol.fcp_target import FcpTarget
     from tcm_fcoe.protocol.remote_port import RemotePort
 
@@ -51,12 +51,12 @@ READS = frozenset((0x08, 0x28, 0x88, 0xA8))
 """READ (6), (10), (16) and (12)."""
 FLAGS_AT = 10
 """Byte of FCP_RSP with FCP_CONF_REQ."""
-STALL_SECONDS = 120.0
-"""Without a frame of the data that was asked for: the command is given up."""
+STALL_PERIODS = 3
+"""R_A_TOVs without a frame of the data that was asked for: the command is given up. An initiator that has lost FCP_XFER_RDY
+asks with REC after REC_TOV, and if that is lost too it knows twice R_A_TOV later (FCP-4 clause 11): it aborts the exchange."""
 
 TRANSFER_READY = TYPE_FCP << 24 | F_CTL_EXCHANGE_RESPONDER | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE
 """TYPE and F_CTL."""
-RESPONSE = TYPE_FCP << 24 | F_CTL_REPLY
 RESPONSE_TO_CONFIRM = TRANSFER_READY
 """FCP_RSP with FCP_CONF_REQ hands the sequence initiative over, and does not end the exchange."""
 
@@ -110,6 +110,7 @@ class FcpNexus:
         "exchanges",
         "frames",
         "grant_queue",
+        "identifiers",
         "luns",
         "max_payload",
         "port",
@@ -150,6 +151,8 @@ class FcpNexus:
         self.bursts: dict[bytes, BurstSizes] = {}
         """By LUN, of those where MODE SELECT has changed them."""
         self.draining = False
+        self.identifiers: Identifiers | None = None
+        """Task retry identifiers, where PRLI has agreed on them."""
         self.answered = Answers(target.kept, target.buffers)
         """What is remembered after FCP_RSP."""
         self.since = target.now
@@ -307,6 +310,7 @@ class FcpNexus:
     def handle_timer(self, now: float, e_d_tov: float, retain: float) -> None:
         """Data that does not come, and exchanges that need not be remembered any more."""
         e_d_tov = max(e_d_tov, self.remote.e_d_tov)
+        stalled = self.target.data_out_timeout or STALL_PERIODS * max(self.target.r_a_tov, 2 * e_d_tov)
         for each in list(self.exchanges.values()):
             data_out = each.data_out
             if data_out is None or not data_out.active:
@@ -314,7 +318,7 @@ class FcpNexus:
             if data_out.ended and now - data_out.since > e_d_tov:
                 data_out.restart()
                 self.target.counters.sequence_errors += 1
-            elif now - data_out.since > STALL_SECONDS:
+            elif now - data_out.since > stalled:
                 self.target.counters.stalled_transfers += 1
                 if not each.abort():
                     self.port.abort_task(each.lun, each.ox_id, _Nobody)

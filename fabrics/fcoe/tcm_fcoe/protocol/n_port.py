@@ -281,7 +281,7 @@ class NPort:
         remote = self._image_pairs.get(s_id)
         if remote is None:
             return None
-        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.receive_data
+        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.short_ways
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)
@@ -355,6 +355,8 @@ class NPort:
             answer = self.fc4.abort(remote, abts, lambda late: self._answer_late(remote, abts, late), now)
         else:
             answer = UNKNOWN_EXCHANGE
+        if isinstance(answer, BasicReject):
+            answer = self.qualifiers.accepted(abts) or answer  # BA_ACC was lost
         if answer is not None:
             self.answer_abts(abts, answer, now)
 
@@ -400,11 +402,21 @@ class NPort:
         return self.exchanges.request(d_id, payload.pack(), done, now, attempts=attempts, recover=recover)
 
     def send_sequence(
-        self, d_id: int, r_ctl: int, fc_type: int, f_ctl: int, ox_id: int, rx_id: int, payload: bytes, now: float
+        self,
+        d_id: int,
+        r_ctl: int,
+        fc_type: int,
+        f_ctl: int,
+        ox_id: int,
+        rx_id: int,
+        payload: bytes,
+        now: float,
+        parameter: int = 0,
     ) -> None:
         """Send one sequence of a link service, in as many frames as it takes.
 
         :param f_ctl: that of its last frame, without fill bytes.
+        :param parameter: the Parameter field, if it is one frame.
         """
         self._seq_id = seq_id = self._seq_id + 1 & 0xFF
         if self.line is not None and (r_ctl == RCtl.EXTENDED_LINK_REQUEST or d_id >= FIRST_WELL_KNOWN_ADDRESS):
@@ -414,7 +426,7 @@ class NPort:
         remote = self.remotes.get(d_id)
         size = remote.max_frame if remote is not None and remote.logged_in else self.receive_size
         if len(payload) <= size:
-            self._send(d_id, r_ctl, fc_type, f_ctl, seq_id, 0, ox_id, rx_id, payload, SOF_I3, EOF_T)
+            self._send(d_id, r_ctl, fc_type, f_ctl, seq_id, 0, ox_id, rx_id, payload, SOF_I3, EOF_T, parameter)
             return
         for seq_cnt, offset in enumerate(range(0, len(payload), size)):
             last = offset + size >= len(payload)
@@ -445,6 +457,7 @@ class NPort:
         payload: bytes,
         sof: int,
         eof: int,
+        parameter: int = 0,
     ) -> None:
         remote = self.remotes.get(d_id)
         prefix = (remote.prefix if remote is not None else None) or self.prefix(d_id)
@@ -455,7 +468,7 @@ class NPort:
             self.counters.congested += 1
             return
         f_ctl |= -len(payload) & 3
-        header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, seq_cnt, ox_id, rx_id, 0)
+        header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, seq_cnt, ox_id, rx_id, parameter)
         self.outbox.append(encapsulate(prefix, sof, header, payload, eof))
 
     # Logins that others ask for

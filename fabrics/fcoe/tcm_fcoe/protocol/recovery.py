@@ -212,6 +212,13 @@ class RecoveryQualifiers:
         patience = 2 * self.longer.get(abts.s_id, self.r_a_tov)
         self.held[key] = rx_id, self._timers.set(now + patience, lambda _now: self._end(key))
 
+    def accepted(self, abts: Abts) -> BasicAccept | None:
+        """The same answer to an ABTS that comes once more; ``None``: there is no qualifier."""
+        held = self.held.get((abts.s_id, abts.ox_id))
+        if held is None or abts.from_responder or abts.rx_id not in {held[0], NO_EXCHANGE}:
+            return None
+        return BasicAccept(abts.ox_id, held[0])
+
     def covers(self, frame: Frame) -> bool:
         """Whether a frame is of such an exchange."""
         return (frame.s_id, frame.ox_id) in self.held and not frame.f_ctl & F_CTL_EXCHANGE_RESPONDER
