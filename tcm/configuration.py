@@ -205,6 +205,8 @@ class FabricConfig:
     options: Any
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Set once it is made: files of its directory in LIO's tree (:attr:`tcm.tree_types.FabricTree.attributes`)."""
+    discovery: Mapping[str, str] = field(default_factory=dict)
+    """The same for its ``discovery_auth``: names and secrets that are kept, and not in force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

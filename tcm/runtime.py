@@ -226,6 +226,10 @@ class Runtime:
                 store(fabric, text)
             except (ConfigError, OSError, ValueError) as error:
                 log.warning("fabric %s: %s=%s: %s; it stays as it is", config.name, name, text, one_line(error))
+        table = self.plugins.fabric(config.name).tree.discovery
+        for name, text in config.discovery.items():
+            if name in table and (store := table[name].store) is not None:
+                store(fabric, text)
 
     def served(self, fabric: str) -> list[TargetDevice]:
         """The target devices of a fabric."""

@@ -15,6 +15,7 @@ fabrics' own directories, ``tcm_acl_attributes`` on portal groups are for node A
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from dataclasses import replace
@@ -395,17 +396,21 @@ class _Loader:
 
     def _fabric_configs(self, root: Node, targets: Sequence[TargetConfig]) -> tuple[FabricConfig, ...]:
         discovery: dict[str, Authentication] = {}
+        kept: dict[str, dict[str, str]] = {}
         for node in root.items("fabric_modules"):
             node.keys({"name", "discovery_enable_auth", *_DISCOVERY})
             authentication = _authentication(node, _DISCOVERY)
             if node.boolean("discovery_enable_auth"):
                 discovery[self._fabric_name(node.text("name", required=True))] = authentication
+            elif values := {name: text for name, text in dataclasses.asdict(authentication).items() if text}:
+                kept[self._fabric_name(node.text("name", required=True))] = values
         names = dict.fromkeys([*self._fabrics, *(target.fabric for target in targets)])
         attributes = self._fabric_attributes(root.child(FABRICS))
         return tuple(
             replace(
                 make_fabric(self._plugins.fabric(name), self._fabrics.get(name, {}), f"--fabric {name}: ", discovery.get(name)),
                 attributes=attributes.get(name, {}),
+                discovery=kept.get(name, {}),
             )
             for name in names
         )

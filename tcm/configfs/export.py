@@ -250,7 +250,8 @@ def _portal_group(group: TargetPortalGroupGroup) -> dict[str, Any]:
         found["tcm_attributes"] = own
     if files := {name: _text(group, name) for name in group.kind.tree.portal_group_saved}:
         found["tcm_files"] = files
-    if group.group.dynamic_acl_attributes is not None:
+    dynamic = group.group.dynamic_acl_attributes
+    if dynamic is not None and dynamic != type(dynamic)():
         found["tcm_acl_attributes"] = _settings(group, "tcm_acl_attrib")
     return found
 
