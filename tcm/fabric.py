@@ -208,6 +208,12 @@ class Fabric(ABC):
         If omitted: an initiator that was refused finds out when it tries again.
         """
 
+    def demo_mode_entered(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """Initiators without a node ACL may log in from now on (``generate_node_acls``).
+
+        If omitted: an initiator that was refused finds out when it tries again.
+        """
+
     def drop(self, nexus: ITNexus) -> None:
         """The administrator takes an initiator's nexus away: end the session, and ``nexus.lose()``.
 

@@ -202,6 +202,12 @@ class FcoeFabric(Fabric):
         if port is not None:
             port.admit(acl.initiator_name)
 
+    def demo_mode_entered(self, group: TargetPortalGroup) -> None:
+        """See :class:`tcm.fabric.Fabric`: likewise."""
+        port = self.ports.get(group.target.name)
+        if port is not None:
+            port.admit(None)
+
     def drop(self, nexus: ITNexus) -> None:
         """See :class:`tcm.fabric.Fabric`: LOGO."""
         port = self.ports.get(nexus.target_portal_group.target.name)
