@@ -64,4 +64,5 @@ TREE = FabricTree(
         "nexus": TreeAttribute(_nexus, _set_nexus),
         "transport_status": TreeAttribute(lambda place: _port(place).transport_status.value, _set_transport_status),
     },
+    portal_group_saved={"transport_status": tuple(each.value for each in TransportStatus)},
 )
