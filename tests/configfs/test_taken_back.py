@@ -11,8 +11,8 @@ import pytest
 from support.lio_tree import Site, serving
 from support.programs import free_port
 
-from tcm import saveconfig
-from tcm.configfs.export import export
+from tcm.cli import serve
+from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.configfs.node import TreeError
 from tcm.configfs.settings import Settings
 
@@ -177,13 +177,7 @@ async def applied(settings: Settings, config: dict[str, Any], refusing: Refusing
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_refused_anywhere_everything_is_as_it_was(tmp_path, first, second, anyio_backend):
     async with serving(tmp_path) as site:
-        settings = Settings(
-            site.tree,
-            export,
-            check=lambda config: saveconfig.check(config, site.runtime.plugins),
-            read=saveconfig.read,
-            write=lambda *_: None,
-        )
+        settings = serve.settings(site.tree, site.runtime, ControlPlane(Ways()))
         await settings.apply(first(tmp_path))
         before, refusing, count = state(site), Refusing(site), 0
         while not await applied(settings, second(tmp_path), refusing, count):

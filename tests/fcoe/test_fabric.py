@@ -7,6 +7,7 @@ import logging
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -144,7 +145,7 @@ def test_what_is_printed_works(tmp_path: Path, mode: str, vlan: int | None) -> N
 
 
 async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without demo mode only WWPNs with a node ACL get in, to the LUNs that are mapped; an ACL that comes later calls them."""
+    """Without demo mode only WWPNs with a node ACL get in, to LUNs that are mapped; a later ACL or demo mode calls others."""
     luns = [{"index": n, "storage_object": "/backstores/ramdisk/r"} for n in (0, 1)]
     acl = {"node_wwn": "naa.2000525400f59700", "mapped_luns": [{"index": 7, "tpg_lun": 1, "write_protect": True}]}
     document = {
@@ -172,6 +173,9 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             await read_and_write(target)
             live.remove_node_acl(group, group.node_acls[STRANGER])
             await until(lambda: not target.logged_in)
+            await until(lambda: STRANGER in site.fabric.ports[WWPN].refused)
+            live.set_attribute(group, replace(group.attributes, generate_node_acls=True, demo_mode_write_protect=False))
+            await read_and_write(await port.target())
 
 
 async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ async def test_a_target_that_comes_back(tmp_path):
 
 
 async def test_two_attachments_need_two_links(daemon: FcoeDaemon):
-    from tcm.backstore import ConfigError
+    from tcm.failure import ConfigError
 
     async with attach(daemon.link) as port:
         await port.target()

@@ -25,7 +25,7 @@ from tcm_iscsi.attributes import TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 from tcm_iscsi.tls import make_context
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.target.device import TargetDevice
 from tcm.target.node_acl import AccessControl
 from tcm.target.portal_group import NetworkPortal
