@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tcm.failure import ConfigError as ConfigError  # noqa: PLC0414  # what a backstore needs is all here
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -70,10 +72,6 @@ class BackstoreError(Exception):
         super().__init__(message or kind.value)
         self.kind = kind
         self.offset = offset
-
-
-class ConfigError(Exception):
-    """A configuration that cannot work. The message says what, where, and what to write instead, in one line."""
 
 
 @dataclass(frozen=True, slots=True)

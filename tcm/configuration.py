@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import build, one_line
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.scsi.referrals import LbaMap
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 MAXIMUM_LUN = 65535
 """LIO's limit (lio-configfs 5.2)."""
 MAXIMUM_TAG = 65535
+MAXIMUM_TEXT = 511
+"""Characters of ``alias`` and ``udev_path`` (lio-configfs 3)."""
 MAXIMUM_SERIAL = 253
 """Characters of a unit serial (lio-configfs 3.4)."""
 CHAP_SECRET_BYTES = 12
@@ -85,6 +87,10 @@ class StorageObject:
     """Outermost first."""
     attributes: DeviceAttributes = field(default_factory=DeviceAttributes)
     identity: Identity = field(default_factory=Identity)
+    alias: str = ""
+    """Free text of its own (``alias`` in LIO's tree)."""
+    udev_path: str | None = None
+    """Free text too, where tools for LIO write the medium's path; ``None``: that path."""
     model_alias: bool | None = None
     """LIO's ``emulate_model_alias``: the product was named after the storage object; ``None``: if it has that name."""
     serial: str
@@ -159,6 +165,8 @@ class PortalGroupConfig:
     """For initiators without a node ACL of their own."""
     luns: tuple[LunConfig, ...] = ()
     portals: tuple[NetworkPortal, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Set once its fabric runs: :attr:`tcm.tree_types.FabricTree.portal_group_saved`."""
     node_acls: tuple[NodeAclConfig, ...] = ()
 
     @property

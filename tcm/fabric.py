@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tcm.target.nexus import ITNexus
     from tcm.target.node_acl import NodeAcl
     from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
+    from tcm.target.store import Store
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
@@ -148,6 +149,12 @@ class Fabric(ABC):
         """
         return None
 
+    def keep_in(self, store: Store) -> None:  # noqa: B027  optional
+        """Where to keep what has to outlive the process, by keys that begin with the fabric's name. Called before :meth:`run`.
+
+        Not called where there is no state directory. If omitted: nothing is kept.
+        """
+
     # changes while it runs; the objects have been changed already unless it says otherwise
 
     def target_added(self, target: TargetDevice) -> None:  # noqa: B027  optional
@@ -197,6 +204,12 @@ class Fabric(ABC):
 
     def node_acl_added(self, group: TargetPortalGroup, acl: NodeAcl) -> None:  # noqa: B027  optional
         """There is one more node ACL, without LUNs: its initiator may log in from now on.
+
+        If omitted: an initiator that was refused finds out when it tries again.
+        """
+
+    def demo_mode_entered(self, group: TargetPortalGroup) -> None:  # noqa: B027  optional
+        """Initiators without a node ACL may log in from now on (``generate_node_acls``).
 
         If omitted: an initiator that was refused finds out when it tries again.
         """

@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 _CHANGEABLE = frozenset({"attributes", "alua_tpgs", "wwn"})
 """Of a storage object: what does not say which medium it is."""
 _NOTHING: Json = {"luns": (), "portals": (), "node_acls": ()}
-AGAIN = "tcm-ctl left-out --retry serves it once it is there"
+_AGAIN = {
+    "storage object": "tcm-ctl left-out --retry serves it once it is there",
+    "portal": "it is tried again every few seconds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Missing:
 
     def __str__(self) -> str:
         missed = f" ({', '.join(self.where)})" if self.where else ""
-        return f"{self.kind} {self.name} is left out{missed}: {self.reason}"
+        return f"{self.kind} {self.name} is left out{missed}: {self.reason}; {_AGAIN[self.kind]}"
 
 
 class LeftOut:

@@ -293,8 +293,11 @@ class LiveChanges:
 
     def set_attribute(self, group: TargetPortalGroup, attributes: Any) -> None:
         """Other ``attrib/`` of a portal group; who is logged in stays so."""
+        before = group.access
         group.attributes = attributes
         group.access = access_of(attributes)
+        if group.access.generate_node_acls and not before.generate_node_acls:
+            self.fabric_of(group.target).demo_mode_entered(group)
 
     def set_relative_identifier(self, group: TargetPortalGroup, identifier: int) -> None:
         """Another RELATIVE TARGET PORT IDENTIFIER, of a group that is off."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import ConfigError
 from tcm.configuration import portal_text
+from tcm.failure import ConfigError
 from tcm.options import one_line, options_of
 from tcm.reasons import reason_of, why_not_bound
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from tcm.backstore import BackstoreError, ConfigError
-from tcm.failure import RuntimeFailure
+from tcm.backstore import BackstoreError
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.options import one_line
 
 _NOT_BOUND = {

@@ -19,7 +19,7 @@ from tcm.adapters import adapt
 from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
-from tcm.left_out import AGAIN, LeftOut, pruned
+from tcm.left_out import LeftOut, pruned
 from tcm.live import LiveChanges
 from tcm.options import one_line
 from tcm.probing import unfit
@@ -30,6 +30,7 @@ from tcm.target.device import TargetDevice
 from tcm.target.directory_store import Claimed, DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
+from tcm.tree_types import PortalGroupPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -142,7 +143,7 @@ class Runtime:
         self.left_out.keep(saved, reasons)
         self.configuration = pruned(self.configuration, reasons)
         for each in self.left_out.missing():
-            log.warning("%s; %s", each, AGAIN)
+            log.warning("%s", each)
 
     # building
 
@@ -188,6 +189,8 @@ class Runtime:
     def make_fabric(self, name: str, options: Any) -> Fabric:
         """A fabric that does not run yet."""
         fabric = self.fabrics[name] = self.plugins.fabric(name).factory(self.served(name), options)
+        if self.store is not None:
+            fabric.keep_in(self.store)
         return fabric
 
     def _identify_ports(self) -> None:
@@ -387,6 +390,19 @@ class Runtime:
                 raise RuntimeFailure(f"fabric {name} ended by itself")
 
         await self.fabric_tasks.start(run)
+        self._set_files(name)
+
+    def _set_files(self, name: str) -> None:
+        """Of the portal groups that are configured."""
+        fabric, table = self.fabrics[name], self.plugins.fabric(name).tree.portal_group
+        configs = {(each.name, group.tag): group for each in self.configuration.targets for group in each.portal_groups}
+        for target in self.served(name):
+            for group in target.portal_groups.values():
+                config = configs.get((target.name, group.tag))
+                for each, text in config.files.items() if config is not None else ():
+                    store = table[each].store
+                    assert store is not None
+                    store(PortalGroupPlace(fabric, group), text)
 
     def stop_fabric(self, name: str) -> None:
         """Give up its portals, now."""

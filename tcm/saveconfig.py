@@ -6,7 +6,8 @@ storage object of keys that it does not know, so they may also stand in ``tcm_st
 storage object's path (``/backstores/fileio/disk0``).
 
 What rtslib leaves out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``,
-``alua_tg_pt_offline``, ``alua_tg_pt_status`` and ``alua_tg_pt_write_md``. ``tcm_attributes`` on portal groups and node ACLs are
+``alua_tg_pt_offline``, ``alua_tg_pt_status`` and ``alua_tg_pt_write_md``. Of storage objects also ``alias`` and ``udev_path``.
+``tcm_files`` on portal groups are files that the fabric wants saved. ``tcm_attributes`` on portal groups and node ACLs are
 attributes of the fabric that LIO lacks, ``rtpi`` on portal groups is the file of that name, ``tcm_fabrics`` are files of the
 fabrics' own directories, ``tcm_acl_attributes`` on portal groups are for node ACLs that demo mode makes, and
 ``tcm_parameters`` on node ACLs are the portal group's, with these instead.
@@ -20,10 +21,10 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
 from tcm.configuration import (
     MAXIMUM_LUN,
     MAXIMUM_TAG,
+    MAXIMUM_TEXT,
     Configuration,
     FabricConfig,
     FilterConfig,
@@ -45,6 +46,7 @@ from tcm.configuration import (
     portal_text,
     saved_serial,
 )
+from tcm.failure import ConfigError
 from tcm.json_reader import Node, check_text, read_json
 from tcm.options import build, options_of, unknown_key
 from tcm.saveconfig_alua import check_one_group, lba_map, logical_unit_groups, lun_group, target_port_groups
@@ -196,7 +198,7 @@ class _Loader:
         kind = self._backstore(node, plugin)
         known = {**{key: Key() for key in options_of(kind.options)}, **PLUGINS.get(plugin, {})}
         common = {"name", "plugin", "attributes", "alua_tpgs", "wwn", "tcm_filters", "removable", "read_only"}
-        common |= {"alua_lu_gp", "lba_map", "tcm_identity"}
+        common |= {"alua_lu_gp", "lba_map", "tcm_identity", "alias", "udev_path"}
         node.keys(common | set(known))
         own = {key: known[key].read(node, key) for key in node.value if key in known and key not in common}
         for key, rule in known.items():
@@ -219,6 +221,8 @@ class _Loader:
             filters=tuple(self._filter(each, looks=looks) for each in node.items("tcm_filters")),
             attributes=attributes,
             identity=_identity(node, (name if others.get(MODEL_ALIAS) else kind.name.upper())[:16]),
+            alias=_free_text(node, "alias") or "",
+            udev_path=_free_text(node, "udev_path"),
             model_alias=bool(others[MODEL_ALIAS]) if MODEL_ALIAS in others else None,
             serial=saved_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
             removable=node.boolean("removable"),
@@ -302,7 +306,7 @@ class _Loader:
 
     def _portal_group(self, node: Node, fabric: FabricType) -> PortalGroupConfig:
         known = {"tag", "enable", "attributes", "parameters", "luns", "portals", "node_acls", *_CHAP}
-        node.keys(known | {"rtpi", "tcm_attributes", "tcm_acl_attributes"})
+        node.keys(known | {"rtpi", "tcm_attributes", "tcm_acl_attributes", "tcm_files"})
         attributes = self._own_attributes(node, fabric.tpg_attributes, TARGET_PORTAL_GROUP)
         parameters, _ = self._attributes(node.child("parameters"), fabric.tpg_parameters, PARAMETERS)
         dynamic = _dynamic(node.child("tcm_acl_attributes"), fabric)
@@ -330,6 +334,7 @@ class _Loader:
             authentication=_authentication(node, _CHAP),
             luns=luns,
             portals=portals,
+            files=_files(node.child("tcm_files"), fabric),
             node_acls=acls,
         )
 
@@ -420,6 +425,27 @@ class _Loader:
             own.keys({name for name, attribute in kind.tree.attributes.items() if attribute.store is not None})
             found[kind.name] = {name: own.text(name) for name in own.object()}
         return found
+
+
+def _free_text(node: Node, key: str) -> str | None:
+    """``None``: nothing is said of it."""
+    if key not in node.value:
+        return None
+    text = node.text(key)
+    if len(text) > MAXIMUM_TEXT:
+        raise ConfigError(f"{node.path}.{key}: {len(text)} characters are too many; write at most {MAXIMUM_TEXT}")
+    return text
+
+
+def _files(node: Node, fabric: FabricType) -> dict[str, str]:
+    """Files of a portal group that its fabric wants saved."""
+    saved = fabric.tree.portal_group_saved
+    node.keys(saved)
+    found = {name: node.text(name) for name in node.object()}
+    for name, text in found.items():
+        if text not in saved[name]:
+            raise ConfigError(f"{node.path}.{name}: {text[:60]!r}: write one of: {', '.join(saved[name])}")
+    return found
 
 
 def _alias(node: Node) -> str:

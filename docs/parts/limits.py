@@ -44,6 +44,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Answered exchanges of one initiator that REC and SRR can ask about until FCP_CONF comes",
      "tcm_fcoe.protocol.fcp_answered:ANSWERED_LIMIT", "count"),
     ("Beside them those without FCP_CONF: READs that went well", "tcm_fcoe.protocol.fcp_answered:UNCONFIRMED_LIMIT", "count"),
+    ("And short READs of the express lane, in each of two generations", "tcm_fcoe.protocol.fcp_answered:GENERATION", "count"),
     ("For how long", "tcm_fcoe.protocol.fcp_target:RETAIN_SECONDS", "seconds"),
     ("Their Data-In, in case it has to be sent again", "tcm_fcoe.protocol.fcp_answered:ANSWERED_BYTES", "bytes"),
     ("Silence of an initiator that owes Data-Out until the command is given up, times R_A_TOV (`data_out_timeout`)",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tcm import saveconfig
-from tcm.backstore import ConfigError
 from tcm.cli.fabric_options import give
 from tcm.cli.folders import check_folder_of
 from tcm.cli.state import State, default_directory
@@ -32,6 +31,7 @@ from tcm.configuration import (
     named,
     parse_portal,
 )
+from tcm.failure import ConfigError
 from tcm.option_syntax import join_pairs, read_secret_file, read_secrets, split_spec
 from tcm.options import build, options_of, unknown_key
 from tcm.plugin_types import option

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from tcm.backstore import ConfigError
 from tcm.cli.ctl_session import Ctl, with_json
 from tcm.command_line import errors
+from tcm.failure import ConfigError
 
 DIFFERENT = 1
 """Exit code of ``diff``, as that of diff(1)."""
@@ -67,7 +67,7 @@ def diff(ctl: Ctl, file: str) -> None:
 @with_json
 def apply(ctl: Ctl, file: str, dry_run: bool) -> None:
     """Make what FILE says out of what runs: whole, or not at all."""
-    plan = ctl.call("diff" if dry_run else "apply", config=read_config(file))
+    plan = ctl.call("apply", config=read_config(file), dry_run=dry_run)
     _show(ctl, plan, done=not dry_run)
 
 
@@ -80,10 +80,8 @@ def restore(ctl: Ctl, file: str | None, dry_run: bool) -> None:
 
     What was saved to FILE, or to where tcm-run keeps it: whole, or not at all.
     """
-    if file is None:
-        plan = ctl.call("reload", dry_run=True) if dry_run else ctl.call("reload")
-    else:
-        plan = ctl.call("diff" if dry_run else "apply", config=read_config(file))
+    method, params = ("reload", {}) if file is None else ("apply", {"config": read_config(file)})
+    plan = ctl.call(method, **params, dry_run=dry_run)
     _show(ctl, plan, done=not dry_run)
 
 

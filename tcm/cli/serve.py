@@ -16,7 +16,6 @@ import anyio
 from anyio import to_thread
 
 from tcm import saveconfig
-from tcm.backstore import ConfigError
 from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.command_line.errors import FAILED
 from tcm.configfs.export import export
@@ -28,6 +27,7 @@ from tcm.control import snapshot
 from tcm.control.methods import Methods, Sources
 from tcm.control.notify import notify
 from tcm.control.saved import write_config
+from tcm.failure import ConfigError
 from tcm.options import one_line, options_of, size_text
 from tcm.probing import unfit
 from tcm.runtime import Runtime

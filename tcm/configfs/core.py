@@ -117,6 +117,8 @@ class CoreGroup(ParentGroup):
                 plugin = next(name for name, (kind, _) in known.items() if kind.name == config.type)
             hba = self._add(f"{plugin}_{number}", plugin)
             device = hba.add(config.name, path)
+            device.device.alias = config.alias
+            device.device.udev_path = device.device.dev if config.udev_path is None else config.udev_path
             named = config.identity.product == config.name[:16]
             device.device.model_alias = named if config.model_alias is None else config.model_alias
             hba.groups[config.name] = device

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from tcm.backstore import Backstore, ConfigError
+from tcm.backstore import Backstore
 from tcm.configfs import statistics
 from tcm.configfs.asymmetric_access import TargetPortGroups, lba_map_text, set_lba_map, set_logical_unit_group
 from tcm.configfs.device_attributes import ATTRIBUTES
@@ -17,10 +17,12 @@ from tcm.configfs.identity import IDENTITY
 from tcm.configfs.reservations import RESERVATIONS
 from tcm.configfs.script import control_pairs
 from tcm.configfs.table import FixedGroup, MadeGroup, flag
-from tcm.configuration import FilterConfig, StorageObject, check_serial, make_filter, make_options
+from tcm.configuration import MAXIMUM_TEXT, FilterConfig, StorageObject, check_serial, make_filter, make_options
+from tcm.failure import ConfigError
 from tcm.live import groups_of
 from tcm.option_syntax import join_pairs, split_spec
 from tcm.options import options_of
+from tcm.saveconfig_names import PLUGINS
 from tcm.statistics.lio import device_groups
 from tcm.target.attributes import Identity
 from tcm.tree_types import BackstoreTree, TreeAttribute
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
     from tcm.runtime import Runtime
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.logical_unit_group import LogicalUnitGroup
-
-_TEXT_LIMIT = 511
-"""Characters of ``alias`` and ``udev_path``."""
 
 
 class _Unconfigured(Backstore):
@@ -95,6 +94,12 @@ class Device:
     def config(self) -> StorageObject:
         """What is configured."""
         return self.runtime.storage_objects.get(self.path, self._config)
+
+    @property
+    def dev(self) -> str:
+        """What a saveconfig.json calls so: the medium's path; empty if it has none."""
+        has_one = "dev" in PLUGINS.get(self.tree.saveconfig or self.tree.plugin, {})
+        return str(getattr(self.config.options, "path", "")) if has_one else ""
 
     @property
     def unit(self) -> LogicalUnit:
@@ -290,8 +295,8 @@ class Device:
 
 def _text(name: str) -> TreeAttribute:
     def store(device: Device, text: str) -> None:
-        if len(text) > _TEXT_LIMIT:
-            raise ValueError(f"write at most {_TEXT_LIMIT} characters")
+        if len(text) > MAXIMUM_TEXT:
+            raise ValueError(f"write at most {MAXIMUM_TEXT} characters")
         setattr(device, name, text)
 
     return TreeAttribute(lambda device: str(getattr(device, name)), store, exact=True)

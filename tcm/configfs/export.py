@@ -195,6 +195,10 @@ def _extras(group: DeviceGroup) -> dict[str, Any]:
         found["read_only"] = True
     if config.filters:
         found["tcm_filters"] = [{"type": each.type, **_options(each.options)} for each in config.filters]
+    if device.alias:
+        found["alias"] = device.alias
+    if device.udev_path != device.dev:
+        found["udev_path"] = device.udev_path
     unit_group = device.unit.asymmetric_access.logical_unit_group
     if unit_group is not None and unit_group.name != DEFAULT_LU_GROUP:
         found["alua_lu_gp"] = unit_group.name
@@ -244,6 +248,8 @@ def _portal_group(group: TargetPortalGroupGroup) -> dict[str, Any]:
     }
     if own := _own(group, group.group.attributes):
         found["tcm_attributes"] = own
+    if files := {name: _text(group, name) for name in group.kind.tree.portal_group_saved}:
+        found["tcm_files"] = files
     dynamic = group.group.dynamic_acl_attributes
     if dynamic is not None and dynamic != type(dynamic)():
         found["tcm_acl_attributes"] = _settings(group, "tcm_acl_attrib")

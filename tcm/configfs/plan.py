@@ -197,7 +197,7 @@ def _additions(now: _State, then: _State, anew: set[str]) -> list[Move]:
         else:
             was = now.values.get(step.path)
             if was is None or was.value != step.value:
-                before = None if was is None else was.value
+                before = step.initial if was is None else was.value
                 undo = None if before is None else Operation("write", step.path, before, secret=step.secret)
                 moves.append(Move(Operation("write", step.path, step.value, before, step.secret, step.soft), undo))
     return moves

@@ -39,6 +39,7 @@ UNEXPORTED = frozenset(
 """Attributes that are refused while the device is exported."""
 _DEVICE_KEYS = {
     *("name", "plugin", "attributes", "alua_tpgs", "wwn", "alua_lu_gp", "lba_map", "tcm_filters", "tcm_identity"),
+    *("alias", "udev_path"),
 }
 _GROUP_ORDER = ("alua_access_type", "alua_write_metadata", "alua_access_state", "alua_access_status")
 """These go last in a target port group: states are refused while what they want is missing."""
@@ -81,6 +82,9 @@ class Step(NamedTuple):
     """Another value is taken only while no LUN leads to the group."""
     grows: bool = False
     """It is a size: though fixed, a greater one can be written."""
+
+    initial: str | None = None
+    """What is there if no file says anything; ``None``: that is not known."""
 
     @property
     def key(self) -> str:
@@ -136,8 +140,10 @@ class Script:
         path = self._place(config)
         yield Step("make", path.rpartition("/")[0])
         yield Step("make", path)
-        if config.get("dev"):
-            yield Step("write", f"{path}/udev_path", str(config["dev"]), path, fixed=True)
+        if (udev_path := config.get("udev_path", config.get("dev"))) is not None:
+            yield Step("write", f"{path}/udev_path", str(udev_path), path, initial="")
+        if "alias" in config:
+            yield Step("write", f"{path}/alias", config["alias"], path, initial="")
         for line in control_lines(config):
             grows = config["plugin"] == "fileio" and line.startswith("fd_dev_size=")
             yield Step("write", f"{path}/control", line, path, fixed=True, grows=grows)
@@ -196,6 +202,8 @@ class Script:
             yield from _chap(path, config, _CHAP)
         for acl in config.get("node_acls", ()):
             yield from _node_acl(acl, path, fabric)
+        for name, value in sorted(config.get("tcm_files", {}).items()):
+            yield Step("write", f"{path}/{name}", value, path)
         if fabric not in _ALWAYS_ENABLED:
             yield Step("write", f"{path}/enable", "1" if config.get("enable", True) else "0", path)
 

@@ -22,7 +22,7 @@ from tcm.options import one_line
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 
-    from tcm.left_out import LeftOut, Missing
+    from tcm.left_out import LeftOut
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +42,13 @@ class Settings:
 
     :param tree: of the running target.
     :param dump: what runs as the content of a saveconfig.json: :func:`tcm.configfs.export.export`.
-    :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be; it does not look at the media of
+    :param check: raises :class:`tcm.failure.ConfigError` for a configuration that cannot be; it does not look at the media of
         these storage objects.
     :param read: reads a saveconfig.json; raises the same.
     :param write: writes one.
     :param path: where it is kept; ``None``: nowhere unless it is said where.
     :param renew: reads files again that are named elsewhere (certificates); each of what it returns puts one in force. Raises
-        :class:`tcm.backstore.ConfigError`.
+        :class:`tcm.failure.ConfigError`.
     :param left_out: what of the configuration is not served.
     :param unfit: which of these names of a configuration cannot be served now, and why.
     :param configured: what runs was read from ``path``; it has to be there to be read again.
@@ -139,11 +139,18 @@ class Settings:
         return await to_thread.run_sync(plan, config, current, found)
 
     async def apply(
-        self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "", part: Collection[str] | None = None
+        self,
+        config: Mapping[str, Any],
+        *,
+        revision: int | None = None,
+        who: str = "",
+        part: Collection[str] | None = None,
+        dry_run: bool = False,
     ) -> list[dict[str, Any]]:
         """All of them, or none. What is left out, and cannot be served yet, stays so.
 
         :param part: as of :meth:`diff`.
+        :param dry_run: only say what would be done.
 
         Raises :class:`TreeError` for the operation that is refused, once everything before it is taken back.
         """
@@ -151,6 +158,9 @@ class Settings:
             started = self._tree.revision if revision is None else revision
             wanted, reasons = (config, {}) if part is not None else await self._without_unfit(config)
             moves = await self._plan(wanted, part)
+            left_out = [{"action": "leave out", "path": name, "not_taken": why} for name, why in reasons.items()]
+            if dry_run:
+                return [*_shown(moves), *left_out]
             self._kept = {}
             before = self._left_out.state
             if part is None:
@@ -165,7 +175,7 @@ class Settings:
             if part is None:
                 # what was made anew on the way has lost its own
                 self._left_out.keep(config, reasons)
-            return [*_shown(moves, self._kept), *map(_as_operation, self._left_out.missing() if part is None else ())]
+            return [*_shown(moves, self._kept), *left_out]
 
     async def _without_unfit(self, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
         """What of it can be served, and what of what is left out cannot, and why."""
@@ -337,7 +347,7 @@ class Settings:
             if not await anyio.Path(self.path).exists():
                 raise TreeError(errno.ENOENT, f"reload: {self.path} is not there; save makes it")
             config = await to_thread.run_sync(self._read, self.path)
-            done = await (self.diff(config) if dry_run else self.apply(config, who=who))
+            done = await self.apply(config, who=who, dry_run=dry_run)
         for put_in_force in () if dry_run else renewals:
             put_in_force()
         return done
@@ -378,10 +388,6 @@ def places(tree: Tree) -> dict[str, str]:
                 if isinstance(device, Group):
                     found[f"/backstores/{_PLUGINS.get(prefix, prefix)}/{device.name}"] = device.path
     return found
-
-
-def _as_operation(missing: Missing) -> dict[str, Any]:
-    return {"action": "leave out", "path": missing.name, "not_taken": missing.reason}
 
 
 def _shown(moves: list[Move], kept: Mapping[str, str] | None = None) -> list[dict[str, Any]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
 from tcm.configfs.device import DeviceGroup
 from tcm.configfs.device_attributes import OTHERS, check, option_value
 from tcm.configfs.node import TreeError
 from tcm.configfs.script import SOFT, Json, text_of
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
-from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError, printable
+from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Permissions, Tree, TreeError, printable
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
+from tcm.failure import ConfigError
 
 if typing.TYPE_CHECKING:
     from tcm.control.peer import Peer
@@ -36,7 +36,9 @@ class Settings(Protocol):
 
     async def export(self) -> dict[str, Any]: ...
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
-    async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
+    async def apply(
+        self, config: Mapping[str, Any], *, revision: int | None, who: str, dry_run: bool = False
+    ) -> list[dict[str, Any]]: ...
     async def save(self, path: str) -> str: ...
     def left_out(self) -> list[dict[str, Any]]: ...
     async def retry(self, *, who: str) -> list[dict[str, Any]]: ...
@@ -112,8 +114,13 @@ class Methods:
         return {"value": self._tree.read(path), "revision": self._tree.revision}
 
     async def stat(self, path: str) -> dict[str, Any]:
-        """One node: ``kind`` (group, attribute, link), ``mode`` of an attribute, ``target`` of a link."""
-        return _describe(self._tree.find(path))
+        """One node: ``kind`` (group, attribute, link), ``mode`` of an attribute, ``target`` of a link.
+
+        ``permissions``: what ``permit`` has said of it.
+        """
+        node = self._tree.find(path)
+        given = {name: value for name, value in self._tree.permissions(node)._asdict().items() if value is not None}
+        return {**_describe(node), **({"permissions": given} if given else {})}
 
     async def list(self, path: str = "", depth: int = 1, values: bool = False, statistics: bool = True) -> dict[str, Any]:
         """A node and what is below it, ``depth`` levels deep (-1: all), with or without attributes' values."""
@@ -146,6 +153,13 @@ class Methods:
     async def write(self, path: str, value: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
         """Sets an attribute."""
         await self._tree.write(path, value, revision=revision, who=who)
+        return self._revision()
+
+    async def permit(
+        self, path: str, mode: int | None = None, uid: int | None = None, gid: int | None = None
+    ) -> dict[str, Any]:
+        """Another mode or owner of a node, for whoever comes by a mount (chmod, chown): kept as long as the node is there."""
+        self._tree.permit(path, Permissions(mode, uid, gid))
         return self._revision()
 
     async def make(self, path: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
@@ -183,9 +197,14 @@ class Methods:
         """The operations that would make ``config`` out of what runs."""
         return await self._settings().diff(config)
 
-    async def apply(self, config: dict[str, Any], revision: int | None = None, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
-        """Makes ``config`` out of what runs, whole or not at all; returns the operations."""
-        return await self._settings().apply(config, revision=revision, who=who)
+    async def apply(
+        self, config: dict[str, Any], revision: int | None = None, who: str = "", dry_run: bool = False
+    ) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Makes ``config`` out of what runs, whole or not at all; returns the operations.
+
+        ``dry_run``: only what would be done.
+        """
+        return await self._settings().apply(config, revision=revision, who=who, dry_run=dry_run)
 
     async def clear(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
         """Removes every target and every storage object, whole or not at all; returns the operations."""

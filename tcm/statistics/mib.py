@@ -25,7 +25,7 @@ CACHED = 1.0
 """Seconds that a table's rows stay as they were read, so that a walk is not a thousand walks; values are always read anew."""
 ROWS_A_SECOND = 20_000
 """How many rows are read in a second: those of a table that has more stay for longer."""
-PIECE = 50
+PIECE = 100
 """Rows of a table that are read in one go; initiators are served in between."""
 
 
@@ -80,6 +80,18 @@ class Table:
     columns: tuple[Column, ...]
     creation: Creation | None = None
     """``None``: a manager can neither make nor remove rows."""
+
+    def rows_in_pieces(self) -> Pieces[dict[Oid, Any]]:
+        """Those there are now, or a moment ago."""
+        rows: dict[Oid, Any] = {}
+        try:
+            for count, (index, row) in enumerate(self.rows(), 1):
+                rows[index] = row
+                if count % PIECE == 0:
+                    yield
+        except RuntimeError:  # a dictionary has changed in between
+            rows = dict(self.rows())
+        return rows
 
     def instance(self, column: str, index: Oid) -> Oid:
         """The identifier of one cell, or of a row by its first column."""
@@ -165,17 +177,10 @@ class TableView:
         """Look again, if it is time to."""
         if now < self._again:
             return
+        rows = yield from self.table.rows_in_pieces()
         creation = self.table.creation
-        rows: dict[Oid, Any] = dict(creation.pending) if creation is not None else {}
-        try:
-            for count, (index, row) in enumerate(self.table.rows(), 1):
-                rows[index] = row
-                if count % PIECE == 0:
-                    yield
-        except RuntimeError:  # a dictionary has changed in between
-            rows.update(self.table.rows())
-        self._rows = rows
-        self._indexes = sorted(rows)
+        self._rows = rows if creation is None else {**creation.pending, **rows}
+        self._indexes = sorted(self._rows)
         self._again = now + max(CACHED, len(rows) / ROWS_A_SECOND)
 
     def get(self, oid: Oid, now: float) -> Pieces[tuple[Syntax, Value] | None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

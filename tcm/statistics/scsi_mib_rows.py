@@ -172,7 +172,8 @@ def wwn_name(unit: LogicalUnit) -> bytes:
 
 def device_status(target: TargetDevice) -> int:
     """ScsiTgtDeviceStatus: available(2) if all its units are, broken(3) if all are broken, abnormal(5) otherwise."""
-    statuses = {unit_status(each.unit) for each in units_of(target)}
+    # of all portal groups: a unit that is there twice has one status
+    statuses = {unit_status(lun.logical_unit) for group in target.portal_groups.values() for lun in group.luns.values()}
     return 2 if statuses <= {2} else 3 if statuses == {4} else 5
 
 

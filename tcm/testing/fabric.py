@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anyio
 import pytest
 
-from tcm.backstore import ConfigError
 from tcm.fabric import Fabric
 from tcm.fabric_statistics import CountsRow, LioGroup, LoginRow, PortalRow, SessionRow
+from tcm.failure import ConfigError
 from tcm.options import NAME, build, options_of
 from tcm.plugin_types import API_VERSION, FabricType
 from tcm.target.device import TargetDevice
@@ -286,6 +286,7 @@ class FabricContract:
                 fabric.portal_group_added(group)
                 group.add_lun(0, unit)
                 fabric.node_acl_added(group, group.add_node_acl(target.name))
+                fabric.demo_mode_entered(group)
                 if fabric_type.uses_portals and type(fabric).add_portal is not Fabric.add_portal:
                     group.portals.append(await fabric.add_portal(group, NetworkPortal("127.0.0.1", 0)))
                 assert len(fabric.endpoints()) == (1 if group.portals or not fabric_type.uses_portals else 0)

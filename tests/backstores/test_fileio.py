@@ -24,7 +24,8 @@ from tcm_backstores.fileio import FILEIO, FileBackstore, FileioOptions
 from tcm_backstores.locks import FLOCK
 from tcm_backstores.pace import REST, SLOW, Pace
 
-from tcm.backstore import BackstoreError, BackstoreErrorKind, ConfigError, Support
+from tcm.backstore import BackstoreError, BackstoreErrorKind, Support
+from tcm.failure import ConfigError
 from tcm.options import build
 
 PAGE = mmap.PAGESIZE

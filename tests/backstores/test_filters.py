@@ -16,7 +16,8 @@ from tcm_backstores.filters.rate import RateFilter, RateOptions
 from tcm_backstores.filters.readonly import ReadonlyFilter
 from tcm_backstores.plugin import tcm_backstores, tcm_filters
 
-from tcm.backstore import BackstoreError, BackstoreErrorKind, ConfigError
+from tcm.backstore import BackstoreError, BackstoreErrorKind
+from tcm.failure import ConfigError
 from tcm.options import options_of
 from tcm.testing import ModelBackstore
 

@@ -15,8 +15,8 @@ from support.ports import report_groups, set_groups
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackFabric
 
-from tcm.backstore import ConfigError
 from tcm.configuration import Configuration, LogicalUnitGroupConfig
+from tcm.failure import ConfigError
 from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
 from tcm.saveconfig import load

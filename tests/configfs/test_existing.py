@@ -11,10 +11,10 @@ import pytest
 from support.programs import free_port
 from support.tcm_process import TcmProcess
 
-from tcm.backstore import ConfigError
 from tcm.cli.arguments import Arguments, configuration
 from tcm.configfs.lio import LioTree
 from tcm.configfs.node import Link
+from tcm.failure import ConfigError
 from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
 

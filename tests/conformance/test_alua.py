@@ -353,7 +353,7 @@ async def test_alua_one_port_one_group(ways: TwoPorts) -> None:
 
 def test_alua_attributes() -> None:
     """LIO's limits."""
-    from tcm.backstore import ConfigError
+    from tcm.failure import ConfigError
     from tcm.target.target_port_group import GroupAttributes
 
     for name, limit in (("nonop_delay_msecs", 10_000), ("trans_delay_msecs", 30_000), ("implicit_trans_secs", 255)):

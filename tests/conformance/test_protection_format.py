@@ -19,7 +19,8 @@ from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
-from tcm.backstore import Backstore, BlockingBackstore, ConfigError
+from tcm.backstore import Backstore, BlockingBackstore
+from tcm.failure import ConfigError
 from tcm.scsi import cdb
 from tcm.scsi.check_condition import (
     FormatInProgress,

@@ -16,12 +16,12 @@ from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from support.toy_tree import Text, toy_tree
 
-from tcm.backstore import ConfigError
 from tcm.control.client import Client, ClientError, Refused
 from tcm.control.methods import Methods, Sources
 from tcm.control.peer import Peer, peer_of
 from tcm.control.protocol import GAVE_WAY
 from tcm.control.server import MAXIMUM_CLIENTS, ControlServer, listen
+from tcm.failure import ConfigError
 
 pytestmark = pytest.mark.anyio
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
 from scapy.layers.l2 import Ether
+from scapy.utils import PcapNgWriter
 from support.fcoe_capture import CAPTURE, captured
 from tcm_fcoe.capture import CaptureFile
 from tcm_fcoe.decode import command, run_command
@@ -236,6 +238,29 @@ def test_broken_files_are_one_line(tmp_path, content, code, text):
     done = decode(path)
     assert done.returncode == code
     assert text in error_of(done)
+
+
+@pytest.mark.parametrize("suffix, left", [("pcapng", 30), ("pcapng", 5), ("gz", 9), ("gz", 200)])
+def test_files_cut_short_are_not_taken_for_whole(tmp_path, suffix, left):
+    """Of every kind: frames that are there are printed, and that some are missing is said."""
+    whole = tmp_path / f"whole.{suffix}"
+    if suffix == "gz":
+        whole.write_bytes(CAPTURE.read_bytes())
+    else:
+        with PcapNgWriter(str(whole)) as writer:
+            for each in captured()[:20]:
+                writer.write(Ether(each.ethernet))
+    content = whole.read_bytes()
+    if suffix == "pcapng":
+        statistics = struct.pack("<IIIIII", 5, 24, 0, 0, 0, 24)
+        whole.write_bytes(content + statistics)
+        assert decode(whole).returncode == 0, "a block that is no frame may be the last"
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(content[:-left])
+    done = decode(cut)
+    assert done.returncode == 1
+    assert "ends inside" in error_of(done)
+    assert len(done.stdout.splitlines()) >= 19
 
 
 def test_what_was_there_before_the_break_is_printed(tmp_path):

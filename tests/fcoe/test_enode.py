@@ -294,6 +294,45 @@ def test_nobody_knows_a_vlan():
     assert not port.fc_id
 
 
+def vlan_notification(*vlans: int, source: bytes = mac_of(0x666)) -> bytes:
+    pdu = FipPdu(Pdu.VLAN_NOTIFICATION, (fip.MacAddress(source), *map(fip.Vlan, vlans)))
+    return ENODE_MAC + source + fip.ETHERTYPE + fip.encode(pdu)
+
+
+def test_a_vlan_without_an_fcf():
+    """The next one of the notification is tried, then the first again; when nobody knows one any more, none."""
+    segment, one, _port = alone(discover_vlan=True)
+    tried = []
+    for _ in range(4):
+        segment.inject(vlan_notification(7, 8, 9))
+        tried.append(one.services.vlan)
+        segment.run(tables.SOLICIT_TRIES * tables.SOLICIT_PERIOD + 0.1)
+        assert one.controller.state is FabricState.VLAN
+    assert tried == [7, 8, 9, 7]
+    segment.run(tables.VLAN_TRIES * tables.VLAN_TIMEOUT)
+    assert one.services.vlan == 0, "the interface's own"
+    assert one.controller.state is FabricState.SOLICIT
+    assert one.services.reports == ["no FCF has answered yet; solicitations go on"]
+    assert len(segment.frames) < 60
+
+
+def test_a_false_vlan_notification():
+    """It costs some seconds: the FCF's own is asked for again."""
+    segment, one, port = alone(discover_vlan=True)
+    segment.inject(vlan_notification(7))
+    segment.run(tables.SOLICIT_TRIES * tables.SOLICIT_PERIOD + 0.1)
+    segment.inject(vlan_notification(7))
+    segment.inject(vlan_notification(42, source=FCF_MAC))
+    assert one.services.vlan == 7, "the first answer counts"
+    segment.run(tables.SOLICIT_TRIES * tables.SOLICIT_PERIOD + 0.1)
+    segment.inject(vlan_notification(42, source=FCF_MAC))
+    segment.inject(advertisement())
+    segment.run(tables.SELECT_DELAY)
+    segment.inject(reply(segment))
+    assert one.services.vlan == 42
+    assert port.fc_id == 0x010203
+
+
 # Choice of an FCF
 
 

@@ -7,6 +7,7 @@ import logging
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -113,7 +114,7 @@ async def test_a_conflict_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         async with site.initiator(WWPN) as port:
             with pytest.raises(LoginFailed):
                 await port.target(timeout=3)
-        assert f"has port name {WWPN}, which is ours" in caplog.text
+            await until(lambda: f"has port name {WWPN}, which is ours" in caplog.text)
         async with site.initiator() as port:
             await read_and_write(await port.target())
 
@@ -144,7 +145,7 @@ def test_what_is_printed_works(tmp_path: Path, mode: str, vlan: int | None) -> N
 
 
 async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without demo mode only WWPNs with a node ACL get in, to the LUNs that are mapped; an ACL that comes later calls them."""
+    """Without demo mode only WWPNs with a node ACL get in, to LUNs that are mapped; a later ACL or demo mode calls others."""
     luns = [{"index": n, "storage_object": "/backstores/ramdisk/r"} for n in (0, 1)]
     acl = {"node_wwn": "naa.2000525400f59700", "mapped_luns": [{"index": 7, "tpg_lun": 1, "write_protect": True}]}
     document = {
@@ -165,13 +166,16 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with site.initiator(STRANGER) as port:
             with pytest.raises(LoginFailed):
                 await port.target(timeout=3)
-            assert f"{STRANGER} has no node ACL, and demo mode is off" in caplog.text
+            await until(lambda: f"{STRANGER} has no node ACL, and demo mode is off" in caplog.text)
             live, group = site.runtime.live, site.runtime.targets[0].portal_groups[1]
             group.map_lun(live.add_node_acl(group, STRANGER), 0, 0)
             target = await port.target()
             await read_and_write(target)
             live.remove_node_acl(group, group.node_acls[STRANGER])
             await until(lambda: not target.logged_in)
+            await until(lambda: STRANGER in site.fabric.ports[WWPN].refused)
+            live.set_attribute(group, replace(group.attributes, generate_node_acls=True, demo_mode_write_protect=False))
+            await read_and_write(await port.target())
 
 
 async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
@@ -180,14 +184,12 @@ async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
         target = await port.target()
         await read_and_write(target)
         group, live = site.runtime.targets[0].portal_groups[1], site.runtime.live
-        began = anyio.current_time()
-        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 9):
-            assert anyio.current_time() - began < 0.9, "it has not waited for its patience to end"
+        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 600):  # more patience than this test has
             assert not group.nexuses
             assert not target.logged_in
             with pytest.raises(LoginFailed):
                 await port.target(timeout=1)
-        await read_and_write(await port.target(timeout=9))
+        await read_and_write(await port.target(timeout=60))
 
 
 async def test_logins_all_the_time_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from support.fcoe_links import NEIGHBOUR, change, frame, nothing_more, received,
 from tcm_fcoe.link import Link, open_link
 from tcm_fcoe.protocol.ethernet import ALL_VN2VN_ENODE_MACS, BROADCAST, ETHERTYPE_FIP, MAX_FRAME_LENGTH, insert_tag, vlan_tag
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 
 def link(folder: Path, ours: str, theirs: str) -> Link:

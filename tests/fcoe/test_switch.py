@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tcm_fcoe.protocol import ct_names as names
 from tcm_fcoe.protocol.ct import ACCEPT, REJECT, CtIu
@@ -9,6 +11,7 @@ from tcm_fcoe.protocol.ct_names import NameServerCommand as Command
 from tcm_fcoe.protocol.els import (
     RNID_TOPOLOGY,
     TOPOLOGY,
+    Adisc,
     Echo,
     LinkErrorStatus,
     Logo,
@@ -225,6 +228,32 @@ def test_rls_of_any_port_of_the_switch():
             status = LinkErrorStatus.parse(fabric.accepted(port, service, Rls(of)))
             assert status == LinkErrorStatus(1, fc_id & 0xFF, 2)
         assert fabric.rejected(port, service, Rls(0x010099)) == (Reason.UNABLE_TO_PERFORM, Explanation.INVALID_N_PORT_ID)
+
+
+@pytest.mark.parametrize("service", [DIRECTORY, CONTROLLER, MANAGEMENT])
+def test_adisc_and_pdisc_of_services(service):
+    """As of any N_Port, of those that have logged in there (FC-LS-2 4.3.6, 4.3.16)."""
+    fabric = Fabric()
+    port = fabric.attach(1)
+    adisc, pdisc = Adisc(port.port_name, NAME, port.fc_id), replace(plogi(port), command=ElsCommand.PDISC)
+    for request in (adisc, pdisc):
+        assert fabric.rejected(port, service, request) == (Reason.UNABLE_TO_PERFORM, Explanation.N_PORT_LOGIN_REQUIRED)
+    accept = Login.parse(fabric.accepted(port, service, plogi(port)))
+    found = Adisc.parse(fabric.accepted(port, service, adisc))
+    assert (found.port_name, found.node_name, found.n_port_id) == (accept.port_name, NAME, service)
+    assert Login.parse(fabric.accepted(port, service, pdisc)) == accept
+    other = replace(adisc, port_name=port_name(9))
+    assert fabric.rejected(port, service, other) == (Reason.UNABLE_TO_PERFORM, Explanation.N_PORT_LOGIN_REQUIRED)
+    assert service not in port.logins, "another port has the address: it has to log in anew"
+
+
+def test_logo_of_the_fabric_goes_in_fip():
+    """FC-BB-5 7.5: accepted, it would have ended nothing."""
+    fabric = Fabric()
+    port = fabric.attach(1)
+    logo = Logo(n_port_id=port.fc_id, port_name=port.port_name)
+    assert fabric.rejected(port, F_PORT, logo) == (Reason.FIP_ERROR, Explanation.NONE)
+    assert port.fc_id in fabric.switch.ports
 
 
 def test_rnid_of_a_switch():

@@ -29,6 +29,7 @@ CHAPTERS = (
     "sharing",
     "outage",
     "reboot",
+    "crash",
 )
 
 
@@ -61,14 +62,24 @@ class Target:
         script = str(Path(sys.executable).with_name("tcm-run"))
         arguments = ["--fabric", "fcoe", "--interface", segment.interface, "--mode", mode.name, "--wwpn", WWPN]
         arguments += ["--state-dir", str(folder / "state"), "--lun", f"fileio:path={folder / 'disk.img'},size=64M"]
-        with self.log.open("wb") as log:
+        self.command = segment.command(script, *arguments)
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                segment.command(script, *arguments),
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONWARNINGS": "error"},
             )
+
+    def crash(self) -> None:
+        """kill -9, and another one in its place."""
+        self.process.kill()
+        self.process.wait()
+        self.start()
 
     def wait_for(self, pattern: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
@@ -92,14 +103,14 @@ def boot(stack: ExitStack, mode: Mode, folder: Path) -> tuple[Guest, Target]:
     """The guest, once it has told every chapter, and the target that it told them to."""
     segment = stack.enter_context(mode.segment())
     target = Target(folder, segment, mode)
-    stack.callback(target.process.kill)
+    stack.callback(lambda: target.process.kill())
     target.wait_for(WWPN)
     nics = [word for number in range(mode.nics) for word in ("--l2", segment.nic(number))]
     # its first port's frames, for whom it may concern: python -m tcm_fcoe.decode
     options = ("--no-user", *nics, "--pcap", str(folder / "frames.pcap"))
     guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *CHAPTERS, timeout=600, files=("stories",), options=options)
     stack.callback(guest.end)
-    follow(segment, guest.share, lambda: guest.process.poll() is None)
+    follow(segment, guest.share, lambda: guest.process.poll() is None, target.crash)
     guest.process.wait()
     guest.reader.join()
     print(target.log.read_text())

@@ -10,7 +10,7 @@ from tcm_iscsi.protocol.keys import BY_NAME, Stage
 from tcm_iscsi.protocol.negotiation import Negotiator
 from tcm_iscsi.protocol.parameters import SessionParameters
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import build
 from tcm.saveconfig_names import NODE_ACL, PARAMETERS, TARGET_PORTAL_GROUP
 

@@ -24,7 +24,7 @@ from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.fabric import IscsiFabric, IscsiOptions
 from tcm_iscsi.protocol.command_flow import HIGH_WATER
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.scsi import cdb
 from tcm.target.device import TargetDevice
 from tcm.target.node_acl import AccessControl, Authentication

@@ -12,9 +12,8 @@ import anyio
 import pytest
 from tcm_loopback.fabric import LoopbackFabric
 
-from tcm.backstore import ConfigError
 from tcm.cli.arguments import Arguments, configuration
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.hookspecs import hookimpl
 from tcm.plugins import PluginManager
 from tcm.runtime import Runtime

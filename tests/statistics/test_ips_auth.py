@@ -244,6 +244,38 @@ async def test_identities_outlive_the_process_where_all_that_is_set_does(tmp_pat
         }
 
 
+@pytest.mark.anyio
+async def test_indexes_of_what_is_undone_are_nobodys(tmp_path: Path) -> None:
+    async with site(tmp_path) as s:
+        assert await s.set(("ipsAuthIdentRowStatus", (1, 9), 4), ("ipsAuthIdentDescription", (1, 9), b"")) == FINE
+        assert await s.test(*named(9, STRANGER)[:2]) == FINE
+        assert await s.setter.commit(1) == FINE
+        assert s.get("ipsAuthIdentName", (1, 9, 1)) == STRANGER.encode()
+        assert await s.setter.undo(1) == FINE
+        await s.tree.make_all(f"{GROUP}/acls/{STRANGER}")
+        assert s.rows("ipsAuthIdentName") == {(1, 1, 1): INITIATOR.encode(), (1, 10, 1): STRANGER.encode()}
+        assert set(s.rows("ipsAuthIdentDescription")) == {(1, 1), (1, 9), (1, 10)}
+        # and of a name that is taken back
+        assert await s.test(("ipsAuthIdentName", (1, 1, 1), RAW.encode())) == FINE
+        assert await s.setter.commit(1) == FINE
+        assert s.rows("ipsAuthCredChapUserName") == {(1, 1, 1): b"user"}
+        assert await s.setter.undo(1) == FINE
+        assert s.rows("ipsAuthIdentName") == {(1, 1, 1): INITIATOR.encode(), (1, 10, 1): STRANGER.encode()}
+        assert s.rows("ipsAuthCredChapUserName") == {(1, 1, 1): b"user"}
+        assert set(s.rows("iscsiTgtAuthIdentity").values()) == {pointer(1), pointer(10)}
+
+
+@pytest.mark.anyio
+async def test_a_secret_that_was_nobodys_does_not_prove_a_new_user(tmp_path: Path) -> None:
+    async with site(tmp_path) as s:
+        await s.tree.write(f"{ACL}/auth/userid", "NULL\n")
+        assert s.tree.read(f"{ACL}/auth/password") == f"{SECRET}\n"
+        assert s.rows("ipsAuthCredChapUserName") == {}
+        assert await s.set(*user(1, "me")) == FINE
+        assert s.tree.read(f"{ACL}/auth/userid") == "me\n"
+        assert s.tree.read(f"{ACL}/auth/password") == ""
+
+
 REFUSED: tuple[tuple[list[tuple[str, Oid, Any]], tuple[Error, int]], ...] = (
     (named(1, STRANGER), (Error.INCONSISTENT_VALUE, 3)),  # there is one
     (named(9, "iqn.x"), (Error.INCONSISTENT_VALUE, 2)),

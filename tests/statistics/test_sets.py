@@ -15,7 +15,7 @@ from support.programs import free_port
 from support.sets_site import COLUMNS, FINE, GROUP, INITIATOR, IQN, Value, site
 from tcm_iscsi import mib_writing
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.statistics.agentx import Error, Wanted
 from tcm.statistics.mib import Oid
 from tcm.statistics.mib_state import NON_VOLATILE, VOLATILE, Indexes, MibState
@@ -252,7 +252,7 @@ def test_anything_may_be_set(steps: Any, tmp_path: Path) -> None:
         directory = tmp_path / os.urandom(8).hex()
         directory.mkdir()
         async with site(directory) as s:
-            before = await s.export()
+            before, own = await s.export(), json.dumps(s.state.own)
             for number, step in enumerate(steps):
                 binds = [Wanted((*COLUMNS[name].oid, *index), kind, value) for name, index, value, kind in step]
                 answer = await s.setter.test(number, binds, s.now)
@@ -262,6 +262,7 @@ def test_anything_may_be_set(steps: Any, tmp_path: Path) -> None:
                     assert committed[0] in {Error.NO_ERROR, Error.COMMIT_FAILED}
                     assert await s.setter.undo(number) == FINE
                     assert await s.export() == before
+                    assert json.dumps(s.state.own) == own
 
     anyio.run(run)
 

@@ -17,7 +17,8 @@ from tcm_backstores.null import NullBackstore
 from tcm_loopback.commands import check
 from tcm_loopback.transport import CommandAborted
 
-from tcm.backstore import Capabilities, ConfigError, Extent, Support
+from tcm.backstore import Capabilities, Extent, Support
+from tcm.failure import ConfigError
 from tcm.scsi import cdb
 from tcm.scsi.block_data import parse_unmap_list
 from tcm.scsi.check_condition import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, WriteError

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.plugin_types import option
 from tcm_fcoe.protocol.ethernet import DEFAULT_PRIORITY, MAX_VLAN_ID, MIN_VLAN_ID
 from tcm_fcoe.protocol.names import InvalidName, colon_form, name_from_mac, parse_mac, parse_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
+import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m tcm_fcoe.decode"
 NAME_WIDTH, ID_WIDTH = 23, 17
+BLOCK_HEADER = 12
+"""Bytes of the shortest block of a pcapng file: type, length, and the length again."""
 ARROWS = {True: "-->", False: "<--"}
 COLORS = {"FIP": "blue", "FCP_CMND": "green", "FCP_RSP": "green", "FCP_XFER_RDY": "yellow", "FCP_DATA": None}
 
@@ -89,8 +91,6 @@ def packets(path: str) -> Iterator[tuple[bytes, float]]:
     logging.getLogger("scapy").setLevel(logging.ERROR)  # what it warns of is said below
 
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
         reader = RawPcapReader(path)
     except OSError as e:
         raise CaptureError(f"{path}: {e.strerror or e}") from None
@@ -119,8 +119,25 @@ def packets(path: str) -> Iterator[tuple[bytes, float]]:
             else:
                 time = ((about.tshigh or 0) << 32 | (about.tslow or 0)) / (about.tsresol or 1e6)
             yield data, time
-        if plain and 0 < size - before < 16 and reader.f.tell() == size:
-            raise CaptureError(f"{path} ends inside the header of frame {count + 1}")
+        try:
+            reader.f.seek(before)
+            rest = reader.f.read()
+        except EOFError:
+            raise CaptureError(f"{path} is cut short: it ends inside its compressed data, after frame {count}") from None
+        if not plain:
+            rest = _behind_blocks(rest, reader.endian)
+        if rest:
+            raise CaptureError(f"{path} ends inside the {'header' if plain else 'block'} of frame {count + 1}")
+
+
+def _behind_blocks(data: bytes, endian: str) -> bytes:
+    """What is left of pcapng data behind whole blocks, which may be others than of frames."""
+    while len(data) >= BLOCK_HEADER:
+        (length,) = struct.unpack_from(f"{endian}I", data, 4)
+        if not BLOCK_HEADER <= length <= len(data):
+            break
+        data = data[length:]
+    return data
 
 
 def main() -> None:

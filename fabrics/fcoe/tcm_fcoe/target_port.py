@@ -183,10 +183,12 @@ class TargetPort:
                 self.fcp.leave(each, self.server.clock())
         self.server.wake()
 
-    def admit(self, initiator: str) -> None:
-        """It may log in from now on: if it is here without an image pair, LOGO makes it try again."""
+    def admit(self, initiator: str | None) -> None:
+        """It may log in from now on (``None``: all who were refused): without an image pair, LOGO makes it try again."""
         for remote in list(self.n_port.remotes.values()):
-            if remote.logged_in and remote.fc_id not in self.fcp.nexuses and colon_form(remote.port_name) == initiator:
+            name = colon_form(remote.port_name)
+            wanted = name in self.refused if initiator is None else name == initiator
+            if wanted and remote.logged_in and remote.fc_id not in self.fcp.nexuses:
                 self.n_port.logout(remote, self.server.clock())
         self.server.wake()
 

@@ -127,8 +127,10 @@ class AuthWriting:
 
     @staticmethod
     def _remove(_: Oid, row: Identity) -> list[Edit]:
-        if row.acls or row.dynamic:
+        if row.acls:
             raise _refuse("ipsAuthIdentRowStatus", f"{row.name} is authorized: its rows of iscsiTgtAuth... go first")
+        if row.own is None:
+            raise _refuse("ipsAuthIdentRowStatus", f"only demo mode knows {row.name}, for as long as it stays")
         return [own(lambda document: document["identities"].pop(str(row.index), None))]
 
     def _check_storage(self, values: Mapping[str, Any], column: str) -> None:
@@ -280,7 +282,9 @@ class AuthWriting:
         if identity is not None and identity.acls:
 
             def name(acl: Document) -> None:
-                acl["chap_userid"] = user
+                if not acl.get("chap_userid"):
+                    acl["chap_userid"] = user
+                    acl.pop("chap_password", None)  # that was nobody's, and is not this one's
 
             edits += [self._in_acls(identity, name), Assign(credential_kind(identity.name), user, place)]
         return edits

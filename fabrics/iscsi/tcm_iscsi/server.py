@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.reasons import why_not_bound
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link

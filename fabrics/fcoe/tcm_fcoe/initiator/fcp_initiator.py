@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,12 +27,14 @@ from tcm_fcoe.protocol.exchange import FC4_OX_IDS
 from tcm_fcoe.protocol.fcp import (
     GOOD_RESPONSE,
     GOOD_RESPONSE_CONF,
+    TRANSFER_READY_LENGTH,
     FcpError,
     InformationUnit,
     Response,
     ResponseCode,
     ServiceParameters,
     TaskManagementFlag,
+    unpack_ready,
     unpack_transfer_ready,
 )
 from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
@@ -116,7 +119,11 @@ class FcpInitiator:
         # a tenth of the shortest patience is how late one may be
         recovery = self.options.recovery
         self._tick = max(0.01, min(recovery.rec_timeout, recovery.gap_timeout) / 4)
-        self.short_ways: ShortWays = {FCP_DATA: self.receive_data, FCP_RSP: self.receive_response}
+        self.short_ways: ShortWays = {
+            FCP_DATA: self.receive_data,
+            FCP_RSP: self.receive_response,
+            FCP_XFER_RDY: self.receive_ready,
+        }
 
     # logins
 
@@ -174,17 +181,15 @@ class FcpInitiator:
         """Give it an exchange, and send FCP_CMND."""
         nexus = task.nexus
         assert nexus is not None
-        tasks, holds = self.tasks, self.port.aborts.holds
-        ox_id = self._next_ox_id
-        for _ in range(len(FC4_OX_IDS)):
-            following = ox_id + 1
-            if ox_id not in tasks and not holds(ox_id):
-                break
-            ox_id = following if following < FC4_OX_IDS.stop else FC4_OX_IDS.start
-        else:
-            nexus.queue.append(task)  # the first that ends makes room
-            return
-        self._next_ox_id = following if following < FC4_OX_IDS.stop else FC4_OX_IDS.start
+        tasks, ox_id = self.tasks, self._next_ox_id
+        holds = self.port.aborts.holds
+        if ox_id in tasks or holds(ox_id):
+            others = chain(range(ox_id + 1, FC4_OX_IDS.stop), range(FC4_OX_IDS.start, ox_id))
+            ox_id = next((each for each in others if each not in tasks and not holds(each)), NO_EXCHANGE)
+            if ox_id == NO_EXCHANGE:
+                nexus.queue.append(task)  # the first that ends makes room
+                return
+        self._next_ox_id = ox_id + 1 if ox_id + 1 < FC4_OX_IDS.stop else FC4_OX_IDS.start
         task.ox_id = ox_id
         task.progress = self.now
         tasks[ox_id] = task
@@ -249,7 +254,7 @@ class FcpInitiator:
             or not frame.f_ctl & F_CTL_EXCHANGE_RESPONDER
             or task.nexus is None
             or task.nexus.remote is not remote
-            or (frame.rx_id != task.rx_id and not self._name(task, frame))
+            or (frame.rx_id != task.rx_id and not self._name(task, frame.rx_id))
         ):
             self.counters.unexpected_frames += 1
             return
@@ -294,13 +299,13 @@ class FcpInitiator:
         end = offset + len(payload)
         if (
             task is None
-            or rx_id != task.rx_id
             or offset != task.received
             or end > task.read_length
             or task.pieces is not None
             or f_ctl & _DATA_BITS != _DATA_BITS
             or task.nexus is None
             or task.nexus.remote is not remote
+            or (rx_id != task.rx_id and not self._name(task, rx_id))
         ):
             return False
         self.now = task.progress = now
@@ -349,7 +354,13 @@ class FcpInitiator:
         if response[CONFIRM_AT]:
             counters.confirmations += 1
             nexus.send_confirmation(task)
-        self._forget(task)
+        if task.burst_at < task.burst_end:
+            self._forget(task)
+        else:
+            ox_id = task.ox_id
+            del self.tasks[ox_id]
+            self.last_rx_ids[ox_id] = task.rx_id
+            nexus.outstanding -= 1
         task.finished = True
         if task.management:
             self._managed(task)
@@ -358,11 +369,51 @@ class FcpInitiator:
         if nexus.queue:
             self.go_on(nexus)
 
-    def _name(self, task: FcpTask, frame: Frame) -> bool:
-        """The first frame of the responder names its exchange; False: it is of another one."""
-        if task.rx_id != NO_EXCHANGE or frame.rx_id == self.last_rx_ids[task.ox_id]:
+    def receive_ready(
+        self,
+        remote: RemotePort,
+        payload: memoryview,
+        sof: int,  # noqa: ARG002 - targets look at it
+        f_ctl: int,
+        seq_id: int,
+        seq_cnt: int,  # noqa: ARG002 - likewise
+        ox_id: int,
+        rx_id: int,
+        parameter: int,  # noqa: ARG002 - of data only
+        now: float,
+        /,
+    ) -> bool:
+        """FCP_XFER_RDY for the next burst, when no other is being sent; False: nothing has happened."""
+        task = self.tasks.get(ox_id)
+        if task is None or len(payload) != TRANSFER_READY_LENGTH:
             return False
-        task.rx_id = frame.rx_id
+        offset, length = unpack_ready(payload)
+        end, nexus = offset + length, task.nexus
+        if (
+            not length
+            or offset != task.written
+            or end > task.write_length
+            or seq_id == task.ready_seq_id
+            or task.burst_at < task.burst_end
+            or not f_ctl & F_CTL_EXCHANGE_RESPONDER
+            or nexus is None
+            or nexus.remote is not remote
+            or (rx_id != task.rx_id and not self._name(task, rx_id))
+        ):
+            return False
+        self.now = task.progress = now
+        self.counters.transfer_readies += 1
+        task.ready_seq_id = seq_id
+        task.written = end
+        task.attempts = 0
+        nexus.begin_burst(task, offset, length)
+        return True
+
+    def _name(self, task: FcpTask, rx_id: int) -> bool:
+        """The first frame of the responder names its exchange; False: it is of another one."""
+        if task.rx_id != NO_EXCHANGE or rx_id == self.last_rx_ids[task.ox_id]:
+            return False
+        task.rx_id = rx_id
         return True
 
     def _late_data(self, task: FcpTask, payload: memoryview, start: int, end: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_fcoe.link.base import Link, mtu_notices
 from tcm_fcoe.link.interface import MAX_NAME_LENGTH, Interface, LinkMonitor, look
 from tcm_fcoe.link.rings import SOL_PACKET, Rings

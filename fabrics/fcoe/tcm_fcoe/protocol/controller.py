@@ -177,6 +177,13 @@ class Controller(ABC):
         if self.ports.pop(port.port_name, None) is not None:
             self.stop_port(port, "removed", now)
 
+    def memory(self) -> str:
+        """What another process, in this one's place, should be told by :meth:`remember`; empty: nothing."""
+        return ""
+
+    def remember(self, memory: str) -> None:  # noqa: B027 - most modes have nothing to remember
+        """What the process before has kept; called before the link comes up."""
+
     def link_up(self, now: float) -> None:
         """The interface can carry frames."""
         if not self.link_is_up:

@@ -75,6 +75,9 @@ class ENodeController(Controller):
         """By MAC address and switch name."""
         self.fcf: Fcf | None = None
         """The one that is selected."""
+        self._empty_vlans: set[int] = set()
+        """Those in which no FCF has answered: others come first."""
+        self._complained = False
         self.vn_ports: dict[bytes, VnPort] = {}
         """By port name; the first sends FLOGI."""
         self._by_mac: dict[bytes, VnPort] = {}
@@ -105,8 +108,7 @@ class ENodeController(Controller):
         """Solicit, select, log in, keep alive, forget FCFs that are silent."""
         self._age(now)
         if self._timer <= now:
-            gave_up = self.state is FabricState.VLAN and self._tries >= tables.VLAN_TRIES
-            self._fabric(FabricEvent.NO_VLANS if gave_up else FabricEvent.TIMER, now)
+            self._fabric(self._next_step(), now)
         for vn_port in list(self.vn_ports.values()):
             if vn_port.timer <= now:
                 if vn_port.state is LoginState.OUT:
@@ -115,6 +117,14 @@ class ENodeController(Controller):
                     gave_up = vn_port.tries >= tables.LOGIN_TRIES
                     self._login(vn_port, LoginEvent.GAVE_UP if gave_up else LoginEvent.TIMER, now)
         self._send_keep_alives(now)
+
+    def _next_step(self) -> FabricEvent:
+        """What the timer means."""
+        if self.state is FabricState.VLAN and self._tries >= tables.VLAN_TRIES:
+            return FabricEvent.NO_VLANS
+        if self.discover_vlan and self.state is FabricState.SOLICIT and not self.fcfs and self._tries >= tables.SOLICIT_TRIES:
+            return FabricEvent.NO_FCF
+        return FabricEvent.TIMER
 
     def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:  # noqa: ARG002 - all alike
         """From the FCF only, to the MAC address that it has granted."""
@@ -205,7 +215,8 @@ class ENodeController(Controller):
             vlans = [each.vlan for each in pdu.all(fip.Vlan)]
             if not vlans or pdu.get(fip.MacAddress).address != source:
                 raise FipError("fip_malformed", "a VLAN notification without a VLAN, or for another")
-            self.vlan = vlans[0]
+            self.vlan = next((each for each in vlans if each not in self._empty_vlans), vlans[0])
+            self._empty_vlans.difference_update(vlans if self.vlan in self._empty_vlans else ())
             self._tries = 0
             self.services.vlan_found(self.vlan)
             self._fabric(FabricEvent.VLANS, now)
@@ -349,9 +360,22 @@ class ENodeController(Controller):
         pdu = FipPdu(Pdu.VLAN_REQUEST, (fip.MacAddress(self.address),), Flag.FPMA)
         self.services.transmit_untagged(self.fip_frame(ethernet.ALL_FCF_MACS, pdu))
 
+    def _solicit_untagged(self, now: float) -> None:
+        """Nobody knows a VLAN: the interface's own."""
+        self.vlan = self._tries = 0
+        self.services.vlan_found(0)
+        self._solicit(now)
+
+    def _look_elsewhere(self, now: float) -> None:
+        """The VLAN may have been a wrong one, or has no FCF any more."""
+        self._empty_vlans.add(self.vlan)
+        self._tries = 0
+        self._request_vlans(now)
+
     def _solicit(self, now: float) -> None:
         self._tries = self._tries + 1 if self.state is FabricState.SOLICIT and not self.fcfs else 0
-        if self._tries == tables.SOLICIT_TRIES:
+        if self._tries == tables.SOLICIT_TRIES and not self._complained:
+            self._complained = True
             self.report("no FCF has answered yet; solicitations go on", now)
         self._timer = now + tables.SOLICIT_PERIOD
         self._solicited = now
@@ -374,6 +398,8 @@ class ENodeController(Controller):
             self._solicit(now)
             return
         self.fcf = choose(usable, self._failures)
+        self._complained = False
+        self._empty_vlans.clear()
         self.fcf.fcoe_mac = self.fcf.mac
         self._schedule_keep_alives(self.fcf, now)
         for vn_port in list(self.vn_ports.values()):

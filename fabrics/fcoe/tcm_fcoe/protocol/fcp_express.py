@@ -86,7 +86,8 @@ def begin(
         or nexus in target.unsolicited
     ):
         return False
-    target.now = now
+    if now != target.now:
+        target.begin_batch(now)
     command, answered = bytes(payload), nexus.answered
     known = ox_id in answered.young or ox_id in answered.old or ox_id in answered.unconfirmed or ox_id in answered.exchanges
     if (known and answered.repeats(ox_id, command, target.batch)) or (
@@ -95,6 +96,8 @@ def begin(
         target.counters.duplicate_frames += 1
         return True
     if wanted == READ_DATA:
+        if not nexus.watched:
+            target.watch(nexus)
         view = target.buffers.take(length) if length >= USED_AGAIN else memoryview(bytearray(length))
         if not itl.express_read(lba, blocks, (view,)):  # type: ignore[misc]  # seen above
             target.buffers.give_back(view)
@@ -105,7 +108,11 @@ def begin(
     else:
         if known:
             answered.release(ox_id)
-        _begin_write(target, nexus, Exchange(nexus, ox_id, target.take_rx_id(), seq_id, command, lun, length, lba, blocks))
+        target.receiving = True
+        try:
+            _begin_write(target, nexus, Exchange(nexus, ox_id, target.take_rx_id(), seq_id, command, lun, length, lba, blocks))
+        finally:
+            target.receiving = False
     return True
 
 
@@ -158,9 +165,9 @@ def _begin_write(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None
     nexus.exchanges[ox_id] = nexus.collecting[ox_id] = exchange
     exchange.wanted = exchange.granted = length
     nexus.data_out.take(length)
+    burst = min(length, (nexus.burst_sizes(exchange.lun) if nexus.bursts else target.burst_sizes).maximum or length)
     exchange.data_out = data_out = DataOut(length, view=target.buffers.take(length))
-    burst = min(length, nexus.burst_sizes(exchange.lun).maximum or length)
-    data_out.begin(0, burst, target.now)
+    data_out.burst_end, data_out.active, data_out.since = burst, True, target.now
     nexus.send_transfer_ready(exchange, 0, burst)
 
 
@@ -209,7 +216,9 @@ def receive_data(
     data_out.view[offset:end] = payload
     data_out.filled = end
     data_out.frames += 1
-    data_out.since = target.now = now
+    if now != target.now:
+        target.begin_batch(now)
+    data_out.since = now
     target.counters.data_frames_received += 1
     nexus.rx_bytes += size
     if sof == SOF_I3:
@@ -242,7 +251,12 @@ def confirm(
 ) -> bool:
     """FCP_CONF of an exchange that has been answered; False: nothing has happened."""
     nexus = target.nexuses.get(remote.fc_id)
-    if nexus is None or ox_id in nexus.exchanges or not nexus.answered.release(ox_id):
+    if nexus is None or ox_id in nexus.exchanges:
+        return False
+    answered = nexus.answered
+    # what has no data has nothing to give back
+    plain = ox_id not in answered.data and answered.exchanges.pop(ox_id, None) is not None
+    if not plain and not answered.release(ox_id):
         return False
     target.counters.confirmations += 1
     return True

@@ -43,10 +43,16 @@ IDS_AT = 16
 _trailer = Struct("<IB3x").pack
 _trailer_into = Struct("<IB3x").pack_into
 _FILL = (b"", b"\0", b"\0\0", b"\0\0\0")
-_HEADERS = {length: Struct(f">{length}sIIIBBHHHI").pack_into for length in (14 + HEADER_LENGTH, 18 + HEADER_LENGTH)}
-"""Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before the last."""
+_words = Struct(">III").pack
+_HEADERS = {length: Struct(f">{length}sBBHHHI").pack_into for length in (26 + HEADER_LENGTH, 30 + HEADER_LENGTH)}
+"""Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before SEQ_ID."""
 _HEADS = {length: Struct(f">{length}sHHI").pack_into for length in (14 + HEADER_LENGTH + IDS_AT, 18 + HEADER_LENGTH + IDS_AT)}
 """The same, up to OX_ID in one piece."""
+_WITH_GOOD = {
+    length: Struct(f">{length}sHHI{len(GOOD_RESPONSE)}s").pack_into
+    for length in (14 + HEADER_LENGTH + IDS_AT, 18 + HEADER_LENGTH + IDS_AT)
+}
+"""The same, and FCP_RSP with GOOD."""
 _head_end = Struct(">IIIBBH").pack
 """The end of that piece."""
 _GOOD_LENGTH = FC_HEADER_LENGTH + len(GOOD_RESPONSE)
@@ -63,9 +69,9 @@ DATA_ENDS_AND_ASKS = DATA_ENDS | F_CTL_SEQUENCE_INITIATIVE
 RESPONSE = TYPE_FCP << 24 | F_CTL_REPLY
 """TYPE and F_CTL of FCP_RSP that ends the exchange."""
 
-_Plan = tuple[list[tuple[bytes, int, int, int]], list[int]]
-"""FCP_DATA of so many bytes, for each frame: what comes before OX_ID, relative offsets of its first byte and behind it, EOF.
-And the lengths of these frames and of FCP_RSP."""
+_Plan = tuple[list[tuple[bytes, int, slice, slice, slice, int, int]], list[int]]
+"""FCP_DATA of so many bytes, for each frame: what comes before OX_ID, relative offset, where its data is in the room and in all
+of it, what the CRC is of, where it is, and EOF. And the lengths of these frames and of FCP_RSP."""
 
 
 class Rooms(Protocol):
@@ -94,8 +100,8 @@ class FcpFrames:
     """
 
     __slots__ = (
-        "_ends", "_first", "_goes_on", "_good", "_head_into", "_header_into", "_next", "_plans", "_prefix", "_s_id",
-        "_word_data", "max_payload", "remote",
+        "_ends", "_first", "_first_on", "_goes_on", "_good", "_good_into", "_head_into", "_header_into", "_next",
+        "_next_on", "_plans", "_prefix", "_s_id", "_word_data", "max_payload", "remote",
     )  # fmt: skip
 
     def __init__(self, remote: RemotePort, s_id: int, *, responder: int, data_ends: int) -> None:
@@ -115,21 +121,39 @@ class FcpFrames:
         """Another way to the remote port."""
         self._prefix = prefix
         self._first, self._next = prefix + FCOE_HEADERS[SOF_I3], prefix + FCOE_HEADERS[SOF_N3]
-        self._header_into = _HEADERS[len(self._first)]
+        self._first_on, self._next_on = self._head(self._first, self._goes_on), self._head(self._next, self._goes_on)
+        self._header_into = _HEADERS[len(self._first_on)]
         self._head_into = _HEADS[len(self._first) + IDS_AT]
+        self._good_into = _WITH_GOOD[len(self._first) + IDS_AT]
         word_response = InformationUnit.FCP_RSP << 24 | self.remote.fc_id
         self._good = self._first + _head_end(word_response, self._s_id, RESPONSE, RESPONSE_SEQUENCE, 0, 0)
         self._plans.clear()
 
+    def _head(self, before: bytes, word_2: int) -> bytes:
+        """What comes before SEQ_ID in FCP_DATA."""
+        return before + _words(self._word_data, self._s_id, word_2)
+
     def _plan(self, length: int) -> _Plan:
         """How a READ of so many bytes, a multiple of four, is answered."""
-        size, before = self.max_payload, len(self._first) + FC_HEADER_LENGTH + TRAILER_LENGTH
+        size, fc = self.max_payload, len(self._first)
+        before = fc + FC_HEADER_LENGTH + TRAILER_LENGTH
         frames, lengths = [], []
         for count, offset in enumerate(range(0, length, size)):
             after = min(offset + size, length)
             word_2, eof = (self._goes_on, EOF_N) if after < length else (self._ends, EOF_T)
             head = _head_end(self._word_data, self._s_id, word_2, DATA_SEQUENCE, 0, count)
-            frames.append(((self._next if count else self._first) + head, offset, after, eof))
+            full = fc + FC_HEADER_LENGTH + after - offset
+            frames.append(
+                (
+                    (self._next if count else self._first) + head,
+                    offset,
+                    slice(fc + FC_HEADER_LENGTH, full),
+                    slice(offset, after),
+                    slice(fc, full),
+                    full,
+                    eof,
+                )
+            )
             lengths.append(before + after - offset)
         plan = self._plans[length] = frames, [*lengths, before + len(GOOD_RESPONSE)]
         return plan
@@ -145,16 +169,14 @@ class FcpFrames:
             frames, lengths = self._plans.get(length) or self._plan(length)
             places = rooms.reserve(outbox, len(lengths), max(lengths[0], lengths[-1]))
             if len(places) == len(lengths):
-                head_into, fc = self._head_into, len(self._first)
-                data_at = fc + FC_HEADER_LENGTH
-                for room, (head, offset, after, eof) in zip(places, frames, strict=False):
+                head_into = self._head_into
+                for room, (head, offset, in_room, in_data, in_crc, full, eof) in zip(places, frames, strict=False):
                     head_into(room, 0, head, ox_id, rx_id, offset)
-                    full = data_at + after - offset
-                    room[data_at:full] = data[offset:after]
-                    _trailer_into(room, full, crc32(room[fc:full]), eof)
-                room, full = places[-1], fc + _GOOD_LENGTH
-                head_into(room, 0, self._good, ox_id, rx_id, 0)
-                room[data_at:full] = GOOD_RESPONSE
+                    room[in_room] = data[in_data]
+                    _trailer_into(room, full, crc32(room[in_crc]), eof)
+                room, fc = places[-1], len(self._first)
+                full = fc + _GOOD_LENGTH
+                self._good_into(room, 0, self._good, ox_id, rx_id, 0, GOOD_RESPONSE)
                 _trailer_into(room, full, crc32(room[fc:full]), EOF_T)
                 rooms.commit(lengths)
                 return
@@ -208,20 +230,21 @@ class FcpFrames:
             data_at = fc + FC_HEADER_LENGTH
             places = rooms.reserve(outbox, count, data_at + size + TRAILER_LENGTH)
             if places:
-                header_into, word_0, s_id, goes_on = self._header_into, self._word_data, self._s_id, self._goes_on
-                head = self._next if seq_cnt else self._first
+                header_into = self._header_into
+                head, goes_on = self._first_on if seq_cnt == 0 else self._next_on, self._next_on
                 full = last = data_at + size
+                in_room, in_crc = slice(data_at, full), slice(fc, full)
                 for room in places:
                     after = offset + size
                     if after < end:
-                        header_into(room, 0, head, word_0, s_id, goes_on, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
-                        room[data_at:full] = view[offset:after]
-                        _trailer_into(room, full, crc32(room[fc:full]), EOF_N)
-                        head = self._next
+                        header_into(room, 0, head, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        room[in_room] = view[offset:after]
+                        _trailer_into(room, full, crc32(room[in_crc]), EOF_N)
+                        head = goes_on
                     else:
                         fill = offset - end & 3
-                        word_2 = self._ends | fill
-                        header_into(room, 0, head, word_0, s_id, word_2, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        head = self._head(self._next if seq_cnt else self._first, self._ends | fill)
+                        header_into(room, 0, head, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
                         last = data_at + end - offset
                         room[data_at:last] = view[offset:end]
                         if fill:

@@ -61,10 +61,23 @@ RESPONSE_TO_CONFIRM = TRANSFER_READY
 """FCP_RSP with FCP_CONF_REQ hands the sequence initiative over, and does not end the exchange."""
 
 
+class BatchTimer(Protocol):
+    """Times commands on the express lane (:class:`tcm.target.latency.ExpressTimer`)."""
+
+    def begin(self) -> None:
+        """A batch of frames has come."""
+
+    def finish(self, seconds: float) -> None:
+        """What it has set off was sent so many seconds later."""
+
+
 class ScsiPort(Protocol):
     """How a nexus reaches the core without importing it."""
 
     nexus: ITNexus
+
+    def make_timer(self) -> BatchTimer:
+        """For the express lane of this nexus."""
 
     def make_task(
         self,
@@ -120,12 +133,15 @@ class FcpNexus:
         "rx_bytes",
         "since",
         "target",
+        "timer",
         "tx_bytes",
+        "watched",
         "word_ready",
         "word_response",
     )  # fmt: skip
 
     port: ScsiPort
+    timer: BatchTimer
     luns: dict[bytes, ITLNexus]
 
     def __init__(self, target: FcpTarget, remote: RemotePort, parameters: int, s_id: int) -> None:
@@ -151,6 +167,8 @@ class FcpNexus:
         self.bursts: dict[bytes, BurstSizes] = {}
         """By LUN, of those where MODE SELECT has changed them."""
         self.draining = False
+        self.watched = False
+        """This batch is being timed."""
         self.identifiers: Identifiers | None = None
         """Task retry identifiers, where PRLI has agreed on them."""
         self.answered = Answers(target.kept, target.buffers)
@@ -265,6 +283,30 @@ class FcpNexus:
             exchange.granted = 0
         if self.target.waiting:
             self.target.go_on()
+
+    def end_write(self, exchange: Exchange) -> None:
+        """A WRITE of the express lane has ended well: :meth:`finished` and :meth:`send_response` of what it can have."""
+        ox_id, target = exchange.ox_id, self.target
+        self.forget(exchange)
+        if self.collecting.get(ox_id) is exchange:
+            del self.collecting[ox_id]
+        self.data_out.give_back(exchange.granted)
+        exchange.granted = 0
+        if target.waiting:
+            target.go_on()
+        if not (self.retries and self.confirms):
+            exchange.response = GOOD_RESPONSE
+            self.send_response(exchange)
+            return
+        exchange.response = GOOD_RESPONSE_CONF
+        seq_id, rx_id, command = exchange.sequences, exchange.rx_id, exchange.command
+        target.fresh[self.d_id << 16 | ox_id] = command
+        target.counters.responses += 1
+        self.rsp_ius += 1
+        self.frames.put(target.outbox, self.word_response, RESPONSE_TO_CONFIRM, seq_id, ox_id, rx_id, GOOD_RESPONSE_CONF)
+        after, length = seq_id + 1 & 0xFF, exchange.write_length
+        answered = answered_by((rx_id, length, GOOD_RESPONSE_CONF, after, target.now, command, False))
+        self.answered.remember(ox_id, answered)
 
     def leave_queues(self, exchange: Exchange) -> None:
         """It is not to be handed to the core later, and does not wait for memory."""

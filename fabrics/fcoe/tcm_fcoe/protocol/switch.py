@@ -23,6 +23,7 @@ from tcm_fcoe.protocol.controller import (
 from tcm_fcoe.protocol.els import (
     RNID_COMMON,
     RNID_TOPOLOGY,
+    Adisc,
     Echo,
     LinkErrorStatus,
     Logo,
@@ -279,6 +280,9 @@ class Switch:
         if request.port_name != source.port_name:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "it logged in with another name")
         source.logins.add(frame.d_id)
+        return self._service_parameters(frame)
+
+    def _service_parameters(self, frame: Frame) -> Login:
         return Login(
             command=ElsCommand.LS_ACC,
             port_name=self._service_name(frame.d_id),
@@ -295,11 +299,27 @@ class Switch:
             ).pack(),
         )
 
+    def _same_port(self, source: AttachedPort, frame: Frame, port_name: bytes) -> None:
+        """Who asks has to be logged in with the service; another port than that logs it out (FC-LS-2 clause 4.3.6)."""
+        if frame.d_id not in source.logins or port_name != source.port_name:
+            source.logins.discard(frame.d_id)
+            raise ElsError(Reason.UNABLE_TO_PERFORM, Explanation.N_PORT_LOGIN_REQUIRED, "no login with the service")
+
+    def _pdisc(self, source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        self._same_port(source, frame, request.port_name)
+        return self._service_parameters(frame)
+
+    def _adisc(self, source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        self._same_port(source, frame, request.port_name)
+        return Adisc(self._service_name(frame.d_id), self.name, frame.d_id, command=ElsCommand.LS_ACC)
+
     def _service_name(self, address: int) -> bytes:
         """A port name for a well-known address: the switch's, with the address in the qualifier."""
         return (0x2000 | address & 0xFFF).to_bytes(2, "big") + self.name[2:]
 
-    def _logo(self, source: AttachedPort, frame: Frame, _request: Any) -> Payload:
+    def _logo(self, source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        if frame.d_id == WellKnownAddress.FABRIC_LOGIN_SERVER:
+            return self._in_fip(source, frame, request)
         source.logins.discard(frame.d_id)
         if frame.d_id == WellKnownAddress.FABRIC_CONTROLLER:
             self._forget_registration(source)
@@ -337,7 +357,7 @@ class Switch:
         return Echo(data=request.data, command=ElsCommand.LS_ACC)
 
     def _in_fip(self, _source: AttachedPort, _frame: Frame, _request: Any) -> Payload:
-        raise ElsError(Reason.FIP_ERROR, Explanation.NONE, "FLOGI and FDISC go in FIP (FC-BB-5 clause 7.5)")
+        raise ElsError(Reason.FIP_ERROR, Explanation.NONE, "logins and logouts of the fabric go in FIP (FC-BB-5 clause 7.5)")
 
     def _common_transport(self, source: AttachedPort, frame: Frame) -> None:
         if frame.d_id not in source.logins:
@@ -452,6 +472,8 @@ def _is_one_frame(frame: Frame) -> bool:
 
 _ELS: dict[int, str] = {
     ElsCommand.PLOGI: "plogi",
+    ElsCommand.PDISC: "pdisc",
+    ElsCommand.ADISC: "adisc",
     ElsCommand.LOGO: "logo",
     ElsCommand.SCR: "scr",
     ElsCommand.RTV: "rtv",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.initiator.cli.workload import bytes_of
 from tcm_fcoe.initiator.faults import NAMES, Faults
 from tcm_fcoe.initiator.options import Options, Recovery

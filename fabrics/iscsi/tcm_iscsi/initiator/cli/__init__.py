@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcm.backstore import ConfigError
 from tcm.command_line.running import CONTEXT, run_async
 from tcm.command_line.running import run_command as run
+from tcm.failure import ConfigError
 from tcm.initiator.cli import Initiator
 from tcm_iscsi.initiator.cli.arguments import OPTIONS, PROGRAM, session_options
 from tcm_iscsi.initiator.driver import InitiatorSession, connect, discover
