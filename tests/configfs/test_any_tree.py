@@ -18,7 +18,8 @@ from support.lio_tree import Site, serving
 from support.programs import free_port
 
 from tcm import saveconfig
-from tcm.configfs.export import export
+from tcm.cli import serve
+from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.configfs.node import Attribute, Group, Link, TreeError
 from tcm.configfs.settings import Settings
 from tcm.plugins import PluginManager
@@ -52,13 +53,7 @@ NOT_WRITTEN = frozenset({"dbroot", "cpus_allowed_list"})
 
 
 def settings_of(site: Site) -> Settings:
-    return Settings(
-        site.tree,
-        export,
-        check=lambda config: saveconfig.check(config, site.runtime.plugins),
-        read=saveconfig.read,
-        write=lambda *_: None,
-    )
+    return serve.settings(site.tree, site.runtime, ControlPlane(Ways()))
 
 
 class Maker:
