@@ -8,21 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
-from parts import (
-    commands,
-    contracts,
-    control_methods,
-    fcoe_differences,
-    fcoe_pictures,
-    ffp_table,
-    iscsi_tables,
-    limits,
-    task_states,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,18 +31,21 @@ PAGES = (
 )
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
+sys.path.insert(0, str(Path(__file__).parent))  # for whoever loads this file by its path
 MODULES = (
-    commands,
-    contracts,
-    control_methods,
-    fcoe_differences,
-    fcoe_pictures,
-    ffp_table,
-    iscsi_tables,
-    limits,
-    task_states,
+    "commands",
+    "contracts",
+    "control_methods",
+    "fcoe_differences",
+    "fcoe_pictures",
+    "ffp_table",
+    "iscsi_tables",
+    "limits",
+    "task_states",
 )
-PARTS: dict[str, Callable[[], list[str]]] = {name: part for module in MODULES for name, part in module.PARTS.items()}
+PARTS: dict[str, Callable[[], list[str]]] = {
+    name: part for module in MODULES for name, part in import_module(f"parts.{module}").PARTS.items()
+}
 
 
 def generated(text: str) -> str:

@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tcm.failure import ConfigError as ConfigError  # noqa: PLC0414  # what a backstore needs is all here
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -72,10 +74,6 @@ class BackstoreError(Exception):
         self.offset = offset
 
 
-class ConfigError(Exception):
-    """A configuration that cannot work. The message says what, where, and what to write instead, in one line."""
-
-
 @dataclass(frozen=True, slots=True)
 class Extent:
     """A run of bytes that is all mapped (holds data) or all unmapped (reads as zeroes)."""
@@ -130,7 +128,7 @@ class Capabilities:
     rotational: bool = False
     """A rotating disk, for the Block Device Characteristics VPD page."""
     optimal_transfer: int = 0
-    """Bytes that one request moves best; 0 is unknown."""
+    """Bytes that one request moves best; 0: as many as one may have."""
     nowait: bool = False
     """``read_nowait`` and ``write_nowait`` are worth calling."""
 

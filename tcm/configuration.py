@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import build, one_line
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.scsi.referrals import LbaMap
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 MAXIMUM_LUN = 65535
 """LIO's limit (lio-configfs 5.2)."""
 MAXIMUM_TAG = 65535
+MAXIMUM_TEXT = 511
+"""Characters of ``alias`` and ``udev_path`` (lio-configfs 3)."""
 MAXIMUM_SERIAL = 253
 """Characters of a unit serial (lio-configfs 3.4)."""
 CHAP_SECRET_BYTES = 12
@@ -85,6 +87,10 @@ class StorageObject:
     """Outermost first."""
     attributes: DeviceAttributes = field(default_factory=DeviceAttributes)
     identity: Identity = field(default_factory=Identity)
+    alias: str = ""
+    """Free text of its own (``alias`` in LIO's tree)."""
+    udev_path: str | None = None
+    """Free text too, where tools for LIO write the medium's path; ``None``: that path."""
     model_alias: bool | None = None
     """LIO's ``emulate_model_alias``: the product was named after the storage object; ``None``: if it has that name."""
     serial: str
@@ -159,6 +165,8 @@ class PortalGroupConfig:
     """For initiators without a node ACL of their own."""
     luns: tuple[LunConfig, ...] = ()
     portals: tuple[NetworkPortal, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Set once its fabric runs: :attr:`tcm.tree_types.FabricTree.portal_group_saved`."""
     node_acls: tuple[NodeAclConfig, ...] = ()
 
     @property
@@ -197,6 +205,8 @@ class FabricConfig:
     options: Any
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Set once it is made: files of its directory in LIO's tree (:attr:`tcm.tree_types.FabricTree.attributes`)."""
+    discovery: Mapping[str, str] = field(default_factory=dict)
+    """The same for its ``discovery_auth``: names and secrets that are kept, and not in force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +220,9 @@ class Configuration:
     state_directory: str | None = None
     """Where logical units keep what has to survive a restart, made when needed: reservations with APTPL, target port groups'
     states, mode and log parameters, erasures under way, identifying information; ``None``: they keep nothing."""
+
+    saved: Mapping[str, Any] | None = None
+    """The content of the saveconfig.json, if what of it cannot be served is to be left out; ``None``: it is served whole."""
 
     def exposed(self) -> list[str]:
         """One sentence for each portal beyond loopback that lets anybody in, from anywhere."""
@@ -306,10 +319,13 @@ def check_entry(name: str, place: str, example: str) -> str:
     return name
 
 
-def make_options(kind: Any, values: Mapping[str, object], prefix: str) -> Any:
-    """Checked options for a descriptor of :mod:`tcm.plugin_types`."""
+def make_options(kind: Any, values: Mapping[str, object], prefix: str, *, looks: bool = True) -> Any:
+    """Checked options for a descriptor of :mod:`tcm.plugin_types`.
+
+    :param looks: at what is there too, such as files.
+    """
     options = build(kind.options, values, prefix)
-    if kind.check_config is not None:
+    if kind.check_config is not None and looks:
         named(prefix.rstrip(": ."), kind.check_config, options)
     return options
 
@@ -322,10 +338,12 @@ def named(place: str, check: Callable[[T], R], value: T) -> R:
         raise ConfigError(f"{place}: {one_line(error)}") from error
 
 
-def make_filter(plugins: PluginManager, name: str, values: Mapping[str, object], place: str, prefix: str) -> FilterConfig:
-    """A filter with checked options."""
+def make_filter(
+    plugins: PluginManager, name: str, values: Mapping[str, object], place: str, prefix: str, *, looks: bool = True
+) -> FilterConfig:
+    """A filter with checked options; ``looks`` as of :func:`make_options`."""
     kind = named(place, plugins.filter, name)
-    return FilterConfig(type=name, options=make_options(kind, values, prefix))
+    return FilterConfig(type=name, options=make_options(kind, values, prefix, looks=looks))
 
 
 def make_fabric(

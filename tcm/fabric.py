@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tcm.target.nexus import ITNexus
     from tcm.target.node_acl import NodeAcl
     from tcm.target.portal_group import NetworkPortal, TargetPortalGroup
+    from tcm.target.store import Store
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
@@ -147,6 +148,12 @@ class Fabric(ABC):
         If omitted: nothing; what the core counts of its logical units and I_T nexuses is shown all the same.
         """
         return None
+
+    def keep_in(self, store: Store) -> None:  # noqa: B027  optional
+        """Where to keep what has to outlive the process, by keys that begin with the fabric's name. Called before :meth:`run`.
+
+        Not called where there is no state directory. If omitted: nothing is kept.
+        """
 
     # changes while it runs; the objects have been changed already unless it says otherwise
 

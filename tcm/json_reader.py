@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import one_line, parse_bool, unknown_key
 
 if TYPE_CHECKING:

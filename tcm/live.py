@@ -101,6 +101,7 @@ class LiveChanges:
         except Exception:
             await self._forget(path)
             raise
+        runtime.left_out.forget(path)
         return unit
 
     async def replace_unit(self, config: StorageObject) -> LogicalUnit:
@@ -247,6 +248,7 @@ class LiveChanges:
             raise InUse(f"{target.name} has portal groups", errno.ENOTEMPTY)
         self._runtime.targets.remove(target)
         self._runtime.served(target.fabric_name).remove(target)
+        self._runtime.left_out.forget_place(target.fabric_name, target.name)
         self.fabric_of(target).target_removed(target)
 
     # portal groups
@@ -271,6 +273,7 @@ class LiveChanges:
         group.enabled = False
         self.drop_nexuses(group)
         group.target.remove_portal_group(group.tag)
+        self._runtime.left_out.forget_place(group.target.fabric_name, group.target.name, group.tag)
         self.fabric_of(group.target).portal_group_removed(group)
 
     def enable_portal_group(self, group: TargetPortalGroup, *, enabled: bool) -> None:
@@ -347,7 +350,20 @@ class LiveChanges:
                 raise InUse(f"{portal_text(portal)} is a portal of group {other.tag} of the same target", errno.EEXIST)
         bound = await self.fabric_of(group.target).add_portal(group, portal)
         group.portals.append(bound)
+        self._runtime.left_out.served(group, bound)
         return bound
+
+    # LUNs
+
+    def add_lun(self, group: TargetPortalGroup, number: int, unit: LogicalUnit, alias: str) -> None:
+        """Export a unit. Raises ``OSError`` (EBUSY) if the number is kept for another, ``ValueError`` if it is taken."""
+        self._runtime.left_out.check_lun(group, number)
+        group.add_lun(number, unit, alias)
+
+    def map_lun(self, group: TargetPortalGroup, acl: NodeAcl, number: int, lun_number: int, alias: str) -> None:
+        """Show a LUN to an initiator. Raises as :meth:`add_lun`."""
+        self._runtime.left_out.check_mapped_lun(group, acl, number)
+        group.map_lun(acl, number, lun_number, alias=alias)
 
     async def remove_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> None:
         """Do not listen there any more, unless for another target."""
@@ -370,6 +386,8 @@ class LiveChanges:
         self.drop_nexuses(group, acl.initiator_name)
         if group.node_acls.get(acl.initiator_name) is acl:
             group.remove_node_acl(acl.initiator_name)
+            target = group.target
+            self._runtime.left_out.forget_place(target.fabric_name, target.name, group.tag, acl.initiator_name)
 
 
 def groups_of(unit: LogicalUnit) -> tuple[TargetPortGroupConfig, ...]:

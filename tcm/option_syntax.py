@@ -10,7 +10,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import NAME, options_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -49,7 +49,7 @@ class BackstoreType:
     factory: Callable[[Any], Backstore | BlockingBackstore]
     """Makes the object from a checked options instance. Must not touch the medium: ``open`` does."""
     check_config: Callable[[Any], None] | None = None
-    """Raises :class:`tcm.backstore.ConfigError` if the options cannot work. Must change nothing."""
+    """Raises :class:`tcm.failure.ConfigError` if the options cannot work. Must change nothing."""
     description: str = ""
     """One line for ``--dump-plugin``."""
     saveconfig_plugin: str | None = None
@@ -98,7 +98,7 @@ class FabricType:
     description: str = ""
     """One line for ``--dump-plugin``."""
     check_name: Callable[[str], str]
-    """Normalises a target or initiator port name of this fabric; raises :class:`tcm.backstore.ConfigError`."""
+    """Normalises a target or initiator port name of this fabric; raises :class:`tcm.failure.ConfigError`."""
     default_name: Callable[[str, str], str]
     """``(host, unique)`` to the target name of an embedded default; ``unique`` is 12 hex digits of the state directory."""
     uses_portals: bool = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pluggy
 
 from tcm import hookspecs
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import NAME, one_line, options_of, suggestion
 from tcm.plugin_types import API_VERSION, BackstoreType, FabricType, FilterType
 

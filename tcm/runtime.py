@@ -16,20 +16,24 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 
 from tcm.adapters import adapt
-from tcm.backstore import BackstoreError, ConfigError
+from tcm.backstore import ConfigError
 from tcm.failure import RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
+from tcm.left_out import LeftOut, pruned
 from tcm.live import LiveChanges
 from tcm.options import one_line
+from tcm.probing import unfit
+from tcm.reasons import reason_of
 from tcm.scsi.asymmetric_access import AccessStatus
 from tcm.statistics.registry import Statistics
 from tcm.target.device import TargetDevice
 from tcm.target.directory_store import Claimed, DirectoryStore
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.logical_unit_group import LogicalUnitGroups
+from tcm.tree_types import PortalGroupPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -86,7 +90,9 @@ class Runtime:
         self._claims: dict[str, int] = {}
         """File descriptors that keep other processes from serving a unit's serial, by the storage object's path."""
         self._opened: set[str] = set()
-        self.statistics = Statistics(self.logical_units, self.targets, self.fabrics)
+        self.left_out = LeftOut(plugins)
+        """What of a saved configuration cannot be served, for the time being."""
+        self.statistics = Statistics(self.logical_units, self.targets, self.fabrics, self.left_out.missing)
         self._stop = anyio.Event()
 
     unit_tasks: TaskGroup
@@ -103,6 +109,8 @@ class Runtime:
         Raises :class:`tcm.backstore.ConfigError` for what the configuration has wrong, :class:`RuntimeFailure` for what else
         keeps it from starting, for a fabric that fails and for a medium that cannot be flushed.
         """
+        if self.configuration.saved is not None:
+            await self._leave_out(self.configuration.saved)
         self._build()
         try:
             self._claim_all()
@@ -128,6 +136,14 @@ class Runtime:
                 lost = await self._close()
             if lost and sys.exc_info()[0] is None:
                 raise RuntimeFailure(f"what was written last to {', '.join(lost)} may be lost: flushing failed, see the log")
+
+    async def _leave_out(self, saved: Mapping[str, Any]) -> None:
+        """What cannot be served keeps nothing else from being served."""
+        reasons = await unfit(self.configuration, self.plugins, self.make_backstore)
+        self.left_out.keep(saved, reasons)
+        self.configuration = pruned(self.configuration, reasons)
+        for each in self.left_out.missing():
+            log.warning("%s", each)
 
     # building
 
@@ -158,7 +174,7 @@ class Runtime:
         """
         unit = LogicalUnit(
             config.name,
-            self._backstore(config) if backstore is None else backstore,
+            self.make_backstore(config) if backstore is None else backstore,
             attributes=config.attributes,
             serial=config.serial,
             removable=config.removable,
@@ -173,6 +189,8 @@ class Runtime:
     def make_fabric(self, name: str, options: Any) -> Fabric:
         """A fabric that does not run yet."""
         fabric = self.fabrics[name] = self.plugins.fabric(name).factory(self.served(name), options)
+        if self.store is not None:
+            fabric.keep_in(self.store)
         return fabric
 
     def _identify_ports(self) -> None:
@@ -208,6 +226,10 @@ class Runtime:
                 store(fabric, text)
             except (ConfigError, OSError, ValueError) as error:
                 log.warning("fabric %s: %s=%s: %s; it stays as it is", config.name, name, text, one_line(error))
+        table = self.plugins.fabric(config.name).tree.discovery
+        for name, text in config.discovery.items():
+            if name in table and (store := table[name].store) is not None:
+                store(fabric, text)
 
     def served(self, fabric: str) -> list[TargetDevice]:
         """The target devices of a fabric."""
@@ -229,7 +251,8 @@ class Runtime:
                 group = access.add_group(each.name, each.identifier, each.attributes)
             group.state, group.status = each.state, each.status
 
-    def _backstore(self, config: StorageObject) -> Backstore:
+    def make_backstore(self, config: StorageObject) -> Backstore:
+        """With its filters; not open."""
         backstore = adapt(self.plugins.backstore(config.type).factory(config.options))
         for each in reversed(config.filters):
             made = self.plugins.filter(each.type).factory(backstore, each.options)
@@ -367,6 +390,19 @@ class Runtime:
                 raise RuntimeFailure(f"fabric {name} ended by itself")
 
         await self.fabric_tasks.start(run)
+        self._set_files(name)
+
+    def _set_files(self, name: str) -> None:
+        """Of the portal groups that are configured."""
+        fabric, table = self.fabrics[name], self.plugins.fabric(name).tree.portal_group
+        configs = {(each.name, group.tag): group for each in self.configuration.targets for group in each.portal_groups}
+        for target in self.served(name):
+            for group in target.portal_groups.values():
+                config = configs.get((target.name, group.tag))
+                for each, text in config.files.items() if config is not None else ():
+                    store = table[each].store
+                    assert store is not None
+                    store(PortalGroupPlace(fabric, group), text)
 
     def stop_fabric(self, name: str) -> None:
         """Give up its portals, now."""
@@ -424,12 +460,3 @@ async def _all(function: Callable[[T], Coroutine[Any, Any, None]], arguments: It
     async with anyio.create_task_group() as group:
         for argument in arguments:
             group.start_soon(function, argument)
-
-
-def reason_of(error: Exception) -> str:
-    """One line; with its type if it was not meant for people."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, (OSError, BackstoreError, ConfigError, RuntimeFailure)) or not str(error):
-        return one_line(error)
-    return f"{type(error).__name__}: {one_line(error)}"

@@ -6,7 +6,8 @@ storage object of keys that it does not know, so they may also stand in ``tcm_st
 storage object's path (``/backstores/fileio/disk0``).
 
 What rtslib leaves out of asymmetric access (lio-configfs 5.5): ``alua_lu_gps``, ``alua_lu_gp``, ``lba_map``,
-``alua_tg_pt_offline``, ``alua_tg_pt_status`` and ``alua_tg_pt_write_md``. ``tcm_attributes`` on portal groups and node ACLs are
+``alua_tg_pt_offline``, ``alua_tg_pt_status`` and ``alua_tg_pt_write_md``. Of storage objects also ``alias`` and ``udev_path``.
+``tcm_files`` on portal groups are files that the fabric wants saved. ``tcm_attributes`` on portal groups and node ACLs are
 attributes of the fabric that LIO lacks, ``rtpi`` on portal groups is the file of that name, ``tcm_fabrics`` are files of the
 fabrics' own directories, ``tcm_acl_attributes`` on portal groups are for node ACLs that demo mode makes, and
 ``tcm_parameters`` on node ACLs are the portal group's, with these instead.
@@ -14,15 +15,16 @@ fabrics' own directories, ``tcm_acl_attributes`` on portal groups are for node A
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
 from tcm.configuration import (
     MAXIMUM_LUN,
     MAXIMUM_TAG,
+    MAXIMUM_TEXT,
     Configuration,
     FabricConfig,
     FilterConfig,
@@ -44,11 +46,13 @@ from tcm.configuration import (
     portal_text,
     saved_serial,
 )
+from tcm.failure import ConfigError
 from tcm.json_reader import Node, check_text, read_json
 from tcm.options import build, options_of, unknown_key
 from tcm.saveconfig_alua import check_one_group, lba_map, logical_unit_groups, lun_group, target_port_groups
 from tcm.saveconfig_names import (
     DEVICE,
+    EXTRAS,
     FABRIC_NAMES,
     MODEL_ALIAS,
     NODE_ACL,
@@ -62,14 +66,13 @@ from tcm.target.attributes import DeviceAttributes, Identity
 from tcm.target.node_acl import Authentication
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tcm.plugin_types import BackstoreType, FabricType
     from tcm.plugins import PluginManager
 
 log = logging.getLogger(__name__)
 
-EXTRAS = "tcm_storage_objects"
 FABRICS = "tcm_fabrics"
 """Files of the fabrics' own directories, by the fabric's directory in LIO's tree."""
 _CHAP = ("chap_userid", "chap_password", "chap_mutual_userid", "chap_mutual_password")
@@ -83,15 +86,20 @@ def load(
     *,
     fabrics: Mapping[str, Mapping[str, object]] | None = None,
     read_only: bool = False,
+    keep_going: bool = False,
 ) -> Configuration:
     """Reads the file.
 
     :param fabrics: names and options of the fabrics to run, from the command line; empty: all that have targets.
     :param read_only: nothing may be written, whatever the file says.
+    :param keep_going: media are not looked at, and what cannot be served is going to be left out.
 
     Raises :class:`ConfigError`: one line with the file, the JSON path, what is wrong and what to write instead.
     """
-    return named(path, _Loader(plugins, dict(fabrics or {}), read_only=read_only).configuration, read_json(path))
+    root = read_json(path)
+    loader = _Loader(plugins, dict(fabrics or {}), read_only=read_only, looks=not keep_going)
+    found = named(path, loader.configuration, root)
+    return replace(found, saved=root.value) if keep_going else found
 
 
 def read(path: str) -> dict[str, Any]:
@@ -99,19 +107,36 @@ def read(path: str) -> dict[str, Any]:
     return named(path, lambda node: node.object(), read_json(path))
 
 
-def check(config: Mapping[str, Any], plugins: PluginManager) -> None:
-    """Whether it could be loaded; it may have no targets. Raises :class:`ConfigError` as :func:`load` does."""
-    _Loader(plugins, {}, read_only=False, empty=True).configuration(Node(dict(config), ""))
+def check(config: Mapping[str, Any], plugins: PluginManager, absent: Collection[str] = ()) -> None:
+    """Whether it could be loaded; it may have no targets. Raises :class:`ConfigError` as :func:`load` does.
+
+    :param absent: paths of storage objects whose media are not looked at.
+    """
+    _Loader(plugins, {}, read_only=False, empty=True, absent=absent).configuration(Node(dict(config), ""))
+
+
+def parse(config: Mapping[str, Any], plugins: PluginManager) -> Configuration:
+    """What it says, whatever there is of it on this machine. Raises :class:`ConfigError` as :func:`load` does."""
+    return _Loader(plugins, {}, read_only=False, empty=True, looks=False).configuration(Node(dict(config), ""))
 
 
 class _Loader:
     """One pass over one file."""
 
     def __init__(
-        self, plugins: PluginManager, fabrics: dict[str, Mapping[str, object]], *, read_only: bool, empty: bool = False
+        self,
+        plugins: PluginManager,
+        fabrics: dict[str, Mapping[str, object]],
+        *,
+        read_only: bool,
+        empty: bool = False,
+        looks: bool = True,
+        absent: Collection[str] = (),
     ) -> None:
         self._plugins = plugins
         self._empty = empty
+        self._looks = looks
+        self._absent = absent
         self._fabrics = fabrics
         self._read_only = read_only
         self._storage_objects: dict[str, StorageObject] = {}
@@ -173,7 +198,7 @@ class _Loader:
         kind = self._backstore(node, plugin)
         known = {**{key: Key() for key in options_of(kind.options)}, **PLUGINS.get(plugin, {})}
         common = {"name", "plugin", "attributes", "alua_tpgs", "wwn", "tcm_filters", "removable", "read_only"}
-        common |= {"alua_lu_gp", "lba_map", "tcm_identity"}
+        common |= {"alua_lu_gp", "lba_map", "tcm_identity", "alias", "udev_path"}
         node.keys(common | set(known))
         own = {key: known[key].read(node, key) for key in node.value if key in known and key not in common}
         for key, rule in known.items():
@@ -186,14 +211,18 @@ class _Loader:
             lio = {key: own.pop(key) for key in PLUGINS.get(plugin, {}) if key in own}
             own |= named(node.path, kind.from_saveconfig, lio)
         attributes, others = self._attributes(node.child("attributes"), DeviceAttributes, DEVICE)
+        path = f"/backstores/{plugin}/{name}"
+        looks = self._looks and path not in self._absent
         return StorageObject(
-            path=f"/backstores/{plugin}/{name}",
+            path=path,
             name=name,
             type=kind.name,
-            options=make_options(kind, own, f"{node.path}."),
-            filters=tuple(self._filter(each) for each in node.items("tcm_filters")),
+            options=make_options(kind, own, f"{node.path}.", looks=looks),
+            filters=tuple(self._filter(each, looks=looks) for each in node.items("tcm_filters")),
             attributes=attributes,
             identity=_identity(node, (name if others.get(MODEL_ALIAS) else kind.name.upper())[:16]),
+            alias=_free_text(node, "alias") or "",
+            udev_path=_free_text(node, "udev_path"),
             model_alias=bool(others[MODEL_ALIAS]) if MODEL_ALIAS in others else None,
             serial=saved_serial(node.text("wwn"), f"{node.path}.wwn") if "wwn" in node.value else _serial(plugin, name),
             removable=node.boolean("removable"),
@@ -221,10 +250,11 @@ class _Loader:
                     return kind
         return named(f"{node.path}.plugin", self._plugins.backstore, plugin)
 
-    def _filter(self, node: Node) -> FilterConfig:
+    def _filter(self, node: Node, *, looks: bool) -> FilterConfig:
         values = dict(node.object())
         values.pop("type", None)
-        return make_filter(self._plugins, node.text("type", required=True), values, f"{node.path}.type", f"{node.path}.")
+        name, place = node.text("type", required=True), f"{node.path}."
+        return make_filter(self._plugins, name, values, f"{place}type", place, looks=looks)
 
     def _attributes(self, node: Node, cls: type[Any], lio: Mapping[str, object]) -> tuple[Any, dict[str, object]]:
         """An instance of ``cls`` and what LIO has but ``cls`` has not; that is noted if it differs from LIO's default."""
@@ -276,7 +306,7 @@ class _Loader:
 
     def _portal_group(self, node: Node, fabric: FabricType) -> PortalGroupConfig:
         known = {"tag", "enable", "attributes", "parameters", "luns", "portals", "node_acls", *_CHAP}
-        node.keys(known | {"rtpi", "tcm_attributes", "tcm_acl_attributes"})
+        node.keys(known | {"rtpi", "tcm_attributes", "tcm_acl_attributes", "tcm_files"})
         attributes = self._own_attributes(node, fabric.tpg_attributes, TARGET_PORTAL_GROUP)
         parameters, _ = self._attributes(node.child("parameters"), fabric.tpg_parameters, PARAMETERS)
         dynamic = _dynamic(node.child("tcm_acl_attributes"), fabric)
@@ -304,6 +334,7 @@ class _Loader:
             authentication=_authentication(node, _CHAP),
             luns=luns,
             portals=portals,
+            files=_files(node.child("tcm_files"), fabric),
             node_acls=acls,
         )
 
@@ -365,17 +396,21 @@ class _Loader:
 
     def _fabric_configs(self, root: Node, targets: Sequence[TargetConfig]) -> tuple[FabricConfig, ...]:
         discovery: dict[str, Authentication] = {}
+        kept: dict[str, dict[str, str]] = {}
         for node in root.items("fabric_modules"):
             node.keys({"name", "discovery_enable_auth", *_DISCOVERY})
             authentication = _authentication(node, _DISCOVERY)
             if node.boolean("discovery_enable_auth"):
                 discovery[self._fabric_name(node.text("name", required=True))] = authentication
+            elif values := {name: text for name, text in dataclasses.asdict(authentication).items() if text}:
+                kept[self._fabric_name(node.text("name", required=True))] = values
         names = dict.fromkeys([*self._fabrics, *(target.fabric for target in targets)])
         attributes = self._fabric_attributes(root.child(FABRICS))
         return tuple(
             replace(
                 make_fabric(self._plugins.fabric(name), self._fabrics.get(name, {}), f"--fabric {name}: ", discovery.get(name)),
                 attributes=attributes.get(name, {}),
+                discovery=kept.get(name, {}),
             )
             for name in names
         )
@@ -390,6 +425,27 @@ class _Loader:
             own.keys({name for name, attribute in kind.tree.attributes.items() if attribute.store is not None})
             found[kind.name] = {name: own.text(name) for name in own.object()}
         return found
+
+
+def _free_text(node: Node, key: str) -> str | None:
+    """``None``: nothing is said of it."""
+    if key not in node.value:
+        return None
+    text = node.text(key)
+    if len(text) > MAXIMUM_TEXT:
+        raise ConfigError(f"{node.path}.{key}: {len(text)} characters are too many; write at most {MAXIMUM_TEXT}")
+    return text
+
+
+def _files(node: Node, fabric: FabricType) -> dict[str, str]:
+    """Files of a portal group that its fabric wants saved."""
+    saved = fabric.tree.portal_group_saved
+    node.keys(saved)
+    found = {name: node.text(name) for name in node.object()}
+    for name, text in found.items():
+        if text not in saved[name]:
+            raise ConfigError(f"{node.path}.{name}: {text[:60]!r}: write one of: {', '.join(saved[name])}")
+    return found
 
 
 def _alias(node: Node) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from tcm.backstore import ConfigError
 from tcm.configuration import LogicalUnitGroupConfig, TargetPortGroupConfig, check_entry, check_unique
+from tcm.failure import ConfigError
 from tcm.options import build
 from tcm.scsi.asymmetric_access import AccessState, AccessStatus
 from tcm.scsi.referrals import parse_lba_map

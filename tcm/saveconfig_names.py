@@ -60,6 +60,9 @@ NOT_SUPPORTED = {
 FABRIC_NAMES = {"tcm_fc": "fcoe"}
 """rtslib's name of a fabric to ours, where they differ."""
 
+EXTRAS = "tcm_storage_objects"
+"""What rtslib does not know of storage objects, by their path: rtslib refuses other keys in the objects themselves."""
+
 DEVICE: dict[str, object] = {
     "alua_support": 1,
     "atomic_alignment": 0,

@@ -26,7 +26,7 @@ class TreeAttribute:
     store: Callable[[Any, str], Awaitable[None] | None] | None = None
     """Sets it, from text without white space around it; ``None``: it can only be read.
 
-    Raises :class:`tcm.backstore.ConfigError` or ``ValueError`` for what it cannot be (EINVAL), ``OSError`` for the rest."""
+    Raises :class:`tcm.failure.ConfigError` or ``ValueError`` for what it cannot be (EINVAL), ``OSError`` for the rest."""
     exact: bool = False
     """White space around the text belongs to it, but for one line end."""
 
@@ -73,6 +73,8 @@ class FabricTree:
     """A portal group is switched on by ``enable``. Without it, it is on from the start."""
     portal_group: Table = field(default_factory=dict)
     """In ``tpgt_N``, beside ``enable`` and ``rtpi``; called with a :class:`PortalGroupPlace`."""
+    portal_group_saved: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Files of :attr:`portal_group` that are saved, and what they can say; what they say at first is the first of it."""
     node_acls: bool = True
     """There are node ACLs."""
     authentication: bool = False
@@ -116,3 +118,6 @@ class BackstoreTree:
     info: Callable[[Any, int, bool], str] | None = None
     """What ``info`` says after the first line, of the options, the size in bytes, and whether it is read-only; ``None``: the
     options, but not the secret ones."""
+    grow: Callable[[Any, int], None] | None = None
+    """Makes the medium as large as so many bytes while it is served, given the options; it may block. Raises ``ValueError``,
+    ``OSError``. ``None``: another size wants another device."""

@@ -43,6 +43,7 @@ LAYERS = (
         "tcm.options",
         "tcm.option_syntax",
         "tcm.json_reader",
+        "tcm.reasons",
         "tcm.adapters",
         "tcm.plugins",
         "tcm.target",
@@ -50,7 +51,7 @@ LAYERS = (
         "tcm.initiator",
     ),
     ("tcm.configuration", "tcm.saveconfig_names", "tcm.saveconfig_alua", "tcm.saveconfig", "tcm.statistics"),
-    ("tcm.runtime", "tcm.live"),
+    ("tcm.runtime", "tcm.live", "tcm.left_out", "tcm.probing"),
     ("tcm.configfs",),
     ("tcm.control",),
     ("tcm.cli", "tcm.testing"),
@@ -136,7 +137,7 @@ def test_pure_modules_have_no_io_clock_or_chance(name):
 
 
 INITIATORS = {
-    "tcm.initiator": ("cli",),
+    "tcm.initiator": ("cli", "driver"),
     "tcm_iscsi.initiator": ("wire", "transport", "driver", "__main__", "cli"),
     "tcm_fcoe.initiator": ("driver", "link_services", "__main__", "cli"),
 }

@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_backstores.files import read_all, write_all
 from tcm_backstores.locks import lock
 from tcm_backstores.opening import sync_directory

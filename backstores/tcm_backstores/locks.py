@@ -12,7 +12,7 @@ import logging
 import os
 import struct
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 log = logging.getLogger("tcm.backstores")
 

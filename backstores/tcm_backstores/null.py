@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcm.backstore import Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent, Support
+from tcm.backstore import Backstore, Buffer, Capabilities, Concurrency, Extent, Support
+from tcm.failure import ConfigError
 from tcm.plugin_types import API_VERSION, BackstoreType, option
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import size_text
 from tcm_backstores.locks import lock
 from tcm_backstores.null import check_size

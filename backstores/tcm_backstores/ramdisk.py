@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent, Support
+from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, Extent, Support
+from tcm.failure import ConfigError
 from tcm.options import parse_bool, parse_whole
 from tcm.plugin_types import API_VERSION, BackstoreType, option
 from tcm.tree_types import BackstoreTree

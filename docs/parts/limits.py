@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 LIMITS: tuple[tuple[str, str, str], ...] = (
     # what it bounds, module:name or module:class.field, unit
     ("Queued to send, or being read for commands in progress, per connection; then commands wait",
-     "tcm_iscsi.protocol.full_feature:HIGH_WATER", "bytes"),
+     "tcm_iscsi.protocol.command_flow:HIGH_WATER", "bytes"),
     ("Data-Out asked for by R2T, of commands that have not ended, per connection",
-     "tcm_iscsi.protocol.full_feature:GRANT_LIMIT", "bytes"),
+     "tcm_iscsi.protocol.command_flow:GRANT_LIMIT", "bytes"),
     ("Connections of a session, whatever MaxConnections allows; then the login is refused (0302h)",
      "tcm_iscsi.login_policy:CONNECTION_LIMIT", "count"),
     ("ERL 1 and 2: responses and Data-In kept until acknowledged, per connection; then commands wait, and a NOP-In asks",
@@ -44,10 +44,11 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("Answered exchanges of one initiator that REC and SRR can ask about until FCP_CONF comes",
      "tcm_fcoe.protocol.fcp_answered:ANSWERED_LIMIT", "count"),
     ("Beside them those without FCP_CONF: READs that went well", "tcm_fcoe.protocol.fcp_answered:UNCONFIRMED_LIMIT", "count"),
+    ("And short READs of the express lane, in each of two generations", "tcm_fcoe.protocol.fcp_answered:GENERATION", "count"),
     ("For how long", "tcm_fcoe.protocol.fcp_target:RETAIN_SECONDS", "seconds"),
     ("Their Data-In, in case it has to be sent again", "tcm_fcoe.protocol.fcp_answered:ANSWERED_BYTES", "bytes"),
-    ("Silence of an initiator that owes Data-Out until the command is given up", "tcm_fcoe.protocol.fcp_nexus:STALL_SECONDS",
-     "seconds"),
+    ("Silence of an initiator that owes Data-Out until the command is given up, times R_A_TOV (`data_out_timeout`)",
+     "tcm_fcoe.protocol.fcp_nexus:STALL_PERIODS", "count"),
     ("Frames that wait for the link, beyond which no FCP_DATA is made", "tcm_fcoe.protocol.fcp_target:OUTBOX_LIMIT", "count"),
     ("Frames that wait for the link, beyond which those that come are lost", "tcm_fcoe.protocol.station:CONGESTION", "count"),
     ("Pieces of a burst that wait for what is missing between them; what would make another is lost",
@@ -175,13 +176,15 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("After which such a row is forgotten", "tcm.statistics.mib_writing:PENDING_SECONDS", "seconds"),
     ("SNMP indexes of one kind in `snmp.json`; then those of what is gone are forgotten",
      "tcm.statistics.mib_state:MAXIMUM_INDEXES", "count"),
+    ("Identities of IPS-AUTH-MIB that are authorized nowhere yet", "tcm_iscsi.ips_auth_writing:MAXIMUM_IDENTITIES", "count"),
+    ("Address ranges of such an identity", "tcm_iscsi.ips_auth_writing:MAXIMUM_ADDRESSES", "count"),
     ("SNMP notifications in 10 s, of one kind (of SCSI-MIB: of one kind and row)", "tcm.statistics.snmp:BURST", "count"),
     ("Worker threads of one blocking backstore that is PARALLEL", "tcm.adapters:MAX_THREADS", "count"),
 )  # fmt: skip
 
 SUMMANDS = {
-    "high water": "tcm_iscsi.protocol.full_feature:HIGH_WATER",
-    "granted": "tcm_iscsi.protocol.full_feature:GRANT_LIMIT",
+    "high water": "tcm_iscsi.protocol.command_flow:HIGH_WATER",
+    "granted": "tcm_iscsi.protocol.command_flow:GRANT_LIMIT",
     "window": "tcm_iscsi.attributes:TpgAttributes.default_cmdsn_depth",
     "burst": "tcm_iscsi.attributes:TpgParameters.FirstBurstLength",
     "segment": "tcm_iscsi.attributes:TpgParameters.MaxRecvDataSegmentLength",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tcm import saveconfig
-from tcm.backstore import ConfigError
 from tcm.cli.fabric_options import give
 from tcm.cli.folders import check_folder_of
 from tcm.cli.state import State, default_directory
@@ -32,6 +31,7 @@ from tcm.configuration import (
     named,
     parse_portal,
 )
+from tcm.failure import ConfigError
 from tcm.option_syntax import join_pairs, read_secret_file, read_secrets, split_spec
 from tcm.options import build, options_of, unknown_key
 from tcm.plugin_types import option
@@ -93,6 +93,7 @@ class Arguments:
     config: str | None = None
     state_dir: str | None = None
     empty: bool = False
+    keep_going: bool = False
     fabric_options: dict[str, Any] = field(default_factory=dict)
     """Options that the chosen fabrics have brought (:mod:`tcm.cli.fabric_options`), by field."""
 
@@ -111,9 +112,13 @@ def configuration(arguments: Arguments, plugins: PluginManager) -> Configuration
     _give_tls(arguments, plugins, fabrics)
     if arguments.config is not None and arguments.empty:
         raise ConfigError("--empty: cannot be given beside --config, which says what there is; leave one out")
+    if arguments.keep_going and arguments.config is None:
+        raise ConfigError("--keep-going: what is left out is kept in the file of --config; write one, or leave it out")
     if arguments.config is not None:
         _refuse_beside_config(arguments)
-        loaded = saveconfig.load(arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only)
+        loaded = saveconfig.load(
+            arguments.config, plugins, fabrics=fabrics, read_only=arguments.read_only, keep_going=arguments.keep_going
+        )
         return _keeping(loaded, arguments)
     if arguments.empty:
         _refuse_beside_empty(arguments)

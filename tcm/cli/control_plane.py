@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from tcm.backstore import ConfigError
 from tcm.cli.folders import check_folder_of
 from tcm.cli.state import CONTROL
 from tcm.control.notify import control_socket
 from tcm.control.server import ControlServer, listen
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
     from anyio.abc import Process, TaskGroup, TaskStatus

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from tcm.backstore import ConfigError
 from tcm.cli.ctl_session import Ctl, with_json
 from tcm.command_line import errors
+from tcm.failure import ConfigError
 
 DIFFERENT = 1
 """Exit code of ``diff``, as that of diff(1)."""
@@ -67,7 +67,7 @@ def diff(ctl: Ctl, file: str) -> None:
 @with_json
 def apply(ctl: Ctl, file: str, dry_run: bool) -> None:
     """Make what FILE says out of what runs: whole, or not at all."""
-    plan = ctl.call("diff" if dry_run else "apply", config=read_config(file))
+    plan = ctl.call("apply", config=read_config(file), dry_run=dry_run)
     _show(ctl, plan, done=not dry_run)
 
 
@@ -80,10 +80,8 @@ def restore(ctl: Ctl, file: str | None, dry_run: bool) -> None:
 
     What was saved to FILE, or to where tcm-run keeps it: whole, or not at all.
     """
-    if file is None:
-        plan = ctl.call("reload", dry_run=True) if dry_run else ctl.call("reload")
-    else:
-        plan = ctl.call("diff" if dry_run else "apply", config=read_config(file))
+    method, params = ("reload", {}) if file is None else ("apply", {"config": read_config(file)})
+    plan = ctl.call(method, **params, dry_run=dry_run)
     _show(ctl, plan, done=not dry_run)
 
 
@@ -107,8 +105,29 @@ def clear(ctl: Ctl, confirm: bool) -> None:
     _show(ctl, ctl.call("clear"), done=True)
 
 
+@click.command("left-out")
+@click.option("--retry", is_flag=True, help="Serve what is there by now.")
+@click.option("--forget", metavar="NAME", help="Give it up: it is not saved any more, and its LUN numbers are free.")
+@with_json
+def left_out(ctl: Ctl, retry: bool, forget: str | None) -> None:
+    """Show what of the --config file is not served, and why.
+
+    tcm-run --keep-going has left it out at the start. It is saved nevertheless.
+    """
+    from tcm.cli import ctl_output
+
+    if retry and forget is not None:
+        raise click.UsageError("--retry and --forget: write one of them")
+    if retry:
+        _show(ctl, ctl.call("retry"), done=True)
+    elif forget is not None:
+        ctl.show(ctl.call("forget", name=forget), lambda _: None)
+    else:
+        ctl.show(ctl.call("left_out"), lambda missing: ctl.console.print(ctl_output.left_out(missing), soft_wrap=True))
+
+
 def _show(ctl: Ctl, plan: Any, *, done: bool) -> None:
     ctl.show(plan, functools.partial(ctl.show_plan, done=done))
 
 
-COMMANDS = (save, diff, apply, restore, reload, clear)
+COMMANDS = (save, diff, apply, restore, reload, left_out, clear)

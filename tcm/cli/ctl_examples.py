@@ -75,6 +75,11 @@ tcm-ctl restore --dry-run
 tcm-ctl restore
 tcm-ctl restore before-maintenance.json
 """,
+    "left-out": """\
+tcm-ctl left-out
+# a disk is back, or mounted
+tcm-ctl left-out --retry
+""",
     "reload": """\
 tcm-ctl reload
 """,

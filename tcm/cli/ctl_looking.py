@@ -26,7 +26,7 @@ def ls(ctl: Ctl, path: str, depth: int, statistics: bool) -> None:
     whole = not path and not ctl.here
     if whole and not ctl.as_json:
         listing = ctl.call("list", path="", depth=-1, values=True, statistics=False)
-        ctl.console.print(ctl_output.overview(listing, ctl.call("sessions")))
+        ctl.console.print(ctl_output.overview(listing, ctl.call("sessions"), ctl.call("left_out")))
         return
     where = ctl.path(path)
     listing = ctl.call(

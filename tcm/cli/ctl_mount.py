@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from tcm.backstore import ConfigError
 from tcm.cli.folders import check_folder_of
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 
 
 def run(control: str, path: str, *, own_dbroot: bool = False) -> None:

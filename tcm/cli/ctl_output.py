@@ -73,8 +73,10 @@ def _attribute(name: str, node: Mapping[str, Any]) -> Text:
 # the overview
 
 
-def overview(listing: Mapping[str, Any], sessions: Iterable[Mapping[str, Any]]) -> Tree:
-    """What is served to whom, as targetcli's ``ls``."""
+def overview(
+    listing: Mapping[str, Any], sessions: Iterable[Mapping[str, Any]], missing: Sequence[Mapping[str, Any]] = ()
+) -> Tree:
+    """What is served to whom, as targetcli's ``ls``, and what is not."""
     made = Tree(Text("/", style="bold"), guide_style="dim")
     children = listing["children"]
     where = _exports(children)
@@ -86,7 +88,22 @@ def overview(listing: Mapping[str, Any], sessions: Iterable[Mapping[str, Any]]) 
     for name, fabric in children.items():
         if name not in _NOT_FABRICS and fabric["kind"] == "group":
             _fabric(made, name, _groups(fabric), logged_in)
+    if missing:
+        branch = made.add(Text(f"left out  {len(missing)}, tcm-ctl left-out tells more", style="red"))
+        for each in missing:
+            branch.add(Text.assemble((printable(each["name"]), "bold"), (f"  {printable(each['reason'])}", "dim")))
     return made
+
+
+def left_out(missing: Sequence[Mapping[str, Any]]) -> Text:
+    """What of the configuration is not served: what, why, where."""
+    text = Text()
+    for each in missing:
+        text.append(printable(each["name"]), style="bold red").append(f"  {printable(each['reason'])}\n")
+        for where in each["where"]:
+            text.append(f"    {printable(where)}\n", style="dim")
+    text.rstrip()
+    return text if missing else Text("nothing is left out")
 
 
 def _groups(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -234,6 +251,7 @@ _SIGNS = {
     "remove": ("-", "red"),
     "unlink": ("-", "red"),
     "write": ("~", "yellow"),
+    "leave out": ("!", "red"),
 }
 
 
@@ -243,7 +261,7 @@ def plan(operations: Sequence[Mapping[str, Any]], *, done: bool = False, heading
     :param headings: whole paths are too long for a terminal: what operations have in common stands above them.
     """
     text = Text()
-    counts = {"+": 0, "~": 0, "-": 0}
+    counts = {"+": 0, "~": 0, "-": 0, "!": 0}
     above = ""
     for each in operations:
         sign, style = _SIGNS[each["action"]]
@@ -262,14 +280,16 @@ def plan(operations: Sequence[Mapping[str, Any]], *, done: bool = False, heading
         line = [printable(each.replace("\n", " ")) for each in (value, before)]
         text.append(f"{indent}{sign} {path}", style=style).append(line[0]).append(f"{line[1]}\n", style="dim")
         if "not_taken" in each:
-            text.append(f"{indent}  not taken: {each['not_taken']}\n", style="yellow")
-    if not any(counts.values()):
-        return Text("nothing to change")
-    made, changed, removed = counts["+"], counts["~"], counts["-"]
+            why = "not taken" if sign != "!" else "left out"
+            text.append(f"{indent}  {why}: {printable(each['not_taken'])}\n", style="yellow")
+    made, changed, removed, missing = counts.values()
+    if not any((made, changed, removed)):
+        return text.append("nothing to change")
     summary = (
         f"done: {made} made, {changed} set, {removed} removed"
         if done
         else f"to do: {made} to make, {changed} to set, {removed} to remove"
     )
-    missed = sum("not_taken" in each for each in operations)
+    summary += f", {missing} left out" if missing else ""
+    missed = sum("not_taken" in each for each in operations) - missing
     return text.append(f"{summary}, {missed} of it not taken, see above" if missed else summary, style="bold")

@@ -127,7 +127,7 @@ class Ctl:
 
 
 _MISSING = re.compile(r": '(?P<name>[^']+)' is not in /(?P<where>\S*)$")
-_LOOKING = {"version", "read", "stat", "list", "sessions", "units", "statistics", "changes", "export", "diff"}
+_LOOKING = {"version", "read", "stat", "list", "sessions", "units", "statistics", "changes", "export", "diff", "left_out"}
 
 
 def with_json(function: Callable[..., Any]) -> Callable[..., Any]:

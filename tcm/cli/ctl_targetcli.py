@@ -16,9 +16,8 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from tcm.backstore import ConfigError
 from tcm.cli.state import default_directory
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -24,7 +24,7 @@ class Exporters:
 
     @classmethod
     def check(cls, *, metrics: str | None, agentx: str | None) -> Exporters:
-        """From the command line. Raises :class:`tcm.backstore.ConfigError`."""
+        """From the command line. Raises :class:`tcm.failure.ConfigError`."""
         portal = None
         if metrics is not None:
             from tcm.statistics.metrics import check as check_metrics
@@ -37,7 +37,7 @@ class Exporters:
         return cls(metrics=portal, agentx=agentx)
 
     async def start(self, tasks: TaskGroup, statistics: Statistics, state_directory: str | None) -> Agent | None:
-        """All of them, until the task group is cancelled. Raises :class:`tcm.backstore.ConfigError` for what cannot be.
+        """All of them, until the task group is cancelled. Raises :class:`tcm.failure.ConfigError` for what cannot be.
 
         What it returns can change nothing until it is given what can.
         """

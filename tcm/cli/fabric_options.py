@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import Option, options_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 
 def check_folder_of(flag: str, path: str, what: str) -> None:

@@ -12,9 +12,9 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, cast
 
-from tcm.backstore import ConfigError
 from tcm.cli.arguments import LunOptions
 from tcm.command_line.output import WIDTH, table
+from tcm.failure import ConfigError
 from tcm.options import Option, options_of, suggestion
 from tcm.plugin_types import API_VERSION
 from tcm.target.attributes import DeviceAttributes

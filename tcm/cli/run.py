@@ -108,6 +108,11 @@ class _Seconds(click.FloatRange):
 @click.option("--tls-key", metavar="FILE", help="PEM file with the certificate's private key.")
 @click.option("--read-only", is_flag=True, help="No LUN can be written.")
 @click.option("--config", metavar="FILE", help="A saveconfig.json with everything in it, as targetcli writes it.")
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Serve what can be served of --config: disks, files and addresses that are missing are left out, and kept.",
+)
 @click.option("--empty", is_flag=True, help="Begin without targets and LUNs: they are made while it runs.")
 @click.option("--control", metavar="PATH", help="Socket for tcm-ctl.  [default: control.sock in the state directory]")
 @click.option("--configfs", metavar="PATH", help="Mount LIO's ConfigFS tree there, by FUSE: for targetcli and the like.")

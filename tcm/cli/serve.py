@@ -13,24 +13,29 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio import to_thread
 
 from tcm import saveconfig
-from tcm.backstore import ConfigError
 from tcm.cli.control_plane import ControlPlane, Ways
 from tcm.command_line.errors import FAILED
 from tcm.configfs.export import export
 from tcm.configfs.lio import LioTree
 from tcm.configfs.node import TreeError
 from tcm.configfs.settings import Settings
+from tcm.configuration import portal_text
 from tcm.control import snapshot
 from tcm.control.methods import Methods, Sources
 from tcm.control.notify import notify
 from tcm.control.saved import write_config
+from tcm.failure import ConfigError
 from tcm.options import one_line, options_of, size_text
+from tcm.probing import unfit
 from tcm.runtime import Runtime
 from tcm.scsi.asymmetric_access import AccessState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from anyio.abc import TaskGroup, TaskStatus
 
     from tcm.cli.exporters import Exporters
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PORTAL_INTERVAL = 5.0
+"""Seconds between two tries to listen at portals that are left out."""
 ONE_SIGNAL = 0.2
 """Seconds within which signals count as one: timeout(1) and terminals signal a process and its group at the same time."""
 
@@ -92,10 +99,18 @@ async def _serve(runtime: Runtime, control: ControlPlane, exporters: Exporters) 
             if agent is not None:
                 agent.configurator = changes
             await tasks.start(control.run, answers[0])
+            tasks.start_soon(_retry_portals, changes)
             started.set()
             _quieten_collector()
             announce(runtime)
             notify("READY=1")
+
+
+async def _retry_portals(changes: Settings) -> None:
+    """An address may come later, and is the same then; a disk waits for somebody who knows that it is the same."""
+    while True:
+        await anyio.sleep(PORTAL_INTERVAL)
+        await changes.retry_portals()
 
 
 async def _serve_runtime(runtime: Runtime, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
@@ -106,14 +121,22 @@ async def _serve_runtime(runtime: Runtime, scope: anyio.CancelScope, *, task_sta
 
 def settings(tree: LioTree, runtime: Runtime, control: ControlPlane) -> Settings:
     """Whole configurations of a runtime that serves."""
+
+    async def unfit_now(config: Mapping[str, Any], names: Collection[str]) -> dict[str, str]:
+        bound = {portal_text(portal) for group in runtime.statistics.groups() for portal in group.portals}
+        parsed = await to_thread.run_sync(saveconfig.parse, config, runtime.plugins)
+        return await unfit(parsed, runtime.plugins, runtime.make_backstore, {*names} - bound)
+
     return Settings(
         tree,
         export,
-        check=lambda config: saveconfig.check(config, runtime.plugins),
+        check=lambda config, absent: saveconfig.check(config, runtime.plugins, absent),
         read=saveconfig.read,
         write=write_config,
         path=control.ways.saved,
         renew=runtime.live.reload,
+        left_out=runtime.left_out,
+        unfit=unfit_now,
         configured=control.ways.config is not None,
     )
 

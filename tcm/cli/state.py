@@ -10,7 +10,7 @@ import socket
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
     from tcm.plugin_types import FabricType

@@ -7,8 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from tcm.backstore import BackstoreError, ConfigError
-from tcm.failure import RuntimeFailure
+from tcm.backstore import BackstoreError
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.options import one_line
 
 if TYPE_CHECKING:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.configfs.script import DEFAULT_TG_PT_GP, EXTRAS
+from tcm.configfs.script import DEFAULT_TG_PT_GP
+from tcm.saveconfig_names import EXTRAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from tcm.configfs.script import Json
 
-_VALUES = ("attributes", "parameters", "tcm_attributes", "tcm_acl_attributes", "tcm_parameters")
+_VALUES = ("attributes", "parameters", "tcm_attributes", "tcm_acl_attributes", "tcm_parameters", "tcm_files")
+_TEXTS = frozenset({"alias", "udev_path"})
 _LUN = {"alua_tg_pt_gp_name": DEFAULT_TG_PT_GP, "alua_tg_pt_offline": False, "alua_tg_pt_write_md": False}
 _GROUP_KEYS = frozenset({"name", "tg_pt_gp_id"})
 
@@ -64,7 +66,8 @@ def _extras(config: Json, other: Json) -> dict[str, Any]:
     for path, each in config.items():
         wanted = other.get(path) or {}
         identity = {key: value for key, value in each.get("tcm_identity", {}).items() if key in wanted.get("tcm_identity", {})}
-        rest = {key: value for key, value in each.items() if key != "tcm_identity"}
+        silent = {"tcm_identity", *(_TEXTS - wanted.keys())}
+        rest = {key: value for key, value in each.items() if key not in silent}
         if identity or "tcm_identity" in wanted:
             rest["tcm_identity"] = identity
         if rest or path in other:

@@ -67,11 +67,12 @@ class HbaGroup(MadeParent):
         return self.add(name, self._path(name))
 
     def _path(self, name: str) -> str:
-        """rtslib's, unless another HBA of the plugin has a device of that name."""
+        """rtslib's: a saveconfig.json tells devices apart by it."""
         tree = self.hba.tree
         path = f"/backstores/{tree.saveconfig or tree.plugin}/{name}"
-        taken = path in self.core().paths or path in self.hba.runtime.storage_objects
-        return f"/core/{self.name}/{name}" if taken else path
+        if path in self.core().paths or path in self.hba.runtime.storage_objects:
+            raise OSError(errno.EEXIST, f"another HBA of {tree.plugin} has one of that name, and no file tells them apart")
+        return path
 
     def core(self) -> CoreGroup:
         """Where it is."""
@@ -116,6 +117,8 @@ class CoreGroup(ParentGroup):
                 plugin = next(name for name, (kind, _) in known.items() if kind.name == config.type)
             hba = self._add(f"{plugin}_{number}", plugin)
             device = hba.add(config.name, path)
+            device.device.alias = config.alias
+            device.device.udev_path = device.device.dev if config.udev_path is None else config.udev_path
             named = config.identity.product == config.name[:16]
             device.device.model_alias = named if config.model_alias is None else config.model_alias
             hba.groups[config.name] = device

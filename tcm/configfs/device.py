@@ -7,7 +7,9 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import Backstore, ConfigError
+from anyio import to_thread
+
+from tcm.backstore import Backstore
 from tcm.configfs import statistics
 from tcm.configfs.asymmetric_access import TargetPortGroups, lba_map_text, set_lba_map, set_logical_unit_group
 from tcm.configfs.device_attributes import ATTRIBUTES
@@ -15,10 +17,12 @@ from tcm.configfs.identity import IDENTITY
 from tcm.configfs.reservations import RESERVATIONS
 from tcm.configfs.script import control_pairs
 from tcm.configfs.table import FixedGroup, MadeGroup, flag
-from tcm.configuration import FilterConfig, StorageObject, check_serial, make_filter, make_options
+from tcm.configuration import MAXIMUM_TEXT, FilterConfig, StorageObject, check_serial, make_filter, make_options
+from tcm.failure import ConfigError
 from tcm.live import groups_of
 from tcm.option_syntax import join_pairs, split_spec
 from tcm.options import options_of
+from tcm.saveconfig_names import PLUGINS
 from tcm.statistics.lio import device_groups
 from tcm.target.attributes import Identity
 from tcm.tree_types import BackstoreTree, TreeAttribute
@@ -31,9 +35,6 @@ if TYPE_CHECKING:
     from tcm.runtime import Runtime
     from tcm.target.logical_unit import LogicalUnit
     from tcm.target.logical_unit_group import LogicalUnitGroup
-
-_TEXT_LIMIT = 511
-"""Characters of ``alias`` and ``udev_path``."""
 
 
 class _Unconfigured(Backstore):
@@ -93,6 +94,12 @@ class Device:
     def config(self) -> StorageObject:
         """What is configured."""
         return self.runtime.storage_objects.get(self.path, self._config)
+
+    @property
+    def dev(self) -> str:
+        """What a saveconfig.json calls so: the medium's path; empty if it has none."""
+        has_one = "dev" in PLUGINS.get(self.tree.saveconfig or self.tree.plugin, {})
+        return str(getattr(self.config.options, "path", "")) if has_one else ""
 
     @property
     def unit(self) -> LogicalUnit:
@@ -172,11 +179,15 @@ class Device:
 
     # control, enable
 
-    def control(self, text: str) -> None:
-        """``key=value`` pairs. Takes all of them, or none."""
+    async def control(self, text: str) -> None:
+        """``key=value`` pairs. Takes all of them, or none; once the device is enabled only a greater size."""
         if self.enabled:
-            raise ValueError("the device is enabled; make another one")
-        found = dict(self.values)
+            await self._grow(self._pairs(text))
+        else:
+            self.values |= self._pairs(text)
+
+    def _pairs(self, text: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for pair in control_pairs(text):
             key, equals, value = pair.partition("=")
             if not pair.strip():
@@ -185,7 +196,17 @@ class Device:
                 keys = ", ".join(self._keys())
                 raise ValueError(f"{pair[:60]!r} is not key=value; keys are {keys} (and a comma in a value is \\,)")
             found |= self._control(key.strip(), value)
-        self.values = found
+        return found
+
+    async def _grow(self, values: dict[str, Any]) -> None:
+        if self.tree.grow is None or set(values) != {"size"}:
+            raise ValueError(f"the device is enabled; {'only its size can grow; ' if self.tree.grow else ''}make another one")
+        size = values["size"]
+        if size % self.unit.block_size:
+            raise ValueError(f"{size} bytes are no whole blocks; write a multiple of {self.unit.block_size}")
+        await to_thread.run_sync(self.tree.grow, self.config.options, size)
+        self.configure(options=replace(self.config.options, size=size))
+        self.unit.check_size()
 
     def _keys(self) -> list[str]:
         options = () if self.tree.controls else options_of(self.kind.options)
@@ -274,8 +295,8 @@ class Device:
 
 def _text(name: str) -> TreeAttribute:
     def store(device: Device, text: str) -> None:
-        if len(text) > _TEXT_LIMIT:
-            raise ValueError(f"write at most {_TEXT_LIMIT} characters")
+        if len(text) > MAXIMUM_TEXT:
+            raise ValueError(f"write at most {MAXIMUM_TEXT} characters")
         setattr(device, name, text)
 
     return TreeAttribute(lambda device: str(getattr(device, name)), store, exact=True)

@@ -32,9 +32,7 @@ EFFECTIVE: dict[str, Callable[[LogicalUnit], int]] = {
     "max_unmap_block_desc_count": lambda lu: _unmap_limits(lu).descriptors,
     "max_unmap_lba_count": lambda lu: _unmap_limits(lu).lba_count,
     "max_write_same_len": lambda lu: _chosen(lu.attributes.max_write_same_len, lu.limits.maximum_write_same_length),
-    "optimal_sectors": lambda lu: (
-        lu.attributes.optimal_sectors or lu.limits.optimal_transfer_length or lu.limits.maximum_transfer_length
-    ),
+    "optimal_sectors": lambda lu: lu.limits.optimal_transfer_length,
     "pi_prot_format": lambda _lu: 0,
     "pi_prot_type": lambda lu: lu.protection.kind,
     "pi_prot_verify": lambda lu: lu.attributes.pi_prot_verify is not False and bool(lu.protection.kind),

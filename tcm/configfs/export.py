@@ -17,10 +17,10 @@ from tcm.configfs.identity import SERIAL
 from tcm.configfs.node import Attribute, Group, Link, TreeError
 from tcm.configfs.node_acls import NodeAclGroup
 from tcm.configfs.portal_groups import TargetPortalGroupGroup
-from tcm.configfs.script import DISCOVERY_KEYS, EXTRAS, FABRIC_DIRECTORIES, FABRICS, IDENTITY_KEYS, Json
+from tcm.configfs.script import DISCOVERY_KEYS, FABRIC_DIRECTORIES, FABRICS, IDENTITY_KEYS, Json
 from tcm.configfs.table import MadeGroup, TableGroup
 from tcm.options import options_of
-from tcm.saveconfig_names import PLUGINS
+from tcm.saveconfig_names import EXTRAS, PLUGINS
 from tcm.target.attributes import Identity
 from tcm.target.logical_unit_group import DEFAULT_GROUP as DEFAULT_LU_GROUP
 
@@ -195,6 +195,10 @@ def _extras(group: DeviceGroup) -> dict[str, Any]:
         found["read_only"] = True
     if config.filters:
         found["tcm_filters"] = [{"type": each.type, **_options(each.options)} for each in config.filters]
+    if device.alias:
+        found["alias"] = device.alias
+    if device.udev_path != device.dev:
+        found["udev_path"] = device.udev_path
     unit_group = device.unit.asymmetric_access.logical_unit_group
     if unit_group is not None and unit_group.name != DEFAULT_LU_GROUP:
         found["alua_lu_gp"] = unit_group.name
@@ -244,7 +248,10 @@ def _portal_group(group: TargetPortalGroupGroup) -> dict[str, Any]:
     }
     if own := _own(group, group.group.attributes):
         found["tcm_attributes"] = own
-    if group.group.dynamic_acl_attributes is not None:
+    if files := {name: _text(group, name) for name in group.kind.tree.portal_group_saved}:
+        found["tcm_files"] = files
+    dynamic = group.group.dynamic_acl_attributes
+    if dynamic is not None and dynamic != type(dynamic)():
         found["tcm_acl_attributes"] = _settings(group, "tcm_acl_attrib")
     return found
 

@@ -157,7 +157,7 @@ class LunGroup(MadeGroup):
         if not target.device.enabled:
             raise TreeError(errno.ENODEV, f"{where}: /{target.path} is not enabled; write 1 to its enable first")
         with refusals(where):
-            place.group.add_lun(place.index, target.device.unit, name)
+            target.device.runtime.live.add_lun(place.group, place.index, target.device.unit, name)
         self._link = Link(name, self, f"/{target.path}")
 
     async def unlink(self, name: str) -> None:

@@ -25,6 +25,8 @@ NAME_LIMIT = 255
 """Bytes of a name (NAME_MAX)."""
 MAXIMUM_DRAIN = 3600
 """Seconds that removing something may wait for what runs there."""
+_MOST = (0o7777, 2**32 - 2, 2**32 - 2)
+"""Of a mode, a user, a group."""
 KEPT_CHANGES = 256
 """Changes that the tree remembers."""
 
@@ -52,6 +54,15 @@ class TreeError(Exception):
     def name(self) -> str:
         """``EBUSY``."""
         return errno.errorcode.get(self.number, str(self.number))
+
+
+class Permissions(NamedTuple):
+    """What ``chmod`` and ``chown`` have said of a node; ``None``: nothing."""
+
+    mode: int | None = None
+    """0 to 0o7777."""
+    uid: int | None = None
+    gid: int | None = None
 
 
 class Node:
@@ -106,6 +117,11 @@ class Link(Node):
 
 class Group(Node):
     """A directory."""
+
+    def __init__(self, name: str, parent: Group | None) -> None:
+        super().__init__(name, parent)
+        self.permissions: dict[str, Permissions] = {}
+        """Of attributes and links in it by name, its own by an empty one: they go with it, as in ConfigFS."""
 
     def children(self) -> Mapping[str, Node]:
         """What is in it, by name, in the order in which it is shown."""
@@ -188,7 +204,23 @@ class Tree:
             return node
         raise TreeError(errno.EISDIR, f"{path.strip('/')}: a directory or link, not an attribute")
 
+    def permissions(self, node: Node) -> Permissions:
+        """What was given to a node by :meth:`permit`."""
+        group, name = _keeper(node)
+        return group.permissions.get(name, Permissions())
+
     # changing
+
+    def permit(self, path: str, permissions: Permissions) -> None:
+        """Another mode or owner for whoever comes by a mount; the tree itself obeys none. Raises :class:`TreeError`."""
+        if any(each is not None and not 0 <= each <= most for each, most in zip(permissions, _MOST, strict=True)):
+            raise TreeError(errno.EINVAL, f"{path.strip('/')}: write a mode of 0 to 07777, users and groups of 0 to 4294967294")
+        node = self.find(path)
+        group, name = _keeper(node)
+        before = self.permissions(node)
+        group.permissions[name] = Permissions(
+            *(old if new is None else new for new, old in zip(permissions, before, strict=True))
+        )
 
     async def write(self, path: str, text: str, *, revision: int | None = None, who: str = "") -> None:
         """Sets an attribute.
@@ -312,6 +344,7 @@ class Tree:
             if not isinstance(node, Link) or node.parent is None:
                 raise TreeError(errno.EPERM, f"{node.path}: not a link; only links are removed like this")
             await node.parent.unlink(node.name)
+            node.parent.permissions.pop(node.name, None)
             self._changed(who, f"unlinked {path.strip('/')}")
 
     def _place(self, path: str) -> tuple[Group, str]:
@@ -342,6 +375,14 @@ class Tree:
     def _changed(self, who: str, what: str) -> None:
         self.revision += 1
         self.changes.append(Change(self.revision, who, what, time.time()))
+
+
+def _keeper(node: Node) -> tuple[Group, str]:
+    """Attributes and links are made anew for whoever looks; directories stay."""
+    if isinstance(node, Group):
+        return node, ""
+    assert node.parent is not None
+    return node.parent, node.name
 
 
 class Change(NamedTuple):

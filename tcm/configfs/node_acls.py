@@ -63,10 +63,11 @@ MAPPED_LUN: Table = {"write_protect": TreeAttribute(lambda place: f"{place.mappe
 class MappedLunGroup(MadeGroup):
     """``lun_K``: at most one link, to a LUN of the same portal group."""
 
-    def __init__(self, name: str, parent: Group, place: _MappedPlace, luns: LunsGroup) -> None:
+    def __init__(self, name: str, parent: Group, place: _MappedPlace, luns: LunsGroup, live: LiveChanges) -> None:
         super().__init__(name, parent, MAPPED_LUN, place)
         self.place = place
         self._luns = luns
+        self._live = live
         self.attach(statistics.StatisticsGroup("statistics", self, statistics.MAPPED_LUN, self._statistics))
 
     def draining(self) -> Iterable[Draining]:
@@ -97,7 +98,7 @@ class MappedLunGroup(MadeGroup):
         if target.place.found is None:
             raise TreeError(errno.EINVAL, f"{where}: /{target.path} leads to no device yet")
         with refusals(where):
-            place.group.map_lun(place.acl, place.index, target.place.index, alias=name)
+            self._live.map_lun(place.group, place.acl, place.index, target.place.index, name)
 
     async def unlink(self, name: str) -> None:
         """Hide it."""
@@ -184,7 +185,7 @@ class NodeAclGroup(MadeParent):
         return tuple(counted.node_acl_groups(self.place.group, self.place.acl)) if counted is not None else ()
 
     def _mapped(self, name: str, index: int) -> MappedLunGroup:
-        return MappedLunGroup(name, self, _MappedPlace(self.place.group, self.place.acl, index), self._luns)
+        return MappedLunGroup(name, self, _MappedPlace(self.place.group, self.place.acl, index), self._luns, self._live)
 
     async def create(self, name: str) -> MadeGroup:
         index = lun_number(name)

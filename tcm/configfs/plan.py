@@ -54,13 +54,22 @@ class _State:
         self.links: dict[str, Step] = {}
         """By the group that they are in."""
         self.fixed: dict[str, dict[str, str]] = {}
+        self.sizes: dict[str, Step] = {}
+        """Those that can become greater, by the group that they are of."""
         for step in steps:
             if step.action == "link":
                 self.links[step.group] = step
             elif step.action == "write":
                 self.values[step.path] = step
+                if step.grows:
+                    self.sizes[step.group] = step
                 if step.fixed:
                     self.fixed.setdefault(step.group, {})[step.key] = step.value
+
+    def size(self, group: str) -> int:
+        """In bytes; 0 if it has none, or nobody said."""
+        step = self.sizes.get(group)
+        return int(step.value.partition("=")[2]) if step is not None else 0
 
 
 def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
@@ -81,7 +90,24 @@ def plan(desired: Json, current: Json, places: Mapping[str, str]) -> list[Move]:
     if anew or not now.groups <= then.groups:
         # what goes may have to come back as it was
         now = _State(list(Script(unchanged.left_out(current), places, running).steps()))
-    return [*_removals(now, then, anew), *_additions(now, then, anew)]
+    # last, when nothing else can be refused: it cannot be taken back
+    return [*_removals(now, then, anew), *_additions(now, then, anew), *_growth(now, then)]
+
+
+def _growth(now: _State, then: _State) -> list[Move]:
+    moves = []
+    for group, step in then.sizes.items():
+        if _grows(now, then, group):
+            before = now.sizes[group].value
+            moves.append(Move(Operation("write", step.path, step.value, before), Operation("write", step.path, before)))
+    return moves
+
+
+def _grows(now: _State, then: _State, group: str) -> bool:
+    """The same file is to have more."""
+    name = f"{group}/control fd_dev_name"
+    same = now.fixed.get(group, {}).get(name) == then.fixed.get(group, {}).get(name)
+    return same and 0 < now.size(group) < then.size(group)
 
 
 def _made_anew(now: _State, then: _State) -> set[str]:
@@ -95,7 +121,7 @@ def _made_anew(now: _State, then: _State) -> set[str]:
     for step in now.steps:
         if step.action == "make" and step.path in then.groups:
             parent = step.path.rpartition("/")[0]
-            if _under(step.path, anew) or _differ(now.fixed.get(step.path, {}), then.fixed.get(step.path, {})):
+            if _under(step.path, anew) or _differ(now, then, step.path):
                 anew.add(step.path)
             elif step.path in now.links:
                 target = now.links[step.path].value
@@ -107,9 +133,11 @@ def _made_anew(now: _State, then: _State) -> set[str]:
     return anew
 
 
-def _differ(now: Mapping[str, str], then: Mapping[str, str]) -> bool:
+def _differ(now: _State, then: _State, group: str) -> bool:
     """What the file leaves out (a serial, the size of a file that is there) is as it is."""
-    return any(now.get(key) != value for key, value in then.items())
+    before = now.fixed.get(group, {})
+    grown = then.sizes[group].key if _grows(now, then, group) else None
+    return any(before.get(key) != value and key != grown for key, value in then.fixed.get(group, {}).items())
 
 
 def _under(path: str, anew: set[str]) -> bool:
@@ -160,14 +188,16 @@ def _additions(now: _State, then: _State, anew: set[str]) -> list[Move]:
         elif fresh:
             disable = step.path.endswith("/enable") and step.value == "1" and not step.fixed
             undo = Operation("write", step.path, "0") if disable else None
-            if step.value or not step.fixed:
-                moves.append(Move(Operation("write", step.path, step.value, secret=step.secret, soft=step.soft), undo))
+            # what is made anew has the size that it had, and grows like what stays
+            value = now.sizes[group].value if step.grows and _grows(now, then, group) else step.value
+            if value or not step.fixed:
+                moves.append(Move(Operation("write", step.path, value, secret=step.secret, soft=step.soft), undo))
         elif step.fixed:
             pass  # it is as it should be: otherwise the group would be made anew
         else:
             was = now.values.get(step.path)
             if was is None or was.value != step.value:
-                before = None if was is None else was.value
+                before = step.initial if was is None else was.value
                 undo = None if before is None else Operation("write", step.path, before, secret=step.secret)
                 moves.append(Move(Operation("write", step.path, step.value, before, step.secret, step.soft), undo))
     return moves

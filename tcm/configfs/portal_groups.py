@@ -163,6 +163,7 @@ class TargetPortalGroupGroup(MadeGroup):
     ) -> None:
         super().__init__(name, parent, tables.base, PortalGroupPlace(live.fabric_of(group.target), group))
         self.group = group
+        self.kind = kind
         self._live = live
         luns = LunsGroup(self, group, core)
         self.attach(NodeAclsGroup(self, kind, tables.node_acls, live, luns, group))

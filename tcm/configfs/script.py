@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tcm.option_syntax import join_pairs
+from tcm.saveconfig_names import EXTRAS
 
 Json = Mapping[str, Any]
 
@@ -17,8 +18,6 @@ FABRIC_DIRECTORIES = {"tcm_fc": "fc"}
 """rtslib's name of a fabric to its directory, where they differ."""
 DEFAULT_TG_PT_GP = "default_tg_pt_gp"
 _PAGE = 4096
-EXTRAS = "tcm_storage_objects"
-"""What rtslib does not know of storage objects, by their path: rtslib refuses other keys in the objects themselves."""
 FABRICS = "tcm_fabrics"
 """Files of the fabrics' own directories."""
 IDENTITY_KEYS = ("vendor_id", "product_id", "revision", "company_id", "pd_text_id_info")
@@ -40,6 +39,7 @@ UNEXPORTED = frozenset(
 """Attributes that are refused while the device is exported."""
 _DEVICE_KEYS = {
     *("name", "plugin", "attributes", "alua_tpgs", "wwn", "alua_lu_gp", "lba_map", "tcm_filters", "tcm_identity"),
+    *("alias", "udev_path"),
 }
 _GROUP_ORDER = ("alua_access_type", "alua_write_metadata", "alua_access_state", "alua_access_status")
 """These go last in a target port group: states are refused while what they want is missing."""
@@ -80,6 +80,11 @@ class Step(NamedTuple):
     """If it is refused, it stays as it is."""
     unexported: bool = False
     """Another value is taken only while no LUN leads to the group."""
+    grows: bool = False
+    """It is a size: though fixed, a greater one can be written."""
+
+    initial: str | None = None
+    """What is there if no file says anything; ``None``: that is not known."""
 
     @property
     def key(self) -> str:
@@ -135,10 +140,13 @@ class Script:
         path = self._place(config)
         yield Step("make", path.rpartition("/")[0])
         yield Step("make", path)
-        if config.get("dev"):
-            yield Step("write", f"{path}/udev_path", str(config["dev"]), path, fixed=True)
+        if (udev_path := config.get("udev_path", config.get("dev"))) is not None:
+            yield Step("write", f"{path}/udev_path", str(udev_path), path, initial="")
+        if "alias" in config:
+            yield Step("write", f"{path}/alias", config["alias"], path, initial="")
         for line in control_lines(config):
-            yield Step("write", f"{path}/control", line, path, fixed=True)
+            grows = config["plugin"] == "fileio" and line.startswith("fd_dev_size=")
+            yield Step("write", f"{path}/control", line, path, fixed=True, grows=grows)
         yield Step("write", f"{path}/tcm_filters", filters_text(config.get("tcm_filters", ())), path, fixed=True)
         if config.get("wwn"):
             yield Step("write", f"{path}/wwn/vpd_unit_serial", str(config["wwn"]), path, fixed=True)
@@ -194,6 +202,8 @@ class Script:
             yield from _chap(path, config, _CHAP)
         for acl in config.get("node_acls", ()):
             yield from _node_acl(acl, path, fabric)
+        for name, value in sorted(config.get("tcm_files", {}).items()):
+            yield Step("write", f"{path}/{name}", value, path)
         if fabric not in _ALWAYS_ENABLED:
             yield Step("write", f"{path}/enable", "1" if config.get("enable", True) else "0", path)
 

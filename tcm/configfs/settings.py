@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,12 +14,15 @@ from anyio.lowlevel import checkpoint
 
 from tcm.configfs.node import Group, Tree, TreeError
 from tcm.configfs.plan import Move, Operation, plan
-from tcm.configfs.script import HBA_PREFIXES
-from tcm.configfs.settled import settle
+from tcm.configfs.script import HBA_PREFIXES, fabric_directory
+from tcm.configfs.settled import before_growth, settle
+from tcm.left_out import groups_of, portal_of, without
 from tcm.options import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
+
+    from tcm.left_out import LeftOut
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +32,8 @@ _TURN = 16
 
 _SETTINGS = {"attrib", "param", "tcm_acl_attrib", "tcm_attrib", "tcm_param"}
 """Folders of values, in no particular order; a target port group is another."""
+_FOLLOWS = {"attrib/authentication": "param/AuthMethod"}
+"""Attributes of a portal group that change another one when they are written."""
 _PLUGINS = {prefix: plugin for plugin, prefix in HBA_PREFIXES.items()}
 
 
@@ -35,12 +42,15 @@ class Settings:
 
     :param tree: of the running target.
     :param dump: what runs as the content of a saveconfig.json: :func:`tcm.configfs.export.export`.
-    :param check: raises :class:`tcm.backstore.ConfigError` for a configuration that cannot be.
+    :param check: raises :class:`tcm.failure.ConfigError` for a configuration that cannot be; it does not look at the media of
+        these storage objects.
     :param read: reads a saveconfig.json; raises the same.
     :param write: writes one.
     :param path: where it is kept; ``None``: nowhere unless it is said where.
     :param renew: reads files again that are named elsewhere (certificates); each of what it returns puts one in force. Raises
-        :class:`tcm.backstore.ConfigError`.
+        :class:`tcm.failure.ConfigError`.
+    :param left_out: what of the configuration is not served.
+    :param unfit: which of these names of a configuration cannot be served now, and why.
     :param configured: what runs was read from ``path``; it has to be there to be read again.
     """
 
@@ -48,12 +58,14 @@ class Settings:
         self,
         tree: Tree,
         dump: Callable[[Tree, Collection[str] | None], Generator[None, None, dict[str, Any]]],
-        check: Callable[[Mapping[str, Any]], None],
+        check: Callable[[Mapping[str, Any], Collection[str]], None],
         read: Callable[[str], dict[str, Any]],
         write: Callable[[str, Mapping[str, Any]], None],
         path: str | None = None,
         renew: Callable[[], list[Callable[[], None]]] = list,
         *,
+        left_out: LeftOut,
+        unfit: Callable[[Mapping[str, Any], Collection[str]], Awaitable[dict[str, str]]],
         configured: bool = False,
     ) -> None:
         self._tree = tree
@@ -63,6 +75,8 @@ class Settings:
         self._write = write
         self._renew = renew
         self._configured = configured
+        self._left_out = left_out
+        self._unfit = unfit
         self.path = path
         self._lock = anyio.Lock()
         self._kept: dict[str, str] = {}
@@ -74,10 +88,14 @@ class Settings:
         return self._tree.revision
 
     async def export(self, part: Collection[str] | None = None) -> dict[str, Any]:
-        """What runs, at one moment.
+        """What runs, at one moment, and what is left out.
 
         :param part: names of target devices: what they are made of, and nothing else; ``None``: everything.
         """
+        found = await self._running(part)
+        return self._left_out.merged(found) if part is None else found
+
+    async def _running(self, part: Collection[str] | None = None) -> dict[str, Any]:
         for _ in range(_TRIES):
             revision = self._tree.revision
             found = await self._walk(part)
@@ -106,32 +124,96 @@ class Settings:
 
         :param part: what ``config`` is about; other target devices stay as they are.
         """
-        return _shown(await self._plan(config, part))
+        return _shown(await self._plan(config, part, self._left_out.unchanged))
 
-    async def _plan(self, config: Mapping[str, Any], part: Collection[str] | None = None) -> list[Move]:
+    async def _plan(
+        self,
+        config: Mapping[str, Any],
+        part: Collection[str] | None = None,
+        absent: Callable[[Mapping[str, Any]], Collection[str]] = frozenset,
+    ) -> list[Move]:
+        current, found = await self._running(part), places(self._tree)
         # in a thread: initiators are served meanwhile
-        await to_thread.run_sync(self._check, config)
-        current, found = await self.export(part), places(self._tree)
+        await to_thread.run_sync(self._check, before_growth(current, config), absent(config))
         settle(self._tree, found, current, config)
         return await to_thread.run_sync(plan, config, current, found)
 
     async def apply(
-        self, config: Mapping[str, Any], *, revision: int | None = None, who: str = "", part: Collection[str] | None = None
+        self,
+        config: Mapping[str, Any],
+        *,
+        revision: int | None = None,
+        who: str = "",
+        part: Collection[str] | None = None,
+        dry_run: bool = False,
     ) -> list[dict[str, Any]]:
-        """All of them, or none.
+        """All of them, or none. What is left out, and cannot be served yet, stays so.
 
         :param part: as of :meth:`diff`.
+        :param dry_run: only say what would be done.
 
         Raises :class:`TreeError` for the operation that is refused, once everything before it is taken back.
         """
         async with self._lock:
             started = self._tree.revision if revision is None else revision
-            moves = await self._plan(config, part)
+            wanted, reasons = (config, {}) if part is not None else await self._without_unfit(config)
+            moves = await self._plan(wanted, part)
+            left_out = [{"action": "leave out", "path": name, "not_taken": why} for name, why in reasons.items()]
+            if dry_run:
+                return [*_shown(moves), *left_out]
             self._kept = {}
-            # whoever asked may go: what has begun is ended, one way or the other
-            with anyio.CancelScope(shield=True):
-                await self._perform(moves, started, who)
-            return _shown(moves, self._kept)
+            before = self._left_out.state
+            if part is None:
+                self._left_out.keep(config, reasons)
+            try:
+                # whoever asked may go: what has begun is ended, one way or the other
+                with anyio.CancelScope(shield=True):
+                    await self._perform(moves, started, who)
+            except BaseException:
+                self._left_out.state = before
+                raise
+            if part is None:
+                # what was made anew on the way has lost its own
+                self._left_out.keep(config, reasons)
+            return [*_shown(moves, self._kept), *left_out]
+
+    async def _without_unfit(self, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
+        """What of it can be served, and what of what is left out cannot, and why."""
+        if not self._left_out.reasons:
+            return config, {}
+        await to_thread.run_sync(self._check_leniently, config)
+        reasons = await self._unfit(config, self._left_out.unchanged(config))
+        return without(config, reasons), reasons
+
+    def _check_leniently(self, config: Mapping[str, Any]) -> None:
+        self._check(config, self._left_out.reasons)
+
+    # what is left out
+
+    def left_out(self) -> list[dict[str, Any]]:
+        """What of the configuration is not served, and why."""
+        return [asdict(each) for each in self._left_out.missing()]
+
+    async def retry(self, *, who: str = "") -> list[dict[str, Any]]:
+        """Serves what can be served by now; the operations."""
+        return await self.apply(await self.export(), who=who)
+
+    def forget(self, name: str) -> None:
+        """Gives up what is left out: it is not saved any more, and its LUN numbers are free. Raises :class:`TreeError`."""
+        there = ", ".join(self._left_out.reasons) or "none"
+        if not self._left_out.forget(name):
+            raise TreeError(errno.ENOENT, f"{name[:200]!r} is not left out; there are {there}")
+        log.warning("%s is given up: it is not saved any more", name)
+
+    async def retry_portals(self) -> None:
+        """Listens at those that are left out, if this machine has their addresses by now."""
+        async with self._lock:
+            for target, group in groups_of(self._left_out.config):
+                for portal in group["portals"]:
+                    path = f"{fabric_directory(target['fabric'])}/{target['wwn']}/tpgt_{group['tag']}/np/{portal_of(portal)}"
+                    with suppress(TreeError):
+                        await self._tree.make(path, who="tcm-run")
+                        log.info("%s was left out and is served now", path)
 
     async def _perform(self, moves: list[Move], revision: int, who: str) -> None:
         done: list[Move] = []
@@ -140,8 +222,10 @@ class Settings:
         async def perform(move: Move) -> None:
             nonlocal revision
             if move.do is not None:
+                follows = self._follows(move.do)
                 await self._do(move.do, who, revision)
                 revision = self._tree.revision
+                done.extend(follows)
             done.append(move)
 
         async def perform_those_that_wait() -> None:
@@ -170,6 +254,18 @@ class Settings:
                 raise
             rest = f"; not everything could be taken back: {lost[0]}" if lost else "; nothing was changed"
             raise TreeError(error.number, f"{error}{rest}") from None
+
+    def _follows(self, operation: Operation) -> list[Move]:
+        """What is to be taken back as well, once the operation is."""
+        group, folder, name = ("", "", *operation.path.rsplit("/", 2))[-3:]
+        other = _FOLLOWS.get(f"{folder}/{name}")
+        if operation.action != "write" or other is None:
+            return []
+        path = f"{group}/{other}"
+        try:
+            return [Move(None, Operation("write", path, self._tree.read(path).rstrip("\n")))]
+        except TreeError:
+            return []
 
     async def _take_back(self, done: list[Move], who: str) -> list[str]:
         """What could not be, one line each."""
@@ -251,7 +347,7 @@ class Settings:
             if not await anyio.Path(self.path).exists():
                 raise TreeError(errno.ENOENT, f"reload: {self.path} is not there; save makes it")
             config = await to_thread.run_sync(self._read, self.path)
-            done = await (self.diff(config) if dry_run else self.apply(config, who=who))
+            done = await self.apply(config, who=who, dry_run=dry_run)
         for put_in_force in () if dry_run else renewals:
             put_in_force()
         return done

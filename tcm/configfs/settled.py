@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
 from tcm.configfs.device import DeviceGroup
 from tcm.configfs.device_attributes import OTHERS, check, option_value
 from tcm.configfs.node import TreeError
 from tcm.configfs.script import SOFT, Json, text_of
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +34,21 @@ def settle(tree: Tree, places: Mapping[str, str], current: Json, desired: Json) 
         device = _device(tree, places.get(path)) if differ else None
         if device is not None:
             attributes.update({name: value for name, value in differ.items() if is_settled(device, name, text_of(value))})
+
+
+def before_growth(current: Json, desired: Json) -> Json:
+    """``desired`` as it can be checked now: a file that is to become larger while it is served has the size that it has."""
+    there = {each["name"]: each for each in current.get("storage_objects", ()) if each["plugin"] == "fileio"}
+    objects = desired.get("storage_objects")
+    if not isinstance(objects, list):
+        return desired
+    made = []
+    for each in objects:
+        is_file = isinstance(each, dict) and each.get("plugin") == "fileio"
+        now = there.get(each.get("name")) if is_file else None
+        grows = now is not None and _has_grown(each, now)
+        made.append({**each, "size": now["size"]} if now is not None and grows else each)
+    return {**desired, "storage_objects": made}
 
 
 def _has_grown(current: Json, desired: Json) -> bool:

@@ -7,9 +7,8 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcm.backstore import ConfigError
 from tcm.configfs.node import Attribute, Group, Node, TreeError
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.options import one_line
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcm.configfs.script import EXTRAS
+from tcm.saveconfig_names import EXTRAS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -113,6 +113,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     def getattr(self, path: str | None, fh: int | None = None) -> dict[str, Any]:
         """The size of an attribute is a page, as in ConfigFS."""
+        owner = dict(self._owner)
         if path == "/":
             mode, size = _KINDS["group"], 0
         else:
@@ -122,10 +123,13 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
             if posixpath.basename(path).startswith("password"):
                 # where everybody sees the tree, not everybody sees secrets
                 mode &= ~0o077
+            given = found.get("permissions", {})
+            mode = stat.S_IFMT(mode) | given.get("mode", stat.S_IMODE(mode))
+            owner |= {f"st_{name}": given[name] for name in ("uid", "gid") if name in given}
             size = PAGE if found["kind"] == "attribute" else 0
         links = 2 if stat.S_ISDIR(mode) else 1
         times = {"st_ctime": self._time, "st_mtime": self._time, "st_atime": self._time}
-        return {"st_mode": mode, "st_nlink": links, "st_size": size, **times, **self._owner}
+        return {"st_mode": mode, "st_nlink": links, "st_size": size, **times, **owner}
 
     def readdir(self, path: str, fh: int) -> Iterable[str]:
         """What is in a directory."""
@@ -145,7 +149,11 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
 
     def open(self, path: str, flags: int) -> int:
         """Write-only attributes cannot be opened for reading, whoever asks."""
-        mode = self._stat(path).get("mode", 0)
+        found = self._stat(path)
+        mode, given = found.get("mode", 0), found.get("permissions", {}).get("mode")
+        if given is not None:
+            # not even root opens what nobody may read, or write
+            mode &= (0o400 if given & 0o444 else 0) | (0o200 if given & 0o222 else 0)
         wanted = flags & os.O_ACCMODE
         if (wanted != os.O_WRONLY and not mode & 0o400) or (wanted != os.O_RDONLY and not mode & 0o200):
             raise mfusepy.FuseOSError(errno.EACCES)
@@ -210,11 +218,22 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types
         return self._change("unlink", path)
 
     def chmod(self, path: str, mode: int) -> int:
-        """ConfigFS allows it; here modes say what an attribute can do."""
-        raise mfusepy.FuseOSError(errno.EPERM)
+        """Kept as long as what it is of. Who may, and what comes of it, is the kernel's business where others see the mount."""
+        return self._permit(path, mode=stat.S_IMODE(mode))
 
     def chown(self, path: str, uid: int, gid: int) -> int:
-        raise mfusepy.FuseOSError(errno.EPERM)
+        """-1: as it is."""
+        mine = os.geteuid() != 0
+        if mine and (uid not in {-1, os.geteuid()} or gid not in {-1, os.getegid(), *os.getgroups()}):
+            # nobody else sees the mount, and the kernel leaves it to us
+            raise mfusepy.FuseOSError(errno.EPERM)
+        return self._permit(path, **{name: each for name, each in (("uid", uid), ("gid", gid)) if each != -1})
+
+    def _permit(self, path: str, **given: int) -> int:
+        if path == "/":
+            raise mfusepy.FuseOSError(errno.EPERM)
+        self._call("permit", path=_inside(path), **given)
+        return 0
 
     def create(self, path: str, mode: int, fi: Any = None) -> int:
         """Files are made by the kernel, not by people."""

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
-from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Tree, TreeError, printable
+from tcm.configfs.node import LINE_LIMIT, Attribute, Group, Link, Node, Permissions, Tree, TreeError, printable
 from tcm.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, RpcError
+from tcm.failure import ConfigError
 
 if typing.TYPE_CHECKING:
     from tcm.control.peer import Peer
@@ -36,8 +36,13 @@ class Settings(Protocol):
 
     async def export(self) -> dict[str, Any]: ...
     async def diff(self, config: Mapping[str, Any]) -> list[dict[str, Any]]: ...
-    async def apply(self, config: Mapping[str, Any], *, revision: int | None, who: str) -> list[dict[str, Any]]: ...
+    async def apply(
+        self, config: Mapping[str, Any], *, revision: int | None, who: str, dry_run: bool = False
+    ) -> list[dict[str, Any]]: ...
     async def save(self, path: str) -> str: ...
+    def left_out(self) -> list[dict[str, Any]]: ...
+    async def retry(self, *, who: str) -> list[dict[str, Any]]: ...
+    def forget(self, name: str) -> None: ...
     async def reload(self, *, who: str, dry_run: bool = False) -> list[dict[str, Any]]: ...
 
 
@@ -109,8 +114,13 @@ class Methods:
         return {"value": self._tree.read(path), "revision": self._tree.revision}
 
     async def stat(self, path: str) -> dict[str, Any]:
-        """One node: ``kind`` (group, attribute, link), ``mode`` of an attribute, ``target`` of a link."""
-        return _describe(self._tree.find(path))
+        """One node: ``kind`` (group, attribute, link), ``mode`` of an attribute, ``target`` of a link.
+
+        ``permissions``: what ``permit`` has said of it.
+        """
+        node = self._tree.find(path)
+        given = {name: value for name, value in self._tree.permissions(node)._asdict().items() if value is not None}
+        return {**_describe(node), **({"permissions": given} if given else {})}
 
     async def list(self, path: str = "", depth: int = 1, values: bool = False, statistics: bool = True) -> dict[str, Any]:
         """A node and what is below it, ``depth`` levels deep (-1: all), with or without attributes' values."""
@@ -145,6 +155,13 @@ class Methods:
         await self._tree.write(path, value, revision=revision, who=who)
         return self._revision()
 
+    async def permit(
+        self, path: str, mode: int | None = None, uid: int | None = None, gid: int | None = None
+    ) -> dict[str, Any]:
+        """Another mode or owner of a node, for whoever comes by a mount (chmod, chown): kept as long as the node is there."""
+        self._tree.permit(path, Permissions(mode, uid, gid))
+        return self._revision()
+
     async def make(self, path: str, revision: int | None = None, who: str = "") -> dict[str, Any]:
         """Makes a group (mkdir)."""
         await self._tree.make(path, revision=revision, who=who)
@@ -173,23 +190,28 @@ class Methods:
     # whole configurations
 
     async def export(self) -> dict[str, Any]:
-        """What runs, as the content of a saveconfig.json."""
+        """What runs and what is left out, as the content of a saveconfig.json."""
         return await self._settings().export()
 
     async def diff(self, config: dict[str, Any]) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
         """The operations that would make ``config`` out of what runs."""
         return await self._settings().diff(config)
 
-    async def apply(self, config: dict[str, Any], revision: int | None = None, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
-        """Makes ``config`` out of what runs, whole or not at all; returns the operations."""
-        return await self._settings().apply(config, revision=revision, who=who)
+    async def apply(
+        self, config: dict[str, Any], revision: int | None = None, who: str = "", dry_run: bool = False
+    ) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Makes ``config`` out of what runs, whole or not at all; returns the operations.
+
+        ``dry_run``: only what would be done.
+        """
+        return await self._settings().apply(config, revision=revision, who=who, dry_run=dry_run)
 
     async def clear(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
         """Removes every target and every storage object, whole or not at all; returns the operations."""
         return await self._settings().apply({}, revision=None, who=who)
 
     async def save(self, path: str = "") -> dict[str, Any]:
-        """Saves what runs, by default where the process keeps it; returns the file's ``path``."""
+        """Saves what runs and what is left out, by default where the process keeps it; returns the file's ``path``."""
         return {"path": await self._settings().save(path)}
 
     async def reload(self, who: str = "", dry_run: bool = False) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
@@ -198,6 +220,20 @@ class Methods:
         ``dry_run``: only what would be done.
         """
         return await self._settings().reload(who=who, dry_run=dry_run)
+
+    async def left_out(self) -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """What of the saved configuration is not served: `kind`, `name`, `reason`, and `where` it is missed."""
+        return self._sources.settings.left_out() if self._sources.settings is not None else []
+
+    async def retry(self, who: str = "") -> typing.List[dict[str, Any]]:  # noqa: UP006 - the same
+        """Serves what is left out as far as it can be by now; returns the operations."""
+        return await self._settings().retry(who=who)
+
+    async def forget(self, name: str, who: str = "") -> dict[str, Any]:
+        """Gives up what is left out: it is not saved any more, and its LUN numbers are free."""
+        del who
+        self._settings().forget(name)
+        return self._revision()
 
     def _settings(self) -> Settings:
         if self._sources.settings is None:

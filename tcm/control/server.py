@@ -19,7 +19,6 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import SocketAttribute, SocketListener
 
-from tcm.backstore import ConfigError
 from tcm.control.peer import Peer, peer_of, short_path
 from tcm.control.places import Place, Places
 from tcm.control.protocol import (
@@ -37,6 +36,7 @@ from tcm.control.protocol import (
     parse_line,
     result,
 )
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream, TaskStatus

@@ -36,8 +36,11 @@ class Commands(ABC):
         """A SCSI command."""
 
     @abstractmethod
-    def submit(self, task: Any) -> None:
-        """Start a task of the transport's own kind; its ``done`` is called with it when it is finished."""
+    def submit(self, task: Any, *where: Any) -> None:
+        """Start a task of the transport's own kind; its ``done`` is called with it when it is finished.
+
+        :param where: what else the transport wants to know, such as the connection.
+        """
 
     async def checked(
         self, cdb: bytes, lun: int | bytes | None = None, *, data_out: Buffer = b"", read_length: int = 0

@@ -51,6 +51,16 @@ class PduType(enum.IntEnum):
     RESPONSE = 18
 
 
+REFUSALS = {
+    256: "openFailed",
+    257: "notOpen",
+    262: "unsupportedContext",
+    263: "duplicateRegistration: another sub-agent has it",
+    266: "parseError",
+    267: "requestDenied",
+    268: "processingError",
+}
+"""Why a master agent does not do what it is asked to (clause 6.2.16)."""
 UNANSWERED = frozenset({PduType.RESPONSE, PduType.CLOSE, PduType.CLEANUP_SET})
 """What nobody answers."""
 
@@ -129,6 +139,8 @@ class Pdu:
     session: int
     transaction: int
     packet: int
+    context: bytes = b""
+    """Empty: the default one, in which all that we have is."""
     ranges: tuple[SearchRange, ...] = ()
     """Of Get, GetNext and GetBulk."""
     wanted: tuple[Wanted, ...] = ()
@@ -285,7 +297,7 @@ def unpack(data: bytes) -> Pdu:
     head = head_of(data)
     reader = _Reader(data[HEADER_LENGTH:], ">" if flags & NETWORK_BYTE_ORDER else "<")
     if flags & NON_DEFAULT_CONTEXT and kind != PduType.RESPONSE:
-        reader.octets()
+        head = replace(head, context=reader.octets())
     if kind in {PduType.GET, PduType.GET_NEXT, PduType.GET_BULK}:
         bulk = (reader.number(2), reader.number(2)) if kind == PduType.GET_BULK else (0, 0)
         ranges: list[SearchRange] = []

@@ -172,6 +172,9 @@ class Responder:
         for start in range(0, len(answer), PIECE):
             await stream.send(bytes(answer[start : start + PIECE]))
         connection.unsent = 0
-        await stream.send_eof()
+        try:
+            await stream.send_eof()
+        except RuntimeError as error:  # uvloop's word for a connection that the peer has reset
+            raise anyio.BrokenResourceError from error
         while True:  # what the peer still says is read, so that closing does not cut the answer off
             await stream.receive()

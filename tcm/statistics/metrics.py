@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import SocketAttribute, SocketListener
 
-from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal, portal_text
+from tcm.failure import ConfigError
 from tcm.options import one_line
 from tcm.statistics.http import Responder
 from tcm.target.portal_group import NetworkPortal

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from tcm.statistics.mib_writing import Creation, Writer  # noqa: TC004  # that module wants this one; annotations are text
@@ -15,10 +15,18 @@ Oid = tuple[int, ...]
 Value = int | float | bytes | Oid
 """Of an INTEGER, a counter or a gauge; of TimeTicks, a moment of the monotonic clock; of an OCTET STRING; an identifier."""
 
+T = TypeVar("T")
+Pieces = Generator[None, None, T]
+"""Work that takes a while, and what comes out: whoever does it may do something else at each ``yield``."""
+
 ZERO_DOT_ZERO: Oid = (0, 0)
 """What a RowPointer or AutonomousType says that points nowhere."""
 CACHED = 1.0
 """Seconds that a table's rows stay as they were read, so that a walk is not a thousand walks; values are always read anew."""
+ROWS_A_SECOND = 20_000
+"""How many rows are read in a second: those of a table that has more stay for longer."""
+PIECE = 100
+"""Rows of a table that are read in one go; initiators are served in between."""
 
 
 class Syntax(enum.IntEnum):
@@ -72,6 +80,18 @@ class Table:
     columns: tuple[Column, ...]
     creation: Creation | None = None
     """``None``: a manager can neither make nor remove rows."""
+
+    def rows_in_pieces(self) -> Pieces[dict[Oid, Any]]:
+        """Those there are now, or a moment ago."""
+        rows: dict[Oid, Any] = {}
+        try:
+            for count, (index, row) in enumerate(self.rows(), 1):
+                rows[index] = row
+                if count % PIECE == 0:
+                    yield
+        except RuntimeError:  # a dictionary has changed in between
+            rows = dict(self.rows())
+        return rows
 
     def instance(self, column: str, index: Oid) -> Oid:
         """The identifier of one cell, or of a row by its first column."""
@@ -129,10 +149,20 @@ class Module:
     notifications: tuple[Notification, ...] = ()
 
 
+def finish(pieces: Pieces[T]) -> T:
+    """All of it, and what comes out."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+
+
 class TableView:
     """A table, and the rows it had when last looked at."""
 
-    __slots__ = ("_indexes", "_read", "_rows", "columns", "entry", "table")
+    __slots__ = ("_again", "_indexes", "_rows", "columns", "entry", "table")
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -140,30 +170,33 @@ class TableView:
         self.columns = {each.number: each for each in sorted(table.columns, key=lambda each: each.number)}
         self._indexes: list[Oid] = []
         self._rows: dict[Oid, Any] = {}
-        self._read = float("-inf")
+        self._again = float("-inf")
+        """When it is time to look."""
 
-    def refresh(self, now: float) -> None:
+    def refresh(self, now: float) -> Pieces[None]:
         """Look again, if it is time to."""
-        if now - self._read >= CACHED:
-            creation = self.table.creation
-            self._rows = {**(creation.pending if creation is not None else {}), **dict(self.table.rows())}
-            self._indexes = sorted(self._rows)
-            self._read = now
+        if now < self._again:
+            return
+        rows = yield from self.table.rows_in_pieces()
+        creation = self.table.creation
+        self._rows = rows if creation is None else {**creation.pending, **rows}
+        self._indexes = sorted(self._rows)
+        self._again = now + max(CACHED, len(rows) / ROWS_A_SECOND)
 
-    def get(self, oid: Oid, now: float) -> tuple[Syntax, Value] | None:
+    def get(self, oid: Oid, now: float) -> Pieces[tuple[Syntax, Value] | None]:
         """The value of an instance; ``None``: there is none."""
         depth = len(self.entry)
         column = self.columns.get(oid[depth]) if len(oid) > depth and oid[:depth] == self.entry else None
         if column is None:
             return None
-        self.refresh(now)
+        yield from self.refresh(now)
         index = oid[depth + 1 :]
         value = self._value(column, index) if index in self._rows else None
         return None if value is None else (column.syntax, value)
 
-    def next(self, oid: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
+    def next(self, oid: Oid, now: float, *, include: bool = False) -> Pieces[tuple[Oid, Syntax, Value] | None]:
         """The first instance after ``oid``, or at it if ``include``."""
-        self.refresh(now)
+        yield from self.refresh(now)
         depth = len(self.entry)
         for number, column in self.columns.items():
             head = (*self.entry, number)
@@ -182,12 +215,12 @@ class TableView:
 
     def row(self, index: Oid, now: float) -> Any:
         """As it was when last looked at; ``None``: there is none."""
-        self.refresh(now)
+        finish(self.refresh(now))
         return self._rows.get(index)
 
     def forget(self) -> None:
         """Rows are read anew when they are wanted next."""
-        self._read = float("-inf")
+        self._again = float("-inf")
 
     def _value(self, column: Column, index: Oid) -> Value | None:
         row = self._rows[index]
@@ -223,17 +256,27 @@ class View:
 
     def get(self, oid: Oid, now: float) -> tuple[Syntax, Value] | None:
         """See :meth:`TableView.get`."""
+        return finish(self.get_in_pieces(oid, now))
+
+    def get_in_pieces(self, oid: Oid, now: float) -> Pieces[tuple[Syntax, Value] | None]:
+        """The same."""
         for each in self.tables:
             if oid[: len(each.entry)] == each.entry:
-                return each.get(oid, now)
+                return (yield from each.get(oid, now))
         return None
 
     def next(self, oid: Oid, end: Oid, now: float, *, include: bool = False) -> tuple[Oid, Syntax, Value] | None:
         """The first instance after ``oid`` (or at it) and before ``end``; an empty ``end`` is no bound."""
+        return finish(self.next_in_pieces(oid, end, now, include=include))
+
+    def next_in_pieces(
+        self, oid: Oid, end: Oid, now: float, *, include: bool = False
+    ) -> Pieces[tuple[Oid, Syntax, Value] | None]:
+        """The same."""
         for each in self.tables:
             if oid[: len(each.entry)] > each.entry:
                 continue
-            found = each.next(oid, now, include=include)
+            found = yield from each.next(oid, now, include=include)
             if found is not None:
                 return found if not end or found[0] < end else None
         return None

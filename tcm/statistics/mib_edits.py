@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from tcm.saveconfig_names import FABRIC_NAMES
 from tcm.statistics.agentx import Error
 from tcm.statistics.mib_state import TRANSIENT
-from tcm.statistics.mib_writing import Change, Place, Refused
+from tcm.statistics.mib_writing import Assign, Change, Place, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tcm.statistics.mib_state import Indexes
     from tcm.statistics.mib_writing import Document
@@ -55,6 +55,26 @@ def acl_index(indexes: Indexes, group: TargetPortalGroup, acl: NodeAcl) -> int:
     if acl.dynamic:
         return TRANSIENT + acl.index
     return indexes.of(acl_kind(group.target), acl_name(group, acl.initiator_name))
+
+
+def find_acl(indexes: Indexes, target: TargetDevice, index: int) -> tuple[TargetPortalGroup, NodeAcl] | None:
+    """The node ACL of an index."""
+    for group in target.portal_groups.values():
+        for acl in group.node_acls.values():
+            if acl_index(indexes, group, acl) == index:
+                return group, acl
+    return None
+
+
+def claim_acl(indexes: Indexes, group: TargetPortalGroup, initiator_name: str, index: int) -> Assign:
+    """The index of a node ACL that is to be made. Raises :class:`Refused` if it cannot have it."""
+    kind, name = acl_kind(group.target), acl_name(group, initiator_name)
+    holder = indexes.name(kind, index)
+    if holder is not None and holder != name and find_acl(indexes, group.target, index) is not None:
+        raise Refused(Error.INCONSISTENT_NAME, "the index is taken by a node ACL of another port of the device")
+    if not 0 < index < TRANSIENT:
+        raise Refused(Error.NO_CREATION, f"indexes are 1 to {TRANSIENT - 1}")
+    return Assign(kind, name, index)
 
 
 # places in a saveconfig.json
@@ -110,14 +130,17 @@ def set_own(key: str, value: Any) -> Change:
 # node ACLs
 
 
-def add_node_acl(group: TargetPortalGroup, initiator_name: str) -> Change:
-    """Without LUNs."""
+def add_node_acl(group: TargetPortalGroup, initiator_name: str, more: Mapping[str, Any] | None = None) -> Change:
+    """Without LUNs.
+
+    :param more: what else there is to be of it.
+    """
 
     def change(document: Document) -> None:
         acls = group_of(document, group)["node_acls"]
         if any(each["node_wwn"] == initiator_name for each in acls):
             raise Refused(Error.INCONSISTENT_VALUE, f"{initiator_name} has a node ACL already")
-        acls.append({"node_wwn": initiator_name, "mapped_luns": []})
+        acls.append({"node_wwn": initiator_name, "mapped_luns": [], **(more or {})})
 
     return in_tree(change, group.target)
 

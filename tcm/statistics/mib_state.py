@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tcm.statistics.mib_writing import Document
 
 FILE = "snmp.json"
@@ -107,9 +109,62 @@ class Indexes:
         return made
 
 
+class Transients:
+    """Indexes from :data:`TRANSIENT` on for names that come and go: an index of one that is gone is never given again."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}
+        self._next = TRANSIENT
+
+    def of_all(self, names: Iterable[str]) -> dict[str, int]:
+        """The index of each name that there is now; all others are forgotten."""
+        before, self._given = self._given, {}
+        for name in names:
+            found = before.get(name)
+            if found is None:
+                found, self._next = self._next, self._next + 1
+            self._given[name] = found
+        return self._given
+
+
 def nothing_set() -> Document:
-    """What managers have set of the SCSI instance, before any has."""
-    return {"alias": "", "notifications": True, "storage": VOLATILE, "aliases": {}}
+    """What managers have set of the instances, before any has."""
+    return {
+        "alias": "",
+        "notifications": True,
+        "storage": VOLATILE,
+        "aliases": {},
+        "authorization": "",
+        "identities": {},
+    }
+
+
+def no_identity() -> Document:
+    """What is kept of an identity (RFC 4545), before anybody has said what: by its index in ``identities``."""
+    return {"description": "", "name": "", "name_index": 1, "credential": 0, "user": "", "addresses": {}}
+
+
+def _alike(found: Any, template: Document) -> bool:
+    """Whether it has the template's keys, with values of its types."""
+    return (
+        isinstance(found, dict)
+        and found.keys() == template.keys()
+        and all(type(found[key]) is type(value) for key, value in template.items())
+    )
+
+
+def _is_own(own: Document) -> bool:
+    """Whether it may be what was kept."""
+    identities = own["identities"] if _alike(own, nothing_set()) else None
+    return (
+        identities is not None
+        and all(text.isdecimal() and _alike(each, no_identity()) for text, each in identities.items())
+        and all(
+            text.isdecimal() and isinstance(network, str)
+            for each in identities.values()
+            for text, network in each["addresses"].items()
+        )
+    )
 
 
 class MibState:
@@ -124,6 +179,8 @@ class MibState:
         self.path = os.path.join(directory, FILE) if directory is not None else None
         self.indexes = Indexes()
         self.own = nothing_set()
+        self.transients = Transients()
+        """Of identities that only demo mode knows."""
         self._lock = anyio.Lock()
         if self.path is not None and os.path.exists(self.path):
             self._read(self.path)
@@ -139,7 +196,7 @@ class MibState:
                 found = json.load(file)
             self.indexes = Indexes.from_json(found["indexes"])
             own = nothing_set() | found["own"]
-            if any(type(own[key]) is not type(value) for key, value in nothing_set().items()):
+            if not _is_own(own):
                 raise TypeError(own)
             if own["storage"] == NON_VOLATILE:
                 self.own = own

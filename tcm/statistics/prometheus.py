@@ -34,6 +34,7 @@ PIECE = 100
 KINDS = ("read", "write", "other")
 BUCKETS = range(3, 27)
 """Of :class:`tcm.target.latency.Latency`: from 8 us to 67 s; what took less or more is in the first or in +Inf."""
+_OPENMETRICS, _VERSION = "application/openmetrics-text", "1.0.0"
 UNIT = ("unit",)
 PORT = ("fabric", "target", "tag")
 LUN = (*PORT, "lun", "unit")
@@ -135,6 +136,15 @@ COUNTS = (
         _by(lambda row: row.counts),
     ),
 )
+LEFT_OUT = (
+    Measure(
+        "tcm_left_out",
+        "1 for each storage object and portal of the configuration that is not served, see tcm-ctl left-out.",
+        (),
+        _one(lambda _: 1),
+        gauge=True,
+    ),
+)
 LOGINS = (
     Measure("tcm_logins_accepted", "Logins that succeeded.", (), _one(lambda row: row.accepted)),
     Measure("tcm_logins_refused", "Logins that did not, by reason.", ("reason",), _by(lambda row: row.refused)),
@@ -176,6 +186,7 @@ class SnapshotCollector(Collector):
         yield from _families(LOGINS, ("fabric", "target"), logins)
         counts = [((fabric, row.part), row) for fabric, rows in s.counts.items() for row in rows]
         yield from _families(COUNTS, ("fabric", "part"), counts)
+        yield from _families(LEFT_OUT, ("kind", "name"), [((row.kind, row.name), row) for row in s.left_out])
 
 
 def _families(
@@ -248,12 +259,28 @@ class _Single(Collector):
         yield self._metric
 
 
+def wants_openmetrics(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110 12.5.1) would rather have OpenMetrics 1.0.0, by its name, than plain text.
+
+    Other versions are none that are spoken here; what makes no sense is not there.
+    """
+    openmetrics = text = 0.0
+    for each in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in each.split(";"))
+        values = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parameters)}
+        try:
+            quality = float(values.get("q", "1"))
+        except ValueError:
+            continue
+        if kind == _OPENMETRICS and values.get("version", _VERSION) == _VERSION:
+            openmetrics = max(openmetrics, quality)
+        elif kind in {"text/plain", "text/*", "*/*"}:
+            text = max(text, quality)
+    return openmetrics > 0 and openmetrics >= text
+
+
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
-    """The plain text for a header that makes no sense."""
-    try:
-        return exposition.choose_encoder(accept)
-    except (TypeError, ValueError):
-        return exposition.choose_encoder("")
+    return exposition.choose_encoder(f"{_OPENMETRICS}; version={_VERSION}" if wants_openmetrics(accept) else "")
 
 
 async def expose(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:

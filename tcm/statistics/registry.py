@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -114,6 +114,18 @@ class PortRow:
     busy_statuses: int
 
 
+class LeftOutRow(Protocol):
+    """What of a saved configuration is not served."""
+
+    @property
+    def kind(self) -> str:
+        """``storage object`` or ``portal``."""
+
+    @property
+    def name(self) -> str:
+        """Its path; its address and port."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything at one moment."""
@@ -127,6 +139,7 @@ class Snapshot:
     sessions: Mapping[str, Sequence[SessionRow]]
     logins: Mapping[str, Sequence[LoginRow]]
     counts: Mapping[str, Sequence[CountsRow]]
+    left_out: Sequence[LeftOutRow] = ()
 
 
 class Statistics:
@@ -134,11 +147,17 @@ class Statistics:
 
     :param units: logical units by path; :param targets: target devices; :param fabrics: running fabrics by name. All three are
         looked at anew each time.
+    :param left_out: what of the configuration is not served.
     """
 
     def __init__(
-        self, units: Mapping[str, LogicalUnit], targets: Sequence[TargetDevice], fabrics: Mapping[str, Fabric]
+        self,
+        units: Mapping[str, LogicalUnit],
+        targets: Sequence[TargetDevice],
+        fabrics: Mapping[str, Fabric],
+        left_out: Callable[[], Sequence[LeftOutRow]] = tuple,
     ) -> None:
+        self._left_out = left_out
         self.units = units
         self.targets = targets
         self.fabrics = fabrics
@@ -208,6 +227,7 @@ class Statistics:
             sessions={name: own.sessions() for name, own in counting.items()},
             logins={name: own.logins() for name, own in counting.items()},
             counts={name: own.counts() for name, own in counting.items()},
+            left_out=self._left_out(),
         )
 
     def _luns(self) -> list[tuple[dict[LogicalUnit, str], Lun]]:

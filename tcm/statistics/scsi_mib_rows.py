@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tcm.scsi.inquiry import ProtocolIdentifier
-from tcm.statistics.lio import PROTOCOLS, commands, mapped_totals, nexuses_of
+from tcm.statistics.lio import PROTOCOLS, commands, nexuses_of
 from tcm.statistics.mib import Oid, Syntax
 from tcm.statistics.mib_edits import device_index
+from tcm.target.counters import totals
 from tcm.target.device_designators import unit_designators
 from tcm.target.logical_unit import LogicalUnit
 from tcm.target.lun import Lun, MappedLun
@@ -18,7 +18,7 @@ from tcm.target.node_acl import NodeAcl
 from tcm.target.portal_group import TargetPortalGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
 
     from tcm.statistics.mib_state import Indexes
     from tcm.target.device import TargetDevice
@@ -56,7 +56,7 @@ class UnitOfTarget:
 
     def totals(self) -> Counter[str]:
         """What came by way of this device."""
-        return functools.reduce(lambda found, lun: found + lun.totals(), self.luns, Counter())
+        return totals_of(self.luns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,12 @@ class Authorized:
 
     def totals(self) -> Counter[str]:
         """What the initiator has done at all LUNs."""
-        nexuses = nexuses_of(self.group, self.acl)
-        found: Counter[str] = Counter()
-        for mapped in self.acl.mapped_luns.values():
-            found += mapped_totals(mapped, nexuses)
-        return found
+        maps = self.acl.mapped_luns
+        there = (itl for nexus in nexuses_of(self.group, self.acl) for itl in nexus.luns.values())
+        return totals(
+            _retired(maps.values()),
+            (itl for itl in there if itl.lun_number in maps and itl.exported is maps[itl.lun_number].lun),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,20 @@ def device_key(target: TargetDevice) -> str:
 
 def group_totals(group: TargetPortalGroup) -> Counter[str]:
     """Of a target port."""
-    return functools.reduce(lambda found, lun: found + lun.totals(), group.luns.values(), Counter())
+    return totals_of(group.luns.values())
+
+
+def totals_of(luns: Collection[Lun]) -> Counter[str]:
+    """Of some LUNs together: there may be thousands."""
+    there = ((lun, itl) for lun in luns for itl in lun.logical_unit.itl_nexuses)
+    return totals(_retired(luns), (itl for lun, itl in there if itl.exported is lun))
+
+
+def _retired(places: Iterable[Lun | MappedLun]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for place in places:
+        found.update(place.retired)
+    return found
 
 
 def units_of(target: TargetDevice) -> list[UnitOfTarget]:
@@ -158,7 +172,8 @@ def wwn_name(unit: LogicalUnit) -> bytes:
 
 def device_status(target: TargetDevice) -> int:
     """ScsiTgtDeviceStatus: available(2) if all its units are, broken(3) if all are broken, abnormal(5) otherwise."""
-    statuses = {unit_status(each.unit) for each in units_of(target)}
+    # of all portal groups: a unit that is there twice has one status
+    statuses = {unit_status(lun.logical_unit) for group in target.portal_groups.values() for lun in group.luns.values()}
     return 2 if statuses <= {2} else 3 if statuses == {4} else 5
 
 

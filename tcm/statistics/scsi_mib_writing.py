@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi import lun as lun_codec
 from tcm.statistics import mib_edits
 from tcm.statistics.agentx import Error
-from tcm.statistics.mib_edits import acl_index, acl_kind, acl_name, device_index, own, port_index, set_own, unit_index
-from tcm.statistics.mib_state import NON_VOLATILE, TRANSIENT, VOLATILE
-from tcm.statistics.mib_writing import TRUTH, Assign, Creation, Edit, Refused, Writer
+from tcm.statistics.mib_edits import device_index, own, port_index, set_own, unit_index
+from tcm.statistics.mib_state import NON_VOLATILE, VOLATILE
+from tcm.statistics.mib_writing import TRUTH, Creation, Edit, Refused, Writer
 from tcm.statistics.scsi_mib_rows import DEVICE, TRUE, Authorized, DeviceRow, Mapped
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tcm.statistics.mib_writing import Document
     from tcm.statistics.registry import Statistics
     from tcm.target.device import TargetDevice
-    from tcm.target.node_acl import NodeAcl
     from tcm.target.portal_group import TargetPortalGroup
 
 ALIAS = 79
@@ -92,13 +91,7 @@ class ScsiWriting:
             name = values["scsiAuthIntrName"].decode("ascii")
         except UnicodeDecodeError:
             raise Refused(Error.WRONG_VALUE, "no name of an initiator", "scsiAuthIntrName") from None
-        kind = acl_kind(group.target)
-        holder = self._state.indexes.name(kind, number)
-        if holder is not None and holder != acl_name(group, name) and self._acl(group.target, number) is not None:
-            raise Refused(Error.INCONSISTENT_NAME, "the index is taken by a node ACL of another port of the device")
-        if not 0 < number < TRANSIENT:
-            raise Refused(Error.NO_CREATION, f"indexes are 1 to {TRANSIENT - 1}")
-        return [Assign(kind, acl_name(group, name), number), mib_edits.add_node_acl(group, name)]
+        return [mib_edits.claim_acl(self._state.indexes, group, name, number), mib_edits.add_node_acl(group, name)]
 
     @staticmethod
     def _withdraw(_: Oid, row: Authorized) -> list[Edit]:
@@ -109,13 +102,6 @@ class ScsiWriting:
     def _target(self, index: int) -> TargetDevice | None:
         return next((each for each in self._statistics.targets if device_index(self._state.indexes, each) == index), None)
 
-    def _acl(self, target: TargetDevice, index: int) -> tuple[TargetPortalGroup, NodeAcl] | None:
-        for group in target.portal_groups.values():
-            for acl in group.node_acls.values():
-                if acl_index(self._state.indexes, group, acl) == index:
-                    return group, acl
-        return None
-
     def _lun(self, group: TargetPortalGroup, wanted: int) -> int:
         """The lowest LUN of the port that leads to a logical unit."""
         found = [number for number, lun in group.luns.items() if unit_index(self._state.indexes, lun.logical_unit) == wanted]
@@ -125,7 +111,7 @@ class ScsiWriting:
 
     def _map(self, index: Oid, values: Mapping[str, Any]) -> list[Edit]:
         target = self._target(index[1]) if len(index) == 11 and index[0] == 1 else None
-        found = self._acl(target, index[2]) if target is not None else None
+        found = mib_edits.find_acl(self._state.indexes, target, index[2]) if target is not None else None
         if found is None:
             raise Refused(Error.NO_CREATION, "there is no such LUN map; that of a node ACL has its index")
         number = lun_codec.decode(bytes(index[3:])) if all(each < 256 for each in index[3:]) else None

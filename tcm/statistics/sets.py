@@ -96,6 +96,8 @@ class _Plan:
     """Before and after; likewise:"""
     own: tuple[Document, Document] | None = None
     assigned: list[Assign] = field(default_factory=list)
+    restored: list[Assign] = field(default_factory=list)
+    """Who had those indexes, and had others, before."""
     pending: list[tuple[Creation, Oid, Pending | None, Pending | None]] = field(default_factory=list)
     """Rows that are being made: before and after."""
     committed: bool = False
@@ -176,7 +178,8 @@ class Setter:
             if row.values.setdefault(column.name, each.value) != each.value:
                 raise _RefusedAt(Error.INCONSISTENT_VALUE, number)
             row.numbers.setdefault(column.name, number)
-        return list(rows.values())
+        # whatever order they came in, they are meant at once; a row may need one of a table before its own
+        return sorted(rows.values(), key=lambda each: each.table.entry)
 
     def _of_row(self, wanted: _Row, plan: _Plan, now: float) -> list[tuple[int, Edit]]:
         creation = wanted.table.table.creation
@@ -248,7 +251,7 @@ class Setter:
             self._put(plan, 1)
             try:
                 for each in plan.assigned:
-                    self._state.indexes.assign(each.kind, each.name, each.index, steal=True)
+                    self._assign(plan, each)
                 await self._keep(plan)
             except Exception as error:  # noqa: BLE001  # the same
                 log.error("what was set by SNMP could not be kept: %s", one_line(error))
@@ -263,6 +266,8 @@ class Setter:
             return _FINE
         with anyio.CancelScope(shield=True):
             self._put(plan, 0)
+            for each in reversed(plan.restored):
+                self._state.indexes.assign(each.kind, each.name, each.index, steal=True)
             try:
                 if plan.tree is not None and self._configurator is not None:
                     await self._configurator.apply(plan.tree[0], revision=None, who=WHO, part=plan.part)
@@ -287,6 +292,16 @@ class Setter:
             else:
                 creation.pending[index] = row
         self._view.forget()
+
+    def _assign(self, plan: _Plan, wanted: Assign) -> None:
+        indexes = self._state.indexes
+        holder = indexes.name(wanted.kind, wanted.index)
+        before = indexes.given.get(wanted.kind, {}).get(wanted.name)
+        if holder is not None and holder != wanted.name:
+            plan.restored.append(Assign(wanted.kind, holder, wanted.index))
+        if before is not None and before != wanted.index:
+            plan.restored.append(Assign(wanted.kind, wanted.name, before))
+        indexes.assign(wanted.kind, wanted.name, wanted.index, steal=True)
 
     async def _keep(self, plan: _Plan) -> None:
         """What is nonVolatile outlives the process."""

@@ -6,22 +6,21 @@ import contextlib
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
 from tcm.configuration import parse_portal
+from tcm.failure import ConfigError
 from tcm.statistics.agentx import AgentXError, Error, PduType
-from tcm.statistics.mib import View
+from tcm.statistics.mib import PIECE, Pieces, View, finish
 from tcm.statistics.mib_state import MibState
 from tcm.statistics.scsi_mib import ScsiMib
 from tcm.statistics.sets import Setter
 from tcm.statistics.subagent import State, SubAgent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anyio.abc import ByteStream
 
     from tcm.statistics.agentx import Pdu
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from tcm.statistics.sets import Configurator
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEFAULT_PORT = 705
 FLAG = "--agentx"
@@ -58,6 +58,12 @@ def check(text: str) -> str:
     return text
 
 
+def next_wait(before: float, *, connected: bool) -> float:
+    """Seconds until the next connection is tried: ever longer until there was one."""
+    first, longest = RECONNECT_SECONDS
+    return first if connected else min(2 * before, longest)
+
+
 class Watch:
     """Notices changes of what one kind of notification tells of, and bounds how many are told.
 
@@ -66,27 +72,34 @@ class Watch:
 
     def __init__(self, notification: Notification) -> None:
         self.notification = notification
-        self._before: dict[Oid, Value | None] | None = None
+        self._before: dict[Oid, Value | None] = {}
         self._told: dict[Oid, deque[float]] = {}
         """When; of each row or, under ``()``, of all."""
 
-    def changes(self, now: float) -> Iterator[tuple[Oid, Any]]:
+    def changes(self, now: float) -> list[tuple[Oid, Any]]:
         """Index and row of what has changed since the last call and may be told. A row's first value is none to tell."""
+        return finish(self.changes_in_pieces(now))
+
+    def changes_in_pieces(self, now: float) -> Pieces[list[tuple[Oid, Any]]]:
+        """The same."""
         kind = self.notification
         read = next(each for each in kind.table.columns if each.name == kind.watched).read
-        rows = dict(kind.table.rows())
-        before = self._before if self._before is not None else {}
-        self._before = {index: before.get(index, read(row)) for index, row in rows.items()}
+        rows = yield from kind.table.rows_in_pieces()
+        after: dict[Oid, Value | None] = {}
         self._told = {index: told for index, told in self._told.items() if not index or index in rows}
-        for index, row in rows.items():
+        found = []
+        for count, (index, row) in enumerate(rows.items(), 1):
             value = read(row)
-            if self._before[index] == value:
-                continue
-            if kind.tells(value) and kind.enabled() and not self._may(index if kind.each else (), now):
-                continue
-            self._before[index] = value
-            if kind.tells(value) and kind.enabled():
-                yield index, row
+            known = after[index] = self._before.get(index, value)
+            if known != value and not (kind.tells(value) and kind.enabled()):
+                after[index] = value
+            elif known != value and self._may(index if kind.each else (), now):
+                after[index] = value
+                found.append((index, row))
+            if count % PIECE == 0:
+                yield
+        self._before = after
+        return found
 
     def _may(self, index: Oid, now: float) -> bool:
         told = self._told.setdefault(index, deque(maxlen=BURST))
@@ -124,8 +137,7 @@ class Agent:
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
-        first, longest = RECONNECT_SECONDS
-        wait = first
+        wait, _ = RECONNECT_SECONDS
         said = ""
         while True:
             try:
@@ -145,7 +157,7 @@ class Agent:
                 reason = f"{type(error).__name__}: {error}"
                 if reason != said:
                     log.exception("the SNMP sub-agent failed; initiators are served all the same")
-            wait = first if self.connected else min(2 * wait, longest)
+            wait = next_wait(wait, connected=self.connected)
             self.connected = False
             if reason != said:
                 log.warning("%s %s: %s; trying again", FLAG, self.address, reason)
@@ -186,7 +198,7 @@ class Agent:
 
         async def receive() -> None:
             async for data in stream:
-                agent.receive_data(data, time.monotonic())
+                await _finish(agent.receive_in_pieces(data, time.monotonic()))
                 await send()
                 while agent.sets:
                     pdu = agent.sets.popleft()
@@ -210,7 +222,8 @@ class Agent:
                     raise AgentXError("the fabrics have changed, and their MIB modules with them")
                 if agent.state is State.RUNNING:
                     for watch in self._watches.values():
-                        for index, row in watch.changes(now):
+                        pieces = watch.changes_in_pieces(now)
+                        for index, row in await _finish(pieces):
                             agent.notify(watch.notification, index, row)
                 await send()
                 await self._keep()
@@ -230,6 +243,17 @@ class Agent:
                     await send()
             with anyio.CancelScope(shield=True):
                 await self._keep()
+
+
+async def _finish(pieces: Pieces[T]) -> T:
+    """All of it, and what comes out; initiators are served in between."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        await checkpoint()
 
 
 async def _set(setter: Setter, pdu: Pdu) -> tuple[Error, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tcm.statistics import agentx
 from tcm.statistics.agentx import UNANSWERED, AgentXError, CloseReason, Error, ParseError, Pdu, PduType, VarBind
-from tcm.statistics.mib import Oid, Syntax
+from tcm.statistics.mib import Oid, Pieces, Syntax, finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +25,15 @@ MAXIMUM_BINDS = 200
 MAXIMUM_SETS = 64
 """Steps of SETs that wait; a master sends the next one when it has heard of the last."""
 SNMP_TRAP_OID: Oid = (1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0)
+
+
+_ELSEWHERE: dict[int, int] = {
+    PduType.GET: agentx.NO_SUCH_OBJECT,
+    PduType.GET_NEXT: agentx.END_OF_MIB_VIEW,
+    PduType.GET_BULK: agentx.END_OF_MIB_VIEW,
+    PduType.TEST_SET: agentx.NULL,
+}
+"""What there is in other contexts than the default one."""
 
 
 class State(enum.Enum):
@@ -70,6 +79,10 @@ class SubAgent:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Bytes from the master. Raises :class:`AgentXError`: drop the connection, after sending what there is."""
+        finish(self.receive_in_pieces(data, now))
+
+    def receive_in_pieces(self, data: bytes, now: float) -> Pieces[None]:
+        """The same: to look for what is asked for may take a while, in which initiators want to be served."""
         self._received += data
         try:
             while len(self._received) >= agentx.HEADER_LENGTH:
@@ -84,7 +97,7 @@ class SubAgent:
                 except ParseError:
                     self._refuse(agentx.head_of(data), Error.PARSE_ERROR)
                 else:
-                    self._take(pdu, now)
+                    yield from self._take(pdu, now)
         except AgentXError:
             self.close(CloseReason.PARSE_ERROR)
             raise
@@ -132,7 +145,7 @@ class SubAgent:
 
     # what the master says
 
-    def _take(self, pdu: Pdu, now: float) -> None:
+    def _take(self, pdu: Pdu, now: float) -> Pieces[None]:
         if pdu.type == PduType.RESPONSE:
             self._answered(pdu, now)
         elif pdu.session != self.session or self.state is State.OPENING:
@@ -143,18 +156,28 @@ class SubAgent:
         elif pdu.too_many:
             error = Error.RESOURCE_UNAVAILABLE if pdu.type == PduType.TEST_SET else Error.GEN_ERR
             self._out.append(agentx.response(pdu, error=error, index=agentx.MAXIMUM_RANGES))
+        elif pdu.context and pdu.type in _ELSEWHERE:
+            self._answer_elsewhere(pdu)
         elif pdu.type == PduType.GET:
-            self._out.append(agentx.response(pdu, [self._get(each.start, now) for each in pdu.ranges]))
+            yield from self._answer(pdu, [self._get(each.start, now) for each in pdu.ranges])
         elif pdu.type == PduType.GET_NEXT:
-            self._out.append(agentx.response(pdu, [self._next(each, now) for each in pdu.ranges]))
+            yield from self._answer(pdu, [self._next(each, now) for each in pdu.ranges])
         elif pdu.type == PduType.GET_BULK:
-            self._out.append(agentx.response(pdu, self._bulk(pdu, now)))
+            found = yield from self._bulk(pdu, now)
+            self._out.append(agentx.response(pdu, found))
         elif pdu.type in {PduType.TEST_SET, PduType.COMMIT_SET, PduType.UNDO_SET, PduType.CLEANUP_SET}:
             if len(self.sets) >= MAXIMUM_SETS:
                 raise AgentXError(f"{MAXIMUM_SETS} steps of SETs that nobody waits for")
             self.sets.append(pdu)
         else:
             self._refuse(pdu, Error.PARSE_ERROR)
+
+    def _answer_elsewhere(self, pdu: Pdu) -> None:
+        """In a context that we have registered nothing in."""
+        if pdu.type == PduType.TEST_SET:
+            self._out.append(agentx.response(pdu, error=Error.NOT_WRITABLE, index=1))
+        else:
+            self._out.append(agentx.response(pdu, [VarBind(each.start, _ELSEWHERE[pdu.type]) for each in pdu.ranges]))
 
     def _refuse(self, pdu: Pdu, error: Error) -> None:
         """A Response is never answered, and there is none to Close and CleanupSet (clauses 7.2.2, 7.2.4.4)."""
@@ -170,8 +193,9 @@ class SubAgent:
         asked = self._awaited.pop(pdu.packet, None)
         if asked is None:
             return  # to a Close, or to nothing of ours
-        if pdu.error and asked in {"open", "register"}:
-            raise AgentXError(f"the master agent refuses to {asked}: error {pdu.error}")
+        if pdu.error and asked.startswith(("open", "register")):
+            why = agentx.REFUSALS.get(pdu.error, f"error {pdu.error}")
+            raise AgentXError(f"the master agent refuses to {asked}: {why}")
         if pdu.error == Error.NOT_OPEN:  # it has been restarted, or has given us up
             raise AgentXError("the master agent does not know this session")
         if asked == "open":
@@ -180,29 +204,42 @@ class SubAgent:
             self.state = State.REGISTERING
             self._asked = now
             for module in self.view.modules:
-                self._send(PduType.REGISTER, agentx.register_payload(module.oid), "register")
+                self._send(PduType.REGISTER, agentx.register_payload(module.oid), f"register {module.name}")
         if self.state is State.REGISTERING and not self._awaited:
             self.state = State.RUNNING
 
-    def _get(self, oid: Oid, now: float) -> VarBind:
-        found = self.view.get(oid, now)
+    def _answer(self, pdu: Pdu, wanted: Iterable[Pieces[VarBind]]) -> Pieces[None]:
+        binds = yield from _all(wanted)
+        self._out.append(agentx.response(pdu, binds))
+
+    def _get(self, oid: Oid, now: float) -> Pieces[VarBind]:
+        found = yield from self.view.get_in_pieces(oid, now)
         if found is not None:
             return self._bind(oid, *found)
         return VarBind(oid, agentx.NO_SUCH_INSTANCE if self.view.has_object(oid) else agentx.NO_SUCH_OBJECT)
 
-    def _next(self, wanted: agentx.SearchRange, now: float) -> VarBind:
-        found = self.view.next(wanted.start, wanted.end, now, include=wanted.include)
+    def _next(self, wanted: agentx.SearchRange, now: float) -> Pieces[VarBind]:
+        found = yield from self.view.next_in_pieces(wanted.start, wanted.end, now, include=wanted.include)
         return VarBind(wanted.start, agentx.END_OF_MIB_VIEW) if found is None else self._bind(*found)
 
-    def _bulk(self, pdu: Pdu, now: float) -> Iterable[VarBind]:
+    def _bulk(self, pdu: Pdu, now: float) -> Pieces[list[VarBind]]:
         """Clause 7.2.3.3: the first few once, the others again and again, fewer times if there are too many."""
         once = pdu.ranges[: pdu.non_repeaters]
-        binds = [self._next(each, now) for each in once]
+        binds = yield from _all(self._next(each, now) for each in once)
         ranges = list(pdu.ranges[len(once) :])
         for _ in range(min(pdu.max_repetitions, max(1, MAXIMUM_BINDS // len(ranges))) if ranges else 0):
-            found = [self._next(each, now) for each in ranges]
+            found = yield from _all(self._next(each, now) for each in ranges)
             binds += found
             if all(bind.type == agentx.END_OF_MIB_VIEW for bind in found):
                 break
             ranges = [agentx.SearchRange(bind.name, each.end) for bind, each in zip(found, ranges, strict=True)]
         return binds
+
+
+def _all(wanted: Iterable[Pieces[VarBind]]) -> Pieces[list[VarBind]]:
+    """One after the other."""
+    found = []
+    for each in wanted:
+        found.append((yield from each))
+        yield
+    return found

@@ -79,7 +79,7 @@ class DeviceAttributes:
     is_nonrot: bool | None = None
     """MEDIUM ROTATION RATE: non-rotating medium. ``None``: what the backstore says."""
     optimal_sectors: int = 0
-    """OPTIMAL TRANSFER LENGTH in logical blocks."""
+    """OPTIMAL TRANSFER LENGTH in logical blocks; 0: what the backstore says, or as much as MAXIMUM TRANSFER LENGTH."""
     hw_max_sectors: int = 0
     """MAXIMUM TRANSFER LENGTH in logical blocks; 0: 8 MiB."""
     max_unmap_lba_count: int | None = None
@@ -157,10 +157,11 @@ def block_limits(attributes: DeviceAttributes, capabilities: Capabilities, block
     :param unmap: the UNMAP command is offered.
     """
     maximum = attributes.hw_max_sectors or (8 << 20) // block_size
+    optimal = attributes.optimal_sectors or capabilities.optimal_transfer // block_size or maximum
     unmapping = unmap_limits(attributes, capabilities, block_size)
     return BlockLimits(
         maximum_transfer_length=maximum,
-        optimal_transfer_length=min(maximum, attributes.optimal_sectors or capabilities.optimal_transfer // block_size),
+        optimal_transfer_length=min(maximum, optimal),
         optimal_transfer_length_granularity=max(1, capabilities.physical_block_size // block_size),
         maximum_prefetch_length=0,
         maximum_unmap_lba_count=unmapping.lba_count if unmap else 0,

@@ -37,18 +37,6 @@ class Latency:
         """How many there have been."""
         return sum(self.buckets)
 
-    def quantile(self, share: float) -> float | None:
-        """Seconds that this share of commands did not exceed, by the upper end of a bucket; ``None`` if there were none."""
-        count = self.count
-        if not count:
-            return None
-        seen = 0
-        for n, each in enumerate(self.buckets):
-            seen += each
-            if seen >= share * count:
-                return (1 << n) / 1e6
-        raise AssertionError
-
 
 class UnitLatency:
     """What a logical unit keeps of it."""

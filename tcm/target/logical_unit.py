@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import Backstore, Capabilities, ConfigError, Support
+from tcm.backstore import Backstore, Capabilities, Support
+from tcm.failure import ConfigError
 from tcm.scsi.check_condition import (
     InitializingCommandRequired,
     InternalTargetFailure,

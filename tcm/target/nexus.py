@@ -198,7 +198,7 @@ class ITLNexus:
 
 
 class ITNexus:
-    """A session between an initiator port and a target port. Made by :meth:`TargetPortalGroup.establish_nexus`."""
+    """What joins an initiator port and a target port. Made by :meth:`TargetPortalGroup.establish_nexus`."""
 
     def __init__(
         self, initiator_port: InitiatorPort, target_portal_group: TargetPortalGroup, services: TransportServices

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import BackstoreError, ConfigError, Support
-from tcm.failure import RuntimeFailure
+from tcm.backstore import BackstoreError, Support
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.scsi.command_table import lookup
 from tcm.scsi.protection import (
     INITIAL,

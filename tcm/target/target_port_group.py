@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.scsi.asymmetric_access import (
     SUPPORT_BITS,
     AccessState,
@@ -40,7 +40,7 @@ SUPPORT_ATTRIBUTES = {
 class GroupAttributes:
     """LIO's attributes of a target port group, its names (lio-configfs 3.5), apart from state and status.
 
-    Raises :class:`tcm.backstore.ConfigError` for values that cannot be.
+    Raises :class:`tcm.failure.ConfigError` for values that cannot be.
     """
 
     alua_access_type: int = AccessType.BOTH

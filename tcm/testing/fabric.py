@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anyio
 import pytest
 
-from tcm.backstore import ConfigError
 from tcm.fabric import Fabric
 from tcm.fabric_statistics import CountsRow, LioGroup, LoginRow, PortalRow, SessionRow
+from tcm.failure import ConfigError
 from tcm.options import NAME, build, options_of
 from tcm.plugin_types import API_VERSION, FabricType
 from tcm.target.device import TargetDevice

@@ -20,7 +20,8 @@ from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_backstores.xts import Xts
 
 from tcm.adapters import adapt
-from tcm.backstore import BackstoreError, BackstoreErrorKind, ConfigError, Support
+from tcm.backstore import BackstoreError, BackstoreErrorKind, Support
+from tcm.failure import ConfigError
 from tcm.testing import ModelBackstore
 from tcm.testing.backstore import pattern, read
 

@@ -18,12 +18,14 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from support.daemon import wait_until
 from tcm_backstores import fallocate, files, opening
 from tcm_backstores.fileio import FILEIO, FileBackstore, FileioOptions
 from tcm_backstores.locks import FLOCK
 from tcm_backstores.pace import REST, SLOW, Pace
 
-from tcm.backstore import BackstoreError, BackstoreErrorKind, ConfigError, Support
+from tcm.backstore import BackstoreError, BackstoreErrorKind, Support
+from tcm.failure import ConfigError
 from tcm.options import build
 
 PAGE = mmap.PAGESIZE
@@ -432,19 +434,22 @@ class TestLostWrites:
         def fdatasync(_fd: int) -> None:
             calls.append(None)
             started.set()
-            assert go.wait(5)
+            assert go.wait(60)
 
         backstore = opened(image, fdatasync=fdatasync)
         threads = [threading.Thread(target=backstore.flush)]
         threads[0].start()
-        assert started.wait(5)
+        assert started.wait(60)
         threads += [threading.Thread(target=backstore.flush) for _ in range(6)]
         for thread in threads[1:]:
             thread.start()
-        time.sleep(0.05)  # until they queue; were they late, there would be more calls, not fewer
+        # until each has seen what runs, and queues: who comes later is owed another call
+        wait_until(
+            lambda: all("before" in sys._current_frames()[thread.ident].f_locals for thread in threads[1:]), 60, "a queue"
+        )
         go.set()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
         assert len(calls) == 2  # the one that ran, which need not cover what came later, and one for all of those
 
     def test_real_device(self, small_tmpfs, loop_device, opened):
@@ -639,7 +644,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path):
     for _ in range(2):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
             acknowledged: dict[int, int] = {}
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 120
             while len(acknowledged) < 150 and time.monotonic() < deadline:
                 for number in map(int, process.stdout.readline().split()):
                     acknowledged[number % 1024] = max(number, acknowledged.get(number % 1024, 0))

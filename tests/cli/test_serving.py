@@ -87,7 +87,7 @@ def test_closed_standard_streams_are_no_place_for_sockets(tmp_path, closed):
         for number in range(3):
             assert not os.readlink(f"/proc/{process.pid}/fd/{number}").startswith(("socket:", "anon_inode:", str(image)))
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_path_in_bytes_that_are_no_text(tmp_path):
@@ -223,7 +223,7 @@ def test_whoever_reads_the_urls_may_leave(tmp_path):
         time.sleep(0.2)
         process.terminate()
         rest = process.stderr.read()
-        assert process.wait(20) == 0, rest
+        assert process.wait(60) == 0, rest
     assert "Traceback" not in rest
     assert "Exception ignored" not in rest
 
@@ -238,24 +238,23 @@ def test_drain_is_bounded_and_everything_is_flushed(tmp_path, plugins):
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path, plugins):
-    with TcmProcess(tmp_path, "--fabric", "misbehaving:fails=drain", *RAM, "--drain-timeout", "60", path=plugins) as tcm:
+    with TcmProcess(tmp_path, "--fabric", "misbehaving:fails=drain", *RAM, "--drain-timeout", "600", path=plugins) as tcm:
         tcm.serving()
         tcm.signal(signal.SIGTERM)
         tcm.wait_for("asking initiators to log out", in_log=True)
         time.sleep(0.3)
-        started = time.monotonic()
         tcm.signal(signal.SIGINT)
         assert tcm.exit_code() == 1
-        assert time.monotonic() - started < 5
         assert "SIGINT again: ending at once" in tcm.err
 
 
 def test_two_signals_at_the_same_moment_are_one(tmp_path, plugins):
     """timeout(1) signals its child and then the child's group."""
     with TcmProcess(tmp_path, "--fabric", "misbehaving:fails=drain", *RAM, "--drain-timeout", "0.3", path=plugins) as tcm:
-        tcm.serving()
+        tcm.serving().signal(signal.SIGSTOP)
         tcm.signal(signal.SIGTERM)
         tcm.signal(signal.SIGINT)
+        tcm.signal(signal.SIGCONT)  # for it they come at one moment, however busy the machine is
         assert tcm.exit_code() == 0
 
 

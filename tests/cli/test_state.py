@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tcm.backstore import ConfigError
 from tcm.cli.state import State, default_directory, host_name
+from tcm.failure import ConfigError
 from tcm.plugins import PluginManager
 
 

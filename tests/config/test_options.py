@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.option_syntax import join_pairs, read_secrets, split_pairs, split_spec
 from tcm.options import build, options_of, parse_bool, parse_size, size_text, suggestion
 from tcm.plugin_types import NoOptions, option

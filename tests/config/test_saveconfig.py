@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tcm.backstore import ConfigError
 from tcm.configuration import Configuration, TargetPortGroupConfig, portal_text
+from tcm.failure import ConfigError
 from tcm.plugins import PluginManager
 from tcm.saveconfig import load
 from tcm.target.node_acl import AccessControl, Authentication

@@ -15,8 +15,8 @@ from support.ports import report_groups, set_groups
 from tcm_loopback.commands import ApplicationClient
 from tcm_loopback.fabric import LoopbackFabric
 
-from tcm.backstore import ConfigError
 from tcm.configuration import Configuration, LogicalUnitGroupConfig
+from tcm.failure import ConfigError
 from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
 from tcm.saveconfig import load
@@ -178,7 +178,7 @@ async def client_of(fabric: LoopbackFabric, tag: int) -> ApplicationClient:
 
 async def serve(configuration: Configuration, use: Any) -> None:
     runtime = Runtime(configuration, PLUGINS, drain_timeout=0.5)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             fabric = runtime.fabrics["loopback"]

@@ -8,8 +8,8 @@ import pytest
 from support.lio_tree import NAA, SERIAL, serving
 from tcm_loopback.commands import ApplicationClient
 
-from tcm.backstore import ConfigError
 from tcm.configfs.node import TreeError
+from tcm.failure import ConfigError
 from tcm.scsi.sense import Status
 from tcm.target.unit_attention import CAPACITY_DATA_HAS_CHANGED, INQUIRY_DATA_HAS_CHANGED, MODE_PARAMETERS_CHANGED
 

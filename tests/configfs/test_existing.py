@@ -11,10 +11,10 @@ import pytest
 from support.programs import free_port
 from support.tcm_process import TcmProcess
 
-from tcm.backstore import ConfigError
 from tcm.cli.arguments import Arguments, configuration
 from tcm.configfs.lio import LioTree
 from tcm.configfs.node import Link
+from tcm.failure import ConfigError
 from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
 
@@ -24,7 +24,7 @@ DATA = Path(__file__).parent.parent / "data"
 async def tree_of(arguments, use):
     plugins = PluginManager()
     runtime = Runtime(configuration(arguments, plugins), plugins, drain_timeout=0.5)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             await use(LioTree(runtime))

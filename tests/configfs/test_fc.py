@@ -36,7 +36,7 @@ async def fcoe_tree(folder: Path) -> AsyncIterator[Site]:
     fabrics = (FabricConfig(name="fcoe", options=options),)
     configuration = Configuration(fabrics=fabrics, storage_objects=(), targets=(), state_directory=str(folder))
     runtime = Runtime(configuration, PluginManager(), drain_timeout=0.5)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             try:

@@ -47,7 +47,7 @@ async def target(site, *, port=None, acl=True):
 
 
 async def until(condition):
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.sleep(0.01)
 

@@ -278,7 +278,7 @@ async def test_alua_non_optimized_delay_abort(ways: TwoPorts) -> None:
     two = ways.clients[1]
     command = two.initiator.start(two.lun, cdb.write(10, 0, 1), pattern(512))
     assert command.task is not None
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await two.initiator.task_management(Function.ABORT_TASK, two.lun, command.task.tag)
         with pytest.raises(CommandAborted):
             await command.wait()
@@ -353,7 +353,7 @@ async def test_alua_one_port_one_group(ways: TwoPorts) -> None:
 
 def test_alua_attributes() -> None:
     """LIO's limits."""
-    from tcm.backstore import ConfigError
+    from tcm.failure import ConfigError
     from tcm.target.target_port_group import GroupAttributes
 
     for name, limit in (("nonop_delay_msecs", 10_000), ("trans_delay_msecs", 30_000), ("implicit_trans_secs", 255)):

@@ -65,7 +65,7 @@ async def send(client: ApplicationClient, example: Example, line: bytes, data: b
     result = await client.execute(line, data, read_length=0, expect=None)
     text = f"{line.hex(' ')} with {data.hex(' ')}: {result.status.name} {result.sense}"
     if result.status is Status.GOOD:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while logical_unit(client).eraser.erasure is not None:  # FORMAT UNIT with IMMED
                 await checkpoint()
         prepare(client, example)

@@ -120,7 +120,7 @@ async def test_immed_is_bounded() -> None:
         assert len(logical_unit(disk).running) == 2
         store.log.clear()
         store.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await logical_unit(disk).running.until_idle()
         assert store.log.count(("flush", 0, 0)) == 2  # the second is for all that came while the first ran
         for command in (cdb.pre_fetch(10, 0, 1, immed=True), cdb.synchronize_cache(10, immed=True)):

@@ -34,7 +34,7 @@ IMMED = b"\0\x02\0\0"
 
 
 async def until_done(disk: ApplicationClient) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while (await disk.test_unit_ready(expect=None)).status is not Status.GOOD:
             await anyio.sleep(0.005)
 
@@ -214,7 +214,7 @@ async def test_format_unit_abort() -> None:
         store.shut()
         handle = disk.initiator.start(0, cdb.format_unit())
         await store.until_waiting(1)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await disk.initiator.task_management(Function.ABORT_TASK_SET)
             with pytest.raises(CommandAborted):
                 await handle.wait()

@@ -134,7 +134,7 @@ async def test_start_stop_unit_flushes() -> None:
         await disk.start_stop_unit(start=True)
         store.log.clear()
         await disk.start_stop_unit(immed=True)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not store.log:
                 await anyio.lowlevel.checkpoint()
         assert store.log == [("flush", 0, 0)]

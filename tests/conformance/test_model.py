@@ -163,7 +163,7 @@ async def test_medium_concurrent_counters(tmp_path: Path, store: str) -> None:
                 else:
                     check(result, MiscompareDuringVerify)
 
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
                 for i in range(clients):
                     group.start_soon(count, disks[i % 2])
@@ -208,7 +208,7 @@ async def test_medium_concurrent_orwrites() -> None:
         for bit in range(32):
             mask = (1 << bit).to_bytes(4, "big") * 128
             commands.append(disk.initiator.start(0, cdb.orwrite(bit % 3, 4), mask * 4))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             for command in commands:
                 check(await command.wait(), Status.GOOD)
         assert (await disk.read(10, 2, 2)).data_in == b"\xff" * 1024

@@ -116,7 +116,7 @@ async def test_multipath_path_lost(paths: Paths) -> None:
     first = one.initiator.start(one.lun, cdb.write(10, 0, 1), pattern(512), withheld=True)
     second = two.initiator.start(two.lun, cdb.write(10, 1, 1), pattern(512), withheld=True)
     one.initiator.disconnect()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         with pytest.raises(CommandAborted):
             await first.wait()
         second.deliver()
@@ -152,7 +152,7 @@ async def test_abort_of_a_command_that_waits_for_its_extent() -> None:
         waiting = one.initiator.start(0, cdb.write(10, 2, 4), pattern(2048, 2))
         behind = two.initiator.start(0, cdb.write(10, 5, 1), pattern(512, 3))
         assert waiting.task is not None
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await one.initiator.task_management(Function.ABORT_TASK, 0, waiting.task.tag)
             with pytest.raises(CommandAborted):
                 await waiting.wait()
@@ -178,7 +178,7 @@ async def test_abort_of_an_atomic_command_under_way() -> None:
         command = disk.initiator.start(0, cdb.compare_and_write(0, 1), bytes(512) + pattern(512))
         await store.until_waiting(1)
         assert command.task is not None
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await disk.initiator.task_management(Function.ABORT_TASK, 0, command.task.tag)
             with pytest.raises(CommandAborted):
                 await command.wait()
@@ -202,7 +202,7 @@ async def test_extent_first_come_first_served() -> None:
             await anyio.lowlevel.checkpoint()
         assert len(store.waiting) == 1
         store.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             assert (await early.wait()).data_in == bytes(2048)
             check(await atomic.wait(), Status.GOOD)
             assert (await late.wait()).data_in == pattern(2048)
@@ -241,7 +241,7 @@ async def test_extent_closes_the_express_lane(express: bool) -> None:
         assert not writer.done
         assert store.data[:512] == bytes(512)
         store.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             check(await atomic.wait(), Status.GOOD)
             assert (await reader.wait()).data_in in {pattern(512), pattern(512, 2)}
             check(await writer.wait(), Status.GOOD)

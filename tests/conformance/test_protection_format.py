@@ -19,7 +19,8 @@ from tcm_backstores.ramdisk import RamdiskBackstore
 from tcm_loopback.commands import ApplicationClient, check
 
 from tcm.adapters import adapt
-from tcm.backstore import Backstore, BlockingBackstore, ConfigError
+from tcm.backstore import Backstore, BlockingBackstore
+from tcm.failure import ConfigError
 from tcm.scsi import cdb
 from tcm.scsi.check_condition import (
     FormatInProgress,
@@ -269,7 +270,7 @@ async def test_format_unit_protection_resumed(tmp_path: Path) -> None:
             unit.start(group)
             await unit.open()
             disk = ApplicationClient(make_target(unit).connect("naa.5001405000000001"))
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while (await disk.test_unit_ready(expect=None)).status is not Status.GOOD:
                     await anyio.sleep(0.005)
             await disk.identify()
@@ -308,7 +309,7 @@ async def test_format_unit_protection_in_progress(tmp_path: Path) -> None:
         await format_unit(disk, 1)
         await disk.execute(cdb.format_unit(fmtpinfo=3, fmtdata=True), b"\1\2\0\0")
         seen = {Status.GOOD}
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while (result := await disk.read(10, 0, 1, expect=None)).status is not Status.GOOD:
                 assert result.sense is not None
                 assert (result.sense.key, result.sense.asc, result.sense.ascq) == (

@@ -72,7 +72,7 @@ async def overwrite(disk: ApplicationClient, parameters: bytes = ONES, **fields:
 
 
 async def until_done(disk: ApplicationClient) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while (await disk.test_unit_ready(expect=None)).status is not Status.GOOD:
             await anyio.sleep(0.005)
 
@@ -470,7 +470,7 @@ async def test_sanitize_outlives(function: Function) -> None:
         handle = start(disk)
         await store.until_waiting(1)
         assert handle.task is not None
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await disk.initiator.task_management(function, tag=handle.task.tag)
             with pytest.raises(CommandAborted):
                 await handle.wait()
@@ -542,7 +542,7 @@ async def test_sanitize_exit_failure_mode_beside_another(tmp_path: Path) -> None
         memory.data[:] = b"\xaa" * SIZE
         store.open = anyio.Event()
         commands = [disk.initiator.start(0, cdb.sanitize(EXIT_FAILURE_MODE))]
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await store.waiting.wait()
             commands.append(disk.initiator.start(0, cdb.sanitize(BLOCK_ERASE, ause=True)))
             commands.append(disk.initiator.start(0, cdb.sanitize(EXIT_FAILURE_MODE)))
@@ -559,7 +559,7 @@ async def test_sanitize_failure_immed() -> None:
     async with one_initiator(store) as disk:
         store.failure = OSError(5, "Input/output error")
         await overwrite(disk, immed=True)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not (logical_unit(disk).eraser.erasure or UNKNOWN).failed:
                 await anyio.sleep(0.005)
         await disk.test_unit_ready(expect=SanitizeCommandFailed)
@@ -658,7 +658,7 @@ async def test_sanitize_restart_when_opened(tmp_path: Path, runs_first: bool) ->
         assert not unit.ready
         if not runs_first:
             unit.start(task_group)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not unit.ready:
                 await anyio.sleep(0.005)
         assert memory.data == bytes(1 << 20) + b"\x55" * (SIZE - (1 << 20))

@@ -202,7 +202,7 @@ async def test_set_target_port_groups_aborted(ways: TwoPorts) -> None:
     assert command.task is not None
     while ways.groups[0].state is not AccessState.TRANSITIONING:
         await anyio.lowlevel.checkpoint()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await one.initiator.task_management(Function.ABORT_TASK, one.lun, command.task.tag)
         with pytest.raises(CommandAborted):
             await command.wait()
@@ -340,7 +340,7 @@ async def test_alua_two_nodes() -> None:
     values = Values()
     async with two_ports(store=MemoryStore(values)) as here, two_ports(store=MemoryStore(values)) as there:
         await set_groups(here.clients[0], (2, STANDBY))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while there.groups[1].state is not STANDBY:
                 await anyio.lowlevel.checkpoint()
         for client in there.clients:

@@ -24,7 +24,7 @@ RESETS = (Function.LOGICAL_UNIT_RESET, Function.TARGET_WARM_RESET, Function.TARG
 
 
 async def aborted(command: LoopbackCommand) -> None:
-    with anyio.fail_after(5), pytest.raises(CommandAborted):
+    with anyio.fail_after(60), pytest.raises(CommandAborted):
         await command.wait()
 
 
@@ -59,7 +59,7 @@ async def test_abort_task_in_the_backstore() -> None:
         store.shut()
         command = disk.initiator.start(0, cdb.read(10, 0, 1), read_length=512)
         await store.until_waiting(1)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await disk.initiator.task_management(Function.ABORT_TASK, 0, tag(command))
         await aborted(command)
         assert not store.waiting
@@ -71,7 +71,7 @@ async def test_abort_task_before_it_runs() -> None:
     async with one_initiator(store) as disk:
         store.log.clear()
         command = disk.initiator.start(0, cdb.write(10, 0, 1), pattern(512))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await disk.initiator.task_management(Function.ABORT_TASK, 0, tag(command))
         await aborted(command)
         await disk.test_unit_ready()
@@ -101,7 +101,7 @@ async def test_abort_task_dormant() -> None:
         behind = disk.initiator.start(0, cdb.write(10, 2, 1), pattern(512))
         await disk.initiator.task_management(Function.ABORT_TASK, 0, tag(ordered))
         await aborted(ordered)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             check(await behind.wait(), Status.GOOD)
         first.deliver()
         check(await first.wait(), Status.GOOD)
@@ -124,7 +124,7 @@ async def test_clear_task_set_tas() -> None:
     async with two_initiators() as (one, two), withheld(one) as a, withheld(two) as b:
         assert await one.initiator.task_management(Function.CLEAR_TASK_SET) is Response.FUNCTION_COMPLETE
         await aborted(a)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             check(await b.wait(), Status.TASK_ABORTED)
         await one.test_unit_ready()
         await two.test_unit_ready()
@@ -149,7 +149,7 @@ async def test_reset(function: Function, tas: bool) -> None:
         assert await one.initiator.task_management(function) is Response.FUNCTION_COMPLETE
         await aborted(a)
         if tas:
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 check(await b.wait(), Status.TASK_ABORTED)
         else:
             await aborted(b)
@@ -181,7 +181,7 @@ async def test_reset_waits_for_a_write_under_way() -> None:
             assert store.waiting
             assert not done.is_set()
             store.release()
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 await done.wait()
         await aborted(command)
         entries = len(store.log)
@@ -204,7 +204,7 @@ async def test_reset_of_a_write_that_fails(tas: bool) -> None:
             store.failure = OSError(5, "input/output error")
             store.release()
         if tas:
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 result = check(await command.wait(), Status.TASK_ABORTED)
             assert result.sense is None
         else:
@@ -313,7 +313,7 @@ async def test_cancelled_wait_aborts_the_task() -> None:
         store.shut()
         with anyio.move_on_after(0.05):
             await disk.read(10, 0, 1)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while store.waiting:
                 await anyio.lowlevel.checkpoint()
         store.release()

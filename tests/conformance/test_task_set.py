@@ -36,7 +36,7 @@ async def settle() -> None:
 async def finish(store: GatedMemory, commands: list[LoopbackCommand]) -> list[int]:
     """Open the gate, one request at a time, and return the LBAs in the order of their execution."""
     store.release()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         for command in commands:
             check(await command.wait(), Status.GOOD)
     return lbas(store.log)
@@ -119,7 +119,7 @@ async def test_ordered_waits_for_data_out() -> None:
         assert not second.done
         assert not third.done
         first.deliver()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             check(await first.wait(), Status.GOOD)
             check(await second.wait(), Status.GOOD)
             assert (await third.wait()).data_in == pattern(512, 2)
@@ -134,7 +134,7 @@ async def test_express_closed_while_ordering_matters() -> None:
         await settle()
         assert not reader.done
         blocker.deliver()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             check(await ordered.wait(), Status.GOOD)
             result = await reader.wait()
         assert result.data_in == pattern(512, 2)
@@ -188,7 +188,7 @@ async def test_overlapped_commands() -> None:
         first = disk.initiator.start(0, cdb.write(10, 0, 1), pattern(512), tag=77, withheld=True)
         await first.requested.wait()
         second = disk.initiator.start(0, cdb.read(10, 0, 1), read_length=512, tag=77)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             check(await second.wait(), OverlappedCommandsAttempted)
             with pytest.raises(CommandAborted):
                 await first.wait()

@@ -263,7 +263,7 @@ async def test_verify_keeps_nobody_waiting(kind: int, bytchk: int) -> None:
     async with two_initiators(store, pi_prot_type=kind) as (one, two):
         data = bytes(512) if bytchk else b""
         slow = one.initiator.start(0, cdb.verify(16, 0, one.blocks, bytchk=bytchk), data)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await store.holds.wait()
             await two.compare_and_write(one.blocks - 1, bytes(512), pattern(512))
             await two.compare_and_write(one.blocks - 1, pattern(512), bytes(512))

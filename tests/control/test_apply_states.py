@@ -100,3 +100,25 @@ def test_what_was_saved_half_way_is_loaded(ctl, tmp_path):
     assert ctl.run("get", "core/rd_mcp_2/cluster/wwn/vpd_unit_serial") == "T10 VPD Unit Serial Number: a70f7c2e\n"
     assert ctl.run("get", f"{acl}/auth/userid") == "alice\n"
     assert "CHAP user 'alice' has no secret; give one; until then nobody gets in by it" in ctl.daemon.log()
+
+
+def test_free_texts_are_taken_back_too(ctl, tmp_path):
+    """What a file says of them replaces nothing that the configuration before has: the text that they begin with comes back."""
+    wanted = ctl.export(tmp_path)
+    path = "/backstores/ramdisk/lun0"
+    wanted["tcm_storage_objects"][path] |= {"alias": "a disk", "udev_path": "/dev/somewhere"}
+    ctl.run("apply", put(tmp_path, wanted))
+    device = "core/rd_mcp_0/lun0"
+    assert ctl.json("get", device, "alias", "udev_path") == {"alias": "a disk", "udev_path": "/dev/somewhere"}
+    assert ctl.export(tmp_path)["tcm_storage_objects"][path] == wanted["tcm_storage_objects"][path]
+    # a file that does not name them leaves them alone
+    silent = copy_of(wanted)
+    del silent["tcm_storage_objects"][path]["alias"], silent["tcm_storage_objects"][path]["udev_path"]
+    assert ctl.run("diff", put(tmp_path, silent)) == "nothing to change\n"
+    # taken back: the portal's address is nowhere
+    ctl.run("set", device, "alias=", "udev_path=")
+    wanted["targets"][0]["tpgs"][0]["portals"].append({"ip_address": "192.0.2.7", "port": 3260})
+    assert "nothing was changed" in ctl.run("apply", put(tmp_path, wanted), code=1)
+    assert ctl.json("get", device, "alias", "udev_path") == {"alias": "", "udev_path": ""}
+    wanted["tcm_storage_objects"][path]["alias"] = "x" * 512
+    assert "write at most 511" in ctl.run("apply", put(tmp_path, wanted), code=1)

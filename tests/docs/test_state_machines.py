@@ -67,7 +67,7 @@ async def test_tasks_go_through_the_drawn_states_only(seen):
         await initiator.task_management(abort, 0, dormant[1].task.tag)
         await initiator.task_management(abort, 0, blocked.task.tag)
         store.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await dormant[0].wait()
         assert not logical_unit(disk).task_set
     assert seen - DRAWN == set(), "states that are not drawn"

@@ -6,6 +6,7 @@ Longer than most files because one table of states has all its stories in one pl
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from support.fcoe_segment import Port, Segment, Station, decoded, mac_of, port_of
@@ -16,7 +17,7 @@ from tcm_fcoe.protocol.els import Logo, Plain, Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
 from tcm_fcoe.protocol.enode import ENodeController
-from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS
+from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS, advertised, choose
 from tcm_fcoe.protocol.enode_tables import FabricEvent, FabricState, LoginEvent, LoginState
 from tcm_fcoe.protocol.fcf import FcfController
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
@@ -291,6 +292,45 @@ def test_nobody_knows_a_vlan():
     segment.inject(ENODE_MAC + FCF_MAC + fip.ETHERTYPE + fip.encode(empty))
     assert one.services.counters == {"fip_unexpected": 1}
     assert not port.fc_id
+
+
+def vlan_notification(*vlans: int, source: bytes = mac_of(0x666)) -> bytes:
+    pdu = FipPdu(Pdu.VLAN_NOTIFICATION, (fip.MacAddress(source), *map(fip.Vlan, vlans)))
+    return ENODE_MAC + source + fip.ETHERTYPE + fip.encode(pdu)
+
+
+def test_a_vlan_without_an_fcf():
+    """The next one of the notification is tried, then the first again; when nobody knows one any more, none."""
+    segment, one, _port = alone(discover_vlan=True)
+    tried = []
+    for _ in range(4):
+        segment.inject(vlan_notification(7, 8, 9))
+        tried.append(one.services.vlan)
+        segment.run(tables.SOLICIT_TRIES * tables.SOLICIT_PERIOD + 0.1)
+        assert one.controller.state is FabricState.VLAN
+    assert tried == [7, 8, 9, 7]
+    segment.run(tables.VLAN_TRIES * tables.VLAN_TIMEOUT)
+    assert one.services.vlan == 0, "the interface's own"
+    assert one.controller.state is FabricState.SOLICIT
+    assert one.services.reports == ["no FCF has answered yet; solicitations go on"]
+    assert len(segment.frames) < 60
+
+
+def test_a_false_vlan_notification():
+    """It costs some seconds: the FCF's own is asked for again."""
+    segment, one, port = alone(discover_vlan=True)
+    segment.inject(vlan_notification(7))
+    segment.run(tables.SOLICIT_TRIES * tables.SOLICIT_PERIOD + 0.1)
+    segment.inject(vlan_notification(7))
+    segment.inject(vlan_notification(42, source=FCF_MAC))
+    assert one.services.vlan == 7, "the first answer counts"
+    segment.run(tables.SOLICIT_TRIES * tables.SOLICIT_PERIOD + 0.1)
+    segment.inject(vlan_notification(42, source=FCF_MAC))
+    segment.inject(advertisement())
+    segment.run(tables.SELECT_DELAY)
+    segment.inject(reply(segment))
+    assert one.services.vlan == 42
+    assert port.fc_id == 0x010203
 
 
 # Choice of an FCF
@@ -637,6 +677,46 @@ def test_false_fcfs_do_not_keep_the_true_one_out():
     segment.run(tables.SELECT_DELAY + tables.LOGIN_TRIES * tables.LOGIN_TIMEOUT)
     segment.inject(advertisement())
     assert any(each.mac == FCF_MAC for each in one.controller.fcfs.values())
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+def test_ever_new_fcfs_of_better_priority(refuse):
+    """They cost one login each, and every other turn is of who has waited the longest: the true FCF has its turn soon."""
+    segment, one, port = alone()
+    segment.inject(advertisement(priority=255))
+    turns = []
+    for number in range(400):
+        segment.inject(advertisement(priority=255))
+        segment.inject(advertisement(mac_of(0x1000 + number), priority=0))
+        before = len(requests(segment))
+        segment.run(1)
+        new = requests(segment)[before:]
+        turns += [mac for mac, _ in new if turns[-1:] != [mac]]
+        if new and new[-1][0] == FCF_MAC:
+            segment.inject(reply(segment))
+            break
+        if new and refuse:
+            segment.inject(reply(segment, mac=new[-1][0], reject=True))
+    assert port.fc_id == 0x010203
+    assert len(turns) == 2, "the best, which does not accept, and then who was there first"
+    assert one.controller.fcf.mac == FCF_MAC
+
+
+def test_who_waits_has_its_turn():
+    """With a table full of better FCFs, whatever they do, the worst is tried within twice as many turns."""
+    fcfs = []
+    for number in range(MAX_FCFS):
+        fcf = advertised(mac_of(number), fip.decode(advertisement(mac_of(number), priority=number)[14:]), float(number))
+        fcf.full_size = True
+        fcfs.append(fcf)
+    last, turns = fcfs[-1], []
+    for failures in range(2 * MAX_FCFS):
+        turns.append(choose(fcfs, failures))
+        turns[-1].tried, turns[-1].waiting = True, 1000.0 + failures
+        if turns[-1] is not last:
+            place = fcfs.index(turns[-1])  # another comes in its place, better than all others
+            fcfs[place] = replace(turns[-1], priority=0, tried=False, waiting=1000.0 + failures)
+    assert last in turns
 
 
 def test_flood_of_solicited_advertisements():

@@ -172,7 +172,7 @@ def test_cancel():
 def aborted(wire: Wire, port, ox_id: int = FC4_OX_IDS.start) -> tuple[list[object], list[float], Frame]:
     answers: list[object] = []
     released: list[float] = []
-    port.abort_exchange(
+    port.aborts.abort(
         OTHER,
         ox_id,
         0x77,
@@ -266,7 +266,7 @@ def test_answers_to_abts_that_cannot_be(payload, options):
 def test_an_exchange_is_aborted_once():
     wire, port, _fc4 = a_port(INITIATOR)
     aborted(wire, port)
-    port.abort_exchange(OTHER, FC4_OX_IDS.start, 0x77, wire.now)
+    port.aborts.abort(OTHER, FC4_OX_IDS.start, 0x77, wire.now)
     assert wire.take() == []
 
 

@@ -45,7 +45,7 @@ async def read_and_write(target: Target, lun: int = 0) -> None:
 
 
 async def until(condition: object) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():  # type: ignore[operator]
             await anyio.sleep(0.01)
 
@@ -114,7 +114,7 @@ async def test_a_conflict_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         async with site.initiator(WWPN) as port:
             with pytest.raises(LoginFailed):
                 await port.target(timeout=3)
-        assert f"has port name {WWPN}, which is ours" in caplog.text
+            await until(lambda: f"has port name {WWPN}, which is ours" in caplog.text)
         async with site.initiator() as port:
             await read_and_write(await port.target())
 
@@ -137,7 +137,7 @@ def test_what_is_printed_works(tmp_path: Path, mode: str, vlan: int | None) -> N
     with fcoe_running(
         tmp_path, "--lun", "ramdisk:size=8M", "--wwpn", WWPN, *(("--vlan", str(vlan)) if vlan else ()), mode=mode
     ) as daemon:
-        wait_until(lambda: "tcm_fcoe.initiator" in daemon.output[-1], 10, "what to run on the initiator")
+        wait_until(lambda: "tcm_fcoe.initiator" in daemon.output[-1], 60, "what to run on the initiator")
         command = daemon.output[-1].partition("python ")[2].split()
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -166,7 +166,7 @@ async def test_acl_and_demo_mode(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with site.initiator(STRANGER) as port:
             with pytest.raises(LoginFailed):
                 await port.target(timeout=3)
-            assert f"{STRANGER} has no node ACL, and demo mode is off" in caplog.text
+            await until(lambda: f"{STRANGER} has no node ACL, and demo mode is off" in caplog.text)
             live, group = site.runtime.live, site.runtime.targets[0].portal_groups[1]
             group.map_lun(live.add_node_acl(group, STRANGER), 0, 0)
             target = await port.target()
@@ -184,14 +184,12 @@ async def test_who_is_drained_is_logged_out(tmp_path: Path) -> None:
         target = await port.target()
         await read_and_write(target)
         group, live = site.runtime.targets[0].portal_groups[1], site.runtime.live
-        began = anyio.current_time()
-        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 9):
-            assert anyio.current_time() - began < 0.9, "it has not waited for its patience to end"
+        async with live.drained([NexusesDraining(group, site.fabric.request_logout)], 600):  # more patience than this test has
             assert not group.nexuses
             assert not target.logged_in
             with pytest.raises(LoginFailed):
                 await port.target(timeout=1)
-        await read_and_write(await port.target(timeout=9))
+        await read_and_write(await port.target(timeout=60))
 
 
 async def test_logins_all_the_time_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -220,7 +218,7 @@ async def test_several_interfaces_and_targets(tmp_path: Path) -> None:
         assert urls == [f"fcoe://{site.fabric.ports[name].server.link.name}/{name}/0" for name in targets]
         async with site.initiator(number=0) as one, site.initiator(STRANGER, number=1) as other:
             assert {each.port_name.hex(":") for each in await one.settle(0.5)} == {WWPN}
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while len(await other.settle(0.5)) < 2:
                     pass
             await read_and_write(await one.target())

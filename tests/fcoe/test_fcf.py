@@ -14,10 +14,11 @@ from support.fcoe_stations import Segment as Stations
 from tcm_fcoe.protocol import ethernet, fip
 from tcm_fcoe.protocol import fcf_tables as tables
 from tcm_fcoe.protocol.controller import FCP_TARGET, STRANGERS_BURST, els_request
-from tcm_fcoe.protocol.els import Logo, Plain
+from tcm_fcoe.protocol.els import LinkErrorStatus, Logo, Plain
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login
 from tcm_fcoe.protocol.fcf import MAX_PORTS_PER_ENODE, FcfController
+from tcm_fcoe.protocol.fcf_errors import REMEMBERED, VirtualLinkErrors
 from tcm_fcoe.protocol.fcf_tables import VirtualLinkEvent, VirtualLinkState
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
 from tcm_fcoe.protocol.fip import FipPdu, Flag, Pdu
@@ -331,6 +332,42 @@ def test_silent_port():
             segment.inject(vn_keep_alive(ENODE, port_of(ENODE), first))
     assert set(one.controller.switch.ports) == {port.fc_id, first}
     assert [each.all(fip.VxPort)[0].fc_id for each in clears(segment)] == [second]
+
+
+def test_errors_of_virtual_links():
+    """RLS tells what the F_Port that a VN_Port is attached to has seen (FC-BB-5 7.10); they stay over logins."""
+    segment, one, port = fcf()
+    switch = one.controller.switch
+    enode, other = port_of(ENODE), port_of(OTHER)
+
+    def errors(name: bytes) -> LinkErrorStatus:
+        return one.controller.errors(switch.by_name[name])
+
+    logged_in(segment, ENODE, enode)
+    logged_in(segment, OTHER, other)
+    assert errors(enode.port_name) == errors(port.port_name) == LinkErrorStatus(7, 0, 0, 0, 0, 3)
+    for _ in range(3):
+        segment.run(7)
+        segment.inject(keep_alive(OTHER))
+    assert enode.port_name not in switch.by_name
+    logged_in(segment, ENODE, enode)
+    assert errors(enode.port_name) == LinkErrorStatus(7, 1, 1, 0, 0, 3)
+    logged_in(segment, ENODE, enode)
+    assert errors(enode.port_name) == LinkErrorStatus(7, 2, 1, 0, 0, 3), "FLOGI without LOGO before it"
+    one.controller.link_down(segment.now)
+    segment.up()
+    logged_in(segment, OTHER, other)
+    assert errors(other.port_name) == LinkErrorStatus(7, 1, 0, 0, 0, 3)
+    assert errors(port.port_name) == LinkErrorStatus(7, 0, 0, 0, 0, 3), "no wire, nothing that could be lost"
+
+
+def test_errors_of_many_are_bounded():
+    errors = VirtualLinkErrors()
+    for number in range(REMEMBERED + 5):
+        errors.failed(number.to_bytes(8, "big"))
+    errors.failed((5).to_bytes(8, "big"), silent=True)
+    assert errors.status((4).to_bytes(8, "big"), (0, 0, 0, 0)) == LinkErrorStatus()
+    assert errors.status((5).to_bytes(8, "big"), (1 << 32, 0, 0, 5)) == LinkErrorStatus(0, 2, 1, 0, 0, 5)
 
 
 def test_keep_alives_of_strangers():

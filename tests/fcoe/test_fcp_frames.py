@@ -36,9 +36,9 @@ class Rooms:
         waiting.clear()
         return [memoryview(each) for each in self.memory[self.unsent : self.unsent + count]]
 
-    def commit(self, count: int, length: int, last: int) -> None:
+    def commit(self, lengths: list[int]) -> None:
+        count = len(lengths)
         places = self.memory[self.unsent : self.unsent + count]
-        lengths = [length] * (count - 1) + [last]
         self.frames += [bytes(place[:size]) for place, size in zip(places, lengths, strict=True)]
         self.unsent += count
 

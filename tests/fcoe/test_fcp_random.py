@@ -17,7 +17,6 @@ from tcm_fcoe.protocol.frame import Frame
 pytestmark = pytest.mark.anyio
 
 R_CTLS = [int(each) for each in InformationUnit] + [0, 2, 4, 8]
-F_CTLS = (0x090008, 0x000008, 0x080008, 0x890000, 0x290000)
 OX_IDS = (*range(40), 0xFFFF)
 
 

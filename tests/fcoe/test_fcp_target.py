@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from support.fcp_session import DPO, TEST_UNIT_READY, fcp_initiator, fcp_site, read10, unpack, write10, write16
+from support.fcp_session import DPO, LINUX, TEST_UNIT_READY, fcp_initiator, fcp_site, read10, unpack, write10, write16
 from support.scsi import pattern
 from tcm_fcoe.protocol.fcp import InformationUnit, Response
-from tcm_fcoe.protocol.fcp_memory import PORT_LIMIT
+from tcm_fcoe.protocol.fcp_answered import GENERATION
+from tcm_fcoe.protocol.fcp_memory import PORT_LIMIT, RESERVE
+from tcm_fcoe.protocol.fcp_target import RETAIN_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -161,3 +163,42 @@ async def test_exchanges_are_counted() -> None:
         two.command(b"", management=0x10)
         site.drain()
         assert site.target.open_exchanges == 0
+
+
+async def test_the_express_lane_is_timed() -> None:
+    """From the batch that a READ, or the last data of a WRITE, was in until its answer was sent."""
+    async with fcp_initiator() as i:
+        (itl,) = i.nexus.luns.values()
+        latency = itl.logical_unit.latency
+        i.write(0, pattern(4096))
+        i.read(0, 8)
+        for n in range(32):
+            i.command(read10(n, 1), read=512)
+        i.site.now += 0.001
+        assert len(i.received()) == 64
+        i.read(0, 8, DPO)  # a task, timed as such
+        assert (latency.express_read.count, latency.express_write.count) == (33, 1)
+        assert latency.express_read.microseconds == pytest.approx(32_000, rel=0.01)
+        assert (latency.read.count, latency.write.count) == (1, 0)
+
+
+async def test_short_reads_are_remembered_within_bounds() -> None:
+    """Two generations; the older is dropped as a whole, and sooner if all initiators of the port hold too much."""
+    async with fcp_initiator(parameters=LINUX) as i:
+        answered, kept = i.nexus.answered, i.site.target.kept
+
+        def octets() -> int:
+            return 4096 * (len(answered.old) + len(answered.young))
+
+        for _ in range(3 * GENERATION):
+            i.read(0, 8)
+        assert len(answered.old) == GENERATION
+        assert len(answered.young) < GENERATION
+        assert answered.memory.used == kept.used >= octets()
+        kept.used += PORT_LIMIT  # of others
+        for _ in range(2 * GENERATION):
+            i.read(0, 8)
+        assert 0 < octets() <= answered.memory.used <= RESERVE
+        kept.used -= PORT_LIMIT
+        i.site.tick(RETAIN_SECONDS + 1)
+        assert (len(answered), answered.memory.used, kept.used) == (0, 0, 0)

@@ -135,6 +135,7 @@ def test_hba_registration():
     assert site.refused(FdmiRequest(FdmiCommand.DHAT, ONE), TWO) is FdmiExplanation.PORT_NOT_IN_LIST
     site.body(FdmiRequest(FdmiCommand.DHAT, ONE))
     assert site.server.hbas[ONE].attributes == {}
+    assert site.refused(FdmiRequest(FdmiCommand.DHAT, ONE)) is FdmiExplanation.HBA_ATTRIBUTES_NOT_REGISTERED
     assert site.refused(FdmiRequest(FdmiCommand.DHBA, ONE), TWO) is FdmiExplanation.PORT_NOT_IN_LIST
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, FcoeError
-from tcm_fcoe.protocol.frame import F_CTL_FILL_MASK, Frame, fill, optional_headers_length, pack_header
+from tcm_fcoe.protocol.frame import F_CTL_FILL_MASK, Frame, fill, pack_header
 
 BYTE, SHORT, ID = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFF)
 
@@ -42,10 +42,3 @@ def test_fill_bytes_without_data(length, count, good):
     else:
         with pytest.raises(FcoeError, match="fill bytes"):
             Frame.unpack(whole, SOF_I3, EOF_T)
-
-
-@pytest.mark.parametrize(
-    "df_ctl, length", [(0, 0), (0x20, 16), (0x10, 32), (0x01, 16), (0x02, 32), (0x03, 64), (0x33, 112), (0x40, 0)]
-)
-def test_optional_headers(df_ctl, length):
-    assert optional_headers_length(df_ctl) == length

@@ -320,6 +320,6 @@ def test_a_write_that_was_begun_is_done_twice_only_if_it_may(repeat):
     accept(hand, hand.take_one())
     if repeat:
         assert hand.take_one().r_ctl == 6
-        assert task.repeats == 1
+        assert task.retries == 1
     else:
         assert isinstance(task.error, TaskAborted)

@@ -114,7 +114,7 @@ def test_everybody_is_logged_in_in_the_end(modes, seed, roles, swapped, rate):
             port.logout(rng.choice(remotes), segment.now)
         elif action == 3 and remotes:
             fc_id = rng.choice(remotes).fc_id
-            port.abort_exchange(fc_id, rng.randrange(0x1000, 0x2000), 0xFFFF, segment.now)
+            port.aborts.abort(fc_id, rng.randrange(0x1000, 0x2000), 0xFFFF, segment.now)
         for _station, each, fc4 in made:
             consistent(each, fc4)
     segment.rate = 0.0

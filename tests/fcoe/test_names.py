@@ -17,7 +17,6 @@ from tcm_fcoe.protocol.names import (
     format_fc_id,
     is_multicast,
     is_valid_name,
-    naa_form,
     name_from_mac,
     parse_fc_id,
     parse_mac,
@@ -77,7 +76,7 @@ def test_zero_names_nobody():
 
 @given(st.binary(min_size=8, max_size=8).filter(any))
 def test_what_is_written_is_read(name: bytes):
-    assert parse_name(colon_form(name)) == parse_name(naa_form(name)) == parse_name(f"0x{name.hex()}") == name
+    assert parse_name(colon_form(name)) == parse_name(f"naa.{name.hex()}") == parse_name(f"0x{name.hex()}") == name
 
 
 def test_names_from_a_mac():

@@ -52,7 +52,7 @@ async def test_every_question_has_its_answer(modes):
         assert {told[what]["port_name"] for what in ("adisc", "pdisc", "rnid")} == {colon_form(name)}
         assert told["rnid"]["type"] == "host"
         assert told["rtv"]["e_d_tov"] == 2.0
-        assert set(told["rls"].values()) <= {0, 1}
+        assert all(value >= 0 for value in told["rls"].values())
         services.test(fc_id, b"nobody answers")
         await services.echo(fc_id, b"after it")
 
@@ -155,6 +155,10 @@ def test_services_of_a_switch(tmp_path, capsys):
             found = json.loads(ping(daemon, capsys, "--mode", "fabric", "--json", "--ask", "rtv,rls", "-c", "1", address))
             assert found["rtv"] == {"e_d_tov": 2.0, "r_a_tov": 10.0}
             assert found["echo"]["answered"] == 1
+        asked = ("--mode", "fabric", "--json", "-c", "0", "--ask", "rls,rnid", "--of", "01.00.01", "fffffd")
+        of = json.loads(ping(daemon, capsys, *asked))
+        assert of["rls"]["link_failures"] >= 1, "each ping before it was one"
+        assert of["rnid"]["type"] == "switch"
         shown = ping(daemon, capsys, "--mode", "fabric", "-c", "0", "--ask", "pdisc", "ff.ff.fe", code=1)
         assert "1 requests without LS_ACC" in shown
 

@@ -1,4 +1,7 @@
-"""Mode p2p: two N_Ports without FIP, as libfc does it (captures/README, point to point)."""
+"""Mode p2p: two N_Ports without FIP, as libfc does it (captures/README, point to point).
+
+Longer than most files because one table of states has all its stories in one place.
+"""
 
 from __future__ import annotations
 
@@ -392,6 +395,73 @@ def test_nobody_hears_the_logo():
     segment.inject(ethernet_frame(OURS, LINUX, refusal))
     segment.run(10 * RECALL_PERIOD)
     assert len(logos(segment)) == RECALL_TRIES + 2
+
+
+@pytest.mark.parametrize("target_is_greater", [False, True])
+def test_a_target_that_was_killed(target_is_greater):
+    """The process that comes after it remembers its peer, and tells it that it is logged out: two ports of our own."""
+    numbers = (0x300, 0x200) if target_is_greater else (0x100, 0x200)
+    target, target_port, _fc4 = station_of(numbers[0], TARGET, mode="p2p")
+    initiator, initiator_port, initiator_fc4 = station_of(numbers[1], INITIATOR, mode="p2p")
+    segment = Stations(target, initiator)
+    segment.up(5)
+    before = target.controller.memory()
+    assert initiator_port.remotes[target_port.fc_id].ready
+    segment.stations[0], again_port, again_fc4 = target, _, _ = station_of(numbers[0], TARGET, mode="p2p")
+    target.link_up(segment.now)
+    segment.run(30)
+    assert not again_fc4.events, "nobody has told it anything"
+    segment.stations[0], again_port, again_fc4 = target, _, _ = station_of(numbers[0], TARGET, mode="p2p")
+    target.controller.remember(before)
+    target.link_up(segment.now)
+    segment.run(RECALL_DELAY + 5)
+    assert again_port.remotes[initiator_port.fc_id].ready
+    assert [event[0] for event in initiator_fc4.events] == ["login", "logout", "login"]
+    assert target.controller.memory() == before
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        "", "{", "[]", "7", "{}",
+        '{"fc_id": 0, "own_fc_id": 65794, "port_name": "2000525400000100", "node_name": "", "mac": "525400000100"}',
+        '{"fc_id": 256, "own_fc_id": "2", "port_name": "2000525400000100", "node_name": "", "mac": "525400000100"}',
+        '{"fc_id": 256, "own_fc_id": 65794, "port_name": "20", "node_name": "", "mac": "525400000100"}',
+        '{"fc_id": 256, "own_fc_id": 65794, "port_name": "2000525400000100", "node_name": "", "mac": "000000000000"}',
+        '{"fc_id": 256, "own_fc_id": 65794, "port_name": "2000525400000100", "node_name": "", "mac": "ffffffffffff"}',
+        '{"fc_id": 256, "own_fc_id": 65794, "port_name": 5, "node_name": "", "mac": "525400000100"}',
+    ],
+)  # fmt: skip
+def test_a_memory_that_is_damaged(memory):
+    """Then there was no peer."""
+    one = station(OURS)
+    one.ports = [port_of(OURS, parameters=FCP_TARGET)]
+    one.controller.remember(memory)
+    segment = Segment(one)
+    segment.up()
+    segment.run(60)
+    assert not segment.frames
+
+
+def test_logo_of_the_f_port():
+    """Only the peer's own ends the login; it is accepted, and FLOGI is sent again."""
+    segment, one, port = alone()
+    segment.inject(flogi(LINUX))
+    fc_id, theirs = port.fc_id, next(iter(port.remotes))
+    logo = els_request(fc_id, F_PORT, 5, Logo(F_PORT, port_of(LINUX).port_name))
+    segment.frames.clear()
+    segment.inject(ethernet_frame(OURS, mac_of(0x300), logo))
+    segment.inject(ethernet_frame(OURS, LINUX, els_request(fc_id + 1, F_PORT, 5, Logo(F_PORT, port_of(LINUX).port_name))))
+    assert port.fc_id == fc_id
+    assert not segment.frames
+    segment.inject(ethernet_frame(OURS, LINUX, logo))
+    assert not port.fc_id
+    segment.run(0.01)
+    accepted, asked = (els(frame) for frame in segment.frames)
+    assert (accepted.payload[0], accepted.s_id, accepted.d_id) == (ElsCommand.LS_ACC, fc_id, F_PORT)
+    assert asked.payload[0] == ElsCommand.FLOGI
+    assert theirs not in port.remotes
+    assert one.services.counters == {"fcoe_not_for_us": 2}
 
 
 def test_who_was_logged_out_is_not_called_back():

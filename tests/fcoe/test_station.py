@@ -12,6 +12,7 @@ from support.fcoe_stations import INITIATOR, TARGET, NotingFc4, Segment, mac_of,
 from tcm_fcoe.protocol.els_codes import ElsCommand
 from tcm_fcoe.protocol.ethernet import insert_tag, vlan_tag
 from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
+from tcm_fcoe.protocol.fcp import InformationUnit
 from tcm_fcoe.protocol.frame import Frame, pack_header
 from tcm_fcoe.protocol.n_port import NPort
 from tcm_fcoe.protocol.names import name_from_mac
@@ -418,7 +419,7 @@ def test_data_by_the_short_way_only_while_it_is_taken():
         taken.append(ox_id)
         return True
 
-    fc4.receive_data = receive_data
+    fc4.short_ways = {InformationUnit.FCP_DATA: receive_data}
     frames = [fcp_to(target, port, 0x100, ox_id, r_ctl=0x01) for ox_id in range(10)]
     frames.append(fcp_to(target, port, 0x100, 10, r_ctl=0x00))
     before = target.counters.frames_in

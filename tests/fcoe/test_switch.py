@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tcm_fcoe.protocol import ct_names as names
 from tcm_fcoe.protocol.ct import ACCEPT, REJECT, CtIu
 from tcm_fcoe.protocol.ct_names import NameServerCommand as Command
-from tcm_fcoe.protocol.els import Echo, LinkErrorStatus, Logo, Plain, Reject, Rls, Rscn, Scr, ScrFunction, TimeoutValues
+from tcm_fcoe.protocol.els import (
+    RNID_TOPOLOGY,
+    TOPOLOGY,
+    Adisc,
+    Echo,
+    LinkErrorStatus,
+    Logo,
+    NodeIdentification,
+    Plain,
+    Reject,
+    Rls,
+    Rnid,
+    Rscn,
+    Scr,
+    ScrFunction,
+    TimeoutValues,
+)
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import Login, ProcessLogin, ServicePage
 from tcm_fcoe.protocol.els_payload import ElsError, Payload
@@ -45,6 +63,9 @@ class Fabric:
     def send(self, to: AttachedPort, header: bytes, payload, sof: int, eof: int) -> None:
         data = bytes(header) + bytes(payload) + bytes(-len(payload) & 3)
         self.sent.append((to, Frame.unpack(memoryview(data), sof, eof)))
+
+    def errors(self, of: AttachedPort) -> LinkErrorStatus:
+        return LinkErrorStatus(1, of.fc_id & 0xFF, 2)
 
     def count(self, counter: str) -> None:
         self.counters.append(counter)
@@ -196,7 +217,54 @@ def test_small_services():
     port = fabric.attach(1)
     assert TimeoutValues.parse(fabric.accepted(port, F_PORT, Plain(command=ElsCommand.RTV))) == TimeoutValues(10000, 2000)
     assert bytes(fabric.accepted(port, DIRECTORY, Echo(data=b"hello"))[4:]) == b"hello"
-    assert LinkErrorStatus.parse(fabric.accepted(port, F_PORT, Rls())) == LinkErrorStatus()
+
+
+def test_rls_of_any_port_of_the_switch():
+    """The port identifier names the N_Port whose F_Port is meant; zero is whoever asks (FC-LS-2 4.3.12)."""
+    fabric = Fabric()
+    port, other = fabric.attach(1), fabric.attach(2)
+    for service in (F_PORT, CONTROLLER):
+        for of, fc_id in ((0, port.fc_id), (port.fc_id, port.fc_id), (other.fc_id, other.fc_id)):
+            status = LinkErrorStatus.parse(fabric.accepted(port, service, Rls(of)))
+            assert status == LinkErrorStatus(1, fc_id & 0xFF, 2)
+        assert fabric.rejected(port, service, Rls(0x010099)) == (Reason.UNABLE_TO_PERFORM, Explanation.INVALID_N_PORT_ID)
+
+
+@pytest.mark.parametrize("service", [DIRECTORY, CONTROLLER, MANAGEMENT])
+def test_adisc_and_pdisc_of_services(service):
+    """As of any N_Port, of those that have logged in there (FC-LS-2 4.3.6, 4.3.16)."""
+    fabric = Fabric()
+    port = fabric.attach(1)
+    adisc, pdisc = Adisc(port.port_name, NAME, port.fc_id), replace(plogi(port), command=ElsCommand.PDISC)
+    for request in (adisc, pdisc):
+        assert fabric.rejected(port, service, request) == (Reason.UNABLE_TO_PERFORM, Explanation.N_PORT_LOGIN_REQUIRED)
+    accept = Login.parse(fabric.accepted(port, service, plogi(port)))
+    found = Adisc.parse(fabric.accepted(port, service, adisc))
+    assert (found.port_name, found.node_name, found.n_port_id) == (accept.port_name, NAME, service)
+    assert Login.parse(fabric.accepted(port, service, pdisc)) == accept
+    other = replace(adisc, port_name=port_name(9))
+    assert fabric.rejected(port, service, other) == (Reason.UNABLE_TO_PERFORM, Explanation.N_PORT_LOGIN_REQUIRED)
+    assert service not in port.logins, "another port has the address: it has to log in anew"
+
+
+def test_logo_of_the_fabric_goes_in_fip():
+    """FC-BB-5 7.5: accepted, it would have ended nothing."""
+    fabric = Fabric()
+    port = fabric.attach(1)
+    logo = Logo(n_port_id=port.fc_id, port_name=port.port_name)
+    assert fabric.rejected(port, F_PORT, logo) == (Reason.FIP_ERROR, Explanation.NONE)
+    assert port.fc_id in fabric.switch.ports
+
+
+def test_rnid_of_a_switch():
+    fabric = Fabric()
+    port = fabric.attach(1)
+    fabric.attach(2)
+    names = NodeIdentification.parse(fabric.accepted(port, F_PORT, Rnid()))
+    assert (names.node_name, names.data_format, names.specific) == (NAME, 0, b"")
+    found = NodeIdentification.parse(fabric.accepted(port, CONTROLLER, Rnid(RNID_TOPOLOGY)))
+    about = TOPOLOGY.parse(found.specific)
+    assert (about.associated_type, about.attached_nodes, found.specific_length) == (4, 2, 52)
 
 
 def test_rejected():

@@ -27,8 +27,9 @@ from tcm_iscsi.attributes import AclAttributes, TpgAttributes, TpgParameters
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.protocol.ahs import AdditionalHeaders, encode_ahs
 from tcm_iscsi.protocol.arena import DataInArena
+from tcm_iscsi.protocol.command_flow import GRANT_LIMIT, HIGH_WATER
 from tcm_iscsi.protocol.failure import ConnectionFailed
-from tcm_iscsi.protocol.full_feature import GRANT_LIMIT, HIGH_WATER, FullFeaturePhase
+from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 from tcm_iscsi.protocol.pdu import (
     DATA_OUT,
     LOGIN_REQUEST,

@@ -29,6 +29,7 @@ CHAPTERS = (
     "sharing",
     "outage",
     "reboot",
+    "crash",
 )
 
 
@@ -61,16 +62,26 @@ class Target:
         script = str(Path(sys.executable).with_name("tcm-run"))
         arguments = ["--fabric", "fcoe", "--interface", segment.interface, "--mode", mode.name, "--wwpn", WWPN]
         arguments += ["--state-dir", str(folder / "state"), "--lun", f"fileio:path={folder / 'disk.img'},size=64M"]
-        with self.log.open("wb") as log:
+        self.command = segment.command(script, *arguments)
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                segment.command(script, *arguments),
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONWARNINGS": "error"},
             )
 
-    def wait_for(self, pattern: str, seconds: float = 20) -> None:
+    def crash(self) -> None:
+        """kill -9, and another one in its place."""
+        self.process.kill()
+        self.process.wait()
+        self.start()
+
+    def wait_for(self, pattern: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not re.search(pattern, self.log.read_text()):
             assert self.process.poll() is None, f"tcm-run ended with {self.process.returncode}\n{self.log.read_text()}"
@@ -80,7 +91,7 @@ class Target:
     def stop(self) -> None:
         """SIGTERM, and insist on a clean end."""
         self.process.terminate()
-        assert self.process.wait(20) == 0, self.log.read_text()
+        assert self.process.wait(60) == 0, self.log.read_text()
 
 
 BOOTS = 2
@@ -92,14 +103,14 @@ def boot(stack: ExitStack, mode: Mode, folder: Path) -> tuple[Guest, Target]:
     """The guest, once it has told every chapter, and the target that it told them to."""
     segment = stack.enter_context(mode.segment())
     target = Target(folder, segment, mode)
-    stack.callback(target.process.kill)
+    stack.callback(lambda: target.process.kill())
     target.wait_for(WWPN)
     nics = [word for number in range(mode.nics) for word in ("--l2", segment.nic(number))]
     # its first port's frames, for whom it may concern: python -m tcm_fcoe.decode
     options = ("--no-user", *nics, "--pcap", str(folder / "frames.pcap"))
-    guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *CHAPTERS, timeout=300, files=("stories",), options=options)
+    guest = Guest(folder, "fcoe.guest", mode.name, WWPN, *CHAPTERS, timeout=600, files=("stories",), options=options)
     stack.callback(guest.end)
-    follow(segment, guest.share, lambda: guest.process.poll() is None)
+    follow(segment, guest.share, lambda: guest.process.poll() is None, target.crash)
     guest.process.wait()
     guest.reader.join()
     print(target.log.read_text())
@@ -114,7 +125,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with ExitStack() as stack:
             guest, target = boot(stack, mode, tmp_path_factory.mktemp(mode.name))
             if left and LINUX_DIED.search(guest.output):
-                print(guest.output[-6000:])
+                print(guest.report())
                 continue
             print(guest.finish())
             yield mode, guest, target
@@ -126,6 +137,6 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_chapter(told: tuple[Mode, Guest, Target], chapter: str) -> None:
     _, guest, target = told
     result = guest.share / "results" / chapter
-    assert result.exists(), guest.output[-6000:]
-    assert not result.read_text(), f"{guest.output[-20000:]}\n{target.log.read_text()[-6000:]}"
+    assert result.exists(), guest.report()
+    assert not result.read_text(), f"{target.log.read_text()[-6000:]}\n{guest.output[-20000:]}\n{result.read_text()}"
     assert "Traceback" not in target.log.read_text()

@@ -22,7 +22,7 @@ def lun(directory: Path) -> tuple[str, str]:
 
 def run(tmp_path: Path, daemon: Daemon, *more: str) -> str:
     url = daemon.url
-    guest = Guest(tmp_path, "filesystems.guest", portal(url), url.target, str(url.lun), *more, timeout=400)
+    guest = Guest(tmp_path, "filesystems.guest", portal(url), url.target, str(url.lun), *more, timeout=800)
     try:
         output = guest.finish()
     finally:
@@ -54,9 +54,9 @@ def test_outages(tmp_path: Path) -> None:
     """The target goes away during I/O, once by SIGTERM and once by kill -9, and then the link: no error, nothing lost."""
     with running(tmp_path / "run", *lun(tmp_path)) as daemon:
         url = daemon.url
-        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), timeout=500)
+        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), timeout=800)
         try:
-            wait_until(lambda: (guest.share / "writing").exists() or guest.process.poll() is not None, 120, "fio writes", 0.2)
+            wait_until(lambda: (guest.share / "writing").exists() or guest.process.poll() is not None, 400, "fio writes", 0.2)
             for end in (daemon.stop, daemon.kill):
                 end()
                 time.sleep(3)
@@ -79,7 +79,7 @@ def test_redirection(tmp_path: Path) -> None:
     with running(tmp_path / "run", *lun(tmp_path), *arguments, portals=(there, temporary, permanent), urls=3) as daemon:
         urls = {url.port: url for url in daemon.urls}
         there, *others = (portal(urls[port]) for port in ports)
-        guest = Guest(tmp_path, "redirect.guest", there, daemon.url.target, "0", *others, timeout=200)
+        guest = Guest(tmp_path, "redirect.guest", there, daemon.url.target, "0", *others, timeout=600)
         try:
             output = guest.finish()
         finally:

@@ -24,6 +24,7 @@ from support.lio_comparison import ADDED, SKIPPED, compared, steps, unexplained
 from support.namespaced import needs_namespace
 from support.programs import free_port, program
 from support.tcm_process import TcmProcess
+from support.watch import Watch
 
 pytestmark = [pytest.mark.interop, pytest.mark.guest]
 needs_namespace()
@@ -81,7 +82,7 @@ def meet(guest: Guest, name: str, seconds: float) -> None:
     """Until the guest has made that file."""
     path = guest.share / name
     wait_until(lambda: path.exists() or guest.process.poll() is not None, seconds, name, 0.2)
-    assert path.exists(), guest.output[-6000:]
+    assert path.exists(), guest.report()
 
 
 def restored_and_saved(folder: Path, lio: Path) -> dict[str, Any]:
@@ -107,16 +108,18 @@ def by_targetcli(folder: Path, lio: Path) -> dict[str, Any]:
 
 def change_beside_fio(told: Told, ctl: Ctl, guest: Guest, large: dict[str, Any], folder: Path) -> None:
     """One attribute of one node ACL, again and again."""
-    told.sessions.append(ctl.json("sessions"))
-    for number in range(CHANGES):
-        large["targets"][100]["tpgs"][0]["node_acls"][0]["attributes"]["nopin_timeout"] = 5 + number
-        path = folder / "changed.json"
-        path.write_text(json.dumps(large))
-        begin = time.monotonic()
-        (change,) = ctl.json("apply", str(path))
-        told.applied.append(time.monotonic() - begin)
-        assert change["value"] == str(5 + number)
-    told.sessions.append(ctl.json("sessions"))
+    # what a slow I/O is must not be the machine's: it is told from the daemon's processor time
+    with Watch(ctl.daemon, growth=256 << 20, busy=2.5):
+        told.sessions.append(ctl.json("sessions"))
+        for number in range(CHANGES):
+            large["targets"][100]["tpgs"][0]["node_acls"][0]["attributes"]["nopin_timeout"] = 5 + number
+            path = folder / "changed.json"
+            path.write_text(json.dumps(large))
+            begin = time.monotonic()
+            (change,) = ctl.json("apply", str(path))
+            told.applied.append(time.monotonic() - begin)
+            assert change["value"] == str(5 + number)
+        told.sessions.append(ctl.json("sessions"))
 
 
 def large_one(port: int) -> dict[str, Any]:
@@ -206,7 +209,7 @@ def test_from_lio_to_us_by_targetcli(told: Told) -> None:
 
 
 def test_one_acl_of_a_thousand_luns_changes_beside_fio(told: Told) -> None:
-    """No error, no I/O that takes remarkably long, and the session is the one that it was."""
+    """No error, the session is the one that it was, and open-iscsi, which pings after 5 s of silence, has noticed nothing."""
     assert {job["error"] for job in told.fio} == {0}
     assert sum(job["write"]["total_ios"] for job in told.fio) > 500
     assert sum(job["read"]["total_ios"] for job in told.fio) > 500, "verified"
@@ -217,5 +220,3 @@ def test_one_acl_of_a_thousand_luns_changes_beside_fio(told: Told) -> None:
     assert not re.search(r"conn error|I/O error|timed out|recovery", told.kernel), told.kernel
     slowest = max(job[each]["clat_ns"]["max"] for job in told.fio for each in ("read", "write")) / 1e6
     print(f"slowest I/O {slowest:.0f} ms, changes took {', '.join(f'{each:.1f}' for each in told.applied)} s")
-    # open-iscsi sends its ping after 5 s of silence; whoever is not answered for so long has noticed
-    assert slowest < 2500, slowest

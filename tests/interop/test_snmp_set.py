@@ -151,7 +151,7 @@ def test_a_node_acl_and_its_luns(snmpd: Snmpd, daemon: Daemon) -> None:
         snmpd.set(oid("scsiLunMapRowStatus", *lun), "i", "6")
         snmpd.set(oid("iscsiTgtAuthRowStatus", 1, port[0], 77), "i", "6")
         assert "No Such Instance" in snmpd.run("snmpget", oid("scsiAuthIntrName", *row))
-        assert refused(snmpd, oid("iscsiTgtAuthRowStatus", 1, port[0], 77), "i", "5") == "noCreation"
+        assert refused(snmpd, oid("iscsiTgtAuthRowStatus", 1, port[0], 77), "i", "4") == "inconsistentValue"
         # demo mode's rows are nobody's to remove
         demo = next(name for name in snmpd.walk(oid("scsiAuthIntrName")))[-3:]
         assert refused(snmpd, oid("scsiAuthIntrRowStatus", 1, *demo), "i", "6") == "inconsistentValue"

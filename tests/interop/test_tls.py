@@ -122,7 +122,7 @@ def test_logout_is_asked_for_through_tls(tmp_path: Path, certificate: Certificat
             process.terminate()
             assert session.receive().opcode == ASYNC
             assert session.logout() == 0
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         assert "Traceback" not in daemon.log()
         daemon.process = None
 
@@ -143,7 +143,7 @@ def test_bad_handshakes_disturb_nobody(tmp_path: Path, certificate: Certificate)
                 assert session.read(0, 8).status == 0
             for sock in hold:
                 sock.close()
-            wait_until(lambda: daemon.file_descriptors() <= before + 2, 10, "all gone")
+            wait_until(lambda: daemon.file_descriptors() <= before + 2, 60, "all gone")
         assert "is there no tunnel?" in daemon.log()
 
 
@@ -160,7 +160,7 @@ def test_a_tunnel_that_is_cut(tmp_path: Path, certificate: Certificate) -> None:
                 time.sleep(0.05)
                 session.close()
                 assert bystander.read(0, 8).status == 0
-            wait_until(lambda: daemon.file_descriptors() <= before, 10, "all gone")
+            wait_until(lambda: daemon.file_descriptors() <= before, 60, "all gone")
         daemon.assert_quiet()
 
 
@@ -169,11 +169,11 @@ def test_throughput(tmp_path: Path, certificate: Certificate) -> None:
     with running(tmp_path, *flags(certificate)) as daemon:
         session = tls_initiator(daemon.url.port, client_context(certificate)).login(TARGET).ready()
         assert session.read(0, 2048).status == 0
-        before, begin = daemon.rss(), time.monotonic()
+        before, begin, used = daemon.rss(), time.monotonic(), daemon.processor_seconds()
         for _ in range(256):
             assert len(session.read(0, 2048).data) == 1 << 20
         seconds = time.monotonic() - begin
         print(f"  [{256 / seconds:.0f} MiB/s through TLS]")
-        assert seconds < 30
+        assert daemon.processor_seconds() - used < 30
         assert daemon.rss() - before < 16 << 20
         session.close()

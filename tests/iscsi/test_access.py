@@ -17,7 +17,7 @@ from tcm_iscsi.protocol.login_interface import LoginFailed
 from tcm_iscsi.protocol.pdu import LoginStatus
 from tcm_iscsi.sessions import PortalBinding
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 DENIED = LoginStatus.AUTHORIZATION_FAILURE
 MOVED, MOVED_FOR_GOOD = LoginStatus.TARGET_MOVED_TEMPORARILY, LoginStatus.TARGET_MOVED_PERMANENTLY

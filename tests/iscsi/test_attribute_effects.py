@@ -118,7 +118,7 @@ async def test_tpg_cache_dynamic_acls(cache: bool) -> None:
                 return i.logout()
 
         assert await apart(work) == 0
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while t.group.nexuses:
                 await anyio.sleep(0.01)
         assert [acl.dynamic for acl in t.group.node_acls.values()] == [True] * cache

@@ -10,66 +10,20 @@ from tcm_iscsi.protocol.keys import BY_NAME, Stage
 from tcm_iscsi.protocol.negotiation import Negotiator
 from tcm_iscsi.protocol.parameters import SessionParameters
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import build
+from tcm.saveconfig_names import NODE_ACL, PARAMETERS, TARGET_PORTAL_GROUP
 
-LIO_TPG = {
-    "authentication": 1,
-    "cache_dynamic_acls": 0,
-    "default_cmdsn_depth": 64,
-    "default_erl": 0,
-    "demo_mode_discovery": 1,
-    "demo_mode_write_protect": 1,
-    "fabric_prot_type": 0,
-    "generate_node_acls": 0,
-    "login_keys_workaround": 1,
-    "login_timeout": 15,
-    "netif_timeout": 2,
-    "prod_mode_write_protect": 0,
-    "t10_pi": 0,
-    "tpg_enabled_sendtargets": 1,
-}
-LIO_ACL = {
-    "authentication": -1,
-    "dataout_timeout": 3,
-    "dataout_timeout_retries": 5,
-    "default_erl": 0,
-    "nopin_response_timeout": 30,
-    "nopin_timeout": 15,
-    "random_datain_pdu_offsets": 0,
-    "random_datain_seq_offsets": 0,
-    "random_r2t_offsets": 0,
-}
-LIO_PARAMETERS = {
-    "AuthMethod": "CHAP,None",
-    "DataDigest": "CRC32C,None",
-    "DataPDUInOrder": "Yes",
-    "DataSequenceInOrder": "Yes",
-    "DefaultTime2Retain": "20",
-    "DefaultTime2Wait": "2",
-    "ErrorRecoveryLevel": "0",
-    "FirstBurstLength": "65536",
-    "HeaderDigest": "CRC32C,None",
-    "IFMarkInt": "Reject",
-    "IFMarker": "No",
-    "ImmediateData": "Yes",
-    "InitialR2T": "Yes",
-    "MaxBurstLength": "262144",
-    "MaxConnections": "1",
-    "MaxOutstandingR2T": "1",
-    "MaxRecvDataSegmentLength": "8192",
-    "MaxXmitDataSegmentLength": "262144",
-    "OFMarkInt": "Reject",
-    "OFMarker": "No",
-    "TargetAlias": "LIO Target",
-}
+OF_OTHERS = {"demo_mode_login_only", "jam_host"}
+"""Attributes of LIO's other fabrics."""
+LIO_TPG = {name: value for name, value in TARGET_PORTAL_GROUP.items() if name not in OF_OTHERS}
 
 
 def test_lio_defaults() -> None:
     """What LIO's own configuration says is taken, and is the default of the attributes."""
     assert build(TpgAttributes, LIO_TPG, "") == TpgAttributes()
-    assert build(AclAttributes, LIO_ACL, "") == AclAttributes(default_erl=0)  # ours: as the portal group says
-    parameters = build(TpgParameters, LIO_PARAMETERS, "")
+    assert build(AclAttributes, NODE_ACL, "") == AclAttributes(default_erl=0)  # ours: as the portal group says
+    parameters = build(TpgParameters, PARAMETERS, "")
     assert parameters.TargetAlias == "LIO Target"
     assert parameters.InitialR2T is True
     assert Negotiator(parameters.offers()).ours["MaxRecvDataSegmentLength"] == 8192
@@ -141,7 +95,7 @@ def test_values_out_of_range(cls: type[Any], values: dict[str, Any]) -> None:
     assert next(iter(values)) in str(caught.value)
 
 
-@pytest.mark.parametrize("parameters", [TpgParameters(), build(TpgParameters, LIO_PARAMETERS, "")])
+@pytest.mark.parametrize("parameters", [TpgParameters(), build(TpgParameters, PARAMETERS, "")])
 def test_offers_are_legal(parameters: TpgParameters) -> None:
     """Every offer is a key of the operational stage, and the negotiator takes it."""
     offers = parameters.offers()

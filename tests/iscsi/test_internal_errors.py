@@ -57,7 +57,7 @@ async def test_timer(unhandled: list[str], monkeypatch: pytest.MonkeyPatch, capl
             assert await apart(broken.socket.recv, 1) == b""
             looks: list[float] = []
             monkeypatch.setattr(connection_of(t, other), "handle_timer", looks.append)
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 while len(looks) < 2:
                     await anyio.sleep(0.01)
             assert (await apart(other.read, 0, 1)).status == 0
@@ -77,11 +77,11 @@ async def test_session_timer(unhandled: list[str]) -> None:
             assert phase is not None
             broken_one: Any = type("Lost", (), {"expired": stumble})()
             phase.session.lost[phase] = broken_one
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 while not unhandled:
                     await anyio.sleep(0.01)
             assert (await apart(other.read, 0, 1)).status == 0
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 while len(t.group.nexuses) > 1:
                     await anyio.sleep(0.01)
 
@@ -140,6 +140,6 @@ async def test_isns(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFi
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.run)
         await anyio.sleep(0.2)
-        with anyio.fail_after(2):
+        with anyio.fail_after(60):
             await service.leave()
     assert 1 <= len([each for each in caplog.records if each.exc_info]) <= 6

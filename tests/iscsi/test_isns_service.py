@@ -40,7 +40,7 @@ class Serving:
 
     async def until(self, *names: str) -> None:
         """The server knows these targets."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while {name for entity in self.model.entities.values() for name in entity.nodes} != set(names):
                 await anyio.sleep(0.01)
 
@@ -100,7 +100,7 @@ async def test_changes_are_registered_when_the_fabric_is_told() -> None:
         assert s.model.entities[ONE].groups[TWO, ("127.0.0.1", binding.port)] == 9
         s.fabric.registry.bindings.append(PortalBinding("127.0.0.2", 3333, [s.group]))
         s.fabric.registrations_changed()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while len(s.model.entities[ONE].portals) < 2:
                 await anyio.sleep(0.01)
         assert s.model.entities[ONE].groups[TWO, ("127.0.0.2", 3333)] is None

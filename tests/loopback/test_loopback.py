@@ -12,7 +12,7 @@ from tcm_loopback.fabric import LoopbackFabric, TransportStatus
 from tcm_loopback.initiator import TransportDisrupted
 from tcm_loopback.transport import Result
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.plugin_types import API_VERSION
 from tcm.scsi.check_condition import InvalidFieldInCdb, LbaOutOfRange
 from tcm.scsi.sense import Sense, SenseKey, Status

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tcm.backstore import ConfigError
 from tcm.configuration import Configuration, FilterConfig, StorageObject
+from tcm.failure import ConfigError
 from tcm.filter import BackstoreFilter, methods
 from tcm.hookspecs import hookimpl
 from tcm.plugin_types import BackstoreType, FilterType

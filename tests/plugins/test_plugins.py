@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 import pytest
 from support.distributions import MINIMAL, make_distribution
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.hookspecs import hookimpl
 from tcm.plugin_types import API_VERSION, BackstoreType, FilterType
 from tcm.plugins import PluginManager

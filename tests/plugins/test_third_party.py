@@ -101,7 +101,7 @@ class Serving:
     def __exit__(self, kind: object, *_: object) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(20)
+            code = self.process.wait(60)
         finally:
             self.process.kill()
             self.process.wait()

@@ -12,9 +12,8 @@ import anyio
 import pytest
 from tcm_loopback.fabric import LoopbackFabric
 
-from tcm.backstore import ConfigError
 from tcm.cli.arguments import Arguments, configuration
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.hookspecs import hookimpl
 from tcm.plugins import PluginManager
 from tcm.runtime import Runtime
@@ -52,7 +51,7 @@ def make(tmp_path, recorder: Recorder | None = None, *luns: str, **more: Any) ->
 
 
 async def while_serving(runtime: Runtime, use: Callable[[LoopbackFabric], Awaitable[None]]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             fabric = runtime.fabrics["loopback"]

@@ -179,7 +179,7 @@ def test_a_master_that_refuses(step: int) -> None:
     master = Master()
     if step:
         master.answer(master.sent[0].packet)
-    with pytest.raises(AgentXError, match=f"refuses to {('open', 'register')[step]}: error 263"):
+    with pytest.raises(AgentXError, match=f"refuses to {('open', f'register {MODULE.name}')[step]}: duplicateRegistration"):
         master.answer(master.sent[-1].packet, error=263)
 
 
@@ -239,10 +239,23 @@ def test_get_bulk_is_bounded(master: Master) -> None:
     assert len(master.ask(PduType.GET_BULK, *ranges, *ranges, *ranges, head=head)) == 300
 
 
-def test_a_context_is_skipped(master: Master) -> None:
+def test_nothing_is_in_other_contexts(master: Master) -> None:
+    """What is registered in the default one is in no other (RFC 2741 clause 6.1.1)."""
     context = struct.pack(f"{master.order}I", 5) + b"other\0\0\0"
-    (bind,) = master.ask(PduType.GET, ((*ENTRY, 2, 1), (), 0), head=context, flags=0x08)
-    assert bind.value == 5
+    wanted = ((*ENTRY, 2, 1), (), 0)
+    for kind, head, answer in (
+        (PduType.GET, b"", agentx.NO_SUCH_OBJECT),
+        (PduType.GET_NEXT, b"", agentx.END_OF_MIB_VIEW),
+        (PduType.GET_BULK, struct.pack(f"{master.order}HH", 0, 9), agentx.END_OF_MIB_VIEW),
+    ):
+        binds = master.ask(kind, wanted, wanted, head=context + head, flags=0x08)
+        assert [(bind.name, bind.type) for bind in binds] == [(wanted[0], answer)] * 2
+        # an empty name is the default one's
+        assert master.ask(kind, wanted, head=bytes(4) + head, flags=0x08)[0].type == 2
+    bind = struct.pack(f"{master.order}HH", 2, 0) + master.oid((*ENTRY, 2, 1)) + struct.pack(f"{master.order}i", -3)
+    (answer,) = master.say(master.pdu(PduType.TEST_SET, context + bind, flags=0x08))
+    assert (answer.error, answer.index) == (agentx.Error.NOT_WRITABLE, 1)
+    assert not master.agent.sets
 
 
 def test_steps_of_sets_wait_for_whoever_performs_them(master: Master) -> None:

@@ -1,4 +1,4 @@
-"""Each column of SCSI-MIB and ISCSI-MIB against the compiled MIBs: number, syntax, and that it allows its live values."""
+"""Each column of the three MIBs against the compiled ones: number, syntax, and that it allows its live values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pyasn1.error import PyAsn1Error
 from support.compiled_mibs import load
 from support.raw_iscsi import Initiator, LoginFailed
 from support.statistics_site import Site, apart, serving
-from tcm_iscsi.mib import IscsiMib
 
 from tcm.statistics.mib import Module, Syntax, View
 from tcm.statistics.mib_state import MibState
@@ -36,7 +35,7 @@ BEYOND_THE_MIB = {("iscsiCxnCid", 0)}
 
 def modules(site: Site) -> list[Module]:
     state = MibState()
-    return [ScsiMib(site.statistics, state).module(), IscsiMib(site.fabric.registry, site.fabric.server, state).module()]
+    return [ScsiMib(site.statistics, state).module(), *site.fabric.statistics().mib(state)]
 
 
 @pytest.mark.anyio
@@ -60,6 +59,9 @@ READ_ONLY = {
     # that are always empty here
     *("scsiIntrDevTgtAccessMode", "scsiDscTgtDevOrPort", "scsiDscTgtName", "scsiDscTgtConfigured", "scsiDscTgtRowStatus"),
     *("iscsiIntrPortalTag", "iscsiIntrAuthRowStatus", "iscsiIntrAuthIdentity", "iscsiIntrAuthStorageType"),
+    # of ways to prove oneself that there are not: those tables are always empty too
+    *("ipsAuthCredSrpUserName", "ipsAuthCredSrpRowStatus", "ipsAuthCredSrpStorageType"),
+    *("ipsAuthCredKerbPrincipal", "ipsAuthCredKerbRowStatus", "ipsAuthCredKerbStorageType"),
 }
 """What MAX-ACCESS would let managers write, and is read-only here; docs/monitoring.md says why."""
 
@@ -113,13 +115,20 @@ async def test_writers_take_what_the_syntax_allows_and_nothing_else() -> None:
         assert narrower == NARROWER
 
 
-STATUSES = ("scsiAuthIntrRowStatus", "scsiLunMapRowStatus", "iscsiPortalRowStatus", "iscsiTgtAuthRowStatus")
+STATUSES = (
+    *("scsiAuthIntrRowStatus", "scsiLunMapRowStatus", "iscsiPortalRowStatus", "iscsiTgtAuthRowStatus"),
+    *("ipsAuthIdentRowStatus", "ipsAuthIdentNameRowStatus", "ipsAuthIdentAddrRowStatus"),
+    *("ipsAuthCredRowStatus", "ipsAuthCredChapRowStatus"),
+)
 NARROWER = {
     # nobody sets notReady, 0 is a name of pysnmp's, and RFC 7147's compliance statement has 0 to 2
     *((name, value) for name in STATUSES for value in (0, 3)),
     *(("iscsiNodeErrorRecoveryLevel", value) for value in (3, 4, 6, 7)),
     # there are no markers
     ("iscsiPortalRecvMarker", 1),
+    # addresses of IP; and a CHAP user has a name
+    *(("ipsAuthIdentAddrType", value) for value in (0, 3, 4, 6, 7, 65535)),
+    ("ipsAuthCredChapUserName", b""),
 }
 
 
@@ -206,7 +215,7 @@ async def test_every_table_with_rows_has_been_looked_at_by_a_walk() -> None:
 @pytest.mark.anyio
 async def test_next_of_names_that_are_not_there() -> None:
     async with serving() as site:
-        (scsi, iscsi) = modules(site)
+        (scsi, auth, iscsi) = modules(site)
         view = View([iscsi, scsi])
         first = view.next((), (), 0.0)
         assert first is not None
@@ -216,6 +225,7 @@ async def test_next_of_names_that_are_not_there() -> None:
         assert view.next((*scsi.oid, 9), (), 0.0)[0][: len(iscsi.oid)] == iscsi.oid  # type: ignore[index]
         assert view.next((*iscsi.oid, 9), (), 0.0) is None
         assert view.next((2,), (), 0.0) is None
+        assert View([iscsi, auth]).next((*auth.oid, 9), (), 0.0)[0][: len(iscsi.oid)] == iscsi.oid  # type: ignore[index]
         assert view.get((*scsi.oid, 2, 1, 1, 1, 2), 0.0) is None
         assert view.get((*scsi.oid, 2, 1, 1, 1, 2, 2), 0.0) is None
         assert view.has_object((*scsi.oid, 2, 1, 1, 1, 2, 2))

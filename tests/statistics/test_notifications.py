@@ -8,7 +8,6 @@ import pytest
 from support.compiled_mibs import load
 from support.lio_tree import NAA, serving
 from support.statistics_site import serving as serving_iscsi
-from tcm_iscsi.mib import IscsiMib
 
 from tcm.statistics.mib import Column, Notification, Oid, Syntax, Table, View
 from tcm.statistics.mib_state import MibState
@@ -117,7 +116,8 @@ async def test_iscsi_notifications_know_no_switch() -> None:
     async with serving_iscsi() as site:
         state = MibState()
         state.own["notifications"] = False
-        for each in IscsiMib(site.fabric.registry, site.fabric.server, state).module().notifications:
+        _, iscsi = site.fabric.statistics().mib(state)
+        for each in iscsi.notifications:
             assert each.enabled()
             assert not each.each
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,84 +11,16 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.compiled_mibs import load
-from support.lio_tree import Site as TreeSite
-from support.lio_tree import serving
+from support.programs import free_port
+from support.sets_site import COLUMNS, FINE, GROUP, INITIATOR, IQN, Value, site
+from tcm_iscsi import mib_writing
 
-from tcm.backstore import ConfigError
-from tcm.cli import serve
-from tcm.cli.control_plane import ControlPlane, Ways
+from tcm.failure import ConfigError
 from tcm.statistics.agentx import Error, Wanted
-from tcm.statistics.mib import Oid, Syntax, View
+from tcm.statistics.mib import Oid
 from tcm.statistics.mib_state import NON_VOLATILE, VOLATILE, Indexes, MibState
 from tcm.statistics.mib_writing import MAXIMUM_PENDING, PENDING_SECONDS
-from tcm.statistics.sets import MAXIMUM_PLANS, Setter
-from tcm.statistics.snmp import Agent
-
-IQN = "iqn.2003-01.org.example:t1"
-INITIATOR = "iqn.2003-01.org.example:i"
-GROUP = f"iscsi/{IQN}/tpgt_1"
-COLUMNS = load("SCSI-MIB")[0] | load("ISCSI-MIB")[0]
-FINE = (Error.NO_ERROR, 0)
-Value = int | bytes | Oid
-
-
-class Site:
-    """A target with two logical units, and what carries SETs out."""
-
-    def __init__(self, tree: TreeSite, directory: Path) -> None:
-        self.tree = tree
-        self.directory = directory
-        self.state = MibState(str(directory))
-        ways = Ways(state_directory=str(directory))
-        self.configurator: Any = serve.settings(tree.tree, tree.runtime, ControlPlane(ways))
-        self.now = 1000.0
-        self.connect()
-
-    def connect(self) -> None:
-        """As after a new connection to the master agent."""
-        self.view = View(Agent("/nowhere", self.tree.runtime.statistics, self.state).modules())
-        self.setter = Setter(self.view, self.state, lambda: self.configurator)
-
-    async def test(self, *wanted: tuple[str, Oid, Value], transaction: int = 1) -> tuple[Error, int]:
-        binds = [Wanted((*COLUMNS[name].oid, *index), Syntax[COLUMNS[name].syntax], value) for name, index, value in wanted]
-        return await self.setter.test(transaction, binds, self.now)
-
-    async def set(self, *wanted: tuple[str, Oid, Value]) -> tuple[Error, int]:
-        answer = await self.test(*wanted)
-        if answer == FINE:
-            answer = await self.setter.commit(1)
-        self.setter.cleanup(1)
-        return answer
-
-    def get(self, name: str, index: Oid) -> Any:
-        self.now += 2
-        found = self.view.get((*COLUMNS[name].oid, *index), self.now)
-        return found[1] if found is not None else None
-
-    def rows(self, name: str) -> dict[Oid, Any]:
-        """Of a column."""
-        self.now += 2
-        found, at, depth = {}, COLUMNS[name].oid, len(COLUMNS[name].oid)
-        while (step := self.view.next(at, (), self.now)) is not None and step[0][:depth] == COLUMNS[name].oid:
-            at = step[0]
-            found[at[depth:]] = step[2]
-        return found
-
-    async def export(self) -> dict[str, Any]:
-        found: dict[str, Any] = await self.configurator.export()
-        return found
-
-
-@asynccontextmanager
-async def site(directory: Path) -> AsyncIterator[Site]:
-    async with serving(directory, "iscsi", "loopback") as tree:
-        await tree.make_all(f"{GROUP}/lun/lun_0", f"{GROUP}/lun/lun_4", f"{GROUP}/acls/{INITIATOR}", f"iscsi/{IQN}/tpgt_2")
-        for number in (0, 4):
-            await tree.link(f"{GROUP}/lun/lun_{number}/link", await tree.ramdisk(f"ram{number}"))
-        await tree.write(f"{GROUP}/acls/{INITIATOR}/auth/password", "a secret of twelve\n")
-        await tree.write(f"{GROUP}/acls/{INITIATOR}/auth/userid", "user\n")
-        yield Site(tree, directory)
+from tcm.statistics.sets import MAXIMUM_PLANS
 
 
 @pytest.mark.anyio
@@ -226,7 +156,9 @@ async def test_which_variable_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_portal_moves_to_another_portal_group(tmp_path: Path) -> None:
+async def test_a_portal_moves_to_another_portal_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr(mib_writing, "PORT", port)  # somebody else may have the usual one
     async with site(tmp_path) as s:
         values: list[tuple[str, Oid, Value]] = [
             ("iscsiPortalRowStatus", (1, 8), 4),
@@ -239,7 +171,7 @@ async def test_a_portal_moves_to_another_portal_group(tmp_path: Path) -> None:
         assert s.rows("iscsiTgtPortalTag") == {(1, 8, 1): 1}
         assert await s.set(("iscsiTgtPortalTag", (1, 8, 1), 2), ("iscsiPortalStorageType", (1, 8), VOLATILE)) == FINE
         assert s.rows("iscsiTgtPortalTag") == {(1, 8, 1): 2}
-        assert s.tree.tree.find(f"iscsi/{IQN}/tpgt_2/np/127.1.2.3:3260")
+        assert s.tree.tree.find(f"iscsi/{IQN}/tpgt_2/np/127.1.2.3:{port}")
         # another one at the same address and port
         again = [(name, (1, 9), value) for name, _, value in values]
         assert (await s.set(*again))[0] is Error.INCONSISTENT_VALUE
@@ -320,7 +252,7 @@ def test_anything_may_be_set(steps: Any, tmp_path: Path) -> None:
         directory = tmp_path / os.urandom(8).hex()
         directory.mkdir()
         async with site(directory) as s:
-            before = await s.export()
+            before, own = await s.export(), json.dumps(s.state.own)
             for number, step in enumerate(steps):
                 binds = [Wanted((*COLUMNS[name].oid, *index), kind, value) for name, index, value, kind in step]
                 answer = await s.setter.test(number, binds, s.now)
@@ -330,6 +262,7 @@ def test_anything_may_be_set(steps: Any, tmp_path: Path) -> None:
                     assert committed[0] in {Error.NO_ERROR, Error.COMMIT_FAILED}
                     assert await s.setter.undo(number) == FINE
                     assert await s.export() == before
+                    assert json.dumps(s.state.own) == own
 
     anyio.run(run)
 

@@ -1,4 +1,4 @@
-"""SCSI-MIB and ISCSI-MIB as PyPI's pysnmp-mibs has compiled them: what our tables are held against."""
+"""SCSI-MIB, ISCSI-MIB and IPS-AUTH-MIB as PyPI's pysnmp-mibs has compiled them: what our tables are held against."""
 
 from __future__ import annotations
 
@@ -53,6 +53,29 @@ def _syntax(syntax: Any) -> str:
 @functools.cache
 def load(module: str) -> tuple[dict[str, MibColumn], dict[str, MibNotification], dict[str, int]]:
     """Columns, notifications, and how many sub-identifiers the index of each table has at least."""
+    columns, notifications, indexes = {}, {}, {}
+    for name, each in _symbols(module).items():
+        kind = type(each).__name__
+        if kind == "MibTableColumn" and each.maxAccess not in NOT_ACCESSIBLE:
+            columns[name] = MibColumn(name, tuple(each.name), _syntax(each.syntax), each.syntax, each.maxAccess)
+        elif kind == "NotificationType":
+            notifications[name] = MibNotification(tuple(each.name), tuple(text for _, text in each.getObjects()))
+        elif kind == "MibTableRow":
+            indexes[name.removesuffix("Entry") + "Table"] = len(each.getIndexNames())
+    return columns, notifications, indexes
+
+
+def groups(module: str) -> dict[str, set[str]]:
+    """Conformance groups, and the objects or notifications in each."""
+    return {
+        name: {text for _, text in each.getObjects()}
+        for name, each in _symbols(module).items()
+        if type(each).__name__ in {"ObjectGroup", "NotificationGroup"}
+    }
+
+
+@functools.cache
+def _symbols(module: str) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package is old
         import pysnmp_mibs
@@ -61,13 +84,5 @@ def load(module: str) -> tuple[dict[str, MibColumn], dict[str, MibNotification],
         mibs = builder.MibBuilder()
         mibs.add_mib_sources(builder.DirMibSource(os.path.dirname(pysnmp_mibs.__file__)))
         mibs.load_modules(module)
-        columns, notifications, indexes = {}, {}, {}
-        for name, each in mibs.mibSymbols[module].items():
-            kind = type(each).__name__
-            if kind == "MibTableColumn" and each.maxAccess not in NOT_ACCESSIBLE:
-                columns[name] = MibColumn(name, tuple(each.name), _syntax(each.syntax), each.syntax, each.maxAccess)
-            elif kind == "NotificationType":
-                notifications[name] = MibNotification(tuple(each.name), tuple(text for _, text in each.getObjects()))
-            elif kind == "MibTableRow":
-                indexes[name.removesuffix("Entry") + "Table"] = len(each.getIndexNames())
-    return columns, notifications, indexes
+        found: dict[str, Any] = mibs.mibSymbols[module]
+        return found

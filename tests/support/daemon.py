@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 TARGET = "iqn.2003-01.org.linux-iscsi.test:interop"
 _URL = re.compile(r"iscsi://(?P<host>\[[^]]+\]|[^:/\s]+):(?P<port>\d+)/(?P<target>[^/\s]+)/(?P<lun>\d+)")
@@ -83,7 +84,7 @@ class Daemon:
 
     # life cycle
 
-    def start(self, timeout: float = 20) -> Daemon:
+    def start(self, timeout: float = 60) -> Daemon:
         """Start and wait until it has printed its URLs."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.urls.clear()
@@ -131,7 +132,7 @@ class Daemon:
                 lines.put(line)
         lines.put(None)
 
-    def stop(self, timeout: float = 20) -> None:
+    def stop(self, timeout: float = 60) -> None:
         """SIGTERM, and insist on a clean end."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -174,6 +175,11 @@ class Daemon:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024  # type: ignore[index]
 
+    def processor_seconds(self) -> float:
+        """What it has used of the processor so far: can be bounded on a busy machine too, where elapsed time cannot."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def file_descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -190,12 +196,19 @@ class Daemon:
             assert word not in self.log(), self.log()[-4000:]
 
 
-@contextmanager
-def running(directory: Path, *args: str, **kwargs: object) -> Iterator[Daemon]:
+DaemonT = TypeVar("DaemonT", bound=Daemon)
+
+
+def running(directory: Path, *args: str, **kwargs: object) -> AbstractContextManager[Daemon]:
     """A daemon for the length of a ``with`` block; a clean block ends with a clean stop."""
-    daemon = Daemon(directory, *args, **kwargs)  # type: ignore[arg-type]
-    daemon.start()
+    return started(Daemon(directory, *args, **kwargs))  # type: ignore[arg-type]
+
+
+@contextmanager
+def started(daemon: DaemonT) -> Iterator[DaemonT]:
+    """This daemon, likewise."""
     try:
+        daemon.start()
         yield daemon
         if daemon.alive():
             daemon.assert_quiet()

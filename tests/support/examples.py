@@ -27,8 +27,6 @@ THIRD = "naa.5001405000000003"
 KIND = ReservationType.WRITE_EXCLUSIVE
 ZERO_TOKEN = bytes.fromhex("ffff0001 0000 01f8") + bytes(504)
 """The block device zero ROD token: it stands for zeroes, and is always valid."""
-SENDS_BLOCKS = {"verify"}
-"""Handlers of commands whose Data-Out is logical blocks, besides those that change them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def run(seconds: float, seed: int, rate: float) -> Tally:
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), "--lun", soak.DISK, *TARGET) as daemon:
         files = daemon.file_descriptors()
         tally = anyio.run(lambda: exercise(daemon, seconds, seed, rate=rate))
-        wait_until(lambda: daemon.file_descriptors() <= files, 10, "all connections are closed")
+        wait_until(lambda: daemon.file_descriptors() <= files, 60, "all connections are closed")
         soak.check_memory(tally)
         return tally
 

@@ -7,11 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from support.daemon import Daemon, Url
+from support.daemon import Daemon, Url, started
 
 _URL = re.compile(r"fcoe://(?P<interface>\S+)/(?P<target>[0-9a-f]{2}(?::[0-9a-f]{2}){7})/(?P<lun>\d+)")
 
@@ -61,15 +60,6 @@ class FcoeDaemon(Daemon):
         shutil.rmtree(self.sockets, ignore_errors=True)
 
 
-@contextmanager
-def fcoe_running(directory: Path, *args: str, **kwargs: object) -> Iterator[FcoeDaemon]:
+def fcoe_running(directory: Path, *args: str, **kwargs: object) -> AbstractContextManager[FcoeDaemon]:
     """One for the length of a ``with`` block; a clean block ends with a clean stop."""
-    daemon = FcoeDaemon(directory, *args, **kwargs)  # type: ignore[arg-type]
-    try:
-        daemon.start()
-        yield daemon
-        if daemon.alive():
-            daemon.assert_quiet()
-            daemon.stop()
-    finally:
-        daemon.kill()
+    return started(FcoeDaemon(directory, *args, **kwargs))  # type: ignore[arg-type]

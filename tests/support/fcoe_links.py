@@ -19,7 +19,7 @@ def frame(destination: bytes, length: int = 100, tag: bytes = b"", ethertype: in
     return (header + bytes((first,)) + FILLING)[:length]
 
 
-def received(link: Link, count: int, seconds: float = 2) -> list[bytes]:
+def received(link: Link, count: int, seconds: float = 60) -> list[bytes]:
     """What comes until there are so many, or nothing for a while; without an event loop."""
     found: list[bytes] = []
     end = time.monotonic() + seconds
@@ -40,6 +40,6 @@ def sent(link: Link, *frames: bytes) -> None:
         time.sleep(0.001)
 
 
-async def change(link: Link, seconds: float = 5) -> None:
+async def change(link: Link, seconds: float = 60) -> None:
     with anyio.fail_after(seconds):
         await link.wait_change()

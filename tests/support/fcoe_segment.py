@@ -57,6 +57,9 @@ class Services:
         self.untagged.append(frame)
         self.transmit(frame)
 
+    def interface_errors(self) -> tuple[int, int, int, int]:
+        return 7, 0, 0, 3
+
     def count(self, counter: str) -> None:
         assert counter in COUNTERS or counter in FCOE_COUNTERS, counter
         self.counters[counter] += 1

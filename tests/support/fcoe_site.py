@@ -54,7 +54,7 @@ async def fcoe_site(
     )
     plugins = PluginManager()
     runtime = Runtime(configuration(arguments, plugins), plugins, drain_timeout=2)
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         async with anyio.create_task_group() as tasks:
             await tasks.start(runtime.serve)
             failure: Exception | None = None

@@ -8,7 +8,7 @@ from math import inf
 
 from tcm_fcoe.protocol.basic import UNKNOWN_EXCHANGE, Abts, BasicAccept, BasicReject
 from tcm_fcoe.protocol.els import E_STAT_RESPONDER, Plain
-from tcm_fcoe.protocol.fc4 import ExchangeState
+from tcm_fcoe.protocol.fc4 import ExchangeState, ShortWays
 from tcm_fcoe.protocol.fcoe import decapsulate
 from tcm_fcoe.protocol.frame import Frame
 from tcm_fcoe.protocol.n_port import NPort
@@ -29,10 +29,10 @@ def mac_of(number: int) -> bytes:
 class NotingFc4:
     """It has one exchange with everybody, of the OX_ID in ``known``, and notes what comes."""
 
-    receive_data = None
-
     def __init__(self, parameters: int) -> None:
         self.service_parameters = parameters
+        self.granted = 0
+        self.short_ways: ShortWays = {}
         self.next_timer = inf
         self.events: list[tuple[object, ...]] = []
         self.frames: list[tuple[int, int, bytes]] = []
@@ -63,10 +63,10 @@ class NotingFc4:
             return None
         return BasicAccept(abts.ox_id, 0x77)
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
         return ExchangeState(0x77, 4096, E_STAT_RESPONDER) if ox_id in self.known else None
 
-    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
+    def srr(self, remote: RemotePort, payload: bytes, now: float, identifier: int = 0) -> bytes:
         self.events.append(("srr", remote.fc_id, payload))
         return Plain().pack()
 

@@ -79,7 +79,7 @@ class FcpSite:
     def __init__(self, group: TargetPortalGroup, **options: Any) -> None:
         self.group = group
         self.outbox: deque[bytes] = deque()
-        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, rooms=None, e_d_tov=2.0)
+        self.n_port: Any = SimpleNamespace(fc_id=TARGET_ID, outbox=self.outbox, rooms=None, e_d_tov=2.0, r_a_tov=10.0)
         self.target = FcpTarget(self.n_port, self, **options)
         pages = mode_pages.defaults(self.target.burst_sizes.maximum, RETAIN_SECONDS)
         group.protocol_mode_pages = ProtocolModePages(mode_pages.PAGES, pages)
@@ -246,7 +246,7 @@ class FcpInitiator:
     async def response(self, ox_id: int) -> tuple[Response, bytes]:
         """The same as :meth:`outcome`, for a command that takes its time."""
         frames: list[Frame] = []
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not any(frame.r_ctl == InformationUnit.FCP_RSP and frame.ox_id == ox_id for frame in frames):
                 await anyio.sleep(0.001)
                 frames += self.received()

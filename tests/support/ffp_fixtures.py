@@ -11,6 +11,8 @@ from support.ffp import PIECES, SANS_IO, TCM_RUN, DeviceUnderTest
 from support.ffp_servers import Served, serving_lio, serving_tcm_run
 from support.pdu_wires import TcpTarget, sans_io_target
 
+IN_A_GUEST = pytest.StashKey[Callable[[], Served]]()
+"""Of a test: the LIO that it is about."""
 PIECE = 997
 """Bytes that reach the target at a time; a header is cut by every twentieth or so."""
 
@@ -37,12 +39,13 @@ async def dut(request: pytest.FixtureRequest) -> AsyncIterator[DeviceUnderTest]:
             piece = PIECE if request.param == PIECES else 0
             device = DeviceUnderTest(await stack.enter_async_context(sans_io_target(piece)), request.param)
         else:
-            served: Served = (
-                request.getfixturevalue("tcm_run_target")
-                if request.param == TCM_RUN
-                else await to_thread.run_sync(request.getfixturevalue("lio_target"))
-            )
-            target = TcpTarget(served.ports, served.names, silence=served.silence)
+            if request.param == TCM_RUN:
+                served: Served = request.getfixturevalue("tcm_run_target")
+            else:
+                lio = request.node.stash[IN_A_GUEST] = request.getfixturevalue("lio_target")
+                served = await to_thread.run_sync(lio)
+            patience = 30.0 if request.node.get_closest_marker("xfail") is None else 6.0
+            target = TcpTarget(served.ports, served.names, patience, silence=served.silence)
             stack.push_async_callback(target.aclose)
             device = DeviceUnderTest(target, request.param, served.resident)
         stack.push_async_callback(device.aclose)

@@ -112,23 +112,28 @@ class Lio:
         self.guest = self._boot()
 
     def _boot(self) -> Guest:
-        assert self.boots < self.BOOTS, self.guest.output[-6000:]
+        assert self.boots < self.BOOTS, self.guest.report()
         self.boots += 1
         directory = self.directory / str(self.boots)
         directory.mkdir()
         forward = [option for n, port in enumerate(self.ports) for option in ("--fwd", f"{port}:{3260 + n}")]
         guest = Guest(directory, "lio.guest", timeout=900, files=(), options=tuple(forward))
-        wait_until(lambda: (guest.share / "ready").exists() or guest.process.poll() is not None, 120, "LIO listens", 0.2)
-        assert guest.process.poll() is None, guest.output
+        wait_until(lambda: (guest.share / "ready").exists() or guest.process.poll() is not None, 400, "LIO listens", 0.2)
+        assert guest.process.poll() is None, guest.report()
         return guest
 
-    def served(self) -> Served:
+    def __call__(self) -> Served:
         """It listens."""
         if self.guest.process.poll() is not None:
             self.guest.end()
-            print(self.guest.output[-6000:])
+            print(self.guest.report())
             self.guest = self._boot()
         return Served(self.ports, LIO_NAMES, silence=0.4)
+
+    def died(self) -> str:
+        """What is to be said of a guest whose kernel has died, if it has; it may take the runner a moment to notice."""
+        self.guest.wait(10)
+        return self.guest.report() if self.guest.died else ""
 
     def finish(self) -> None:
         """The end of the suite: the guest says what its kernel has complained of."""
@@ -150,7 +155,7 @@ def serving_lio(directory: Path) -> Iterator[Callable[[], Served]]:
         return
     lio = Lio(directory)
     try:
-        yield lio.served
+        yield lio
         lio.finish()
     finally:
         lio.guest.end()

@@ -14,6 +14,8 @@ from support.daemon import Url
 from support.programs import program
 
 HERE = Path(__file__).parents[1] / "guest"
+DIED = 125
+"""The runner's exit code for a guest that was gone before its job ended."""
 
 
 def vmrun() -> str:
@@ -65,6 +67,22 @@ class Guest:
             for line in self.process.stdout:
                 self.output += line
 
+    @property
+    def died(self) -> bool:
+        """Its kernel panicked, as the console says that the runner shows then."""
+        if self.process.returncode != DIED:
+            return False
+        self.reader.join()
+        return "Kernel panic" in self.output
+
+    def report(self) -> str:
+        """How it ended and what it said last, also to its console and in the kernel log that a job keeps in ``share``."""
+        logs = "".join(
+            f"--- {path.name}, its last lines:\n{''.join(path.read_text(errors='replace').splitlines(keepends=True)[-80:])}"
+            for path in sorted(self.share.glob("*dmesg*.txt"))
+        )
+        return f"{logs}--- the guest ended with exit code {self.process.returncode}, and said:\n{self.output[-6000:]}"
+
     def wait(self, seconds: float) -> None:
         """For its end, but no longer than that."""
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -73,7 +91,7 @@ class Guest:
     def finish(self) -> str:
         code = self.process.wait()
         self.reader.join()
-        assert code == 0, f"exit code {code}\n{self.output[-6000:]}"
+        assert code == 0, self.report()
         return self.output
 
     def end(self) -> None:

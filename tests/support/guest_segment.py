@@ -9,6 +9,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -159,11 +160,15 @@ class Hub:
         self._open(0)
 
 
-def follow(segment: Segment, share: Path, running: object) -> None:
-    """Plug and unplug as the guest wishes: our plug is out as long as there is a file ``cut`` in ``share``."""
+def follow(segment: Segment, share: Path, running: object, crash: Callable[[], None]) -> None:
+    """What the guest wishes: our plug is out as long as there is a file ``cut`` in ``share``; a file ``kill`` is answered with
+    ``crash``, and removed once that is done."""
     out = False
     while running():  # type: ignore[operator]
         segment.connect()
+        if (share / "kill").exists():
+            crash()
+            (share / "kill").unlink()
         if (share / "cut").exists() != out:
             out = not out
             if out:

@@ -112,7 +112,7 @@ class Served:
 
 async def apart(work: Callable[..., T], *args: Any) -> T:
     """Run blocking initiator code beside the target."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await to_thread.run_sync(partial(work, *args), abandon_on_cancel=True)
 
 

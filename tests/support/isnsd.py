@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support.programs import program
+from support.programs import free_port, program
 from tcm_iscsi.protocol import isns_messages as messages
 from tcm_iscsi.protocol.isns_attributes import Attribute, Tag, Value
 from tcm_iscsi.protocol.isns_pdu import Flag, Function, Message, MessageReader, encode
@@ -38,12 +38,6 @@ ALL = (
     *(Tag.PORTAL_IP_ADDRESS, Tag.PORTAL_PORT, Tag.SCN_PORT, Tag.ESI_PORT, Tag.ESI_INTERVAL),
     *(Tag.PG_ISCSI_NAME, Tag.PG_PORTAL_IP_ADDRESS, Tag.PG_PORTAL_PORT, Tag.PG_TAG),
 )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Isnsd:

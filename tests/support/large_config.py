@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-
-FIXTURE = Path(__file__).parent.parent / "fixtures"
 
 DEVICE_ATTRIBUTES = {
     "emulate_3pc": 1,

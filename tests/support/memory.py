@@ -40,7 +40,7 @@ class GatedMemory(Backstore):
 
     async def until_waiting(self, count: int) -> None:
         """Return once ``count`` requests wait at the gate."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while len(self.waiting) < count:
                 self._arrival = anyio.Event()
                 await self._arrival.wait()

@@ -95,12 +95,12 @@ class TcpTarget:
 
     ports: tuple[int, ...]
     names: tuple[str, str]
-    patience: float = 6.0
+    patience: float = 30.0
     silence: float = 0.4
     wires: list[TcpWire] = field(default_factory=list)
 
     async def connect(self, portal: int = 0) -> Wire:
-        sock = socket.create_connection(("127.0.0.1", self.ports[portal]), 5)
+        sock = socket.create_connection(("127.0.0.1", self.ports[portal]), self.patience)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire = TcpWire(sock)

@@ -63,7 +63,7 @@ async def format_unit(disk: ApplicationClient, kind: int, *, long: bool = False)
     fmtpinfo, usage = FORMATS[kind]
     command = cdb.format_unit(fmtpinfo=fmtpinfo, fmtdata=True, longlist=long)
     await disk.execute(command, bytes((usage,)) + bytes(7 if long else 3))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await disk.identify()
 
 

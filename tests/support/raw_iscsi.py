@@ -80,7 +80,7 @@ class Initiator:
 
     host: str
     port: int
-    timeout: float = 10
+    timeout: float = 30
     header_digest: bool = False
     data_digest: bool = False
     cmd_sn: int = 1

@@ -77,7 +77,7 @@ async def make_lu(
             if isinstance(backstore, GatedMemory):
                 backstore.failure = None
                 backstore.release()
-            with anyio.fail_after(10, shield=True):
+            with anyio.fail_after(60, shield=True):
                 await unit.aclose()
             task_group.cancel_scope.cancel()
     if failure is not None:

@@ -14,7 +14,7 @@ from support.compiled_mibs import load
 from support.daemon import Daemon
 from support.programs import program
 
-SCSI, ISCSI = "1.3.6.1.2.1.139", "1.3.6.1.2.1.142"
+SCSI, IPS_AUTH, ISCSI = "1.3.6.1.2.1.139", "1.3.6.1.2.1.141", "1.3.6.1.2.1.142"
 TYPES = {
     "INTEGER": "INTEGER",
     "Gauge32": "GAUGE_32",
@@ -67,12 +67,14 @@ class Snmpd:
     def stop(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
+        self.process.wait(60)
         self.socket.unlink(missing_ok=True)
 
     def run(self, name: str, oid: str, *options: str) -> str:
         command = [program(name), "-v2c", "-c", "public", "-On", "-r", "2", "-t", "5", *options, f"127.0.0.1:{self.port}", oid]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, (done.stdout[-500:], done.stderr)
+        return done.stdout
 
     def walk(self, oid: str, name: str = "snmpwalk", *options: str) -> dict[tuple[int, ...], tuple[str, str]]:
         """Identifier to type and value."""
@@ -113,7 +115,7 @@ def encoded(oid: tuple[int, ...]) -> bytes:
     return bytes((6, len(content))) + bytes(content)
 
 
-def wait_for(daemon: Daemon, text: str, times: int = 1, seconds: float = 20) -> None:
+def wait_for(daemon: Daemon, text: str, times: int = 1, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while daemon.log().count(text) < times:
         assert time.monotonic() < end, daemon.log()

@@ -46,14 +46,14 @@ class Site:
 
     async def until_left(self) -> None:
         """All connections are gone."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while self.fabric.sessions() or self.group.nexuses:
                 await anyio.sleep(0.01)
 
 
 async def apart(work: Callable[..., T], *args: Any) -> T:
     """Run blocking initiator code beside the target."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await to_thread.run_sync(partial(work, *args), abandon_on_cancel=True)
 
 

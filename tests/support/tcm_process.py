@@ -49,7 +49,7 @@ class TcmProcess:
     def err(self) -> str:
         return self.err_file.read_text()
 
-    def wait_for(self, text: str, seconds: float = 20, *, in_log: bool = False) -> None:
+    def wait_for(self, text: str, seconds: float = 60, *, in_log: bool = False) -> None:
         """Until ``text`` has been printed (or logged)."""
         end = time.monotonic() + seconds
         while text not in (self.err if in_log else self.out):
@@ -65,7 +65,7 @@ class TcmProcess:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def exit_code(self, seconds: float = 20) -> int:
+    def exit_code(self, seconds: float = 60) -> int:
         """Waits for its end."""
         return self.process.wait(seconds)
 

@@ -46,13 +46,13 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._ours, keys)
 
-    def until(self, text: str, seconds: float = 20, *, times: int = 1) -> None:
+    def until(self, text: str, seconds: float = 60, *, times: int = 1) -> None:
         """Until it shows that, so many times altogether."""
         end = time.monotonic() + seconds
         while self.shown.count(text) < times:
             assert self._read(max(end - time.monotonic(), 0)), f"no {text!r}: {self.shown}"
 
-    def finish(self, seconds: float = 20) -> int:
+    def finish(self, seconds: float = 60) -> int:
         """Its exit code, once it has ended by itself."""
         end = time.monotonic() + seconds
         while self._read(max(end - time.monotonic(), 0)):

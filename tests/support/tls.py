@@ -18,8 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from support.isnsd import free_port
-from support.programs import program
+from support.programs import free_port, program
 from support.raw_iscsi import Initiator
 
 
@@ -100,4 +99,4 @@ def tunnel(port: int, trusted: Certificate) -> Iterator[int]:
         yield listen
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

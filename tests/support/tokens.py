@@ -100,7 +100,7 @@ class TokenClient(ApplicationClient):
 
     async def ended(self, lid: int) -> Information:
         """Ask until the operation is not under way any more."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while (found := await self.information(lid)).status in {CopyStatus.FOREGROUND, CopyStatus.BACKGROUND}:
                 await checkpoint()
         return found

@@ -222,7 +222,7 @@ async def test_an_exclusive_extent_closes() -> None:
         assert itl.logical_unit.closed_lane == {"exclusive extent"}
         store.release()
         assert closed(itl)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await command.wait()
         assert not itl.logical_unit.closed_lane
         assert reads(itl)

@@ -17,7 +17,8 @@ from tcm_backstores.null import NullBackstore
 from tcm_loopback.commands import check
 from tcm_loopback.transport import CommandAborted
 
-from tcm.backstore import Capabilities, ConfigError, Extent, Support
+from tcm.backstore import Capabilities, Extent, Support
+from tcm.failure import ConfigError
 from tcm.scsi import cdb
 from tcm.scsi.block_data import parse_unmap_list
 from tcm.scsi.check_condition import InternalTargetFailure, InvalidFieldInCdb, NotReady, ParameterListLengthError, WriteError
@@ -174,7 +175,7 @@ async def test_a_background_flush_that_fails_is_told_by_the_next(command: bytes)
         await store.until_waiting(1)
         store.failure = OSError(5, "input/output error")
         store.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await logical_unit(disk).running.until_idle()
         store.failure = None
         await disk.execute(cdb.synchronize_cache(10), expect=WriteError)
@@ -205,7 +206,7 @@ async def test_a_cancellation_that_is_the_backstores_own(command: bytes, anyio_b
     async with one_initiator(store) as disk:
         store.failure = asyncio.CancelledError()
         for _ in range(2):
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 await disk.execute(command, pattern(512) if command[0] == 0x41 else b"", expect=InternalTargetFailure)
         await disk.execute(cdb.synchronize_cache(10, immed=True))
         await disk.execute(cdb.pre_fetch(10, 0, 1, immed=True))
@@ -298,7 +299,7 @@ async def test_aborting_a_long_command_ends_it() -> None:
 
     async with one_initiator(Measuring(1 << 40), max_write_same_len=LONG) as disk:
         long = disk.initiator.start(0, cdb.write_same(16, 0, LONG), pattern(512))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await disk.initiator.task_management(TaskManagementFunction.ABORT_TASK_SET)
         assert long.result is None
         assert not logical_unit(disk).extents.exclusive

@@ -43,7 +43,7 @@ def nexus_of(client: ApplicationClient) -> ITNexus:
 
 
 async def aborted(command: LoopbackCommand) -> None:
-    with anyio.fail_after(5), pytest.raises(CommandAborted):
+    with anyio.fail_after(60), pytest.raises(CommandAborted):
         await command.wait()
 
 
@@ -171,7 +171,7 @@ async def test_a_tag_that_is_taken_again_while_overlapped_commands_wait() -> Non
 
         second.finish = finish_and_go_on  # type: ignore[method-assign]
         store.release()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             for command in (second, third):
                 check(await command.wait(), OverlappedCommandsAttempted)
             await store.until_waiting(1)
@@ -208,7 +208,7 @@ async def test_an_overlapped_command_waits_for_the_write_it_aborts() -> None:
         store.release()
         await aborted(write)
         for command in (offender, third):
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 check(await command.wait(), OverlappedCommandsAttempted)
         assert not nexus_of(disk).tasks
 

@@ -58,7 +58,7 @@ def test_every_command_ends_exactly_once(batch: list[tuple[tuple[bytes, int, byt
                 (command, disk.initiator.start(lun, command[0], command[2], read_length=command[1], attribute=command[3]))
                 for command, lun in batch
             ]
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 for (_, read_length, data_out, _), handle in handles:
                     result = await handle.wait()
                     assert len(result.data_in) <= read_length

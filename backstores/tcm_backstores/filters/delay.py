@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, ConfigError, Extent
+from tcm.backstore import Allocation, Backstore, Buffer, Capabilities, Concurrency, Extent
+from tcm.failure import ConfigError
 from tcm.filter import BackstoreFilter
 from tcm.plugin_types import API_VERSION, FilterType, option
 

@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
-from tcm.backstore import (
-    Allocation,
-    Backstore,
-    BackstoreError,
-    BackstoreErrorKind,
-    Buffer,
-    Capabilities,
-    Concurrency,
-    ConfigError,
-    Support,
-)
+from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Capabilities, Concurrency, Support
+from tcm.failure import ConfigError
 from tcm.filter import BackstoreFilter
 from tcm.plugin_types import API_VERSION, FilterType, option
 from tcm_backstores import key_file

@@ -8,7 +8,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Concurrency, ConfigError, Extent
+from tcm.backstore import Allocation, Backstore, BackstoreError, BackstoreErrorKind, Buffer, Concurrency, Extent
+from tcm.failure import ConfigError
 from tcm.filter import BackstoreFilter
 from tcm.options import suggestion
 from tcm.plugin_types import API_VERSION, FilterType, option

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.plugin_types import option
 from tcm_fcoe.protocol.ethernet import DEFAULT_PRIORITY, MAX_VLAN_ID, MIN_VLAN_ID
 from tcm_fcoe.protocol.names import InvalidName, colon_form, name_from_mac, parse_mac, parse_name
@@ -23,6 +23,7 @@ _RANGES = {
     "fcf_priority": (0, 255),
     "poll": (0, 1_000_000),
     "burst": (512, 1 << 24),
+    "data_out_timeout": (0, 600),
 }
 _OF_MODE = {"spma": "fabric", "domain": "fcf", "fcf_priority": "fcf", "fc_map": "fcf"}
 """Options that only one mode has a use for."""
@@ -77,6 +78,11 @@ class FcoeOptions:
     burst: int = option("bytes of a burst, either way, in steps of 512, until MODE SELECT changes it", 256 << 10, kind="size")
     first_burst: bool = option("offer initiators to send write data unasked (WRITE FCP_XFER_RDY DISABLED)", False)
     retry: bool = option("offer initiators to recover lost frames by REC and SRR instead of aborting commands (RETRY)", True)
+    data_out_timeout: int = option(
+        "seconds without a frame of the data of a write that was asked for until the command is given up, so that it holds"
+        " nobody else up; 0: three times R_A_TOV, which is 30 in a fabric and 12 without one",
+        0,
+    )
     pcap: str | None = option("file for a capture (pcap) of all frames, made anew; that costs throughput", None)
     poll: int = option(
         "microseconds to keep polling an interface after its last frame before sleeping; 0 sleeps at once and saves CPU", 200

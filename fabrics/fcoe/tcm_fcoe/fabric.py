@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
+from tcm.failure import ConfigError
 from tcm_fcoe.attributes import FcoeOptions, check_config, controller_options
 from tcm_fcoe.link import open_link
+from tcm_fcoe.memory import Memory
 from tcm_fcoe.protocol.fcf import FcfController
 from tcm_fcoe.protocol.names import colon_form, format_fc_id, parse_mac
 from tcm_fcoe.server import InterfaceServer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tcm.target.nexus import ITNexus
     from tcm.target.node_acl import NodeAcl
     from tcm.target.portal_group import TargetPortalGroup
+    from tcm.target.store import Store
     from tcm_fcoe.capture import CaptureFile
     from tcm_fcoe.protocol.n_port import NPort
     from tcm_fcoe.protocol.station import Station
@@ -53,6 +55,11 @@ class FcoeFabric(Fabric):
         self._statistics = FcoeStatistics(self)
         self._changed = anyio.Event()
         self._capture: CaptureFile | None = None
+        self._memory: Memory | None = None
+
+    def keep_in(self, store: Store) -> None:
+        """See :class:`tcm.fabric.Fabric`: who the peer was, in mode ``p2p``."""
+        self._memory = Memory(store)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Open every interface, then serve."""
@@ -70,7 +77,12 @@ class FcoeFabric(Fabric):
                 self._open(name)
             for target in self._targets:
                 self.target_added(target)
+            if self._memory is not None:
+                for port in self.ports.values():
+                    await self._memory.recall(port)
             async with anyio.create_task_group() as tasks:
+                if self._memory is not None:
+                    tasks.start_soon(self._memory.run)
                 for server in self.interfaces:
                     tasks.start_soon(server.run)
                 await self._until_up()
@@ -135,6 +147,9 @@ class FcoeFabric(Fabric):
             format_fc_id(port.fc_id),
         )
         self._changed.set()
+        own = self.ports.get(colon_form(port.port_name))
+        if self._memory is not None and own is not None:
+            self._memory.keep(own)
 
     def port_down(self, port: NPort, reason: str) -> None:
         """It has none any more."""

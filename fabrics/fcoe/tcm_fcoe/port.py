@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tcm.target.latency import ExpressTimer
 from tcm.target.task import Task, TaskAttribute
 from tcm.target.task_management import TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 from tcm_fcoe.protocol.fcp import ResponseCode, TaskManagementFlag
@@ -49,6 +50,10 @@ class Port:
 
     def __init__(self, group: TargetPortalGroup) -> None:
         self.group = group
+
+    def make_timer(self) -> ExpressTimer:
+        """See :class:`ScsiPort`."""
+        return ExpressTimer(self.nexus)
 
     def make_task(
         self,

@@ -194,8 +194,7 @@ class InterfaceServer:
         """Send what there is; have more made as long as the link takes it, and it does not take too long."""
         station = self.station
         outbox, rooms = station.outbox, self.rooms
-        now = self.clock()
-        deadline = now + TURN
+        deadline = self.clock() + TURN
         self._more = False
         addresses = station.take_addresses()
         if addresses is not None:
@@ -203,13 +202,13 @@ class InterfaceServer:
         while True:
             if not self._send():
                 break
+            now = self.clock()
             try:
                 station.resume(now)
             except Exception as error:  # noqa: BLE001  # see above
                 self._unexpected("data to be sent", error)
             if not outbox and not (rooms is not None and rooms.unsent):
                 break
-            now = self.clock()
             if now > deadline:
                 self._more = True
                 break

@@ -47,8 +47,9 @@ class TargetPort:
             hba=describe(server.link.name, "FCoE target"),
         )
         self.fcp = FcpTarget(
-            self.n_port, self, burst_length=options.burst, first_burst=options.first_burst, retry=options.retry
-        )
+            self.n_port, self, burst_length=options.burst, first_burst=options.first_burst, retry=options.retry,
+            data_out_timeout=options.data_out_timeout,
+        )  # fmt: skip
         self.n_port.fc4 = self.fcp
         self.serving = False
         """The N_Port is on its interface."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.tree_types import FabricTree, TreeAttribute
 from tcm_fcoe.statistics import FcPort
 

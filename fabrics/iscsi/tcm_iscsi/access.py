@@ -1,6 +1,6 @@
 """Who may log in from where, and who is sent to another portal: the rules of portal groups and node ACLs, as they are written.
 
-A rule is read when the configuration is (:class:`tcm.backstore.ConfigError` says what is wrong), and again, from a cache, when
+A rule is read when the configuration is (:class:`tcm.failure.ConfigError` says what is wrong), and again, from a cache, when
 somebody logs in.
 """
 
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_iscsi.protocol.login_interface import LoginError
 from tcm_iscsi.protocol.names import InvalidName, normalize
 from tcm_iscsi.protocol.pdu import LoginStatus

@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """What LIO's ``attrib/`` and ``param/`` directories hold for iSCSI: its names, its ranges (lio-configfs 4.3.3, 4.3.5, 4.3.6).
 
-All raise :class:`tcm.backstore.ConfigError` for values that cannot be, with what to write instead.
+All raise :class:`tcm.failure.ConfigError` for values that cannot be, with what to write instead.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_iscsi import access
 from tcm_iscsi.protocol.keys import BY_NAME, Kind
 from tcm_iscsi.protocol.text import MAX_VALUE_LENGTH, TextError, format_boolean

@@ -90,6 +90,8 @@ class Counters:
         self._counters: dict[str, TargetCounters] = {}
         self.discovery = TargetCounters()
         """Discovery sessions, and logins that named no target of ours."""
+        self.began = time.monotonic()
+        """When nothing had been counted yet."""
         self.connections: Counter[tuple[str, int]] = Counter()
         """Connections taken, by the portal's address and port."""
 
@@ -101,6 +103,10 @@ class Counters:
                 return self.discovery
             found = self._counters[target_name] = TargetCounters()
         return found
+
+    def all(self) -> list[TargetCounters]:
+        """Those of target devices that there are or have been: what they sum up to never becomes less."""
+        return list(self._counters.values())
 
     def login_refused(self, event: LoginFailed, peer: tuple[Any, ...]) -> None:
         """A login has failed, or was sent elsewhere.

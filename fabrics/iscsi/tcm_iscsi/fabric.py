@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from tcm.backstore import ConfigError
 from tcm.fabric import Endpoint, Fabric
+from tcm.failure import ConfigError
 from tcm.plugin_types import option
 from tcm.target.node_acl import Authentication
 from tcm.target.portal_group import NetworkPortal

@@ -12,6 +12,7 @@ from tcm.statistics.mib_edits import acl_index, device_index
 from tcm.statistics.mib_writing import STATUS, Writer, unchanging
 from tcm.statistics.scsi_mib_rows import transport_instance
 from tcm_iscsi.counters import kind_of
+from tcm_iscsi.ips_auth_rows import identity_row
 from tcm_iscsi.mib_rows import (
     ACTIVE,
     CONNECTION_ATTRIBUTES,
@@ -30,10 +31,12 @@ from tcm_iscsi.mib_rows import (
     OCTETS,
     SESSION_ATTRIBUTES,
     SESSION_STATS,
+    STORAGE,
     TARGET_ROLE,
     TCP,
     TICKS,
     VENDOR,
+    Authorization,
     Node,
     SessionRow,
     address_octets,
@@ -45,12 +48,10 @@ from tcm_iscsi.mib_rows import (
     parameters,
     portal_parameters,
     session_index,
-    session_row,
     truth_of,
     version,
 )
 from tcm_iscsi.mib_writing import (
-    AuthorizedInitiator,
     IscsiWriting,
     TargetPortal,
     number_parameter,
@@ -65,13 +66,12 @@ if TYPE_CHECKING:
 
     from tcm.statistics.mib_state import MibState
     from tcm_iscsi.connection import Connection
+    from tcm_iscsi.ips_auth_rows import Identities
     from tcm_iscsi.server import Server
     from tcm_iscsi.sessions import PortalBinding, Registry
 
 
 ColumnSpec = tuple[int, str, Syntax, "Callable[[Any], Any]", Writer]
-STORAGE = unchanging(choices=frozenset(range(1, 6)))
-"""StorageType, which is scsiInstStorageType's: another one is not taken."""
 DIGEST = unchanging(choices=frozenset(range(1, 5)))
 """IscsiDigestMethod."""
 
@@ -89,15 +89,17 @@ def number(number: int, name: str, minimum: int, maximum: int) -> ColumnSpec:
 class IscsiMib:
     """The module's rows.
 
+    :param identities: what rows point to in IPS-AUTH-MIB.
     :param state: the indexes they have.
     """
 
-    def __init__(self, registry: Registry, server: Server, state: MibState) -> None:
+    def __init__(self, registry: Registry, server: Server, identities: Identities, state: MibState) -> None:
         self.registry = registry
         self.server = server
         self.state = state
         self.indexes = state.indexes
-        self.writing = IscsiWriting(registry, state)
+        self.identities = identities
+        self.writing = IscsiWriting(registry, identities, state)
 
     # rows
 
@@ -114,19 +116,25 @@ class IscsiMib:
             for group in binding.groups:
                 yield (*index, device_index(self.indexes, group.target)), TargetPortal(binding, group)
 
-    def _authorized(self) -> Iterator[tuple[Oid, AuthorizedInitiator]]:
+    def _authorized(self) -> Iterator[tuple[Oid, Authorization]]:
+        identities = self.identities.by_name()
         for index, node in self._nodes():
             for group in node.target.portal_groups.values():
                 for acl in group.node_acls.values():
-                    yield (*index, acl_index(self.indexes, group, acl)), AuthorizedInitiator(group, acl)
+                    identity = identities[acl.initiator_name].index
+                    yield (*index, acl_index(self.indexes, group, acl)), Authorization(group, acl, identity)
 
     def _sessions(self) -> Iterator[tuple[Oid, SessionRow]]:
+        identities = self.identities.by_name()
         for session in list(self.registry.sessions.values()):
-            yield session_index(self.indexes, session), session_row(session)
+            port: Any = session.port
+            identity = identities.get(session.identity.initiator_name)
+            proof = self.identities.credential_row(identity, port.group, session.identity.chap_user)
+            yield session_index(self.indexes, session), SessionRow(session, port.group, proof)
         for connection in self.server.describe():
             if connection.phase is not None and connection.phase.session.port is None:
                 discovery = connection.phase.session
-                yield session_index(self.indexes, discovery), session_row(discovery)
+                yield session_index(self.indexes, discovery), SessionRow(discovery, None)
 
     def _connections(self) -> Iterator[tuple[Oid, Connection]]:
         for connection in self.server.describe():
@@ -136,13 +144,13 @@ class IscsiMib:
     # the instance
 
     def _failures(self, failure: Failure) -> int:
-        return sum(node.counters.session_failures[failure] for _, node in self._nodes())
+        return sum(each.session_failures[failure] for each in self.registry.counters.all())
 
     def _all_failures(self) -> int:
-        return sum(node.counters.session_failures.total() for _, node in self._nodes())
+        return sum(each.session_failures.total() for each in self.registry.counters.all())
 
     def _last_failure(self) -> Any:
-        found = [node.counters.session_failure for _, node in self._nodes()]
+        found = [each.session_failure for each in self.registry.counters.all()]
         return max((each for each in found if each is not None), key=lambda each: each.time, default=None)
 
     def _last_failure_type(self, _: object) -> Oid:
@@ -219,7 +227,7 @@ class IscsiMib:
                     (10, "iscsiInstSsnFailures", COUNTER, lambda _: self._all_failures()),
                     (11, "iscsiInstLastSsnFailureType", IDENTIFIER, self._last_failure_type),
                     (12, "iscsiInstLastSsnRmtNodeName", OCTETS, self._last_failure_name),
-                    (13, "iscsiInstDiscontinuityTime", TICKS, constant(NEVER)),
+                    (13, "iscsiInstDiscontinuityTime", TICKS, lambda _: self.registry.counters.began),
                     (14, "iscsiInstXNodeArchitecture", OCTETS, lambda _: f"tcm {version()}".encode()),
                 ),
             ),
@@ -362,7 +370,7 @@ class IscsiMib:
                 self._authorized,
                 columns(
                     (2, "iscsiTgtAuthRowStatus", INTEGER, constant(ACTIVE), STATUS),
-                    (3, "iscsiTgtAuthIdentity", IDENTIFIER, constant(ZERO_DOT_ZERO), unchanging()),
+                    (3, "iscsiTgtAuthIdentity", IDENTIFIER, lambda row: identity_row(row.identity), unchanging()),
                     (4, "iscsiTgtAuthStorageType", INTEGER, lambda _: self.state.storage, STORAGE),
                 ),
                 self.writing.authorized,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm.statistics.mib import ZERO_DOT_ZERO, Oid, Syntax, columns, constant, nowhere
 from tcm.statistics.mib_edits import device_index
+from tcm.statistics.mib_writing import unchanging
 from tcm.target.device import TargetDevice
 from tcm_iscsi.access import address_of, parameters_of
 from tcm_iscsi.attributes import TpgParameters
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm.statistics.mib_state import Indexes
+    from tcm.target.node_acl import NodeAcl
+    from tcm.target.portal_group import TargetPortalGroup
     from tcm_iscsi.protocol.pdu import LogoutReason
     from tcm_iscsi.sessions import PortalBinding
 
@@ -44,6 +47,8 @@ TASK_REPORTING = {"RFC3720": b"\x80", "ResponseFence": b"\x40", "FastAbort": b"\
 INTEGER, OCTETS, IDENTIFIER = Syntax.INTEGER, Syntax.OCTET_STRING, Syntax.OBJECT_IDENTIFIER
 COUNTER, GAUGE, TICKS, COUNTER_64 = Syntax.COUNTER_32, Syntax.GAUGE_32, Syntax.TIME_TICKS, Syntax.COUNTER_64
 OBJECTS = (*ISCSI_MIB, 1)
+STORAGE = unchanging(choices=frozenset(range(1, 6)))
+"""StorageType, which is scsiInstStorageType's: another one is not taken."""
 
 
 @functools.cache
@@ -88,12 +93,30 @@ class Node:
     counters: TargetCounters
 
 
+class AuthorizedInitiator(NamedTuple):
+    """A node ACL, and where it is."""
+
+    group: TargetPortalGroup
+    acl: NodeAcl
+
+
+class Authorization(NamedTuple):
+    """The same as a row."""
+
+    group: TargetPortalGroup
+    acl: NodeAcl
+    identity: int
+    """The index that its initiator has in IPS-AUTH-MIB."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """A session, and the portal group it is of (``None``: discovery)."""
 
     session: Session
     group: Any
+    credential: Oid = ZERO_DOT_ZERO
+    """Where IPS-AUTH-MIB has that by which the initiator has proved itself."""
 
     @property
     def counts(self) -> SessionCounts:
@@ -153,10 +176,6 @@ def session_index(indexes: Indexes, session: Session) -> Oid:
     return INSTANCE, device_index(indexes, port.group.target), port.nexus.identifier
 
 
-def session_row(session: Session) -> SessionRow:
-    return SessionRow(session, getattr(session.port, "group", None))
-
-
 def logouts(reason: LogoutReason) -> Callable[[Node], int]:
     return lambda node: node.counters.logouts[reason]
 
@@ -176,7 +195,7 @@ SESSION_ATTRIBUTES = columns(
     (14, "iscsiSsnFirstBurstLength", GAUGE, agreed("first_burst_length")),
     (15, "iscsiSsnMaxBurstLength", GAUGE, agreed("max_burst_length")),
     (16, "iscsiSsnConnectionNumber", GAUGE, lambda row: len(row.session.connections)),
-    (17, "iscsiSsnAuthIdentity", IDENTIFIER, constant(ZERO_DOT_ZERO)),
+    (17, "iscsiSsnAuthIdentity", IDENTIFIER, lambda row: row.credential),
     (18, "iscsiSsnDataSequenceInOrder", INTEGER, truth_of(agreed("data_sequence_in_order"))),
     (19, "iscsiSsnDataPDUInOrder", INTEGER, truth_of(agreed("data_pdu_in_order"))),
     (20, "iscsiSsnErrorRecoveryLevel", GAUGE, agreed("error_recovery_level")),

@@ -1,4 +1,4 @@
-"""What managers may set in ISCSI-MIB (RFC 7147): parameters of nodes, portals, and node ACLs, which they may remove."""
+"""What managers may set in ISCSI-MIB (RFC 7147): parameters of nodes, portals, and node ACLs of IPS-AUTH-MIB's identities."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcm.statistics.agentx import Error
-from tcm.statistics.mib_edits import group_of, in_tree, remove_node_acl, tagged, target_of
+from tcm.statistics.mib_edits import (
+    add_node_acl,
+    claim_acl,
+    device_index,
+    group_of,
+    in_tree,
+    own,
+    remove_node_acl,
+    tagged,
+    target_of,
+)
 from tcm.statistics.mib_state import TRANSIENT
 from tcm.statistics.mib_writing import TRUTH, Assign, Creation, Edit, Refused, Writer
-from tcm_iscsi.mib_rows import TARGET_ROLE, TCP, TRUE, Node, digest_choice, portal_parameters
+from tcm_iscsi.ips_auth_rows import address_kind, allowed, credential_kind, identity_of_row
+from tcm_iscsi.mib_rows import INSTANCE, TARGET_ROLE, TCP, TRUE, Authorization, Node, digest_choice, portal_parameters
 from tcm_iscsi.sessions import PortalBinding
 
 if TYPE_CHECKING:
@@ -19,14 +30,12 @@ if TYPE_CHECKING:
     from tcm.statistics.mib_state import MibState
     from tcm.statistics.mib_writing import Document
     from tcm.target.device import TargetDevice
-    from tcm.target.node_acl import NodeAcl
     from tcm.target.portal_group import TargetPortalGroup
+    from tcm_iscsi.ips_auth_rows import Identities, Identity
     from tcm_iscsi.sessions import Registry
 
 PORT = 3260
 """Of a portal that is made: a manager can set another one once it is there."""
-NO_MARKERS = 2
-"""TruthValue false."""
 _ADDRESS_TYPES = {1: 4, 2: 16}
 """InetAddressType: ipv4, ipv6; how many bytes an address has."""
 
@@ -36,13 +45,6 @@ class TargetPortal(NamedTuple):
 
     binding: PortalBinding
     group: TargetPortalGroup
-
-
-class AuthorizedInitiator(NamedTuple):
-    """A node ACL, and where it is."""
-
-    group: TargetPortalGroup
-    acl: NodeAcl
 
 
 def portal_name(address: str, port: int) -> str:
@@ -83,15 +85,16 @@ def _refuse(name: str, why: str) -> Refused:
 class IscsiWriting:
     """Writers of the module's columns, and how its rows are made."""
 
-    def __init__(self, registry: Registry, state: MibState) -> None:
+    def __init__(self, registry: Registry, identities: Identities, state: MibState) -> None:
         self._registry = registry
+        self._identities = identities
         self._state = state
         self.portals = Creation(
             "iscsiPortalRowStatus", ("iscsiPortalRoles", "iscsiPortalAddr"), self._add_portal, self._remove_portal
         )
         self.port = Writer(self._set_port, 1, 65535)
         self.tag = Writer(self._set_tag, 1, 65535)
-        self.authorized = Creation("iscsiTgtAuthRowStatus", ("iscsiTgtAuthIdentity",), None, self._withdraw)
+        self.authorized = Creation("iscsiTgtAuthRowStatus", ("iscsiTgtAuthIdentity",), self._authorize, self._withdraw)
 
     # portals
 
@@ -186,8 +189,48 @@ class IscsiWriting:
 
     # node ACLs
 
+    def _authorize(self, index: Oid, values: Mapping[str, Any]) -> list[Edit]:
+        """In the first portal group of the node, with what proves the identity elsewhere."""
+        nodes = {device_index(self._state.indexes, each): each for each in self._registry.targets}
+        target = nodes.get(index[1]) if len(index) == 3 and index[0] == INSTANCE else None
+        if target is None or not target.portal_groups:
+            raise Refused(Error.NO_CREATION, "there is no such node, or it has no portal group")
+        if values.get("iscsiTgtAuthStorageType", self._state.storage) != self._state.storage:
+            raise _refuse("iscsiTgtAuthStorageType", "it is scsiInstStorageType's")
+        number = identity_of_row(values["iscsiTgtAuthIdentity"])
+        identity = self._identities.all().get(number) if number is not None else None
+        if identity is None or not identity.name:
+            raise _refuse("iscsiTgtAuthIdentity", "it does not point to a row of ipsAuthIdentAttributesTable that has a name")
+        group = target.portal_groups[min(target.portal_groups)]
+        more, edits = self._proof(identity)
+        return [
+            claim_acl(self._state.indexes, group, identity.name, index[2]),
+            add_node_acl(group, identity.name, more),
+            *edits,
+        ]
+
+    def _proof(self, identity: Identity) -> tuple[Document, list[Edit]]:
+        """User, secret and addresses for one more node ACL of an identity; once there is one, they are kept in it."""
+        known = {(each.acl.authentication.userid, each.acl.authentication.password, allowed(each)) for each in identity.acls}
+        if len(known) > 1:
+            raise _refuse("iscsiTgtAuthIdentity", f"node ACLs of {identity.name} have different users, secrets or addresses")
+        edits: list[Edit] = []
+        user, secret, addresses = known.pop() if known else ("", "", ())
+        if not identity.acls and identity.own is not None:
+            kept, name, index = identity.own, identity.name, str(identity.index)
+            user, addresses = kept["user"], tuple(kept["addresses"].values())
+
+            def change(document: Document) -> None:
+                document["identities"][index].update({"user": "", "addresses": {}} | ({"credential": 0} if user else {}))
+
+            edits.append(own(change))
+            edits += [Assign(address_kind(name), text, int(place)) for place, text in kept["addresses"].items()]
+            edits += [Assign(credential_kind(name), user, kept["credential"])] if user else []
+        more = {key: value for key, value in (("chap_userid", user), ("chap_password", secret)) if value}
+        return more | ({"tcm_attributes": {"allowed_addresses": list(addresses)}} if addresses else {}), edits
+
     @staticmethod
-    def _withdraw(_: Oid, row: AuthorizedInitiator) -> list[Edit]:
+    def _withdraw(_: Oid, row: Authorization) -> list[Edit]:
         return [remove_node_acl(row.group, row.acl)]
 
 

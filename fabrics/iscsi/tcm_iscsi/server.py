@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
+from tcm.reasons import why_not_bound
 from tcm_iscsi.connection import Connection
 from tcm_iscsi.link import Link
 from tcm_iscsi.logins import LoginQueue
@@ -92,13 +92,7 @@ class Server:
         except (OSError, OverflowError) as e:
             sock.close()
             shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            why = {
-                errno.EADDRINUSE: "the port is taken; stop the other server, or write another port (port 0 takes any free one)",
-                errno.EACCES: "ports below 1024 need root; write one above, such as 3260",
-                errno.EADDRNOTAVAIL: "this machine has no such address; `ip address` lists those it has",
-                errno.EINVAL: "a link-local address needs its interface: write [fe80::1%eth0]:3260, say, or another address",
-            }.get(getattr(e, "errno", None) or 0, getattr(e, "strerror", None) or str(e))
-            msg = f"--portal {shown}: {why}"
+            msg = f"--portal {shown}: {why_not_bound(e)}"
             raise ConfigError(msg) from e
         binding.port = sock.getsockname()[1]
         self.listeners.append((sock, binding))

@@ -126,7 +126,7 @@ class Registry:
                 self.drop(event.session)
             name = SessionIdentity(
                 identity.initiator_name, identity.isid, event.tsih, event.target.name, event.target.portal_group_tag,
-                identity.initiator_alias,
+                identity.initiator_alias, event.authenticated_name or "",
             )  # fmt: skip
             port = Port(group, self) if group is not None else None
             depth = event.target.command_window

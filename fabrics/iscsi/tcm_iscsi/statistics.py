@@ -9,6 +9,8 @@ from tcm.fabric_statistics import FabricStatistics, LioGroup, LoginRow, PortalRo
 from tcm_iscsi.access import address_of
 from tcm_iscsi.connection import show_address
 from tcm_iscsi.counters import SessionCounts, TargetCounters, kind_of
+from tcm_iscsi.ips_auth_mib import IpsAuthMib
+from tcm_iscsi.ips_auth_rows import Identities
 from tcm_iscsi.mib import IscsiMib
 from tcm_iscsi.mib_rows import DESCRIPTION, VENDOR, node_row, version
 from tcm_iscsi.protocol.failure import Failure
@@ -250,8 +252,12 @@ class IscsiStatistics(FabricStatistics):
         return node_row(index)
 
     def mib(self, state: MibState) -> Sequence[Module]:
-        """ISCSI-MIB."""
-        return (IscsiMib(self.registry, self.server, state).module(),)
+        """ISCSI-MIB, and IPS-AUTH-MIB, which it points into."""
+        identities = Identities(self.registry, state)
+        return (
+            IpsAuthMib(identities, state).module(),
+            IscsiMib(self.registry, self.server, identities, state).module(),
+        )
 
     def node_acl_groups(self, group: TargetPortalGroup, acl: NodeAcl) -> Sequence[LioGroup]:
         """``iscsi_sess_stats/``."""

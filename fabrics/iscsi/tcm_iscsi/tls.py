@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_iscsi.connection import show_address
 from tcm_iscsi.logins import LoginQueue
 

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.tree_types import FabricTree, Table, TreeAttribute
 from tcm_iscsi.protocol.text import format_boolean
 from tcm_iscsi.statistics import IscsiInstance, IscsiLoginStats, IscsiLogoutStats, IscsiSessErr, IscsiSessStats, IscsiTgtAttr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.plugin_types import option
 
 DEFAULT_INITIATOR = "naa.5001405000000001"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.tree_types import FabricTree, TreeAttribute
 from tcm_loopback.attributes import check_name
 from tcm_loopback.fabric import LoopbackPort, TransportStatus
@@ -64,4 +64,5 @@ TREE = FabricTree(
         "nexus": TreeAttribute(_nexus, _set_nexus),
         "transport_status": TreeAttribute(lambda place: _port(place).transport_status.value, _set_transport_status),
     },
+    portal_group_saved={"transport_status": tuple(each.value for each in TransportStatus)},
 )

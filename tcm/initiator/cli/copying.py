@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.initiator.results import InitiatorError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.options import parse_size, size_text
 
 if TYPE_CHECKING:

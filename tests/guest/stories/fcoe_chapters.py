@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stories.fcoe import Port
     from stories.initiator import Disk
 
-CUT = Path("/share/cut")
+CUT, KILL = Path("/share/cut"), Path("/share/kill")
 KEY_A, KEY_B = 0xA1, 0xB2
 WRITE_EXCLUSIVE, EXCLUSIVE_ACCESS_REGISTRANTS = 1, 6
 MIB = 1 << 20
@@ -174,6 +174,29 @@ def outage(ports: list[Port], _target: str) -> None:
     log(f"outage: {Fio.counts(done, least=32)} blocks written and verified")
 
 
+def crash(ports: list[Port], _target: str) -> None:
+    """tcm-run is killed and started anew, first while nothing is asked of it, then while fio writes: all goes on."""
+    port = ports[0]
+    disk = port.disk()
+    _kill()
+    begun = time.monotonic()
+    until(lambda: port.targets() and attempt("sg_turs", disk).code == 0, "the target is ready")
+    log(f"crash: idle, the disk is ready {time.monotonic() - begun:.1f} s after the target was started")
+    with Fio("crash", disk.path, 44 * MIB, 8 * MIB, "--iodepth=32") as fio:
+        moving(disk, 32, 64)
+        _kill()
+        begun = time.monotonic()
+        moving(disk, 32, 64)
+        log(f"crash: busy, I/O goes on {time.monotonic() - begun:.1f} s after the target was started")
+        done = fio.stop()
+    same(done["error"], 0, "how fio ended")
+
+
+def _kill() -> None:
+    KILL.touch()
+    until(lambda: not KILL.exists(), "tcm-run is killed and started again")
+
+
 def _still(disk: Disk) -> bool:
     before = disk.transfers()
     time.sleep(1)
@@ -199,4 +222,4 @@ def reboot(ports: list[Port], _target: str) -> None:
         raise Failed(kernel_log())
 
 
-CHAPTERS = (discovery, utilities, filesystem, verification, reset, persistence, sharing, outage, reboot)
+CHAPTERS = (discovery, utilities, filesystem, verification, reset, persistence, sharing, outage, reboot, crash)

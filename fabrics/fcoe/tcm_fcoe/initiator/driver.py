@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tcm.initiator.commands import Commands
+from tcm.initiator.driver import Driver
 from tcm_fcoe.hba import describe
 from tcm_fcoe.initiator.faults import FaultyPath
 from tcm_fcoe.initiator.fcp_initiator import FcpInitiator
@@ -47,7 +47,7 @@ LOGOUT_SECONDS = 0.2
 """For what is sent at the end."""
 
 
-class Target(Commands):
+class Target(Driver):
     """A target that has been logged in to. :meth:`execute` and the ready-made commands go to its LUNs.
 
     It stays the same when its login ends and comes again; what was outstanding then fails with TargetLost.
@@ -68,20 +68,9 @@ class Target(Commands):
         port.fcp.submit(self.nexus, task, port.now())
         port.flush_soon()
 
-    async def perform(self, task: FcpTask) -> FcpTask:
-        """:meth:`submit`, and wait. Cancelled: the command is aborted (ABTS). Raises RequestFailed."""
-        event = anyio.Event()
-        task.done = lambda _: event.set()
-        self.submit(task)
-        try:
-            await event.wait()
-        except BaseException:
-            task.done = None
-            self.abort(task)
-            raise
-        if task.error is not None:
-            raise task.error.with_traceback(None)
-        return task
+    def abandon(self, task: FcpTask) -> None:
+        """See :meth:`abort`."""
+        self.abort(task)
 
     def abort(self, task: FcpTask) -> None:
         """ABTS, which is FCP's ABORT TASK: it ends with TaskAborted."""

@@ -2,17 +2,20 @@
 
 Frames come in with :meth:`FcpInitiator.receive`; whole Ethernet frames go to the N_Port's ``outbox``. What is lost is the
 business of :mod:`tcm_fcoe.initiator.recovery`.
+
+Longer than most files because what happens to each command and frame is one class, without calls between modules on the way.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import deque
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tcm_fcoe.initiator.counters import InitiatorCounters
-from tcm_fcoe.initiator.nexus import TargetNexus
+from tcm_fcoe.initiator.nexus import TargetNexus, nexus_with
 from tcm_fcoe.initiator.options import Options
 from tcm_fcoe.initiator.pieces import Pieces
 from tcm_fcoe.initiator.recovery import Recoveries
@@ -24,12 +27,14 @@ from tcm_fcoe.protocol.exchange import FC4_OX_IDS
 from tcm_fcoe.protocol.fcp import (
     GOOD_RESPONSE,
     GOOD_RESPONSE_CONF,
+    TRANSFER_READY_LENGTH,
     FcpError,
     InformationUnit,
     Response,
     ResponseCode,
     ServiceParameters,
     TaskManagementFlag,
+    unpack_ready,
     unpack_transfer_ready,
 )
 from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
 
     from tcm_fcoe.initiator.tasks import FcpTask
     from tcm_fcoe.protocol.exchange import Exchanges
-    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ShortWays
     from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.recovery import Aborts
@@ -95,6 +100,7 @@ class FcpInitiator:
         self.rooms = port.rooms
         self.options = options or Options()
         self.service_parameters = self.options.service_parameters()
+        self.granted = 0
         self.counters = InitiatorCounters()
         self.nexuses: dict[int, TargetNexus] = {}
         """By the target's FC_ID."""
@@ -113,6 +119,11 @@ class FcpInitiator:
         # a tenth of the shortest patience is how late one may be
         recovery = self.options.recovery
         self._tick = max(0.01, min(recovery.rec_timeout, recovery.gap_timeout) / 4)
+        self.short_ways: ShortWays = {
+            FCP_DATA: self.receive_data,
+            FCP_RSP: self.receive_response,
+            FCP_XFER_RDY: self.receive_ready,
+        }
 
     # logins
 
@@ -126,7 +137,7 @@ class FcpInitiator:
         if known is not None and known.remote is remote and known.parameters == parameters and known.s_id == self.port.fc_id:
             return True  # PRLI of both sides, one after the other
         self._end(remote.fc_id, "it has logged in anew")
-        nexus = self.nexuses[remote.fc_id] = TargetNexus(self, remote, parameters)
+        nexus = self.nexuses[remote.fc_id] = nexus_with(self, remote, parameters)
         self.counters.logins += 1
         if self.on_login is not None:
             self.on_login(nexus)
@@ -170,17 +181,15 @@ class FcpInitiator:
         """Give it an exchange, and send FCP_CMND."""
         nexus = task.nexus
         assert nexus is not None
-        tasks, holds = self.tasks, self.port.aborts.holds
-        ox_id = self._next_ox_id
-        for _ in range(len(FC4_OX_IDS)):
-            following = ox_id + 1
-            if ox_id not in tasks and not holds(ox_id):
-                break
-            ox_id = following if following < FC4_OX_IDS.stop else FC4_OX_IDS.start
-        else:
-            nexus.queue.append(task)  # the first that ends makes room
-            return
-        self._next_ox_id = following if following < FC4_OX_IDS.stop else FC4_OX_IDS.start
+        tasks, ox_id = self.tasks, self._next_ox_id
+        holds = self.port.aborts.holds
+        if ox_id in tasks or holds(ox_id):
+            others = chain(range(ox_id + 1, FC4_OX_IDS.stop), range(FC4_OX_IDS.start, ox_id))
+            ox_id = next((each for each in others if each not in tasks and not holds(each)), NO_EXCHANGE)
+            if ox_id == NO_EXCHANGE:
+                nexus.queue.append(task)  # the first that ends makes room
+                return
+        self._next_ox_id = ox_id + 1 if ox_id + 1 < FC4_OX_IDS.stop else FC4_OX_IDS.start
         task.ox_id = ox_id
         task.progress = self.now
         tasks[ox_id] = task
@@ -245,7 +254,7 @@ class FcpInitiator:
             or not frame.f_ctl & F_CTL_EXCHANGE_RESPONDER
             or task.nexus is None
             or task.nexus.remote is not remote
-            or (frame.rx_id != task.rx_id and not self._name(task, frame))
+            or (frame.rx_id != task.rx_id and not self._name(task, frame.rx_id))
         ):
             self.counters.unexpected_frames += 1
             return
@@ -263,21 +272,7 @@ class FcpInitiator:
         elif r_ctl == FCP_RSP:
             response = bytes(frame.payload)
             if task.read_length == task.received and response in _GOOD:
-                counters, nexus = self.counters, task.nexus
-                counters.responses += 1
-                counters.data_in_bytes += task.received
-                counters.data_out_bytes += task.written
-                if response[CONFIRM_AT]:
-                    counters.confirmations += 1
-                    nexus.send_confirmation(task)
-                self._forget(task)
-                task.finished = True
-                if task.management:
-                    self._managed(task)
-                if task.done is not None:
-                    task.done(task)
-                if nexus.queue:
-                    self.go_on(nexus)
+                self._good(task, task.nexus, response)
             else:
                 self._respond(task, frame)
         elif r_ctl == FCP_XFER_RDY:
@@ -304,13 +299,13 @@ class FcpInitiator:
         end = offset + len(payload)
         if (
             task is None
-            or rx_id != task.rx_id
             or offset != task.received
             or end > task.read_length
             or task.pieces is not None
             or f_ctl & _DATA_BITS != _DATA_BITS
             or task.nexus is None
             or task.nexus.remote is not remote
+            or (rx_id != task.rx_id and not self._name(task, rx_id))
         ):
             return False
         self.now = task.progress = now
@@ -318,11 +313,107 @@ class FcpInitiator:
         task.received = end
         return True
 
-    def _name(self, task: FcpTask, frame: Frame) -> bool:
-        """The first frame of the responder names its exchange; False: it is of another one."""
-        if task.rx_id != NO_EXCHANGE or frame.rx_id == self.last_rx_ids[task.ox_id]:
+    def receive_response(
+        self,
+        remote: RemotePort,
+        payload: memoryview,
+        sof: int,  # noqa: ARG002 - targets look at it
+        f_ctl: int,
+        seq_id: int,  # noqa: ARG002 - likewise
+        seq_cnt: int,  # noqa: ARG002 - likewise
+        ox_id: int,
+        rx_id: int,
+        parameter: int,  # noqa: ARG002 - of data only
+        now: float,
+        /,
+    ) -> bool:
+        """FCP_RSP with GOOD, of a command whose data is all there and whose exchange is known; False: nothing has happened."""
+        task = self.tasks.get(ox_id)
+        if (
+            task is None
+            or rx_id != task.rx_id
+            or task.received != task.read_length
+            or not f_ctl & F_CTL_EXCHANGE_RESPONDER
+            or task.nexus is None
+            or task.nexus.remote is not remote
+        ):
             return False
-        task.rx_id = frame.rx_id
+        response = bytes(payload)
+        if response not in _GOOD:
+            return False
+        self.now = task.progress = now
+        self._good(task, task.nexus, response)
+        return True
+
+    def _good(self, task: FcpTask, nexus: TargetNexus, response: bytes) -> None:
+        """FCP_RSP of a command that went well, and has all its data."""
+        counters = self.counters
+        counters.responses += 1
+        counters.data_in_bytes += task.received
+        counters.data_out_bytes += task.written
+        if response[CONFIRM_AT]:
+            counters.confirmations += 1
+            nexus.send_confirmation(task)
+        if task.burst_at < task.burst_end:
+            self._forget(task)
+        else:
+            ox_id = task.ox_id
+            del self.tasks[ox_id]
+            self.last_rx_ids[ox_id] = task.rx_id
+            nexus.outstanding -= 1
+        task.finished = True
+        if task.management:
+            self._managed(task)
+        if task.done is not None:
+            task.done(task)
+        if nexus.queue:
+            self.go_on(nexus)
+
+    def receive_ready(
+        self,
+        remote: RemotePort,
+        payload: memoryview,
+        sof: int,  # noqa: ARG002 - targets look at it
+        f_ctl: int,
+        seq_id: int,
+        seq_cnt: int,  # noqa: ARG002 - likewise
+        ox_id: int,
+        rx_id: int,
+        parameter: int,  # noqa: ARG002 - of data only
+        now: float,
+        /,
+    ) -> bool:
+        """FCP_XFER_RDY for the next burst, when no other is being sent; False: nothing has happened."""
+        task = self.tasks.get(ox_id)
+        if task is None or len(payload) != TRANSFER_READY_LENGTH:
+            return False
+        offset, length = unpack_ready(payload)
+        end, nexus = offset + length, task.nexus
+        if (
+            not length
+            or offset != task.written
+            or end > task.write_length
+            or seq_id == task.ready_seq_id
+            or task.burst_at < task.burst_end
+            or not f_ctl & F_CTL_EXCHANGE_RESPONDER
+            or nexus is None
+            or nexus.remote is not remote
+            or (rx_id != task.rx_id and not self._name(task, rx_id))
+        ):
+            return False
+        self.now = task.progress = now
+        self.counters.transfer_readies += 1
+        task.ready_seq_id = seq_id
+        task.written = end
+        task.attempts = 0
+        nexus.begin_burst(task, offset, length)
+        return True
+
+    def _name(self, task: FcpTask, rx_id: int) -> bool:
+        """The first frame of the responder names its exchange; False: it is of another one."""
+        if task.rx_id != NO_EXCHANGE or rx_id == self.last_rx_ids[task.ox_id]:
+            return False
+        task.rx_id = rx_id
         return True
 
     def _late_data(self, task: FcpTask, payload: memoryview, start: int, end: int) -> None:
@@ -433,14 +524,14 @@ class FcpInitiator:
         del remote, abts, reply, now
         return UNKNOWN_EXCHANGE
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
         """REC: the exchange is not there."""
-        del remote, ox_id, rx_id
+        del remote, ox_id, rx_id, identifier
         return None
 
-    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
+    def srr(self, remote: RemotePort, payload: bytes, now: float, identifier: int = 0) -> bytes:
         """SRR is for targets."""
-        del remote, payload, now
+        del remote, payload, now, identifier
         return Reject(Reason.COMMAND_NOT_SUPPORTED).pack()
 
     # sending

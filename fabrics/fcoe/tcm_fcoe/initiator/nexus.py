@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from tcm_fcoe.protocol.fcoe import EOF_T, SOF_I3, encapsulate
 from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit, ServiceParameters
 from tcm_fcoe.protocol.fcp_frames import DATA_ENDS_AND_ASKS, FcpFrames
 from tcm_fcoe.protocol.frame import (
@@ -14,6 +15,7 @@ from tcm_fcoe.protocol.frame import (
     F_CTL_REQUEST,
     F_CTL_SEQUENCE_INITIATIVE,
     NO_EXCHANGE,
+    pack_header,
 )
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ FCP = TYPE_FCP << 24
 COMMAND = FCP | F_CTL_REQUEST
 """TYPE and F_CTL of FCP_CMND; the initiative stays here if a first burst follows."""
 COMMAND_AND_BURST = FCP | F_CTL_FIRST_SEQUENCE | F_CTL_END_SEQUENCE
+F_CTL_MASK = 0xFFFFFF
+LAST_IDENTIFIER = 0xFFFFFFFF
 CONFIRMATION = FCP | F_CTL_LAST_SEQUENCE | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE
 
 
@@ -103,3 +107,36 @@ class TargetNexus:
         """FCP_CONF, which ends the exchange."""
         task.seq_id = seq_id = task.seq_id + 1 & 0xFF
         self.frames.put(self.initiator.outbox, self.word_confirmation, CONFIRMATION, seq_id, task.ox_id, task.rx_id, b"")
+
+
+class IdentifyingNexus(TargetNexus):
+    """A target that has agreed on task retry identification (FCP-4 4.7)."""
+
+    __slots__ = ()
+
+    def send_command(self, task: FcpTask) -> None:
+        """The same, with an identifier in the Parameter field that no other command of this login has had lately."""
+        self.commands_sent = number = self.commands_sent + 1
+        task.seq_id = number & 0xFF
+        task.seq_cnt = 1
+        task.identifier = number % LAST_IDENTIFIER + 1
+        prefix = self.remote.prefix
+        if prefix is None:  # it is as if it had been lost
+            return
+        burst = min(task.write_length, self.first_burst)
+        payload = task.payload(number % 255 + 1 if self.numbers else 0)
+        f_ctl = (COMMAND_AND_BURST if burst else COMMAND) & F_CTL_MASK | -len(payload) & 3
+        header = pack_header(
+            InformationUnit.FCP_CMND, self.d_id, self.s_id, TYPE_FCP, f_ctl, task.seq_id, 0, 0, task.ox_id, NO_EXCHANGE,
+            task.identifier,
+        )  # fmt: skip
+        self.initiator.outbox.append(encapsulate(prefix, SOF_I3, header, payload, EOF_T))
+        if burst:
+            self.begin_burst(task, 0, burst)
+
+
+def nexus_with(initiator: FcpInitiator, remote: RemotePort, parameters: int) -> TargetNexus:
+    """The target's, by what PRLI has agreed on; ``parameters`` are its flags."""
+    agreed = parameters & initiator.service_parameters
+    identifies = agreed & ServiceParameters.TASK_RETRY_IDENTIFICATION_REQUESTED
+    return (IdentifyingNexus if identifies else TargetNexus)(initiator, remote, parameters)

@@ -42,6 +42,9 @@ class Options:
     first_burst: int = 0
     """Bytes of a write that are sent without waiting for FCP_XFER_RDY, where the target allows that; 0: none, and it is not
     offered. No more than the FIRST BURST SIZE of the target's disconnect-reconnect mode page."""
+    task_retry_identification: bool = False
+    """Ask for it (FCP-4 4.7): FCP_CMND, REC and SRR of a command have a number in their Parameter field, where the target
+    agrees."""
     command_reference_numbers: bool = True
     """Number the commands from 1 to 255 (CRN, FCP-4 9.2.2.2), so that a target can tell one that comes twice from a new one."""
     queue_depth: int = QUEUE_DEPTH
@@ -57,6 +60,8 @@ class Options:
             flags |= ServiceParameters.CONFIRMED_COMPLETION_ALLOWED
         if self.retry:
             flags |= ServiceParameters.RETRY | ServiceParameters.REC_SUPPORT
+        if self.task_retry_identification:
+            flags |= ServiceParameters.TASK_RETRY_IDENTIFICATION_REQUESTED
         if self.first_burst:
             flags |= ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED
         return int(flags)

@@ -84,7 +84,7 @@ class Recoveries:
         ox_id = task.ox_id
         self._initiator.port.exchanges.request(
             nexus.d_id, query.pack(), lambda reply, then: self._told(task, ox_id, now, reply, then), now,
-            timeout=self._timeout(task), attempts=1,
+            timeout=self._timeout(task), attempts=1, parameter=task.identifier,
         )  # fmt: skip
 
     def _told(self, task: FcpTask, ox_id: int, asked: float, reply: bytes | None, now: float) -> None:
@@ -151,6 +151,7 @@ class Recoveries:
         self._initiator.port.exchanges.request(
             nexus.d_id, request.pack(), lambda reply, then: self._granted(task, ox_id, now, reply, then), now,
             r_ctl=RCtl.FC4_LINK_REQUEST, fc_type=TYPE_FCP, timeout=self._timeout(task), attempts=1,
+            parameter=task.identifier,
         )  # fmt: skip
 
     def _granted(self, task: FcpTask, ox_id: int, asked: float, reply: bytes | None, now: float) -> None:
@@ -213,7 +214,6 @@ class Recoveries:
             initiator.finish(task)
         else:
             task.retries += 1
-            task.repeats += task.rx_id != NO_EXCHANGE
             initiator.counters.retries += 1
             task.reset()
             task.progress = now

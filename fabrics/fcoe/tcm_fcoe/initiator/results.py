@@ -41,8 +41,6 @@ class Result(results.Result):
 
     code: int | None = None
     """RSP_CODE, if there was one: other than 0 the status means nothing."""
-    repeats: int = 0
-    """How often of the retries the target had begun it already."""
     recoveries: int = 0
     """How often a part of it was asked for again (SRR)."""
 

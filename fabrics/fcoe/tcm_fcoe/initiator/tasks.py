@@ -50,6 +50,8 @@ class FcpTask:
     ox_id = NO_EXCHANGE
     """NO_EXCHANGE: it has none, because it waits."""
     rx_id = NO_EXCHANGE
+    identifier = 0
+    """Task retry identifier, where the target has agreed on them."""
     seq_id = 0
     """Of the last sequence that was sent."""
     seq_cnt = 0
@@ -77,8 +79,6 @@ class FcpTask:
     """A REC or SRR is under way."""
     attempts = 0
     retries = 0
-    repeats = 0
-    """How often of these the target had begun it."""
     recoveries = 0
 
     def __init__(
@@ -138,7 +138,7 @@ class FcpTask:
         expected = self.read_length
         result = Result(
             status=self.status, code=self.code, sense=self.sense, residual=self.residual, overflow=self.overflow,
-            underflow=self.underflow, retries=self.retries, repeats=self.repeats, recoveries=self.recoveries,
+            underflow=self.underflow, retries=self.retries, recoveries=self.recoveries,
         )  # fmt: skip
         result.data = self.buffer[: max(0, expected - self.residual) if self.underflow else expected]
         return result

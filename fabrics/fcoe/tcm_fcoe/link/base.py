@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_fcoe.protocol.ethernet import FULL_MTU, MIN_MTU, receive_data_field_size
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import anyio
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_fcoe.link.base import BATCH, ROOM, Link, mtu_notices
 from tcm_fcoe.link.socket_filter import attach, program
 from tcm_fcoe.protocol.ethernet import HEADER_LENGTH, MAX_FRAME_LENGTH, MIN_FRAME_LENGTH, TAG_LENGTH

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm_fcoe.link.base import Link, mtu_notices
 from tcm_fcoe.link.interface import MAX_NAME_LENGTH, Interface, LinkMonitor, look
 from tcm_fcoe.link.rings import SOL_PACKET, Rings
@@ -178,9 +178,11 @@ class PacketLink(Link):
             frames.clear()
             return True
         while True:
-            rings.fill(frames)
+            if frames:
+                rings.fill(frames)
             if not rings.unsent:
                 return not frames
+            rings.request()
             try:
                 self.sock.send(b"")
             except OSError as e:

@@ -2,11 +2,15 @@
 
 TPACKET_V2, not V3: version 3 hands over blocks when they are full or a timer of at least a millisecond has run out, and a
 command that waits for a timer is slow. In version 2 each frame can be seen as soon as it is there.
+
+All slots are equally far from each other, also across blocks, so that one view with a step has the status words of all of them:
+those of a batch are read, and written, at once.
 """
 
 from __future__ import annotations
 
 import mmap
+from array import array
 from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -26,11 +30,16 @@ TPACKET_V2 = 1
 FOR_USER, LOSING, VLAN_VALID, VLAN_TPID_VALID = 0x1, 0x4, 0x10, 0x40
 SEND_REQUEST = 1
 
-BLOCK = 1 << 16
+BLOCK = 63 * mmap.PAGESIZE
+"""Bytes: whole pages and whole slots, and all but a 64th of what the kernel has in one piece."""
 SLOTS_PER_BLOCK = BLOCK // ROOM
-RECEIVE_BLOCKS = 128
+RECEIVE_BLOCKS = max(1, 3584 // SLOTS_PER_BLOCK)
 """Some 3,600 frames, 8 MiB: class 3 has no other credit than room here."""
-TRANSMIT_BLOCKS = 8
+TRANSMIT_BLOCKS = max(1, 224 // SLOTS_PER_BLOCK)
+STEP = ROOM // 4
+"""From slot to slot, in words of 32 bits."""
+LOOK = 16
+"""Slots whose status is looked at at a time."""
 
 # struct tpacket2_hdr: status, length on the wire, length here, offsets, time (two words), tag, EtherType of the tag
 LENGTH = 1
@@ -53,10 +62,6 @@ def _geometry(blocks: int) -> bytes:
     return _GEOMETRY.pack(BLOCK, blocks, ROOM, blocks * SLOTS_PER_BLOCK)
 
 
-def _offsets(first: int, blocks: int) -> list[int]:
-    return [(first + block) * BLOCK + slot * ROOM for block in range(blocks) for slot in range(SLOTS_PER_BLOCK)]
-
-
 class Rings:
     """Both rings of one socket, which is not bound yet.
 
@@ -71,69 +76,100 @@ class Rings:
         sock.setsockopt(SOL_PACKET, PACKET_RX_RING, _geometry(RECEIVE_BLOCKS))
         sock.setsockopt(SOL_PACKET, PACKET_TX_RING, _geometry(TRANSMIT_BLOCKS))
         self.memory = mmap.mmap(sock.fileno(), (RECEIVE_BLOCKS + TRANSMIT_BLOCKS) * BLOCK)
-        self.view = memoryview(self.memory)
-        self.words = self.view.cast("I")
-        self.incoming = [(at // 4, self.view[at + FRAME_IN : at + ROOM]) for at in _offsets(0, RECEIVE_BLOCKS)]
-        self.outgoing = [(at // 4, self.view[at + FRAME_OUT : at + ROOM]) for at in _offsets(RECEIVE_BLOCKS, TRANSMIT_BLOCKS)]
+        self.view = view = memoryview(self.memory)
+        self.words = words = view.cast("I")
+        begin, end = RECEIVE_BLOCKS * BLOCK, len(view)
+        self.incoming = [view[at + FRAME_IN : at + ROOM] for at in range(0, begin, ROOM)]
+        self.outgoing = [view[at + FRAME_OUT : at + ROOM] for at in range(begin, end, ROOM)]
+        self._statuses_in, self._lengths_in = words[: begin // 4 : STEP], words[LENGTH : begin // 4 : STEP]
+        self._statuses_out, self._lengths_out = words[begin // 4 :: STEP], words[begin // 4 + LENGTH :: STEP]
+        self._zeros = memoryview(array("I", bytes(4 * BATCH)))
+        self._requests = memoryview(array("I", (SEND_REQUEST,)) * len(self.outgoing))
         self._outgoing_twice = self.outgoing * 2
-        self._reserved: list[tuple[int, memoryview]] = []
         self.limit = 0
         """Bytes that a frame may have; 0: the link is down."""
         self.first = self.next = 0
         """Slots from ``first`` up to ``next`` are ours until the next batch."""
         self.free = 0
         """Where the next frame goes out."""
+        self._room = 0
+        """Slots from there on, perhaps past the end of the ring, of which we know that they are free."""
+        self._made: list[int] = []
+        """Lengths of the frames right before ``free`` that the kernel may not look at yet."""
         self.unsent = 0
         """Frames in slots that the kernel has not looked at."""
 
     def release(self) -> None:
         """The last batch is done with."""
-        words, incoming = self.words, self.incoming
-        for each in range(self.first, self.next):
-            words[incoming[each][0]] = 0
-        self.first = self.next = 0 if self.next == len(incoming) else self.next
+        first, after = self.first, self.next
+        self._statuses_in[first:after] = self._zeros[: after - first]
+        self.first = self.next = 0 if after == len(self.incoming) else after
 
     def receive(self) -> list[memoryview]:
         """The next batch; the one before is released."""
         if self.first != self.next:
             self.release()
-        words, incoming = self.words, self.incoming
-        place = self.next
-        end = min(place + BATCH, len(incoming))
-        frames: list[memoryview] = []
-        octets = 0
+        place, statuses = self.next, self._statuses_in
+        if not statuses[place] & FOR_USER:
+            return []
+        found: list[int] = []
+        end = min(place + BATCH, len(statuses))
         while place < end:
-            word, room = incoming[place]
-            status = words[word]
-            if not status & FOR_USER:
+            some = statuses[place : min(place + LOOK, end)].tolist()
+            if 0 in some:
+                found += some[: some.index(0)]
                 break
-            length = words[word + LENGTH]
-            if status != FOR_USER:
-                if status & LOSING:
-                    self.refresh()
-                if status & VLAN_VALID:
-                    room = self._with_tag(word, status)
-                    length += TAG_LENGTH
-            place += 1
-            if length > MAX_FRAME_LENGTH:
-                self.counters.oversize_frames += 1
-                continue
-            octets += length
-            frames.append(room[:length])
-        self.next = place
-        if frames:
-            self.counters.frames_in += len(frames)
-            self.counters.octets_in += octets
+            found += some
+            place += LOOK
+        place = self.next
+        self.next = place = place + len(found)
+        lengths = self._lengths_in[self.first : place].tolist()
+        rooms = self.incoming[self.first : place]
+        if found.count(FOR_USER) == len(found) and max(lengths) <= MAX_FRAME_LENGTH:
+            frames = [room[:length] for room, length in zip(rooms, lengths, strict=True)]
+        else:
+            frames = self._unusual(found, lengths)
+        counters = self.counters
+        counters.frames_in += len(frames)
+        counters.octets_in += sum(map(len, frames)) if len(frames) < len(lengths) else sum(lengths)
         return frames
 
-    def _with_tag(self, word: int, status: int) -> memoryview:
+    def _unusual(self, statuses: list[int], lengths: list[int]) -> list[memoryview]:
+        """A batch with frames that are too long, had a tag, or came behind others that were lost."""
+        frames = []
+        if any(status & LOSING for status in statuses):
+            self.refresh()
+        for slot, (status, length) in enumerate(zip(statuses, lengths, strict=True), self.first):
+            tagged = bool(status & VLAN_VALID)
+            if length + TAG_LENGTH * tagged > MAX_FRAME_LENGTH:
+                self.counters.oversize_frames += 1
+            elif tagged:
+                frames.append(self._with_tag(slot * ROOM, status)[: length + TAG_LENGTH])
+            else:
+                frames.append(self.incoming[slot][:length])
+        return frames
+
+    def _with_tag(self, slot: int, status: int) -> memoryview:
         """Put the tag back that the kernel took out; there is room for it before the frame."""
-        begin = word * 4 + FRAME_IN - TAG_LENGTH
-        tci, ethertype = _STRIPPED.unpack_from(self.view, word * 4 + TAG)
+        begin = slot + FRAME_IN - TAG_LENGTH
+        tci, ethertype = _STRIPPED.unpack_from(self.view, slot + TAG)
         view = self.view
         view[begin : begin + 12] = bytes(view[begin + TAG_LENGTH : begin + TAG_LENGTH + 12])
         _TAG.pack_into(view, begin + 12, ethertype if status & VLAN_TPID_VALID else ETHERTYPE_VLAN, tci)
-        return view[begin : word * 4 + ROOM]
+        return view[begin : slot + ROOM]
+
+    def _look(self) -> int:
+        """How many slots are free from :attr:`free` on."""
+        free, slots = self.free, len(self.outgoing)
+        statuses = self._statuses_out.tolist()
+        room = 0
+        # what has been made is ours still, and says nothing
+        for at in range(free, free + slots - len(self._made)):
+            if statuses[at - slots if at >= slots else at]:
+                break
+            room += 1
+        self._room = room
+        return room
 
     def reserve(self, waiting: deque[bytes], count: int, length: int) -> list[memoryview]:
         """Slots for the next frames: see :class:`tcm_fcoe.protocol.fcp_frames.Rooms`."""
@@ -143,87 +179,88 @@ class Rings:
             self.fill(waiting)
             if waiting:
                 return []
-        words, place = self.words, self.free
-        slots = self._outgoing_twice[place : place + min(count, len(self.outgoing))]
-        rooms = []
-        for word, room in slots:
-            if words[word]:
-                break
-            rooms.append(room)
-        self._reserved = slots
-        return rooms
+        if count > self._room and count > self._look():
+            count = self._room
+        free = self.free
+        return self._outgoing_twice[free : free + count]
 
-    def commit(self, count: int, length: int, last: int) -> None:
+    def commit(self, lengths: list[int]) -> None:
         """The first of them are filled: see :class:`tcm_fcoe.protocol.fcp_frames.Rooms`."""
-        words, slots = self.words, self._reserved
-        for word, _ in slots[: count - 1]:
-            words[word + LENGTH] = length
-            words[word] = SEND_REQUEST
-        word = slots[count - 1][0]
-        words[word + LENGTH] = last
-        words[word] = SEND_REQUEST
-        self.free = (self.free + count) % len(self.outgoing)
+        count = len(lengths)
+        self._made += lengths
+        self._room -= count
         self.unsent += count
-        counters = self.counters
-        counters.frames_out += count
-        counters.octets_out += length * (count - 1) + last
+        self.free = free = self.free + count
+        if free >= len(self.outgoing):
+            self.free = free - len(self.outgoing)
 
     def fill(self, frames: deque[bytes]) -> None:
         """Put frames into free slots."""
-        words, outgoing, limit = self.words, self.outgoing, self.limit
-        place, slots = self.free, len(self.outgoing)
-        count = octets = 0
-        while frames:
-            word, room = outgoing[place]
-            if words[word]:
-                break
+        outgoing, limit = self._outgoing_twice, self.limit
+        made: list[int] = []
+        place = self.free
+        room = self._room if self._room >= len(frames) else self._look()
+        while frames and len(made) < room:
             frame = frames.popleft()
             length = len(frame)
             if length > limit:
                 self.counters.oversize_frames += 1
                 continue
-            room[:length] = frame
-            words[word + LENGTH] = length
-            words[word] = SEND_REQUEST
-            count += 1
-            octets += length
+            outgoing[place][:length] = frame
+            made.append(length)
             place += 1
-            if place == slots:
-                place = 0
-        self.free = place
-        if count:
-            self.unsent += count
-            self.counters.frames_out += count
-            self.counters.octets_out += octets
+        self.commit(made)
+
+    def request(self) -> None:
+        """All frames that have been made are for the kernel from now on."""
+        lengths = self._made
+        count = len(lengths)
+        if not count:
+            return
+        counters = self.counters
+        counters.frames_out += count
+        counters.octets_out += sum(lengths)
+        words = memoryview(array("I", lengths))
+        slots = len(self.outgoing)
+        begin = self.free - count
+        if begin < 0:  # the last of them are at the beginning of the ring
+            self._lengths_out[slots + begin :] = words[:-begin]
+            self._statuses_out[slots + begin :] = self._requests[:-begin]
+            words, count, begin = words[-begin:], count + begin, 0
+        self._lengths_out[begin : begin + count] = words
+        self._statuses_out[begin : begin + count] = self._requests[:count]
+        self._made = []
 
     @property
     def full(self) -> bool:
         """The kernel still has the slot that is next."""
-        return bool(self.words[self.outgoing[self.free][0]])
+        return not (self._room or self._look())
 
     def forget_unsent(self) -> int:
         """Take back what the kernel has not looked at.
 
         :return: how many frames.
         """
-        words, outgoing = self.words, self.outgoing
-        count = 0
-        while words[outgoing[self.free - 1][0]] == SEND_REQUEST:
-            self.free = (self.free or len(outgoing)) - 1
-            words[outgoing[self.free][0]] = 0
+        statuses = self._statuses_out
+        count = len(self._made)
+        self.free = (self.free - count) % len(statuses)
+        self._made = []
+        while statuses[self.free - 1] == SEND_REQUEST:
+            self.free = (self.free or len(statuses)) - 1
+            statuses[self.free] = 0
             count += 1
-        self.unsent = 0
+        self.unsent = self._room = 0
         return count
 
     @property
     def oldest(self) -> int:
         """The slot of the frame that the kernel takes next, of those that wait."""
-        words, outgoing = self.words, self.outgoing
-        place = self.free
-        for _ in outgoing:
-            if words[outgoing[place - 1][0]] != SEND_REQUEST:
+        statuses = self._statuses_out
+        place = (self.free - len(self._made)) % len(statuses)
+        for _ in statuses:
+            if statuses[place - 1] != SEND_REQUEST:
                 break
-            place = (place or len(outgoing)) - 1
+            place = (place or len(statuses)) - 1
         return place
 
     def drop_oldest(self) -> int:
@@ -231,21 +268,21 @@ class Rings:
 
         :return: how many are lost.
         """
-        words, place = self.words, self.oldest
+        self.request()
+        statuses, lengths, slots = self._statuses_out, self._lengths_out, len(self.outgoing)
+        place = self.oldest
         waiting: list[bytes] = []
-        for word, room in self._outgoing_twice[place : place + len(self.outgoing)]:
-            if words[word] != SEND_REQUEST:
-                break
-            waiting.append(bytes(room[: words[word + LENGTH]]))
+        while len(waiting) < slots and statuses[place] == SEND_REQUEST:
+            waiting.append(bytes(self.outgoing[place][: lengths[place]]))
+            place = (place + 1) % slots
         self.forget_unsent()
         longest = len(waiting[0]) if waiting else 0
         for frame in waiting:
             if len(frame) < longest:
-                word, room = self.outgoing[self.free]
-                room[: len(frame)] = frame
-                words[word + LENGTH] = len(frame)
-                words[word] = SEND_REQUEST
-                self.free = (self.free + 1) % len(self.outgoing)
+                self.outgoing[self.free][: len(frame)] = frame
+                lengths[self.free] = len(frame)
+                statuses[self.free] = SEND_REQUEST
+                self.free = (self.free + 1) % slots
                 self.unsent += 1
         return len(waiting) - self.unsent
 
@@ -257,9 +294,10 @@ class Rings:
 
     def close(self) -> None:
         """The kernel keeps the socket as long as its memory is mapped: nobody should hold a frame any more."""
-        for _, room in (*self.incoming, *self.outgoing):
-            room.release()
-        self.words.release()
+        for each in (*self.incoming, *self.outgoing):
+            each.release()
+        for each in (self._statuses_in, self._lengths_in, self._statuses_out, self._lengths_out, self.words):
+            each.release()
         self.view.release()
         with suppress(BufferError):
             self.memory.close()

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from tcm.backstore import ConfigError
 from tcm.command_line.running import CONTEXT, run_async
 from tcm.command_line.running import run_command as run
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm_fcoe.initiator.driver import attach
 from tcm_fcoe.initiator.link_services import LinkServices, NoReply, Refused
 from tcm_fcoe.initiator.options import Options

@@ -92,6 +92,9 @@ class ControllerServices(Protocol):
     def transmit_untagged(self, frame: bytes) -> None:
         """The same, outside of the VLAN: FIP VLAN discovery."""
 
+    def interface_errors(self) -> tuple[int, int, int, int]:
+        """Of the Ethernet link: failures, symbol errors, errored blocks, frame check errors."""
+
     def count(self, counter: str) -> None:
         """Add one to a statistic."""
 
@@ -173,6 +176,13 @@ class Controller(ABC):
         """Log it out and forget it."""
         if self.ports.pop(port.port_name, None) is not None:
             self.stop_port(port, "removed", now)
+
+    def memory(self) -> str:
+        """What another process, in this one's place, should be told by :meth:`remember`; empty: nothing."""
+        return ""
+
+    def remember(self, memory: str) -> None:  # noqa: B027 - most modes have nothing to remember
+        """What the process before has kept; called before the link comes up."""
 
     def link_up(self, now: float) -> None:
         """The interface can carry frames."""

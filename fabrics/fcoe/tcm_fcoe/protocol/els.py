@@ -306,8 +306,8 @@ class NodeIdentification(Payload):
     command: int = ElsCommand.LS_ACC
 
 
-RNID_UNIT_TYPES = {"host": 0x0A, "storage": 0x09}
-"""Associated type: storage device, host (FC-LS-2 table 58)."""
+RNID_UNIT_TYPES = {"switch": 0x04, "storage": 0x09, "host": 0x0A}
+"""Associated type: switch, storage device, host (FC-LS-2 table 58)."""
 
 TOPOLOGY = Struct(
     "vendor" / Bytes(16),
@@ -322,6 +322,24 @@ TOPOLOGY = Struct(
     "flags" / Int16ub,
 )
 """General topology discovery, format DFh (FC-LS-2 table 57), 52 bytes."""
+
+
+def topology(kind: str, *, attached_nodes: int = 0) -> bytes:
+    """Ours; ``kind`` is one of :data:`RNID_UNIT_TYPES`."""
+    built: bytes = TOPOLOGY.build(
+        {
+            "vendor": b"tcm".ljust(16, b"\0"),
+            "associated_type": RNID_UNIT_TYPES[kind],
+            "physical_port": 0,
+            "attached_nodes": attached_nodes,
+            "management": 0,
+            "ip_version": 0,
+            "port": 0,
+            "ip_address": bytes(16),
+            "flags": 0,
+        }
+    )
+    return built
 
 
 REQUESTS: dict[int, type[Payload]] = {

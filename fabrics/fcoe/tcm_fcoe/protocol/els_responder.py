@@ -10,8 +10,6 @@ from tcm_fcoe.protocol.controller import Allowance
 from tcm_fcoe.protocol.els import (
     RNID_COMMON,
     RNID_TOPOLOGY,
-    RNID_UNIT_TYPES,
-    TOPOLOGY,
     Adisc,
     Echo,
     ExchangeQuery,
@@ -26,6 +24,7 @@ from tcm_fcoe.protocol.els import (
     Rscn,
     TimeoutValues,
     parse_request,
+    topology,
 )
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_payload import ElsError
@@ -133,7 +132,7 @@ class Responder:
         elif data[:1] != bytes((ElsCommand.SRR,)):
             rejected = Reject(Reason.COMMAND_NOT_SUPPORTED, Explanation.REQUEST_NOT_SUPPORTED)
         else:
-            return self._port.fc4.srr(remote, data, now)
+            return self._port.fc4.srr(remote, data, now, frame.parameter)
         self._port.counters.els_rejected += 1
         return rejected.pack()
 
@@ -228,7 +227,7 @@ class Responder:
         if request.originator != frame.s_id:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_ORIGINATOR_S_ID, "REC for another's exchange")
         remote = self._port.logins.image_pairs.get(frame.s_id)
-        state = self._port.fc4.rec(remote, request.ox_id, request.rx_id) if remote is not None else None
+        state = self._port.fc4.rec(remote, request.ox_id, request.rx_id, frame.parameter) if remote is not None else None
         if state is None:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_OX_ID_RX_ID, "REC for an exchange that is not there")
         return ExchangeStatus(
@@ -241,19 +240,7 @@ class Responder:
         if request.data_format != RNID_TOPOLOGY:  # another one that we have not: names only
             return NodeIdentification(port.port_name, port.node_name, RNID_COMMON)
         kind = "storage" if port.fc4.service_parameters & TARGET_FUNCTION else "host"
-        data: bytes = TOPOLOGY.build(
-            {
-                "vendor": b"tcm".ljust(16, b"\0"),
-                "associated_type": RNID_UNIT_TYPES[kind],
-                "physical_port": 0,
-                "attached_nodes": 0,
-                "management": 0,
-                "ip_version": 0,
-                "port": 0,
-                "ip_address": bytes(16),
-                "flags": 0,
-            }
-        )
+        data = topology(kind)
         return NodeIdentification(port.port_name, port.node_name, RNID_TOPOLOGY, specific_length=len(data), specific=data)
 
     def _echo(self, frame: Frame, request: Echo, now: float) -> Payload:

@@ -24,7 +24,7 @@ from tcm_fcoe.protocol.els import Logo, Plain, Reject, parse_reply
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import FEATURE_F_PORT, FEATURE_MULTIPLE_N_PORT_ID, FEATURE_VALID_VENDOR_VERSION, Login
 from tcm_fcoe.protocol.els_payload import ElsError
-from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS, Fcf, VnPort, advertised
+from tcm_fcoe.protocol.enode_fcfs import MAX_FCFS, Fcf, VnPort, advertised, choose
 from tcm_fcoe.protocol.enode_tables import FabricEvent, FabricState, LoginEvent, LoginState
 from tcm_fcoe.protocol.fcoe import MIN_DATA_FIELD
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
@@ -75,11 +75,16 @@ class ENodeController(Controller):
         """By MAC address and switch name."""
         self.fcf: Fcf | None = None
         """The one that is selected."""
+        self._empty_vlans: set[int] = set()
+        """Those in which no FCF has answered: others come first."""
+        self._complained = False
         self.vn_ports: dict[bytes, VnPort] = {}
         """By port name; the first sends FLOGI."""
         self._by_mac: dict[bytes, VnPort] = {}
         self._timer = NEVER
         self._tries = 0
+        self._failures = 0
+        """FLOGIs in a row that no FCF has accepted."""
         self._keep_alive = NEVER
         self._solicited = -NEVER
         self._answers = Allowance(64, 16)
@@ -103,8 +108,7 @@ class ENodeController(Controller):
         """Solicit, select, log in, keep alive, forget FCFs that are silent."""
         self._age(now)
         if self._timer <= now:
-            gave_up = self.state is FabricState.VLAN and self._tries >= tables.VLAN_TRIES
-            self._fabric(FabricEvent.NO_VLANS if gave_up else FabricEvent.TIMER, now)
+            self._fabric(self._next_step(), now)
         for vn_port in list(self.vn_ports.values()):
             if vn_port.timer <= now:
                 if vn_port.state is LoginState.OUT:
@@ -113,6 +117,14 @@ class ENodeController(Controller):
                     gave_up = vn_port.tries >= tables.LOGIN_TRIES
                     self._login(vn_port, LoginEvent.GAVE_UP if gave_up else LoginEvent.TIMER, now)
         self._send_keep_alives(now)
+
+    def _next_step(self) -> FabricEvent:
+        """What the timer means."""
+        if self.state is FabricState.VLAN and self._tries >= tables.VLAN_TRIES:
+            return FabricEvent.NO_VLANS
+        if self.discover_vlan and self.state is FabricState.SOLICIT and not self.fcfs and self._tries >= tables.SOLICIT_TRIES:
+            return FabricEvent.NO_FCF
+        return FabricEvent.TIMER
 
     def receive_fcoe(self, destination: bytes, source: bytes, frame: Frame, now: float) -> LocalPort | None:  # noqa: ARG002 - all alike
         """From the FCF only, to the MAC address that it has granted."""
@@ -203,7 +215,8 @@ class ENodeController(Controller):
             vlans = [each.vlan for each in pdu.all(fip.Vlan)]
             if not vlans or pdu.get(fip.MacAddress).address != source:
                 raise FipError("fip_malformed", "a VLAN notification without a VLAN, or for another")
-            self.vlan = vlans[0]
+            self.vlan = next((each for each in vlans if each not in self._empty_vlans), vlans[0])
+            self._empty_vlans.difference_update(vlans if self.vlan in self._empty_vlans else ())
             self._tries = 0
             self.services.vlan_found(self.vlan)
             self._fabric(FabricEvent.VLANS, now)
@@ -347,9 +360,22 @@ class ENodeController(Controller):
         pdu = FipPdu(Pdu.VLAN_REQUEST, (fip.MacAddress(self.address),), Flag.FPMA)
         self.services.transmit_untagged(self.fip_frame(ethernet.ALL_FCF_MACS, pdu))
 
+    def _solicit_untagged(self, now: float) -> None:
+        """Nobody knows a VLAN: the interface's own."""
+        self.vlan = self._tries = 0
+        self.services.vlan_found(0)
+        self._solicit(now)
+
+    def _look_elsewhere(self, now: float) -> None:
+        """The VLAN may have been a wrong one, or has no FCF any more."""
+        self._empty_vlans.add(self.vlan)
+        self._tries = 0
+        self._request_vlans(now)
+
     def _solicit(self, now: float) -> None:
         self._tries = self._tries + 1 if self.state is FabricState.SOLICIT and not self.fcfs else 0
-        if self._tries == tables.SOLICIT_TRIES:
+        if self._tries == tables.SOLICIT_TRIES and not self._complained:
+            self._complained = True
             self.report("no FCF has answered yet; solicitations go on", now)
         self._timer = now + tables.SOLICIT_PERIOD
         self._solicited = now
@@ -366,16 +392,14 @@ class ENodeController(Controller):
         self._timer = now + tables.SELECT_DELAY
 
     def _select(self, now: float) -> None:
-        """The least priority value, of those that have not failed to answer if there are any."""
         usable = [each for each in self.fcfs.values() if each.usable]
         if not usable:
             self.state = FabricState.SOLICIT
             self._solicit(now)
             return
-        if all(each.tried for each in usable):
-            for each in usable:
-                each.tried = False
-        self.fcf = min((each for each in usable if not each.tried), key=lambda each: (each.priority, each.mac))
+        self.fcf = choose(usable, self._failures)
+        self._complained = False
+        self._empty_vlans.clear()
         self.fcf.fcoe_mac = self.fcf.mac
         self._schedule_keep_alives(self.fcf, now)
         for vn_port in list(self.vn_ports.values()):
@@ -491,6 +515,7 @@ class ENodeController(Controller):
         )
         self.services.routes_changed(vn_port.port)
         if vn_port is self._first:
+            self._failures = 0
             for each in list(self.vn_ports.values()):
                 if each.state is LoginState.OUT:
                     self._log_in(each, now)
@@ -517,12 +542,22 @@ class ENodeController(Controller):
         self._bring_down(vn_port, now)
 
     def _try_later(self, vn_port: VnPort, now: float) -> None:
-        vn_port.timer = now + tables.REFUSED_DELAY
+        """It is refused: by another FCF, if there is one that has yet to be asked, or later on."""
+        others = any(each.usable and not each.tried and each is not self.fcf for each in self.fcfs.values())
+        if vn_port is self._first and others:
+            self._not_accepted(now)
+        else:
+            vn_port.timer = now + tables.REFUSED_DELAY
+
+    def _not_accepted(self, now: float) -> None:
+        assert self.fcf is not None
+        self.fcf.tried, self.fcf.waiting = True, now
+        self._failures += 1
+        self._fabric(FabricEvent.GAVE_UP, now)
 
     def _give_up(self, vn_port: VnPort, now: float) -> None:
         if vn_port is self._first and self.fcf is not None:
-            self.fcf.tried = True
             self.report(f"FCF {self.fcf.mac.hex(':')} does not answer FLOGI", now)
-            self._fabric(FabricEvent.GAVE_UP, now)
+            self._not_accepted(now)
         else:
             self._try_later(vn_port, now)

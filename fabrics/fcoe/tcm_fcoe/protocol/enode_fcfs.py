@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol import enode_tables as tables
 from tcm_fcoe.protocol import fip
@@ -12,8 +13,11 @@ from tcm_fcoe.protocol.enode_tables import LoginState
 from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag
 from tcm_fcoe.protocol.names import NO_NAME, is_multicast
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MAX_FCFS = 16
-"""FCFs that are known at once; one that cannot be used, or has not answered FLOGI, gives way."""
+"""FCFs that are known at once; one that cannot be used, or has not accepted FLOGI, gives way."""
 _ADDRESSING = Flag.FPMA | Flag.SPMA
 
 
@@ -37,7 +41,9 @@ class Fcf:
     """It has answered a solicitation: frames of full size arrive."""
     late: bool = False
     tried: bool = False
-    """It has not answered FLOGI."""
+    """It has not accepted FLOGI."""
+    waiting: float = 0.0
+    """Since when: it was heard first then, or did not accept FLOGI."""
     fcoe_mac: bytes = b""
     """Where FCoE frames go, if not to ``mac``."""
 
@@ -91,4 +97,21 @@ def advertised(source: bytes, pdu: FipPdu, now: float) -> Fcf:
         period,
         fka.no_keep_alives,
         now,
+        waiting=now,
     )
+
+
+def choose(usable: Sequence[Fcf], failures: int) -> Fcf:
+    """The FCF to send FLOGI to (FC-BB-5 clause 7.9.2): the least priority value, of those that have not failed to accept one.
+
+    After one that has, every other turn is that of who has waited the longest, whatever its priority: so it comes within twice
+    :data:`MAX_FCFS` turns however many better ones there seem to be.
+
+    :param failures: FLOGIs in a row that were not accepted.
+    """
+    if failures % 2:
+        return min(usable, key=lambda each: (each.waiting, each.priority, each.mac))
+    if all(each.tried for each in usable):
+        for each in usable:
+            each.tried = False
+    return min((each for each in usable if not each.tried), key=lambda each: (each.priority, each.mac))

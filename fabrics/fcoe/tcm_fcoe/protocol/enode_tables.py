@@ -14,7 +14,7 @@ VLAN_TRIES = 3
 SOLICIT_PERIOD = 4.0
 """Seconds between solicitations while there is no FCF."""
 SOLICIT_TRIES = 3
-"""Solicitations without an answer after which whoever runs the station is told."""
+"""Solicitations without an answer after which whoever runs the station is told, and VLANs are asked for again."""
 SELECT_DELAY = 0.5
 """Seconds to wait for a better FCF after the first."""
 LOGIN_TIMEOUT = E_D_TOV
@@ -47,10 +47,11 @@ class FabricEvent(enum.Enum):
     TIMER = "timer"
     VLANS = "VLAN notification"
     NO_VLANS = "no VLAN notification"
+    NO_FCF = "no FCF in the VLAN"
     ADVERTISED = "advertisement of an FCF that can be used"
     LOST = "no advertisements of the FCF"
     CLEARED = "Clear Virtual Links"
-    GAVE_UP = "no answer to FLOGI"
+    GAVE_UP = "FLOGI is not accepted"
 
 
 _S, _E = FabricState, FabricEvent
@@ -58,7 +59,8 @@ _S, _E = FabricState, FabricEvent
 FABRIC: Table[FabricState, FabricEvent] = {
     (_S.VLAN, _E.TIMER): Step(_S.VLAN, "request_vlans"),
     (_S.VLAN, _E.VLANS): Step(_S.SOLICIT, "solicit"),
-    (_S.VLAN, _E.NO_VLANS): Step(_S.SOLICIT, "solicit"),
+    (_S.VLAN, _E.NO_VLANS): Step(_S.SOLICIT, "solicit_untagged"),
+    (_S.SOLICIT, _E.NO_FCF): Step(_S.VLAN, "look_elsewhere"),
     (_S.SOLICIT, _E.TIMER): Step(_S.SOLICIT, "solicit"),
     (_S.SOLICIT, _E.ADVERTISED): Step(_S.SELECT, "wait"),
     (_S.SELECT, _E.TIMER): Step(_S.FABRIC, "select"),

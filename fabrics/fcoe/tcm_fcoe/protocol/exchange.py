@@ -27,14 +27,14 @@ FC4_OX_IDS = range(0x1000, NO_EXCHANGE)
 """OX_IDs that the FC-4 of an N_Port gives to its own exchanges."""
 
 
-Send = Callable[[int, int, int, int, int, int, bytes, float], None]
-"""Sends one sequence, in as many frames as it takes: (D_ID, R_CTL, TYPE, F_CTL, OX_ID, RX_ID, data, now)."""
+Send = Callable[[int, int, int, int, int, int, bytes, float, int], None]
+"""Sends one sequence, in as many frames as it takes: (D_ID, R_CTL, TYPE, F_CTL, OX_ID, RX_ID, data, now, Parameter field)."""
 
 
 class Request:
     """One that waits for its reply."""
 
-    __slots__ = ("attempts", "d_id", "done", "ox_id", "payload", "r_ctl", "recover", "timeout", "timer", "type")
+    __slots__ = ("attempts", "d_id", "done", "ox_id", "parameter", "payload", "r_ctl", "recover", "timeout", "timer", "type")
 
     def __init__(self, d_id: int, r_ctl: int, fc_type: int, payload: bytes, done: Done, timeout: float, attempts: int) -> None:
         self.d_id = d_id
@@ -47,6 +47,8 @@ class Request:
         """How often it may yet be sent."""
         self.recover = True
         """Whether a timeout aborts the exchange."""
+        self.parameter = 0
+        """Of the frame header."""
         self.ox_id = NO_EXCHANGE
         self.timer: Timer | None = None
 
@@ -90,12 +92,14 @@ class Exchanges:
         timeout: float | None = None,
         attempts: int | None = None,
         recover: bool = True,
+        parameter: int = 0,
     ) -> Request:
         """Send a request. ``done`` is called later, never from here.
 
         :param timeout: seconds to wait for the reply each time; twice R_A_TOV if not given.
         :param attempts: how often it is sent at most.
         :param recover: abort the exchange when there is no reply; RRQ, which ends an abort, does not.
+        :param parameter: of the frame header.
         """
         request = Request(
             d_id,
@@ -107,6 +111,7 @@ class Exchanges:
             self._limits.attempts if attempts is None else attempts,
         )
         request.recover = recover
+        request.parameter = parameter
         self._send(request, now)
         return request
 
@@ -122,7 +127,10 @@ class Exchanges:
             self.counters.ct_out += 1
         else:
             self.counters.els_out += 1
-        self._send_sequence(request.d_id, request.r_ctl, request.type, F_CTL_REQUEST, ox_id, NO_EXCHANGE, request.payload, now)
+        self._send_sequence(
+            request.d_id, request.r_ctl, request.type, F_CTL_REQUEST, ox_id, NO_EXCHANGE, request.payload, now,
+            request.parameter,
+        )  # fmt: skip
 
     def _allocate(self) -> int | None:
         """The next OX_ID that is free, so that each rests as long as it can."""

@@ -29,8 +29,8 @@ class ExchangeState(NamedTuple):
     """E_STAT bits of :mod:`tcm_fcoe.protocol.els`."""
 
 
-class ReceiveData(Protocol):
-    """The short way of frames of FCP_DATA, without an object for each."""
+class ShortWay(Protocol):
+    """The short way of frames with one R_CTL, without an object for each."""
 
     def __call__(
         self,
@@ -42,11 +42,15 @@ class ReceiveData(Protocol):
         seq_cnt: int,
         ox_id: int,
         rx_id: int,
-        offset: int,
+        parameter: int,
         now: float,
         /,
     ) -> bool:
-        """One of them; ``offset`` is its parameter. False: nothing has happened, :meth:`Fc4.receive` is to have it."""
+        """One of them. False: nothing has happened, :meth:`Fc4.receive` is to have it."""
+
+
+ShortWays = dict[int, ShortWay]
+"""By R_CTL."""
 
 
 class Fc4(Protocol):
@@ -54,12 +58,14 @@ class Fc4(Protocol):
 
     service_parameters: int
     """Flags of the FCP page that is sent in PRLI and in LS_ACC to it."""
+    granted: int
+    """Flags that LS_ACC to PRLI has besides, if the PRLI had them."""
     next_timer: float
     """When :meth:`handle_timer` is to be called; ``inf``: never."""
 
     @property
-    def receive_data(self) -> ReceiveData | None:
-        """``None``: there is no short way."""
+    def short_ways(self) -> ShortWays:
+        """By R_CTL."""
 
     def process_login(self, remote: RemotePort, parameters: int, now: float) -> int:
         """PRLI has come, or ours was accepted.
@@ -78,11 +84,14 @@ class Fc4(Protocol):
     def abort(self, remote: RemotePort, abts: Abts, reply: Callable[[BasicReply], None], now: float) -> BasicReply | None:
         """ABTS for an exchange of FCP: what answers it; ``None``: ``reply`` will be called with it, once, later."""
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
-        """REC for an exchange that the remote port has originated; ``None``: there is no such."""
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
+        """REC for an exchange that the remote port has originated; ``None``: there is no such.
 
-    def srr(self, remote: RemotePort, payload: bytes, now: float) -> bytes:
-        """SRR: the payload of LS_ACC or LS_RJT to it."""
+        :param identifier: the Parameter field of its frame, which may be a task retry identifier.
+        """
+
+    def srr(self, remote: RemotePort, payload: bytes, now: float, identifier: int = 0) -> bytes:
+        """SRR: the payload of LS_ACC or LS_RJT to it; ``identifier`` likewise."""
 
     def resume(self, now: float) -> None:
         """The link has taken frames: go on with the data that was held back while the outbox was long."""
@@ -97,7 +106,7 @@ Lane = tuple[
     "RemotePort",
     "dict[tuple[int, int], Any]",
     "Callable[[RemotePort, Frame, float], None]",
-    "ReceiveData | None",
+    "ShortWays",
 ]
 """Ethernet header, image pairs by S_ID, the remote port that has to be there, recovery qualifiers (there must be none), and who
-takes the frame: any, and one of data."""
+takes the frame: any, and those with a short way."""

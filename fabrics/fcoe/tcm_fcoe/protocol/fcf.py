@@ -36,7 +36,8 @@ from tcm_fcoe.protocol.els_login import (
     Login,
 )
 from tcm_fcoe.protocol.els_payload import ElsError, Payload
-from tcm_fcoe.protocol.fcf_enodes import Attempt, ENode, check_source
+from tcm_fcoe.protocol.fcf_enodes import COMMANDS, RECEIVE, Attempt, ENode, check_source
+from tcm_fcoe.protocol.fcf_errors import VirtualLinkErrors
 from tcm_fcoe.protocol.fcf_local import LocalFrames
 from tcm_fcoe.protocol.fcf_tables import VirtualLinkEvent, VirtualLinkState
 from tcm_fcoe.protocol.fcoe import encapsulate
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tcm_fcoe.protocol.controller import ControllerServices
+    from tcm_fcoe.protocol.els import LinkErrorStatus
     from tcm_fcoe.protocol.fcoe import Buffer
 
 FCOE_ETHERTYPE = b"\x89\x06"
@@ -106,6 +108,7 @@ class FcfController(Controller):
         self._local = LocalFrames(self.switch)
         self.enodes: dict[bytes, ENode] = {}
         """By MAC address."""
+        self._errors = VirtualLinkErrors()
         self._advertise_at = NEVER
         self._sweep_at = NEVER
         self._answers = Allowance(2048, 1024)
@@ -185,6 +188,9 @@ class FcfController(Controller):
     def ended(self, now: float) -> None:
         """Without a word, or with Clear Virtual Links when each port has been stopped."""
         super().ended(now)
+        for enode in self.enodes.values():
+            for port_name in enode.ports:
+                self._errors.failed(port_name)
         self.enodes.clear()
         self.switch.clear()
         self._local.clear()
@@ -240,6 +246,10 @@ class FcfController(Controller):
         else:
             self._local.send(to, header, payload, sof, eof)
 
+    def errors(self, of: AttachedPort) -> LinkErrorStatus:
+        """FC-BB-5 clause 7.10: of the interface, and of the virtual link; ports of our own have none."""
+        return self._errors.status(of.port_name, self.services.interface_errors())
+
     def count(self, counter: str) -> None:
         """Add one to a statistic."""
         self.services.count(counter)
@@ -248,7 +258,7 @@ class FcfController(Controller):
 
     def receive_pdu(self, destination: bytes, source: bytes, pdu: FipPdu, now: float) -> None:  # noqa: ARG002 - all alike
         """Raises :class:`FipError` to drop it."""
-        handler = _RECEIVE.get(pdu.pdu)
+        handler = RECEIVE.get(pdu.pdu)
         if handler is None or pdu.flags & Flag.FCF:
             raise FipError("fip_unexpected", f"{pdu.pdu.name.lower()} at an FCF")
         enode = self.enodes.get(source)
@@ -306,7 +316,7 @@ class FcfController(Controller):
     def _receive_virtual_link_request(self, source: bytes, pdu: FipPdu, now: float) -> None:
         descriptor, frame = encapsulated_els(pdu)
         kind = type(descriptor)
-        if frame.payload[0] != _COMMANDS.get(kind) or frame.d_id != WellKnownAddress.FABRIC_LOGIN_SERVER:
+        if frame.payload[0] != COMMANDS.get(kind) or frame.d_id != WellKnownAddress.FABRIC_LOGIN_SERVER:
             raise FipError("fip_unexpected", f"ELS {frame.payload[0]:02x}h to {format_fc_id(frame.d_id)} as {kind.__name__}")
         if is_multicast(source):
             raise FipError("fip_spoofed", "a group address as source")
@@ -403,6 +413,7 @@ class FcfController(Controller):
         """A login ends the one there is; the address stays."""
         assert login.attached is not None
         enode = self.enodes[login.enode]
+        self._errors.failed(login.port_name)
         self._remove(login.attached, f"{login.descriptor.__name__.upper()} again", now)
         self._accept(login, now, enode)
 
@@ -475,6 +486,8 @@ class FcfController(Controller):
                     continue
                 self.services.count("missed_keep_alives")
                 self.services.count("virtual_link_failures")
+                for port_name in enode.ports if attached is None else (attached.port_name,):
+                    self._errors.failed(port_name, silent=True)
                 if attached is None:
                     self._clear_enode(enode, VirtualLinkEvent.SILENT, "no keep-alives of the ENode", now)
                     break
@@ -483,17 +496,3 @@ class FcfController(Controller):
         self._sweep_at = min(
             (deadline for enode in self.enodes.values() for deadline, _ in self._deadlines(enode)), default=NEVER
         )
-
-
-_COMMANDS: dict[type[fip.Encapsulated], ElsCommand] = {
-    fip.Flogi: ElsCommand.FLOGI,
-    fip.Fdisc: ElsCommand.FDISC,
-    fip.Logo: ElsCommand.LOGO,
-}
-_RECEIVE = {
-    Pdu.VLAN_REQUEST: "vlan_request",
-    Pdu.SOLICITATION: "solicitation",
-    Pdu.KEEP_ALIVE: "keep_alive",
-    Pdu.VIRTUAL_LINK_REQUEST: "virtual_link_request",
-}
-"""What an FCF takes from ENodes."""

@@ -6,9 +6,24 @@ from dataclasses import dataclass, field
 
 from tcm_fcoe.protocol import fip
 from tcm_fcoe.protocol.controller import Allowance
-from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag
+from tcm_fcoe.protocol.els_codes import ElsCommand
+from tcm_fcoe.protocol.fip import FipError, FipPdu, Flag, Pdu
 from tcm_fcoe.protocol.frame import Frame
 from tcm_fcoe.protocol.switch import AttachedPort
+
+COMMANDS: dict[type[fip.Encapsulated], ElsCommand] = {
+    fip.Flogi: ElsCommand.FLOGI,
+    fip.Fdisc: ElsCommand.FDISC,
+    fip.Logo: ElsCommand.LOGO,
+}
+"""The ELS in virtual link requests, by descriptor."""
+RECEIVE = {
+    Pdu.VLAN_REQUEST: "vlan_request",
+    Pdu.SOLICITATION: "solicitation",
+    Pdu.KEEP_ALIVE: "keep_alive",
+    Pdu.VIRTUAL_LINK_REQUEST: "virtual_link_request",
+}
+"""What an FCF takes from ENodes."""
 
 
 @dataclass(slots=True, eq=False)

@@ -101,6 +101,12 @@ _RSP_INFO = Struct(">3sB4x")
 # operation code, byte 1, LBA, ..., FCP_DL
 COMMAND_10 = Struct(">8sxBBBBBIBHB6xI").unpack_from
 COMMAND_16 = Struct(">8sxBBBBBQIBBI").unpack_from
+# the same for the express lane: LUN, CRN to direction, operation code and byte 1, LBA, ..., FCP_DL
+EXPRESS_10 = Struct(">8sIHIBHB6xI").unpack_from
+EXPRESS_16 = Struct(">8sIHQIHI").unpack_from
+TRANSFER_READY_LENGTH = _XFER_RDY.size
+unpack_ready = _XFER_RDY.unpack
+"""Of a payload that has that length."""
 pack_transfer_ready = _XFER_RDY.pack
 """FCP_XFER_RDY of a relative offset and a burst length."""
 GOOD_RESPONSE = bytes(_RSP.size)

@@ -167,13 +167,15 @@ class Exchange:
         itl = nexus.luns.get(self.lun)
         if itl is None or itl.express_write is None or self.blocks << itl.block_shift != self.write_length:
             return False
+        target = nexus.target
+        if not nexus.watched:
+            target.watch(nexus)
         if not itl.express_write(self.lba, self.blocks, (data_out.view,)):
             return False
-        nexus.target.counters.express_writes += 1
-        nexus.target.buffers.give_back(data_out.view)
-        self.response = GOOD_RESPONSE
-        self.finish()
-        nexus.send_response(self)
+        target.counters.express_writes += 1
+        target.buffers.give_back(data_out.view)
+        self.done = True
+        nexus.end_write(self)
         return True
 
     def receive_data(self, frame: Frame) -> None:

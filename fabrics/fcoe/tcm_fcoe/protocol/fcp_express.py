@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 from tcm_fcoe.protocol.data_out import DataOut
 from tcm_fcoe.protocol.fcoe import SOF_I3
 from tcm_fcoe.protocol.fcp import (
-    CDB_AT,
-    COMMAND_10,
-    COMMAND_16,
+    EXPRESS_10,
+    EXPRESS_16,
     FCP_CMND_LENGTH,
     GOOD_RESPONSE,
     READ_DATA,
     WRITE_DATA,
 )
-from tcm_fcoe.protocol.fcp_answered import CRN_AT, answered_by
+from tcm_fcoe.protocol.fcp_answered import answered_by
 from tcm_fcoe.protocol.fcp_command import PORT_EXCHANGES_LIMIT
 from tcm_fcoe.protocol.fcp_exchange import Exchange
 from tcm_fcoe.protocol.fcp_memory import USED_AGAIN
@@ -28,49 +27,47 @@ from tcm_fcoe.protocol.fcp_nexus import (
     GRANT_LIMIT,
     OUTBOX_LIMIT,
     READ_LIMIT,
-    RESPONSE,
 )
 from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_EXCHANGE_RESPONDER, F_CTL_RELATIVE_OFFSET, NO_EXCHANGE
 
 if TYPE_CHECKING:
     from tcm_fcoe.protocol.fcp_nexus import FcpNexus
     from tcm_fcoe.protocol.fcp_target import FcpTarget
-    from tcm_fcoe.protocol.frame import Frame
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 EXPRESS_LIMIT = 65536
 """Bytes of Data-In that are put into frames at once."""
-_DIRECTIONS = {0x28: READ_DATA, 0x88: READ_DATA, 0x2A: WRITE_DATA, 0x8A: WRITE_DATA}
-"""By operation code."""
-_SIXTEEN = 0x80
+_DIRECTIONS = {0x2800: READ_DATA, 0x8800: READ_DATA, 0x2A00: WRITE_DATA, 0x8A00: WRITE_DATA}
+"""By operation code, and byte 1, in which no bit may be set."""
+_SIXTEEN = 0x8000
 """Operation codes from here on are of CDBs of 16 bytes."""
 
 
-def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame) -> bool:
+def begin(
+    target: FcpTarget,
+    remote: RemotePort,
+    payload: memoryview,
+    sof: int,  # noqa: ARG001 - of data only
+    f_ctl: int,
+    seq_id: int,
+    seq_cnt: int,  # noqa: ARG001 - likewise
+    ox_id: int,
+    rx_id: int,  # noqa: ARG001 - we give it
+    parameter: int,  # noqa: ARG001 - no relative offset
+    now: float,
+) -> bool:
     """FCP_CMND, if it is for the express lane; False: nothing has happened."""
-    payload = frame.payload
-    if len(payload) != FCP_CMND_LENGTH or frame.f_ctl & F_CTL_EXCHANGE_RESPONDER:
+    if len(payload) != FCP_CMND_LENGTH or f_ctl & F_CTL_EXCHANGE_RESPONDER:
         return False
-    op = payload[CDB_AT]
+    lun, flags, op, lba, blocks, tail, length = EXPRESS_16(payload)
     wanted = _DIRECTIONS.get(op)
     if wanted is None:
         return False
-    if op >= _SIXTEEN:
-        lun, attribute, management, direction, _, bits, lba, blocks, group, control, length = COMMAND_16(payload)
-    else:
-        lun, attribute, management, direction, _, bits, lba, group, blocks, control, length = COMMAND_10(payload)
-    ox_id = frame.ox_id
-    if (
-        attribute
-        or management
-        or direction != wanted
-        or bits
-        or group
-        or control
-        or not blocks
-        or ox_id in nexus.exchanges
-        or nexus.backlog
-    ):
+    if op < _SIXTEEN:
+        lun, flags, op, lba, group, blocks, control, length = EXPRESS_10(payload)
+        tail = group | control
+    nexus = target.nexuses.get(remote.fc_id)
+    if nexus is None or flags & 0xFFFFFF != wanted or tail or not blocks or ox_id in nexus.exchanges or nexus.backlog:
         return False
     itl = nexus.luns.get(lun)
     if itl is None or blocks << itl.block_shift != length:
@@ -89,28 +86,42 @@ def begin(target: FcpTarget, nexus: FcpNexus, frame: Frame) -> bool:
         or nexus in target.unsolicited
     ):
         return False
-    key, command = nexus.d_id << 16 | ox_id, bytes(payload)
-    if target.fresh.get(key) == command or (command[CRN_AT] and nexus.answered.repeats(ox_id, command)):
+    if now != target.now:
+        target.begin_batch(now)
+    command, answered = bytes(payload), nexus.answered
+    known = ox_id in answered.young or ox_id in answered.old or ox_id in answered.unconfirmed or ox_id in answered.exchanges
+    if (known and answered.repeats(ox_id, command, target.batch)) or (
+        target.fresh and target.fresh.get(nexus.d_id << 16 | ox_id) == command
+    ):
         target.counters.duplicate_frames += 1
         return True
     if wanted == READ_DATA:
+        if not nexus.watched:
+            target.watch(nexus)
         view = target.buffers.take(length) if length >= USED_AGAIN else memoryview(bytearray(length))
         if not itl.express_read(lba, blocks, (view,)):  # type: ignore[misc]  # seen above
             target.buffers.give_back(view)
             return False
-        target.fresh[key] = command
-        _answer_read(target, nexus, frame, command, lun, view)
+        if known:
+            answered.release(ox_id)
+        _answer_read(target, nexus, ox_id, seq_id, command, lun, view)
     else:
-        _begin_write(
-            target, nexus, Exchange(nexus, ox_id, target.take_rx_id(), frame.seq_id, command, lun, length, lba, blocks)
-        )
+        if known:
+            answered.release(ox_id)
+        target.receiving = True
+        try:
+            _begin_write(target, nexus, Exchange(nexus, ox_id, target.take_rx_id(), seq_id, command, lun, length, lba, blocks))
+        finally:
+            target.receiving = False
     return True
 
 
-def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: bytes, lun: bytes, data: memoryview) -> None:
+def _answer_read(
+    target: FcpTarget, nexus: FcpNexus, ox_id: int, seq_id: int, command: bytes, lun: bytes, data: memoryview
+) -> None:
     """FCP_DATA and FCP_RSP: at once if that is not much, or as the link takes them."""
     length = len(data)
-    ox_id, rx_id = frame.ox_id, target.next_rx_id
+    rx_id = target.next_rx_id
     target.next_rx_id = rx_id + 1 if rx_id < 0xFFFE else 0
     counters = target.counters
     counters.commands += 1
@@ -120,7 +131,8 @@ def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: byte
     nexus.tx_bytes += length
     outbox = target.outbox
     if length > target.express_limit or nexus.bursts or target.sending or len(outbox) > OUTBOX_LIMIT:
-        exchange = Exchange(nexus, ox_id, rx_id, frame.seq_id, command, lun)
+        target.fresh[nexus.d_id << 16 | ox_id] = command
+        exchange = Exchange(nexus, ox_id, rx_id, seq_id, command, lun)
         exchange.submitted = exchange.borrowed = True
         exchange.data_in = data
         exchange.response = GOOD_RESPONSE
@@ -130,11 +142,13 @@ def _answer_read(target: FcpTarget, nexus: FcpNexus, frame: Frame, command: byte
         target.sending.append(exchange)
         target.pump()
         return
-    frames = nexus.frames
-    frames.put_data(outbox, target.rooms, ox_id, rx_id, 1, 0, data, 0, length, length)
     counters.responses += 1
     nexus.rsp_ius += 1
-    frames.put(outbox, nexus.word_response, RESPONSE, 2, ox_id, rx_id, GOOD_RESPONSE)
+    nexus.frames.put_read(outbox, target.rooms, ox_id, rx_id, data)
+    if length < USED_AGAIN and nexus.retries:
+        nexus.answered.remember_read(ox_id, rx_id, data, target.now, command, target.batch)
+        return
+    target.fresh[nexus.d_id << 16 | ox_id] = command
     if nexus.retries:
         answered = answered_by((rx_id, length, GOOD_RESPONSE, 3, target.now, command, True))
         nexus.answered.remember(ox_id, answered, data, confirmed=False)
@@ -147,14 +161,13 @@ def _begin_write(target: FcpTarget, nexus: FcpNexus, exchange: Exchange) -> None
     target.counters.commands += 1
     nexus.cmd_ius += 1
     ox_id, length = exchange.ox_id, exchange.write_length
-    nexus.answered.release(ox_id)
     target.open_exchanges += 1
     nexus.exchanges[ox_id] = nexus.collecting[ox_id] = exchange
     exchange.wanted = exchange.granted = length
     nexus.data_out.take(length)
+    burst = min(length, (nexus.burst_sizes(exchange.lun) if nexus.bursts else target.burst_sizes).maximum or length)
     exchange.data_out = data_out = DataOut(length, view=target.buffers.take(length))
-    burst = min(length, nexus.burst_sizes(exchange.lun).maximum or length)
-    data_out.begin(0, burst, target.now)
+    data_out.burst_end, data_out.active, data_out.since = burst, True, target.now
     nexus.send_transfer_ready(exchange, 0, burst)
 
 
@@ -203,7 +216,9 @@ def receive_data(
     data_out.view[offset:end] = payload
     data_out.filled = end
     data_out.frames += 1
-    data_out.since = target.now = now
+    if now != target.now:
+        target.begin_batch(now)
+    data_out.since = now
     target.counters.data_frames_received += 1
     nexus.rx_bytes += size
     if sof == SOF_I3:
@@ -218,4 +233,30 @@ def receive_data(
             exchange.advance()  # type: ignore[union-attr]  # likewise
         finally:
             target.receiving = False
+    return True
+
+
+def confirm(
+    target: FcpTarget,
+    remote: RemotePort,
+    payload: memoryview,  # noqa: ARG001 - there is none
+    sof: int,  # noqa: ARG001 - of data only
+    f_ctl: int,  # noqa: ARG001 - likewise
+    seq_id: int,  # noqa: ARG001 - likewise
+    seq_cnt: int,  # noqa: ARG001 - likewise
+    ox_id: int,
+    rx_id: int,  # noqa: ARG001 - the OX_ID is not used again before
+    parameter: int,  # noqa: ARG001 - of data only
+    now: float,  # noqa: ARG001 - nothing is kept
+) -> bool:
+    """FCP_CONF of an exchange that has been answered; False: nothing has happened."""
+    nexus = target.nexuses.get(remote.fc_id)
+    if nexus is None or ox_id in nexus.exchanges:
+        return False
+    answered = nexus.answered
+    # what has no data has nothing to give back
+    plain = ox_id not in answered.data and answered.exchanges.pop(ox_id, None) is not None
+    if not plain and not answered.release(ox_id):
+        return False
+    target.counters.confirmations += 1
     return True

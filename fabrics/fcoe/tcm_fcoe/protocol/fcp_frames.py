@@ -22,8 +22,14 @@ from tcm_fcoe.protocol.fcoe import (
     SOF_N3,
     TRAILER_LENGTH,
 )
-from tcm_fcoe.protocol.fcp import TYPE_FCP, InformationUnit
-from tcm_fcoe.protocol.frame import F_CTL_END_SEQUENCE, F_CTL_RELATIVE_OFFSET, F_CTL_SEQUENCE_INITIATIVE, HEADER
+from tcm_fcoe.protocol.fcp import GOOD_RESPONSE, TYPE_FCP, InformationUnit
+from tcm_fcoe.protocol.frame import (
+    F_CTL_END_SEQUENCE,
+    F_CTL_RELATIVE_OFFSET,
+    F_CTL_REPLY,
+    F_CTL_SEQUENCE_INITIATIVE,
+    HEADER,
+)
 
 if TYPE_CHECKING:
     from collections import deque
@@ -32,17 +38,40 @@ if TYPE_CHECKING:
     from tcm_fcoe.protocol.remote_port import RemotePort
 
 _pack = HEADER.pack
+IDS_AT = 16
+"""Where an FC header has OX_ID and RX_ID."""
 _trailer = Struct("<IB3x").pack
 _trailer_into = Struct("<IB3x").pack_into
 _FILL = (b"", b"\0", b"\0\0", b"\0\0\0")
-_HEADERS = {length: Struct(f">{length}sIIIBBHHHI").pack_into for length in (14 + HEADER_LENGTH, 18 + HEADER_LENGTH)}
-"""Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before the last."""
+_words = Struct(">III").pack
+_HEADERS = {length: Struct(f">{length}sBBHHHI").pack_into for length in (26 + HEADER_LENGTH, 30 + HEADER_LENGTH)}
+"""Ethernet (perhaps tagged), FCoE and FC header, by the length of what comes before SEQ_ID."""
+_HEADS = {length: Struct(f">{length}sHHI").pack_into for length in (14 + HEADER_LENGTH + IDS_AT, 18 + HEADER_LENGTH + IDS_AT)}
+"""The same, up to OX_ID in one piece."""
+_WITH_GOOD = {
+    length: Struct(f">{length}sHHI{len(GOOD_RESPONSE)}s").pack_into
+    for length in (14 + HEADER_LENGTH + IDS_AT, 18 + HEADER_LENGTH + IDS_AT)
+}
+"""The same, and FCP_RSP with GOOD."""
+_head_end = Struct(">IIIBBH").pack
+"""The end of that piece."""
+_GOOD_LENGTH = FC_HEADER_LENGTH + len(GOOD_RESPONSE)
+DATA_SEQUENCE, RESPONSE_SEQUENCE = 1, 2
+"""SEQ_IDs of a short READ."""
 ROOMS_LIMIT = 64
 """Frames in a link's memory before they are sent, beyond which no FCP_DATA is made: the other side may begin with these."""
 DATA_GOES_ON = TYPE_FCP << 24 | F_CTL_RELATIVE_OFFSET
 DATA_ENDS = DATA_GOES_ON | F_CTL_END_SEQUENCE
 DATA_ENDS_AND_ASKS = DATA_ENDS | F_CTL_SEQUENCE_INITIATIVE
 """TYPE and F_CTL of FCP_DATA; an initiator's last frame of a burst hands the sequence initiative over."""
+
+
+RESPONSE = TYPE_FCP << 24 | F_CTL_REPLY
+"""TYPE and F_CTL of FCP_RSP that ends the exchange."""
+
+_Plan = tuple[list[tuple[bytes, int, slice, slice, slice, int, int]], list[int]]
+"""FCP_DATA of so many bytes, for each frame: what comes before OX_ID, relative offset, where its data is in the room and in all
+of it, what the CRC is of, where it is, and EOF. And the lengths of these frames and of FCP_RSP."""
 
 
 class Rooms(Protocol):
@@ -59,8 +88,8 @@ class Rooms(Protocol):
         :return: maybe fewer, none if the link takes no more now.
         """
 
-    def commit(self, count: int, length: int, last: int) -> None:
-        """So many rooms of the last :meth:`reserve` have been filled, with ``length`` bytes each but for the ``last`` one."""
+    def commit(self, lengths: list[int]) -> None:
+        """The first rooms of the last :meth:`reserve` have been filled, with so many bytes each."""
 
 
 class FcpFrames:
@@ -71,7 +100,8 @@ class FcpFrames:
     """
 
     __slots__ = (
-        "_ends", "_first", "_goes_on", "_header_into", "_next", "_prefix", "_s_id", "_word_data", "max_payload", "remote",
+        "_ends", "_first", "_first_on", "_goes_on", "_good", "_good_into", "_head_into", "_header_into", "_next",
+        "_next_on", "_plans", "_prefix", "_s_id", "_word_data", "max_payload", "remote",
     )  # fmt: skip
 
     def __init__(self, remote: RemotePort, s_id: int, *, responder: int, data_ends: int) -> None:
@@ -83,13 +113,76 @@ class FcpFrames:
         self.max_payload = min(remote.max_frame, MAX_DATA_FIELD) & ~3
         """Bytes of a frame's data field."""
         self._prefix: bytes | None = None
-        self._first = self._next = b""
+        self._first = self._next = self._good = b""
+        self._plans: dict[int, _Plan] = {}
+        """Of short READs, by their length."""
 
     def _set_prefix(self, prefix: bytes) -> None:
         """Another way to the remote port."""
         self._prefix = prefix
         self._first, self._next = prefix + FCOE_HEADERS[SOF_I3], prefix + FCOE_HEADERS[SOF_N3]
-        self._header_into = _HEADERS[len(self._first)]
+        self._first_on, self._next_on = self._head(self._first, self._goes_on), self._head(self._next, self._goes_on)
+        self._header_into = _HEADERS[len(self._first_on)]
+        self._head_into = _HEADS[len(self._first) + IDS_AT]
+        self._good_into = _WITH_GOOD[len(self._first) + IDS_AT]
+        word_response = InformationUnit.FCP_RSP << 24 | self.remote.fc_id
+        self._good = self._first + _head_end(word_response, self._s_id, RESPONSE, RESPONSE_SEQUENCE, 0, 0)
+        self._plans.clear()
+
+    def _head(self, before: bytes, word_2: int) -> bytes:
+        """What comes before SEQ_ID in FCP_DATA."""
+        return before + _words(self._word_data, self._s_id, word_2)
+
+    def _plan(self, length: int) -> _Plan:
+        """How a READ of so many bytes, a multiple of four, is answered."""
+        size, fc = self.max_payload, len(self._first)
+        before = fc + FC_HEADER_LENGTH + TRAILER_LENGTH
+        frames, lengths = [], []
+        for count, offset in enumerate(range(0, length, size)):
+            after = min(offset + size, length)
+            word_2, eof = (self._goes_on, EOF_N) if after < length else (self._ends, EOF_T)
+            head = _head_end(self._word_data, self._s_id, word_2, DATA_SEQUENCE, 0, count)
+            full = fc + FC_HEADER_LENGTH + after - offset
+            frames.append(
+                (
+                    (self._next if count else self._first) + head,
+                    offset,
+                    slice(fc + FC_HEADER_LENGTH, full),
+                    slice(offset, after),
+                    slice(fc, full),
+                    full,
+                    eof,
+                )
+            )
+            lengths.append(before + after - offset)
+        plan = self._plans[length] = frames, [*lengths, before + len(GOOD_RESPONSE)]
+        return plan
+
+    def put_read(self, outbox: deque[bytes], rooms: Rooms | None, ox_id: int, rx_id: int, data: memoryview) -> None:
+        """A READ whole: FCP_DATA in one sequence, and FCP_RSP with GOOD. ``data`` is a multiple of four bytes."""
+        if self.remote.prefix is not self._prefix:
+            if self.remote.prefix is None:
+                return
+            self._set_prefix(self.remote.prefix)
+        length = len(data)
+        if rooms is not None:
+            frames, lengths = self._plans.get(length) or self._plan(length)
+            places = rooms.reserve(outbox, len(lengths), max(lengths[0], lengths[-1]))
+            if len(places) == len(lengths):
+                head_into = self._head_into
+                for room, (head, offset, in_room, in_data, in_crc, full, eof) in zip(places, frames, strict=False):
+                    head_into(room, 0, head, ox_id, rx_id, offset)
+                    room[in_room] = data[in_data]
+                    _trailer_into(room, full, crc32(room[in_crc]), eof)
+                room, fc = places[-1], len(self._first)
+                full = fc + _GOOD_LENGTH
+                self._good_into(room, 0, self._good, ox_id, rx_id, 0, GOOD_RESPONSE)
+                _trailer_into(room, full, crc32(room[fc:full]), EOF_T)
+                rooms.commit(lengths)
+                return
+        self.put_data(outbox, rooms, ox_id, rx_id, DATA_SEQUENCE, 0, data, 0, length, length)
+        word_response = InformationUnit.FCP_RSP << 24 | self.remote.fc_id
+        self.put(outbox, word_response, RESPONSE, RESPONSE_SEQUENCE, ox_id, rx_id, GOOD_RESPONSE)
 
     def put(self, outbox: deque[bytes], word_0: int, word_2: int, seq_id: int, ox_id: int, rx_id: int, payload: bytes) -> None:
         """An information unit of one frame; none if there is no way.
@@ -137,20 +230,21 @@ class FcpFrames:
             data_at = fc + FC_HEADER_LENGTH
             places = rooms.reserve(outbox, count, data_at + size + TRAILER_LENGTH)
             if places:
-                header_into, word_0, s_id, goes_on = self._header_into, self._word_data, self._s_id, self._goes_on
-                head = self._next if seq_cnt else self._first
+                header_into = self._header_into
+                head, goes_on = self._first_on if seq_cnt == 0 else self._next_on, self._next_on
                 full = last = data_at + size
+                in_room, in_crc = slice(data_at, full), slice(fc, full)
                 for room in places:
                     after = offset + size
                     if after < end:
-                        header_into(room, 0, head, word_0, s_id, goes_on, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
-                        room[data_at:full] = view[offset:after]
-                        _trailer_into(room, full, crc32(room[fc:full]), EOF_N)
-                        head = self._next
+                        header_into(room, 0, head, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        room[in_room] = view[offset:after]
+                        _trailer_into(room, full, crc32(room[in_crc]), EOF_N)
+                        head = goes_on
                     else:
                         fill = offset - end & 3
-                        word_2 = self._ends | fill
-                        header_into(room, 0, head, word_0, s_id, word_2, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
+                        head = self._head(self._next if seq_cnt else self._first, self._ends | fill)
+                        header_into(room, 0, head, seq_id, 0, seq_cnt & 0xFFFF, ox_id, rx_id, offset)
                         last = data_at + end - offset
                         room[data_at:last] = view[offset:end]
                         if fill:
@@ -159,7 +253,9 @@ class FcpFrames:
                         _trailer_into(room, last, crc32(room[fc:last]), EOF_T)
                     seq_cnt += 1
                     offset = after
-                rooms.commit(len(places), full + TRAILER_LENGTH, last + TRAILER_LENGTH)
+                lengths = [full + TRAILER_LENGTH] * len(places)
+                lengths[-1] = last + TRAILER_LENGTH
+                rooms.commit(lengths)
         if offset < stop:
             return self._append_data(outbox, ox_id, rx_id, seq_id, seq_cnt, view, offset, stop, end)
         return seq_cnt

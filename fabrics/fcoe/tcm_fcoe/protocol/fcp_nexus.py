@@ -19,12 +19,11 @@ from tcm_fcoe.protocol.fcp import (
 )
 from tcm_fcoe.protocol.fcp_answered import Answers, answered_by
 from tcm_fcoe.protocol.fcp_exchange import Exchange
-from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, FcpFrames
+from tcm_fcoe.protocol.fcp_frames import DATA_ENDS, RESPONSE, FcpFrames
 from tcm_fcoe.protocol.fcp_memory import Memory
 from tcm_fcoe.protocol.frame import (
     F_CTL_END_SEQUENCE,
     F_CTL_EXCHANGE_RESPONDER,
-    F_CTL_REPLY,
     F_CTL_SEQUENCE_INITIATIVE,
 )
 from tcm_fcoe.protocol.mode_pages import BurstSizes
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
     from tcm_fcoe.protocol.fcp_exchange import Management
+    from tcm_fcoe.protocol.fcp_identifiers import Identifiers
     from tcm_fcoe.protocol.fcp_target import FcpTarget
     from tcm_fcoe.protocol.remote_port import RemotePort
 
@@ -51,20 +51,33 @@ READS = frozenset((0x08, 0x28, 0x88, 0xA8))
 """READ (6), (10), (16) and (12)."""
 FLAGS_AT = 10
 """Byte of FCP_RSP with FCP_CONF_REQ."""
-STALL_SECONDS = 120.0
-"""Without a frame of the data that was asked for: the command is given up."""
+STALL_PERIODS = 3
+"""R_A_TOVs without a frame of the data that was asked for: the command is given up. An initiator that has lost FCP_XFER_RDY
+asks with REC after REC_TOV, and if that is lost too it knows twice R_A_TOV later (FCP-4 clause 11): it aborts the exchange."""
 
 TRANSFER_READY = TYPE_FCP << 24 | F_CTL_EXCHANGE_RESPONDER | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITIATIVE
 """TYPE and F_CTL."""
-RESPONSE = TYPE_FCP << 24 | F_CTL_REPLY
 RESPONSE_TO_CONFIRM = TRANSFER_READY
 """FCP_RSP with FCP_CONF_REQ hands the sequence initiative over, and does not end the exchange."""
+
+
+class BatchTimer(Protocol):
+    """Times commands on the express lane (:class:`tcm.target.latency.ExpressTimer`)."""
+
+    def begin(self) -> None:
+        """A batch of frames has come."""
+
+    def finish(self, seconds: float) -> None:
+        """What it has set off was sent so many seconds later."""
 
 
 class ScsiPort(Protocol):
     """How a nexus reaches the core without importing it."""
 
     nexus: ITNexus
+
+    def make_timer(self) -> BatchTimer:
+        """For the express lane of this nexus."""
 
     def make_task(
         self,
@@ -110,6 +123,7 @@ class FcpNexus:
         "exchanges",
         "frames",
         "grant_queue",
+        "identifiers",
         "luns",
         "max_payload",
         "port",
@@ -119,12 +133,15 @@ class FcpNexus:
         "rx_bytes",
         "since",
         "target",
+        "timer",
         "tx_bytes",
+        "watched",
         "word_ready",
         "word_response",
     )  # fmt: skip
 
     port: ScsiPort
+    timer: BatchTimer
     luns: dict[bytes, ITLNexus]
 
     def __init__(self, target: FcpTarget, remote: RemotePort, parameters: int, s_id: int) -> None:
@@ -150,6 +167,10 @@ class FcpNexus:
         self.bursts: dict[bytes, BurstSizes] = {}
         """By LUN, of those where MODE SELECT has changed them."""
         self.draining = False
+        self.watched = False
+        """This batch is being timed."""
+        self.identifiers: Identifiers | None = None
+        """Task retry identifiers, where PRLI has agreed on them."""
         self.answered = Answers(target.kept, target.buffers)
         """What is remembered after FCP_RSP."""
         self.since = target.now
@@ -263,6 +284,30 @@ class FcpNexus:
         if self.target.waiting:
             self.target.go_on()
 
+    def end_write(self, exchange: Exchange) -> None:
+        """A WRITE of the express lane has ended well: :meth:`finished` and :meth:`send_response` of what it can have."""
+        ox_id, target = exchange.ox_id, self.target
+        self.forget(exchange)
+        if self.collecting.get(ox_id) is exchange:
+            del self.collecting[ox_id]
+        self.data_out.give_back(exchange.granted)
+        exchange.granted = 0
+        if target.waiting:
+            target.go_on()
+        if not (self.retries and self.confirms):
+            exchange.response = GOOD_RESPONSE
+            self.send_response(exchange)
+            return
+        exchange.response = GOOD_RESPONSE_CONF
+        seq_id, rx_id, command = exchange.sequences, exchange.rx_id, exchange.command
+        target.fresh[self.d_id << 16 | ox_id] = command
+        target.counters.responses += 1
+        self.rsp_ius += 1
+        self.frames.put(target.outbox, self.word_response, RESPONSE_TO_CONFIRM, seq_id, ox_id, rx_id, GOOD_RESPONSE_CONF)
+        after, length = seq_id + 1 & 0xFF, exchange.write_length
+        answered = answered_by((rx_id, length, GOOD_RESPONSE_CONF, after, target.now, command, False))
+        self.answered.remember(ox_id, answered)
+
     def leave_queues(self, exchange: Exchange) -> None:
         """It is not to be handed to the core later, and does not wait for memory."""
         if self.collecting.get(exchange.ox_id) is exchange:
@@ -307,6 +352,7 @@ class FcpNexus:
     def handle_timer(self, now: float, e_d_tov: float, retain: float) -> None:
         """Data that does not come, and exchanges that need not be remembered any more."""
         e_d_tov = max(e_d_tov, self.remote.e_d_tov)
+        stalled = self.target.data_out_timeout or STALL_PERIODS * max(self.target.r_a_tov, 2 * e_d_tov)
         for each in list(self.exchanges.values()):
             data_out = each.data_out
             if data_out is None or not data_out.active:
@@ -314,7 +360,7 @@ class FcpNexus:
             if data_out.ended and now - data_out.since > e_d_tov:
                 data_out.restart()
                 self.target.counters.sequence_errors += 1
-            elif now - data_out.since > STALL_SECONDS:
+            elif now - data_out.since > stalled:
                 self.target.counters.stalled_transfers += 1
                 if not each.abort():
                     self.port.abort_task(each.lun, each.ox_id, _Nobody)

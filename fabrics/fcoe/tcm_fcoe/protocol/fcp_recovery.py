@@ -70,16 +70,22 @@ def abort(target: FcpTarget, fc_id: int, abts: Abts, reply: Callable[[BasicReply
     return None
 
 
-def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int) -> ExchangeState | None:
+def _meant(nexus: FcpNexus, ox_id: int, rx_id: int, identifier: int) -> int | None:
+    """The RX_ID by which an exchange is to be found; ``None``: its task retry identifier is not that of the request."""
+    return rx_id if nexus.identifiers is None else nexus.identifiers.rx_id(ox_id, rx_id, identifier)
+
+
+def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
     """REC for an exchange that the remote port originated (FCP-4 12.2); ``None``: there is no such exchange."""
     nexus = target.nexuses.get(fc_id)
-    if nexus is None:
+    meant = _meant(nexus, ox_id, rx_id, identifier) if nexus is not None else None
+    if nexus is None or meant is None:
         return None
     exchange = nexus.exchanges.get(ox_id)
-    if exchange is not None and rx_id in (exchange.rx_id, NO_EXCHANGE):
+    if exchange is not None and meant in (exchange.rx_id, NO_EXCHANGE):
         initiative = E_STAT_SEQUENCE_INITIATIVE if exchange.has_initiative else 0
         return ExchangeState(exchange.rx_id, _transferred(exchange), E_STAT_RESPONDER | initiative)
-    answered = nexus.answered.find(ox_id, rx_id)
+    answered = nexus.answered.find(ox_id, meant)
     if answered is not None:
         nexus.answered.asked(ox_id, target.now)
         return ExchangeState(answered.rx_id, answered.length, E_STAT_RESPONDER | E_STAT_COMPLETE)
@@ -97,7 +103,7 @@ def _transferred(exchange: Exchange | Management) -> int:
 _CANNOT = Reject(Reason.UNABLE_TO_PERFORM, Explanation.UNABLE_TO_SUPPLY_REQUESTED_DATA)
 
 
-def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview) -> Callable[[], None] | Reject:
+def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview, identifier: int = 0) -> Callable[[], None] | Reject:
     """SRR (FCP-4 12.4): what sends it again, to be called after FCP_ACC; or FCP_RJT."""
     nexus = target.nexuses.get(fc_id)
     if nexus is None or not nexus.retries:
@@ -107,9 +113,10 @@ def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview) -> Callable[
     except ElsError as error:
         return Reject(error.reason, error.explanation)
     exchange = nexus.exchanges.get(request.ox_id)
-    if exchange is not None and request.rx_id in (exchange.rx_id, NO_EXCHANGE):
+    rx_id = _meant(nexus, request.ox_id, request.rx_id, identifier)
+    if exchange is not None and rx_id in (exchange.rx_id, NO_EXCHANGE):
         return _go_on(exchange, request) or _CANNOT
-    if nexus.answered.find(request.ox_id, request.rx_id) is None:
+    if rx_id is None or nexus.answered.find(request.ox_id, rx_id) is None:
         return Reject(Reason.LOGICAL_ERROR, Explanation.INVALID_OX_ID_RX_ID)
     return _again(nexus, request) or _CANNOT
 

@@ -7,16 +7,16 @@ express lane: they have no task.
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from math import inf
+from types import MethodType
 from typing import TYPE_CHECKING, Protocol
 
 from tcm_fcoe.protocol import fcp_command, fcp_express, fcp_recovery
 from tcm_fcoe.protocol.els import Plain, Reject
 from tcm_fcoe.protocol.fcp import InformationUnit, ServiceParameters
-from tcm_fcoe.protocol.fcp_answered import CRN_AT
 from tcm_fcoe.protocol.fcp_counters import FcpCounters
 from tcm_fcoe.protocol.fcp_frames import ROOMS_LIMIT
+from tcm_fcoe.protocol.fcp_identifiers import Identifiers
 from tcm_fcoe.protocol.fcp_memory import Buffers, Pool
 from tcm_fcoe.protocol.fcp_nexus import OUTBOX_LIMIT, FcpNexus
 from tcm_fcoe.protocol.frame import F_CTL_EXCHANGE_RESPONDER, NO_EXCHANGE
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcm_fcoe.protocol.basic import Abts
-    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ReceiveData
+    from tcm_fcoe.protocol.fc4 import BasicReply, ExchangeState, ShortWays
     from tcm_fcoe.protocol.fcp_exchange import Exchange
     from tcm_fcoe.protocol.fcp_frames import Rooms
     from tcm_fcoe.protocol.fcp_nexus import ScsiPort
@@ -69,6 +69,8 @@ class SendsFrames(Protocol):
     outbox: deque[bytes]
     e_d_tov: float
     """Seconds within which the frames of a sequence follow each other."""
+    r_a_tov: float
+    """Seconds after which no frame of long ago comes any more."""
 
     @property
     def rooms(self) -> Rooms | None:
@@ -80,6 +82,7 @@ class FcpTarget:
 
     :param port: the N_Port.
     :param burst_length: bytes of a burst, either way, unless MODE SELECT changes that; of 512 bytes each.
+    :param data_out_timeout: seconds without a frame of the data of a write until it is given up; 0: thrice R_A_TOV.
     :param first_burst: WRITE FCP_XFER_RDY DISABLED is offered: initiators that agree send data unasked.
     """
 
@@ -91,6 +94,7 @@ class FcpTarget:
         burst_length: int = DEFAULT_BURST,
         first_burst: bool = False,
         retry: bool = True,
+        data_out_timeout: float = 0,
         counters: FcpCounters | None = None,
     ) -> None:
         self.n_port = port
@@ -109,6 +113,8 @@ class FcpTarget:
             | (ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED if first_burst else 0)
             | (ServiceParameters.RETRY | ServiceParameters.REC_SUPPORT if retry else 0)
         )
+        self.granted = int(ServiceParameters.TASK_RETRY_IDENTIFICATION_REQUESTED) if retry else 0
+        """Agreed to where an initiator asks."""
         self.nexuses: dict[int, FcpNexus] = {}
         """By the initiator's FC_ID."""
         self.open_exchanges = 0
@@ -124,17 +130,27 @@ class FcpTarget:
         self.waiting: dict[FcpNexus, None] = {}
         """Initiators with commands that wait for memory, in turn."""
         self.fresh: dict[int, bytes] = {}
-        """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice."""
+        """FCP_CMND payloads of this batch that have been answered, by S_ID and OX_ID: they may still come twice. Those of short
+        READs are elsewhere: :meth:`tcm_fcoe.protocol.fcp_answered.Answers.remember_read`."""
+        self.batch = 0
+        """Number of this batch."""
+        self.timed: list[tuple[FcpNexus, float]] = []
+        """Initiators that use the express lane in this batch, and since when."""
         self.again: deque[Callable[[], None]] = deque()
         """What SRR has asked for."""
         self.leaving: set[FcpNexus] = set()
         """Initiators that are sent away once they have no commands."""
         self.now = 0.0
         self.receiving = False
-        self.e_d_tov = port.e_d_tov
+        self.e_d_tov, self.r_a_tov = port.e_d_tov, port.r_a_tov
+        self.data_out_timeout = data_out_timeout
         self.next_rx_id = 0
         self.next_timer = inf
-        self.receive_data: ReceiveData | None = partial(fcp_express.receive_data, self)
+        self.short_ways: ShortWays = {
+            FCP_CMND: MethodType(fcp_express.begin, self),  # costs less than partial
+            FCP_DATA: MethodType(fcp_express.receive_data, self),
+            FCP_CONF: MethodType(fcp_express.confirm, self),
+        }
 
     def wake(self) -> None:
         """Somebody has to look at the outbox, unless we are called by somebody who will."""
@@ -150,9 +166,10 @@ class FcpTarget:
         if not parameters & ServiceParameters.INITIATOR_FUNCTION:
             counters.logins_refused += 1
             return False
-        self.outbox, self.rooms, self.e_d_tov = self.n_port.outbox, self.n_port.rooms, self.n_port.e_d_tov
+        self.outbox, self.rooms = self.n_port.outbox, self.n_port.rooms
+        self.e_d_tov, self.r_a_tov = self.n_port.e_d_tov, self.n_port.r_a_tov
         self.end(remote.fc_id)
-        agreed = parameters & self.service_parameters
+        agreed = parameters & (self.service_parameters | self.granted)
         nexus = FcpNexus(self, remote, agreed, self.n_port.fc_id)
         port = self.services.establish(remote, nexus)
         if port is None:
@@ -161,6 +178,10 @@ class FcpTarget:
         counters.logins += 1
         nexus.port = port
         nexus.luns = port.nexus.luns
+        nexus.timer = port.make_timer()
+        if agreed & ServiceParameters.TASK_RETRY_IDENTIFICATION_REQUESTED:
+            nexus.identifiers = Identifiers(nexus)
+            nexus.luns = {}  # no express lane: that looks at no identifiers
         self.nexuses[remote.fc_id] = nexus
         if agreed & ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED:
             self.unsolicited.add(nexus)
@@ -210,9 +231,7 @@ class FcpTarget:
     def receive(self, remote: RemotePort, frame: Frame, now: float) -> None:
         """An FCP information unit of an initiator that has logged in (FC-2 has checked the addresses)."""
         if now != self.now:
-            self.now = now
-            if self.fresh:  # of a batch before: since then initiators may have seen the answer, and used the OX_ID again
-                self.fresh.clear()
+            self.begin_batch(now)
         nexus = self.nexuses.get(remote.fc_id)
         if nexus is None:
             self.counters.unexpected_frames += 1
@@ -221,7 +240,19 @@ class FcpTarget:
         try:
             r_ctl = frame.r_ctl
             if r_ctl == FCP_CMND:
-                if not fcp_express.begin(self, nexus, frame):
+                if not fcp_express.begin(
+                    self,
+                    remote,
+                    frame.payload,
+                    frame.sof,
+                    frame.f_ctl,
+                    frame.seq_id,
+                    frame.seq_cnt,
+                    frame.ox_id,
+                    frame.rx_id,
+                    frame.parameter,
+                    now,
+                ):
                     self.command(nexus, frame)
                 return
             exchange = nexus.exchanges.get(frame.ox_id)
@@ -234,6 +265,19 @@ class FcpTarget:
                 self.counters.unexpected_frames += 1
         finally:
             self.receiving = False
+
+    def begin_batch(self, now: float) -> None:
+        """Frames have come since the last ones: initiators may have seen the answers to those, and used their OX_IDs again."""
+        self.now = now
+        self.batch += 1
+        if self.fresh:
+            self.fresh.clear()
+
+    def watch(self, nexus: FcpNexus) -> None:
+        """An initiator uses the express lane: it is timed until all answers have been sent."""
+        nexus.watched = True
+        nexus.timer.begin()
+        self.timed.append((nexus, self.now))
 
     def take_rx_id(self) -> int:
         """For a new exchange."""
@@ -248,14 +292,19 @@ class FcpTarget:
         if frame.f_ctl & F_CTL_EXCHANGE_RESPONDER or ox_id == NO_EXCHANGE:
             counters.unexpected_frames += 1
             return
-        there = nexus.exchanges.get(ox_id)
-        if there is not None and there.is_like(frame):
-            counters.duplicate_frames += 1
-            return
-        again = bytes(frame.payload)
-        if self.fresh.get(nexus.d_id << 16 | ox_id) == again or (len(again) > CRN_AT and nexus.answered.repeats(ox_id, again)):
-            counters.duplicate_frames += 1
-            return
+        identifiers = nexus.identifiers
+        if identifiers is None or not identifiers.is_another(ox_id, frame.parameter):
+            there, again = nexus.exchanges.get(ox_id), bytes(frame.payload)
+            if (
+                (there is not None and there.is_like(frame))
+                or self.fresh.get(nexus.d_id << 16 | ox_id) == again
+                or nexus.answered.repeats(ox_id, again, self.batch)
+                or (identifiers is not None and identifiers.has_answered(ox_id, frame.parameter, again))
+            ):
+                counters.duplicate_frames += 1
+                return
+        if identifiers is not None:
+            identifiers.note(ox_id, frame.parameter)
         nexus.answered.release(ox_id)
         fcp_command.begin(self, nexus, frame, self.take_rx_id())
 
@@ -271,16 +320,16 @@ class FcpTarget:
         self.now = now
         return fcp_recovery.abort(self, remote.fc_id, abts, reply)
 
-    def rec(self, remote: RemotePort, ox_id: int, rx_id: int) -> ExchangeState | None:
+    def rec(self, remote: RemotePort, ox_id: int, rx_id: int, identifier: int = 0) -> ExchangeState | None:
         """REC (FCP-4 12.2); ``None``: there is no such exchange."""
         self.counters.recs += 1
-        return fcp_recovery.rec(self, remote.fc_id, ox_id, rx_id)
+        return fcp_recovery.rec(self, remote.fc_id, ox_id, rx_id, identifier)
 
-    def srr(self, remote: RemotePort, payload: bytes | memoryview, now: float) -> bytes:
+    def srr(self, remote: RemotePort, payload: bytes | memoryview, now: float, identifier: int = 0) -> bytes:
         """SRR (FCP-4 12.4): the payload of FCP_ACC or FCP_RJT. What is sent again follows, at the next :meth:`resume`."""
         self.now = now
         self.counters.srrs += 1
-        again = fcp_recovery.srr(self, remote.fc_id, payload)
+        again = fcp_recovery.srr(self, remote.fc_id, payload, identifier)
         if isinstance(again, Reject):
             self.counters.srrs_refused += 1
             return again.pack()
@@ -303,10 +352,14 @@ class FcpTarget:
 
     def resume(self, now: float) -> None:
         """The link has taken frames: make the next ones. What has been answered until now is no duplicate any more."""
-        self.now = now
-        if self.fresh:
-            self.fresh.clear()
-        self.pump()
+        self.begin_batch(now)
+        if self.timed:
+            for nexus, since in self.timed:
+                nexus.watched = False
+                nexus.timer.finish(now - since)
+            self.timed.clear()
+        if self.sending or self.again:
+            self.pump()
 
     def pump(self) -> None:
         """Make the next frames, as long as not too many wait for the link: a turn for each exchange."""

@@ -51,17 +51,22 @@ class FdmiCommand(enum.IntEnum):
 
 
 class FdmiExplanation(enum.IntEnum):
-    """Reason code explanations of the HBA management server."""
+    """Reason code explanations of the HBA management server (FC-GS clause 6.7.4).
+
+    QLogic's driver for Linux has the same numbers, and none for the last. Emulex's has those of an earlier FC-GS: 10h, 11h, 12h
+    and 13h for what is 11h to 14h here, and 20h to 22h without 21h.
+    """
 
     NONE = 0x00
     HBA_ALREADY_REGISTERED = 0x10
-    HBA_NOT_REGISTERED = 0x11
+    HBA_ATTRIBUTES_NOT_REGISTERED = 0x11
     HBA_ATTRIBUTE_TWICE = 0x12
     HBA_ATTRIBUTE_LENGTH = 0x13
     HBA_ATTRIBUTE_NOT_PRESENT = 0x14
     PORT_NOT_IN_LIST = 0x15
     """The port that asks is not in the HBA's list."""
     HBA_NOT_IN_LIST = 0x16
+    HBA_NOT_REGISTERED = 0x17
     PORT_ATTRIBUTES_NOT_REGISTERED = 0x20
     PORT_NOT_REGISTERED = 0x21
     PORT_ATTRIBUTE_TWICE = 0x22

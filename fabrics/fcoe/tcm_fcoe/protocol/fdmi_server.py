@@ -177,7 +177,10 @@ class FdmiServer:
         del self.hbas[self._own(port_name, asked.hba).identifier]
 
     def _remove_hba_attributes(self, port_name: bytes, asked: FdmiRequest) -> None:
-        self._own(port_name, asked.hba).attributes.clear()
+        hba = self._own(port_name, asked.hba)
+        if not hba.attributes:
+            raise _unable(FdmiExplanation.HBA_ATTRIBUTES_NOT_REGISTERED, asked.hba.hex(":"))
+        hba.attributes.clear()
 
     def _remove_port(self, port_name: bytes, asked: FdmiRequest) -> None:
         hba = self._of_port(asked.port, by=port_name)

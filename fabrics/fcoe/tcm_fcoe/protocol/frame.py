@@ -77,9 +77,6 @@ F_CTL_PRIORITY = 0x020000
 F_CTL_SEQUENCE_INITIATIVE = 0x010000
 """Handed over to the other side with the last frame of the sequence."""
 F_CTL_RETRANSMITTED = 0x000200
-F_CTL_CONTINUE_MASK = 0x0000C0
-F_CTL_ABORT_MASK = 0x000030
-"""Abort sequence condition."""
 F_CTL_RELATIVE_OFFSET = 0x000008
 """The parameter field is a relative offset."""
 F_CTL_FILL_MASK = 0x000003
@@ -88,12 +85,6 @@ F_CTL_REQUEST = F_CTL_FIRST_SEQUENCE | F_CTL_END_SEQUENCE | F_CTL_SEQUENCE_INITI
 """290000h: the only frame of the first sequence, an answer is wanted (ELS, CT, FCP_CMND)."""
 F_CTL_REPLY = F_CTL_EXCHANGE_RESPONDER | F_CTL_LAST_SEQUENCE | F_CTL_END_SEQUENCE
 """980000h: the last frame of the responder's last sequence."""
-
-# DF_CTL (FC-FS-3 table 27): optional headers at the start of the data field.
-DF_CTL_ESP = 0x40
-DF_CTL_NETWORK = 0x20
-DF_CTL_ASSOCIATION = 0x10
-DF_CTL_DEVICE_MASK = 0x03
 
 _unpack = HEADER.unpack_from
 _pack = HEADER.pack
@@ -232,15 +223,3 @@ def pack_header(
 def fill(payload: Buffer) -> int:
     """How many fill bytes a payload needs: the low two bits of F_CTL."""
     return -len(payload) & F_CTL_FILL_MASK
-
-
-_DEVICE_HEADER_LENGTHS = (0, 16, 32, 64)
-
-
-def optional_headers_length(df_ctl: int) -> int:
-    """Bytes of the data field that belong to the network, association and device headers; ESP's extent cannot be told."""
-    return (
-        (16 if df_ctl & DF_CTL_NETWORK else 0)
-        + (32 if df_ctl & DF_CTL_ASSOCIATION else 0)
-        + _DEVICE_HEADER_LENGTHS[df_ctl & DF_CTL_DEVICE_MASK]
-    )

@@ -397,7 +397,8 @@ class Logins:
         if page.type != FcType.FCP or page.type_extension:
             response = int(PrliResponse.INVALID_PARAMETERS)
         else:
-            parameters = self._port.fc4.service_parameters
+            fc4 = self._port.fc4
+            parameters = fc4.service_parameters | (page.parameters & fc4.granted)
             response = self._establish(remote, page, now) if flags else PrliResponse.EXECUTED
         if response != PrliResponse.EXECUTED:
             flags = 0

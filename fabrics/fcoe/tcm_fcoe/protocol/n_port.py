@@ -32,7 +32,7 @@ from tcm_fcoe.protocol.logins import Logins
 from tcm_fcoe.protocol.management_client import HbaDescription, ManagementClient
 from tcm_fcoe.protocol.name_client import NameClient
 from tcm_fcoe.protocol.names import FIRST_WELL_KNOWN_ADDRESS, NO_FC_ID, colon_form, format_fc_id
-from tcm_fcoe.protocol.recovery import Aborts, Answered, RecoveryQualifiers, Released
+from tcm_fcoe.protocol.recovery import Aborts, RecoveryQualifiers
 from tcm_fcoe.protocol.sequence import Sequences
 from tcm_fcoe.protocol.timers import Timers
 
@@ -281,7 +281,7 @@ class NPort:
         remote = self._image_pairs.get(s_id)
         if remote is None:
             return None
-        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.receive_data
+        return header, self._image_pairs, remote, self.qualifiers.held, self.fc4.receive, self.fc4.short_ways
 
     def _is_qualified(self, frame: Frame) -> bool:
         return self.qualifiers.covers(frame)
@@ -382,26 +382,6 @@ class NPort:
         if not self.aborts.receive(frame, now):
             self.counters.unknown_exchange += 1
 
-    def abort_exchange(
-        self,
-        d_id: int,
-        ox_id: int,
-        rx_id: int,
-        now: float,
-        *,
-        seq_id: int = 0,
-        seq_cnt: int = 0,
-        answered: Answered | None = None,
-        released: Released | None = None,
-    ) -> None:
-        """Abort an exchange that our FC-4 has originated (FC-FS-3 16.3.2); it is sent twice if need be.
-
-        :param seq_id: of the last sequence that we sent in it; ``seq_cnt`` is one more than its last frame's.
-        :param answered: is called with BA_ACC, BA_RJT, or ``None`` when there was neither within four times R_A_TOV.
-        :param released: is called when the OX_ID may be used again.
-        """
-        self.aborts.abort(d_id, ox_id, rx_id, now, seq_id=seq_id, seq_cnt=seq_cnt, answered=answered, released=released)
-
     def _send_abts(self, d_id: int, f_ctl: int, seq_id: int, seq_cnt: int, ox_id: int, rx_id: int, now: float) -> None:
         del now
         sof = SOF_N3 if seq_cnt else SOF_I3
@@ -422,11 +402,21 @@ class NPort:
         return self.exchanges.request(d_id, payload.pack(), done, now, attempts=attempts, recover=recover)
 
     def send_sequence(
-        self, d_id: int, r_ctl: int, fc_type: int, f_ctl: int, ox_id: int, rx_id: int, payload: bytes, now: float
+        self,
+        d_id: int,
+        r_ctl: int,
+        fc_type: int,
+        f_ctl: int,
+        ox_id: int,
+        rx_id: int,
+        payload: bytes,
+        now: float,
+        parameter: int = 0,
     ) -> None:
         """Send one sequence of a link service, in as many frames as it takes.
 
         :param f_ctl: that of its last frame, without fill bytes.
+        :param parameter: the Parameter field, if it is one frame.
         """
         self._seq_id = seq_id = self._seq_id + 1 & 0xFF
         if self.line is not None and (r_ctl == RCtl.EXTENDED_LINK_REQUEST or d_id >= FIRST_WELL_KNOWN_ADDRESS):
@@ -436,7 +426,7 @@ class NPort:
         remote = self.remotes.get(d_id)
         size = remote.max_frame if remote is not None and remote.logged_in else self.receive_size
         if len(payload) <= size:
-            self._send(d_id, r_ctl, fc_type, f_ctl, seq_id, 0, ox_id, rx_id, payload, SOF_I3, EOF_T)
+            self._send(d_id, r_ctl, fc_type, f_ctl, seq_id, 0, ox_id, rx_id, payload, SOF_I3, EOF_T, parameter)
             return
         for seq_cnt, offset in enumerate(range(0, len(payload), size)):
             last = offset + size >= len(payload)
@@ -467,6 +457,7 @@ class NPort:
         payload: bytes,
         sof: int,
         eof: int,
+        parameter: int = 0,
     ) -> None:
         remote = self.remotes.get(d_id)
         prefix = (remote.prefix if remote is not None else None) or self.prefix(d_id)
@@ -477,7 +468,7 @@ class NPort:
             self.counters.congested += 1
             return
         f_ctl |= -len(payload) & 3
-        header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, seq_cnt, ox_id, rx_id, 0)
+        header = pack_header(r_ctl, d_id, self.fc_id, fc_type, f_ctl, seq_id, 0, seq_cnt, ox_id, rx_id, parameter)
         self.outbox.append(encapsulate(prefix, sof, header, payload, eof))
 
     # Logins that others ask for

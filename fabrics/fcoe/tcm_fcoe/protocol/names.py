@@ -13,7 +13,6 @@ MAC_LENGTH = 6
 NO_NAME = bytes(NAME_LENGTH)
 NO_FC_ID = 0
 """The address of an N_Port that has not been given one."""
-MAX_FC_ID = 0xFFFFFF
 
 DEFAULT_FC_MAP = 0x0EFC00
 """Prefix of fabric-provided MAC addresses unless the FCF says another (FC-BB-5 clause 7.6)."""
@@ -65,11 +64,6 @@ def parse_name(text: str) -> bytes:
 def colon_form(name: bytes) -> str:
     """``20:00:52:54:00:2f:fc:00``; of a MAC address too."""
     return name.hex(":")
-
-
-def naa_form(name: bytes) -> str:
-    """``naa.20005254002ffc00``."""
-    return f"naa.{name.hex()}"
 
 
 def is_valid_name(name: bytes) -> bool:

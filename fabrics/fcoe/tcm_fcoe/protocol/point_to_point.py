@@ -8,14 +8,13 @@ So it must not get one: a port that is no initiator sends none, and gives whoeve
 
 FIP frames are never answered: an ENode that sees one gives up on point-to-point.
 
-A link that goes down ends the login (FC-LS-2 clause 6.6). A peer that has not seen it go would not ask again: it is told by a
-LOGO of the F_Port that it has sent FLOGI to, and that makes Linux begin anew.
+A link that goes down ends the login (FC-LS-2 clause 6.6), and so does the end of this process. A peer that has not seen it
+would not ask again: it is told by a LOGO of the F_Port that it has sent FLOGI to, and that makes Linux, and us, begin anew.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tcm_fcoe.protocol.controller import (
@@ -29,7 +28,7 @@ from tcm_fcoe.protocol.controller import (
     els_reply,
     els_request,
 )
-from tcm_fcoe.protocol.els import Logo, Reject
+from tcm_fcoe.protocol.els import Logo, Plain, Reject
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import FEATURE_F_PORT, Login
 from tcm_fcoe.protocol.els_payload import ElsError
@@ -37,6 +36,7 @@ from tcm_fcoe.protocol.fcoe import EOF_T, MIN_DATA_FIELD, SOF_I3, encapsulate
 from tcm_fcoe.protocol.fip import FipError, FipPdu
 from tcm_fcoe.protocol.frame import FcType, Frame, RCtl
 from tcm_fcoe.protocol.names import NO_FC_ID, WellKnownAddress, fabric_provided_mac, fc_id_of_mac, is_multicast, is_valid_name
+from tcm_fcoe.protocol.point_to_point_peer import NO_MAC, Peer
 from tcm_fcoe.protocol.state_table import Step, Table
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ RECALL_PERIOD, RECALL_TRIES = 10.0, 3
 """Seconds between LOGOs that nobody answers: Linux takes R_A_TOV for what follows from one."""
 CROSSED = 2 * E_D_TOV
 """Seconds after a login in which another FLOGI is one that was under way."""
-NO_MAC = bytes(6)
 SILENT = 30.0
 """Seconds without a frame of the peer after which another N_Port may have its place."""
 F_PORT = WellKnownAddress.FABRIC_LOGIN_SERVER
@@ -88,6 +87,7 @@ class Event(enum.Enum):
     REMEMBERED = "link up, and there was a peer"
     STALE = "frame of the peer that there was"
     GAVE_UP = "no answer to several"
+    LOGO = "LOGO of the F_Port"
 
 
 LINK: Table[State, Event] = {
@@ -103,35 +103,8 @@ LINK: Table[State, Event] = {
     (State.RECALL, Event.REFUSED): Step(State.LOGIN, "listen"),
     (State.RECALL, Event.GAVE_UP): Step(State.LOGIN, "listen"),
     (State.UP, Event.FLOGI): Step(State.UP, "accept_again"),
+    (State.UP, Event.LOGO): Step(State.LOGIN, "log_in_again"),
 }
-
-
-@dataclass(slots=True, eq=False)
-class Peer:
-    """The other N_Port."""
-
-    fc_id: int
-    port_name: bytes
-    node_name: bytes
-    mac: bytes
-    receive_size: int
-    own_fc_id: int
-    """What we are for it."""
-    heard: float
-    """When its last frame came."""
-    request: Frame | None = None
-    """Its FLOGI."""
-    data_mac: bytes = b""
-    """By what MAC address its frames come, once one has."""
-
-    @property
-    def macs(self) -> tuple[bytes, ...]:
-        """What it may send by: the address of its FLOGI, and one that libfc changes to: made of its FC_ID, or, in 6.1, none."""
-        return self.mac, self.data_mac or fabric_provided_mac(self.fc_id), self.data_mac or NO_MAC
-
-    def is_its(self, source: bytes, frame: Frame) -> bool:
-        """Whether a frame is of this peer, and for us."""
-        return frame.s_id == self.fc_id and frame.d_id == self.own_fc_id and source in self.macs
 
 
 class PointToPointController(Controller):
@@ -147,7 +120,7 @@ class PointToPointController(Controller):
         self.port: LocalPort | None = None
         self.peer: Peer | None = None
         self.lost: Peer | None = None
-        """Who was the peer before the link went down."""
+        """Who was the peer before the link went down, or this process began."""
         self._recalls = 0
         self.listens = False
         """The port sends no FLOGI."""
@@ -156,6 +129,15 @@ class PointToPointController(Controller):
         self._answers, self._peer_answers = Allowance(64, 16), Allowance(64, 16)
 
     # Controller
+
+    def memory(self) -> str:
+        """The peer, if there is one."""
+        return self.peer.to_text() if self.peer is not None else ""
+
+    def remember(self, memory: str) -> None:
+        """It was the peer of the process before, and may think that it is logged in."""
+        if self.peer is None:
+            self.lost = Peer.of_text(memory)
 
     @property
     def next_timer(self) -> float:
@@ -196,6 +178,8 @@ class PointToPointController(Controller):
             self._run(Event.STALE, None, now)
         elif frame.type != FcType.EXTENDED_LINK_SERVICE or len(frame.payload) < 4 or self.port is None:
             self.services.count("fcoe_not_for_us")
+        elif frame.r_ctl == RCtl.EXTENDED_LINK_REQUEST and frame.payload[0] == ElsCommand.LOGO and frame.s_id == F_PORT:
+            self._receive_logo(source, frame, now)
         elif frame.r_ctl == RCtl.EXTENDED_LINK_REQUEST and frame.payload[0] == ElsCommand.FLOGI and frame.d_id == F_PORT:
             self._receive_flogi(source, frame, now)
         elif frame.r_ctl == RCtl.EXTENDED_LINK_REPLY and frame.ox_id == FLOGI_OX_ID:
@@ -275,6 +259,17 @@ class PointToPointController(Controller):
             theirs = suffix
         size = login.receive_size & 0xFFF
         self._run(Event.FLOGI, Peer(theirs, login.port_name, login.node_name, source, size, ours, now, frame), now)
+
+    def _receive_logo(self, source: bytes, frame: Frame, now: float) -> None:
+        """The peer, as the F_Port that FLOGI was sent to, has forgotten what came of it."""
+        peer = self.peer
+        if peer is None or frame.d_id != peer.own_fc_id or source not in peer.macs:
+            self.services.count("fcoe_not_for_us")
+        elif not self._peer_answers.take(now):
+            self.services.count("fip_rate_limited")
+        else:
+            self._send(peer.mac, els_reply(frame, Plain()))
+            self._run(Event.LOGO, None, now)
 
     def _receive_reply(self, source: bytes, frame: Frame, now: float) -> None:
         assert self.port is not None
@@ -369,6 +364,13 @@ class PointToPointController(Controller):
         assert self.port is not None
         self.services.port_down(self.port, "FLOGI again", now)
         self._accept(peer, now)
+
+    def _log_in_again(self, _peer: Peer | None, now: float) -> None:
+        assert self.port is not None
+        self.peer = None
+        self.services.port_down(self.port, "the peer has logged us out", now)
+        self.services.routes_changed(self.port)
+        self._timer = NEVER if self.listens else now
 
     def _bring_up(self, peer: Peer, now: float) -> None:
         assert self.port is not None

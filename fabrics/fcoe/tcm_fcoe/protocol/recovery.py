@@ -94,9 +94,11 @@ class Aborts:
         answered: Answered | None = None,
         released: Released | None = None,
     ) -> None:
-        """Abort an exchange that we originated.
+        """Abort an exchange that we have originated (FC-FS-3 16.3.2); ABTS is sent twice if need be.
 
         :param seq_id: of the last sequence that we sent in it; ``seq_cnt`` is one more than its last frame's.
+        :param answered: is called with BA_ACC, BA_RJT, or ``None`` when there was neither within four times R_A_TOV.
+        :param released: is called when the OX_ID may be used again.
         """
         if ox_id in self._open:
             return

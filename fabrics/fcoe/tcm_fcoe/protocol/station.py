@@ -40,7 +40,6 @@ from tcm_fcoe.protocol.fcoe import (
     decapsulate,
 )
 from tcm_fcoe.protocol.fcoe import HEADER_LENGTH as FCOE_HEADER_LENGTH
-from tcm_fcoe.protocol.fcp import InformationUnit
 from tcm_fcoe.protocol.frame import F_CTL_FILL_MASK, Frame
 from tcm_fcoe.protocol.n_port import FCP, LINK_DATA
 from tcm_fcoe.protocol.names import MAC_LENGTH
@@ -65,7 +64,6 @@ _ETHERNET = Struct(">6s6sH")
 _UNTAGGED = Struct(">14sB12xBIIIBBHHHI")
 """Ethernet, FCoE and FC header, as :mod:`tcm_fcoe.protocol.fcoe` and ``frame`` have them; a test says so."""
 _TAGGED = Struct(">18sB12xBIIIBBHHHI")
-FCP_DATA = int(InformationUnit.FCP_DATA)
 EOF_LENGTH = 4
 """Of the trailer: EOF, and what is reserved; before it is the CRC."""
 CRC_RESIDUE = 0x2144DF1C
@@ -191,78 +189,95 @@ class Station:
         fc_offset = data_offset - FC_HEADER_LENGTH
         shortest = data_offset + TRAILER_LENGTH
         longest = shortest + MAX_DATA_FIELD
-        counters = self.counters
         lanes: dict[int, Lane] = {}
-        for ethernet in frames:
-            length = len(ethernet)
-            if length < shortest or length > longest or length & 3:
-                lanes.clear()
-                self._receive(ethernet, now)
-                continue
-            header, version, sof, word_0, word_1, word_2, seq_id, df_ctl, seq_cnt, ox_id, rx_id, parameter = unpack(ethernet)
-            eof = ethernet[length - EOF_LENGTH]
-            end = length - TRAILER_LENGTH - (word_2 & F_CTL_FILL_MASK)
-            if (
-                version > 0x0F
-                or (sof != SOF_I3 and sof != SOF_N3)  # noqa: PLR1714 - half the time
-                or (eof != EOF_T and eof != EOF_N)  # noqa: PLR1714 - half the time
-                or end < data_offset
-                or crc32(ethernet[fc_offset : length - EOF_LENGTH]) != CRC_RESIDUE
-            ):
-                lanes.clear()
-                self._receive(ethernet, now)
-                continue
-            is_fcp = word_2 >> 24 == FCP and word_0 < LINK_DATA << 24 and not df_ctl
-            lane = lanes.get(word_1 << 24 | word_0 & 0xFFFFFF)
-            deliver = None
-            if lane is not None and is_fcp:
-                lane_header, image_pairs, remote, qualifiers, deliver, deliver_data = lane
-                if lane_header != header or image_pairs.get(word_1) is not remote or qualifiers:
-                    deliver = None
-                elif (
-                    word_0 >> 24 == FCP_DATA
-                    and deliver_data is not None
-                    and deliver_data(
-                        remote, ethernet[data_offset:end], sof, word_2 & 0xFFFFFF, seq_id, seq_cnt, ox_id, rx_id, parameter, now
-                    )
-                ):
-                    counters.frames_in += 1
+        lane_s_id = lane_d_id = -1
+        passed = 0
+        try:
+            for ethernet in frames:
+                length = len(ethernet)
+                if length < shortest or length > longest or length & 3:
+                    lanes.clear()
+                    lane_s_id = -1
+                    self._receive(ethernet, now)
                     continue
-            frame = Frame()
-            frame.r_ctl = word_0 >> 24
-            frame.d_id = word_0 & 0xFFFFFF
-            frame.cs_ctl = word_1 >> 24
-            frame.s_id = word_1 & 0xFFFFFF
-            frame.type = word_2 >> 24
-            frame.f_ctl = word_2 & 0xFFFFFF
-            frame.seq_id = seq_id
-            frame.df_ctl = df_ctl
-            frame.seq_cnt = seq_cnt
-            frame.ox_id = ox_id
-            frame.rx_id = rx_id
-            frame.parameter = parameter
-            frame.payload = ethernet[data_offset:end]
-            frame.sof = sof
-            frame.eof = eof
-            if deliver is not None:
-                counters.frames_in += 1
-                deliver(remote, frame, now)
-                continue
-            if header[2 * MAC_LENGTH :] != types:
-                lanes.clear()
-                self._receive(ethernet, now)
-                continue
-            counters.frames_in += 1
-            port: NPort | None = receive_fcoe(  # type: ignore[assignment]  # a controller has no ports but ours
-                header[:MAC_LENGTH], header[MAC_LENGTH : 2 * MAC_LENGTH], frame, now
-            )
-            if port is not None:
-                port.receive(frame, now)
-            lane = port.lane(word_1, header) if port is not None and is_fcp else None
-            if lane is not None:
-                lanes[word_1 << 24 | word_0 & 0xFFFFFF] = lane
-            else:
-                lanes.clear()
+                (header, version, sof, word_0, word_1, word_2, seq_id, df_ctl, seq_cnt, ox_id, rx_id, parameter) = unpack(
+                    ethernet
+                )
+                last = length - EOF_LENGTH
+                eof = ethernet[last]
+                end = length - TRAILER_LENGTH - (word_2 & F_CTL_FILL_MASK)
+                if (
+                    version > 0x0F
+                    or (sof != SOF_I3 and sof != SOF_N3)  # noqa: PLR1714 - half the time
+                    or (eof != EOF_T and eof != EOF_N)  # noqa: PLR1714 - half the time
+                    or end < data_offset
+                    or crc32(ethernet[fc_offset:last]) != CRC_RESIDUE
+                ):
+                    lanes.clear()
+                    lane_s_id = -1
+                    self._receive(ethernet, now)
+                    continue
+                r_ctl, d_id = word_0 >> 24, word_0 & 0xFFFFFF
+                is_fcp = word_2 >> 24 == FCP and r_ctl < LINK_DATA and not df_ctl
+                known = False
+                if is_fcp:
+                    if word_1 != lane_s_id or d_id != lane_d_id:
+                        lane = lanes.get(word_1 << 24 | d_id)
+                        if lane is not None:
+                            lane_header, image_pairs, remote, qualifiers, deliver, short_ways = lane
+                            lane_s_id, lane_d_id = word_1, d_id
+                    if (
+                        word_1 == lane_s_id
+                        and d_id == lane_d_id
+                        and header == lane_header
+                        and image_pairs.get(word_1) is remote
+                        and not qualifiers
+                    ):
+                        known = True
+                        passed += 1
+                        short, f_ctl = short_ways.get(r_ctl), word_2 & 0xFFFFFF
+                        if short is not None and short(
+                            remote, ethernet[data_offset:end], sof, f_ctl, seq_id, seq_cnt, ox_id, rx_id, parameter, now
+                        ):
+                            continue
+                frame = Frame()
+                frame.r_ctl = r_ctl
+                frame.d_id = d_id
+                frame.cs_ctl = word_1 >> 24
+                frame.s_id = word_1 & 0xFFFFFF
+                frame.type = word_2 >> 24
+                frame.f_ctl = word_2 & 0xFFFFFF
+                frame.seq_id = seq_id
+                frame.df_ctl = df_ctl
+                frame.seq_cnt = seq_cnt
+                frame.ox_id = ox_id
+                frame.rx_id = rx_id
+                frame.parameter = parameter
+                frame.payload = ethernet[data_offset:end]
+                frame.sof = sof
+                frame.eof = eof
+                if known:
+                    deliver(remote, frame, now)
+                    continue
+                if header[2 * MAC_LENGTH :] != types:
+                    lanes.clear()
+                    lane_s_id = -1
+                    self._receive(ethernet, now)
+                    continue
+                passed += 1
+                port: NPort | None = receive_fcoe(  # type: ignore[assignment]  # a controller has no ports but ours
+                    header[:MAC_LENGTH], header[MAC_LENGTH : 2 * MAC_LENGTH], frame, now
+                )
+                if port is not None:
+                    port.receive(frame, now)
+                lane_s_id = -1
+                lane = port.lane(word_1, header) if port is not None and is_fcp else None
+                if lane is not None:
+                    lanes[word_1 << 24 | d_id] = lane
+                else:
+                    lanes.clear()
+        finally:
+            self.counters.frames_in += passed
 
     def _receive(self, ethernet: memoryview, now: float) -> None:
         """Any frame: the way of those that :meth:`receive` does not take apart itself, and of errors."""
@@ -381,6 +396,11 @@ class Station:
         self._unpack = (_TAGGED if vlan else _UNTAGGED).unpack_from
         self._types = self._tag + _FCOE
         """Tag and EtherType of the frames that :meth:`receive` takes apart itself; others may set another priority than we."""
+
+    def interface_errors(self) -> tuple[int, int, int, int]:
+        """See :class:`ControllerServices`."""
+        counters = self.counters
+        return counters.link_failures, counters.symbol_errors, counters.errored_blocks, counters.frame_check_errors
 
     def count(self, counter: str) -> None:
         """Add one to a counter."""

@@ -20,7 +20,22 @@ from tcm_fcoe.protocol.controller import (
     els_reply,
     els_request,
 )
-from tcm_fcoe.protocol.els import Echo, LinkErrorStatus, Logo, Plain, Reject, Rscn, RscnFormat, ScrFunction, TimeoutValues
+from tcm_fcoe.protocol.els import (
+    RNID_COMMON,
+    RNID_TOPOLOGY,
+    Adisc,
+    Echo,
+    LinkErrorStatus,
+    Logo,
+    NodeIdentification,
+    Plain,
+    Reject,
+    Rscn,
+    RscnFormat,
+    ScrFunction,
+    TimeoutValues,
+    topology,
+)
 from tcm_fcoe.protocol.els import parse_request as parse_els
 from tcm_fcoe.protocol.els_codes import ElsCommand, Explanation, Reason
 from tcm_fcoe.protocol.els_login import CLASS_SEQUENTIAL_DELIVERY, CLASS_VALID, ClassParameters, Login
@@ -110,6 +125,9 @@ class SwitchServices(Protocol):
 
     def send(self, to: AttachedPort, header: bytes, payload: Buffer, sof: int, eof: int) -> None:
         """Send a frame of a well-known address."""
+
+    def errors(self, of: AttachedPort) -> LinkErrorStatus:
+        """Of the link of one that is attached."""
 
     def count(self, counter: str) -> None:
         """Add one to a statistic."""
@@ -262,6 +280,9 @@ class Switch:
         if request.port_name != source.port_name:
             raise ElsError(Reason.LOGICAL_ERROR, Explanation.INVALID_PORT_NAME, "it logged in with another name")
         source.logins.add(frame.d_id)
+        return self._service_parameters(frame)
+
+    def _service_parameters(self, frame: Frame) -> Login:
         return Login(
             command=ElsCommand.LS_ACC,
             port_name=self._service_name(frame.d_id),
@@ -278,11 +299,27 @@ class Switch:
             ).pack(),
         )
 
+    def _same_port(self, source: AttachedPort, frame: Frame, port_name: bytes) -> None:
+        """Who asks has to be logged in with the service; another port than that logs it out (FC-LS-2 clause 4.3.6)."""
+        if frame.d_id not in source.logins or port_name != source.port_name:
+            source.logins.discard(frame.d_id)
+            raise ElsError(Reason.UNABLE_TO_PERFORM, Explanation.N_PORT_LOGIN_REQUIRED, "no login with the service")
+
+    def _pdisc(self, source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        self._same_port(source, frame, request.port_name)
+        return self._service_parameters(frame)
+
+    def _adisc(self, source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        self._same_port(source, frame, request.port_name)
+        return Adisc(self._service_name(frame.d_id), self.name, frame.d_id, command=ElsCommand.LS_ACC)
+
     def _service_name(self, address: int) -> bytes:
         """A port name for a well-known address: the switch's, with the address in the qualifier."""
         return (0x2000 | address & 0xFFF).to_bytes(2, "big") + self.name[2:]
 
-    def _logo(self, source: AttachedPort, frame: Frame, _request: Any) -> Payload:
+    def _logo(self, source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        if frame.d_id == WellKnownAddress.FABRIC_LOGIN_SERVER:
+            return self._in_fip(source, frame, request)
         source.logins.discard(frame.d_id)
         if frame.d_id == WellKnownAddress.FABRIC_CONTROLLER:
             self._forget_registration(source)
@@ -302,14 +339,25 @@ class Switch:
     def _rtv(self, _source: AttachedPort, _frame: Frame, _request: Any) -> Payload:
         return TimeoutValues(r_a_tov=round(R_A_TOV * 1000), e_d_tov=round(E_D_TOV * 1000))
 
-    def _rls(self, _source: AttachedPort, _frame: Frame, _request: Any) -> Payload:
-        return LinkErrorStatus()
+    def _rls(self, source: AttachedPort, _frame: Frame, request: Any) -> Payload:
+        """Of the F_Port that the source, or the N_Port that it names, is attached to."""
+        of = source if not request.port_id else self.ports.get(request.port_id)
+        if of is None:
+            raise ElsError(Reason.UNABLE_TO_PERFORM, Explanation.INVALID_N_PORT_ID, f"RLS of {request.port_id:06x}h")
+        return self.services.errors(of)
+
+    def _rnid(self, _source: AttachedPort, frame: Frame, request: Any) -> Payload:
+        name = self._service_name(frame.d_id)
+        if request.data_format != RNID_TOPOLOGY:
+            return NodeIdentification(name, self.name, RNID_COMMON)
+        data = topology("switch", attached_nodes=len(self.ports))
+        return NodeIdentification(name, self.name, RNID_TOPOLOGY, specific_length=len(data), specific=data)
 
     def _echo(self, _source: AttachedPort, _frame: Frame, request: Any) -> Payload:
         return Echo(data=request.data, command=ElsCommand.LS_ACC)
 
     def _in_fip(self, _source: AttachedPort, _frame: Frame, _request: Any) -> Payload:
-        raise ElsError(Reason.FIP_ERROR, Explanation.NONE, "FLOGI and FDISC go in FIP (FC-BB-5 clause 7.5)")
+        raise ElsError(Reason.FIP_ERROR, Explanation.NONE, "logins and logouts of the fabric go in FIP (FC-BB-5 clause 7.5)")
 
     def _common_transport(self, source: AttachedPort, frame: Frame) -> None:
         if frame.d_id not in source.logins:
@@ -424,11 +472,14 @@ def _is_one_frame(frame: Frame) -> bool:
 
 _ELS: dict[int, str] = {
     ElsCommand.PLOGI: "plogi",
+    ElsCommand.PDISC: "pdisc",
+    ElsCommand.ADISC: "adisc",
     ElsCommand.LOGO: "logo",
     ElsCommand.SCR: "scr",
     ElsCommand.RTV: "rtv",
     ElsCommand.RLS: "rls",
     ElsCommand.ECHO: "echo",
+    ElsCommand.RNID: "rnid",
     ElsCommand.FLOGI: "in_fip",
     ElsCommand.FDISC: "in_fip",
 }

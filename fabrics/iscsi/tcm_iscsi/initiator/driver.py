@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import anyio
 
-from tcm.initiator.commands import Commands
+from tcm.initiator.driver import Driver
 from tcm_iscsi.initiator.options import Options
 from tcm_iscsi.initiator.results import (
     AsyncMessage,
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from tcm.initiator.driver import AwaitedT
     from tcm_iscsi.initiator.faults import Chance, Faults
     from tcm_iscsi.initiator.session import Session
     from tcm_iscsi.initiator.wire import Wire
     from tcm_iscsi.protocol.text import Pair
 
-AnyRequest = TypeVar("AnyRequest", bound=Request)
 LINGER = 0.5
 """Seconds that the target has to close a connection after its Logout Response."""
 
 
-class InitiatorSession(Transport, Commands):
+class InitiatorSession(Transport, Driver):
     """A session with a target. Made by :func:`connect`.
 
     ``core`` is the sans-IO session: everything that recovers on demand is there. ``events`` are the last ones that happened,
@@ -143,24 +143,14 @@ class InitiatorSession(Transport, Commands):
         if not self._processing:
             self._flush_soon()
 
-    async def perform(self, request: AnyRequest, cid: int | None = None) -> AnyRequest:
+    async def perform(self, request: AwaitedT, cid: int | None = None) -> AwaitedT:
         """:meth:`submit`, and wait. Cancelled: the task is aborted at the target. Raises RequestFailed."""
         if self._recovering is not None:
             await self._recovering.wait()
-        event = anyio.Event()
-        request.done = lambda _: event.set()
-        self.submit(request, cid)
-        try:
-            await event.wait()
-        except BaseException:
-            request.done = None
-            self._abandon(request)
-            raise
-        if request.error is not None:
-            raise request.error.with_traceback(None)
-        return request
+        return await super().perform(request, cid)
 
-    def _abandon(self, request: Request) -> None:
+    def abandon(self, request: Request) -> None:
+        """Take it back, or ABORT TASK if it has been sent."""
         core = self.core
         if request.finished or core.ended is not None:
             return

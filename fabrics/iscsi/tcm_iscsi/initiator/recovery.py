@@ -390,7 +390,6 @@ class ErrorRecovery:
         task.snack_tag = 0
         task.served.clear()
         task.resync = bool(task.write_length)
-        task.reassigning = True
         task.result.retries += 1
         session.submit(
             TaskManagement(
@@ -407,7 +406,6 @@ class ErrorRecovery:
     def _reassigned(self, tmf: TaskManagement, task: ScsiTask, connection: Connection) -> None:
         """The answer to a TASK REASSIGN."""
         session = self.session
-        task.reassigning = False
         if task.finished or task.connection is not connection or connection.dead:
             return
         task.progress = session.now

@@ -108,8 +108,6 @@ class ScsiTask(Request):
     """Of the last R-Data SNACK; 0: none was sent on this connection."""
     snacked = 0
     """DataSN or R2TSN below which everything that is missing has been asked for."""
-    reassigning = False
-    """A TASK REASSIGN for it is under way."""
     resync = False
     """The next R2T says where R2TSN goes on."""
     max_recv = 0

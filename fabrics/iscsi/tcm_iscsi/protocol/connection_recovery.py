@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcm_iscsi.protocol.full_feature import FullFeaturePhase
+    from tcm_iscsi.protocol.command_flow import CommandFlow
     from tcm_iscsi.protocol.parameters import SessionParameters
     from tcm_iscsi.protocol.scsi_command import ScsiCommand
 
@@ -15,7 +15,7 @@ class LostConnection:
 
     __slots__ = ("connection", "deadline", "released", "seconds")
 
-    def __init__(self, connection: FullFeaturePhase, parameters: SessionParameters) -> None:
+    def __init__(self, connection: CommandFlow, parameters: SessionParameters) -> None:
         self.connection = connection
         self.seconds = parameters.default_time2wait + parameters.default_time2retain
         """How long its tasks are kept, from its failure, and anew from its logout."""

@@ -13,8 +13,8 @@ from tcm_iscsi.protocol.pdu import ACKNOWLEDGE, DATA_IN, FINAL, LUN_NONE, RESERV
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from tcm_iscsi.protocol.command_flow import CommandFlow
     from tcm_iscsi.protocol.faults import Faults
-    from tcm_iscsi.protocol.full_feature import FullFeaturePhase
 
 OutgoingPdu = tuple[int, int, int]
 """Buffer Offset, length, flags."""
@@ -105,7 +105,7 @@ class DataIn:
 
     def send(
         self,
-        connection: FullFeaturePhase,
+        connection: CommandFlow,
         itt: int,
         lun: bytes,
         first: int,

@@ -20,7 +20,7 @@ from tcm_iscsi.protocol.pdu import (
 
 if TYPE_CHECKING:
     from tcm.target.task import Task
-    from tcm_iscsi.protocol.full_feature import FullFeaturePhase
+    from tcm_iscsi.protocol.command_flow import CommandFlow
 
 UNEXPECTED_UNSOLICITED_DATA = Sense(key=SenseKey.ABORTED_COMMAND, asc=0x0C, ascq=0x0C)
 
@@ -52,7 +52,7 @@ class ScsiCommand:
     task: Task
 
     def __init__(
-        self, connection: FullFeaturePhase, itt: int, lun: bytes, cmd_sn: int, write_length: int, *, immediate: bool
+        self, connection: CommandFlow, itt: int, lun: bytes, cmd_sn: int, write_length: int, *, immediate: bool
     ) -> None:
         self.connection = connection
         """Its allegiance (4.2.5.1). Only TASK REASSIGN changes it."""
@@ -303,7 +303,7 @@ class ScsiCommand:
         data_in.send(connection, self.itt, self.lun, data_in.acknowledged, len(data_in.pdus))
         return True
 
-    def reassign(self, connection: FullFeaturePhase, exp_data_sn: int) -> None:
+    def reassign(self, connection: CommandFlow, exp_data_sn: int) -> None:
         """TASK REASSIGN (7.2.2): go on with it on ``connection``.
 
         :param exp_data_sn: acknowledges the Data-In before it; 0, or what cannot be, acknowledges nothing (11.5.6).

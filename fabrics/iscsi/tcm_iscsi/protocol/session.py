@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tcm.target.task import Task
     from tcm.target.task_management import TaskManagementRequest
     from tcm.target.unit_attention import UnitAttention
+    from tcm_iscsi.protocol.command_flow import CommandFlow
     from tcm_iscsi.protocol.faults import Faults
     from tcm_iscsi.protocol.full_feature import FullFeaturePhase
     from tcm_iscsi.protocol.parameters import SessionParameters
@@ -66,6 +67,8 @@ class SessionIdentity:
     target_name: str
     portal_group_tag: int
     initiator_alias: str = ""
+    chap_user: str = ""
+    """By which the initiator has proved itself in the leading login; empty: it did not have to."""
 
     def __str__(self) -> str:
         return f"{self.initiator_name},i,0x{self.isid.hex()} -> {self.target_name or 'discovery'},t,{self.portal_group_tag}"
@@ -124,10 +127,10 @@ class Session:
         self.exp_cmd_sn = exp_cmd_sn
         self.max_cmd_sn = (exp_cmd_sn + depth - 1) & SERIAL_BITS
         self.connections: dict[int, FullFeaturePhase] = {}
-        self.lost: dict[FullFeaturePhase, LostConnection] = {}
+        self.lost: dict[CommandFlow, LostConnection] = {}
         """Connections that have failed or were removed for recovery, and whose tasks wait for TASK REASSIGN (ERL 2)."""
         self.commands: dict[int, ScsiCommand] = {}
-        self.deferred: dict[int, tuple[FullFeaturePhase | None, Callable[[], None] | None]] = {}
+        self.deferred: dict[int, tuple[CommandFlow | None, Callable[[], None] | None]] = {}
         """By CmdSN: what arrived ahead of its turn, or while too much was in progress, and the connection it came by; nothing
         to run: counts, and nothing else."""
         self.delivering = False
@@ -258,11 +261,11 @@ class Session:
         """Tasks outlive their connection: ERL 2, and time to come back (13.16)."""
         return self.parameters.error_recovery_level >= 2 and self.parameters.default_time2retain > 0
 
-    def allegiant(self, connection: FullFeaturePhase) -> list[ScsiCommand]:
+    def allegiant(self, connection: CommandFlow) -> list[ScsiCommand]:
         """Unfinished commands of a connection."""
         return [command for command in self.commands.values() if command.connection is connection]
 
-    def terminate(self, connection: FullFeaturePhase) -> None:
+    def terminate(self, connection: CommandFlow) -> None:
         """The connection goes, the session may stay: its tasks end without a response (RFC 7143 7.6)."""
         if self.port is None:
             return
@@ -278,7 +281,7 @@ class Session:
             self.port.terminate([command.task for command in commands if not command.done], luns)
         self.deliver_deferred()
 
-    def connection_failed(self, connection: FullFeaturePhase) -> None:
+    def connection_failed(self, connection: CommandFlow) -> None:
         """A connection is gone without a logout: its tasks wait for another connection, or end with it."""
         p = self.parameters
         if self.recoverable:
@@ -291,7 +294,7 @@ class Session:
                 other.wake()
                 break
 
-    def suspend(self, connection: FullFeaturePhase) -> LostConnection:
+    def suspend(self, connection: CommandFlow) -> LostConnection:
         """Its tasks keep their state for Time2Wait and Time2Retain (clause 8.2: CLEANUP_WAIT)."""
         connection.suspended = True
         connection.grant_queue.clear()
@@ -321,7 +324,7 @@ class Session:
                 self._discard(lost.connection)
         return bool(found)
 
-    def _discard(self, connection: FullFeaturePhase) -> None:
+    def _discard(self, connection: CommandFlow) -> None:
         """What is not acknowledged by ExpCmdSN comes again by another connection."""
         for cmd_sn in [sn for sn, (owner, _) in self.deferred.items() if owner is connection]:
             del self.deferred[cmd_sn]
@@ -335,7 +338,7 @@ class Session:
             if lost.expired(now):
                 self.give_up(connection)
 
-    def give_up(self, connection: FullFeaturePhase) -> None:
+    def give_up(self, connection: CommandFlow) -> None:
         """Nobody has reassigned its tasks in time: they end."""
         self.lost.pop(connection, None)
         connection.unacknowledged = None

@@ -48,6 +48,7 @@ _AGREED = {
     ServiceParameters.CONFIRMED_COMPLETION_ALLOWED: "confirmed completion",
     ServiceParameters.RETRY: "sequence level recovery",
     ServiceParameters.WRITE_FCP_XFER_RDY_DISABLED: "first burst",
+    ServiceParameters.TASK_RETRY_IDENTIFICATION_REQUESTED: "task retry identification",
 }
 
 

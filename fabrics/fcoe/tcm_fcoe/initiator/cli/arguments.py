@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.initiator.cli.workload import bytes_of
 from tcm_fcoe.initiator.faults import NAMES, Faults
 from tcm_fcoe.initiator.options import Options, Recovery
@@ -29,6 +29,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--wwnn", metavar="NAME", help="Our node name.  [default: from the MAC address]"),
     click.option("--login-timeout", type=click.FloatRange(0.1), default=15.0, show_default=True, help="Seconds."),
     click.option("--no-recovery", is_flag=True, help="Offer neither sequence level recovery nor confirmed completion."),
+    click.option("--task-retry-identification", is_flag=True, help="Ask the target for it; it slows tcm's down."),
     click.option("--first-burst", default="0", metavar="BYTES", help="Of a write, sent unasked where the target allows it."),
     click.option(
         "--rec-timeout", type=click.FloatRange(0.01), default=3.0, show_default=True, help="Seconds of silence until REC."
@@ -69,6 +70,7 @@ class Attachment:
             options=Options(
                 confirm=not given["no_recovery"],
                 retry=not given["no_recovery"],
+                task_retry_identification=given["task_retry_identification"],
                 first_burst=bytes_of("--first-burst", given["first_burst"], LONGEST),
                 recovery=Recovery(rec_timeout=given["rec_timeout"]),
             ),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcm.backstore import ConfigError
 from tcm.command_line.running import CONTEXT, run_async
 from tcm.command_line.running import run_command as run
+from tcm.failure import ConfigError
 from tcm.initiator.cli import Initiator
 from tcm_iscsi.initiator.cli.arguments import OPTIONS, PROGRAM, session_options
 from tcm_iscsi.initiator.driver import InitiatorSession, connect, discover
@@ -84,11 +84,18 @@ class IscsiInitiator(Initiator[Url, InitiatorSession]):
         ]
 
     def meter(self, unit: InitiatorSession) -> Callable[[Bench], list[tuple[str, str]]]:
-        """The session that it was."""
-        return lambda _: [
-            ("connections", str(len(unit.core.connections))),
-            ("error recovery level", str(unit.core.error_recovery_level)),
-        ]
+        """The session that it was, and what was lost."""
+
+        def rows(_: Bench) -> list[tuple[str, str]]:
+            core = unit.core
+            digests = core.header_digest_errors + core.data_digest_errors
+            return [
+                ("connections", str(len(core.connections))),
+                ("error recovery level", str(core.error_recovery_level)),
+                ("recoveries", f"{digests} wrong digests, {core.snacks} SNACK, {unit.recoveries} reconnections"),
+            ]
+
+        return rows
 
 
 initiator = IscsiInitiator()

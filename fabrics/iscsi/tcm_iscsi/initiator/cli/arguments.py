@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.option_syntax import read_secret_file
 from tcm_iscsi.initiator.options import INITIATOR_NAME, Options
 from tcm_iscsi.protocol.login_interface import Credentials
