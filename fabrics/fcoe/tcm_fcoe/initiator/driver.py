@@ -8,7 +8,7 @@ import time
 from collections import deque
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -126,7 +126,7 @@ class InitiatorPort:
         self.link = link
         self.mode = mode
         rng = random.Random()
-        discovery = {"discover_vlan": True} if mode == "fabric" and vlan is None else {}
+        discovery: dict[str, Any] = {"discover_vlan": True} if mode == "fabric" and vlan is None else {}
         self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan, **discovery)
         port_name = port_name or name_from_mac(link.address)
         self.port = NPort(
