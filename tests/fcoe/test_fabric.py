@@ -241,6 +241,17 @@ async def test_modes(tmp_path: Path, mode: str, theirs: str, vlan: int | None) -
         await until(lambda: not site.fabric.sessions())
 
 
+async def test_an_initiator_asks_for_the_vlan(tmp_path: Path) -> None:
+    """FC-BB-5 7.9.3: without ``vlan`` the one that the FCF tells; with it no other."""
+    async with fcoe_site(tmp_path, mode="fcf", vlan="200") as site:
+        async with site.initiator(mode="fabric") as port:
+            await read_and_write(await port.target())
+            assert port.station.vlan == 200
+        async with site.initiator(mode="fabric", vlan=201) as port:
+            with pytest.raises(LoginFailed, match="VLAN"):
+                await port.target(timeout=1)
+
+
 async def test_behind_an_fcf(tmp_path: Path) -> None:
     """Mode fabric: the VLAN is discovered, the port logs in to the FCF and gets its address there."""
     (tmp_path / "other").mkdir()

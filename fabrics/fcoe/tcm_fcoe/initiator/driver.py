@@ -8,7 +8,7 @@ import time
 from collections import deque
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -126,7 +126,8 @@ class InitiatorPort:
         self.link = link
         self.mode = mode
         rng = random.Random()
-        self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan)
+        discovery: dict[str, Any] = {"discover_vlan": True} if mode == "fabric" and vlan is None else {}
+        self.station = Station(mode, link.address, mtu=link.mtu, rng=rng, vlan=vlan, **discovery)
         port_name = port_name or name_from_mac(link.address)
         self.port = NPort(
             port_name,
@@ -358,7 +359,7 @@ async def attach(
 
     :param interface: a network interface, or ``unix:LOCAL,PEER``.
     :param mode: ``vn2vn``, ``fabric``, ``p2p`` or ``fcf``: then the port is one of the switch itself.
-    :param vlan: of all its frames but those of VLAN discovery.
+    :param vlan: of all its frames but those of VLAN discovery; ``None``: in mode ``fabric`` the one that the FCF tells.
     :param port_name: made from the interface's MAC address if not given; so is ``node_name``.
     :param faults: misbehave, at the mercy of ``chance`` (a :class:`random.Random` with a seed).
     :param capture: a file for all frames that really went over the link.

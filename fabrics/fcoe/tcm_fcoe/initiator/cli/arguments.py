@@ -24,7 +24,7 @@ _CHANCE = click.FloatRange(0, 0.5)
 
 OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--mode", type=click.Choice(MODES), default="vn2vn", show_default=True, help="How the other side works."),
-    click.option("--vlan", type=click.IntRange(1, 4094), help="Tag all frames."),
+    click.option("--vlan", type=click.IntRange(1, 4094), help="Tag all frames. Mode fabric finds the VLAN by itself."),
     click.option("--wwpn", metavar="NAME", help="Our port name.  [default: from the MAC address]"),
     click.option("--wwnn", metavar="NAME", help="Our node name.  [default: from the MAC address]"),
     click.option("--login-timeout", type=click.FloatRange(0.1), default=15.0, show_default=True, help="Seconds."),
