@@ -109,7 +109,7 @@ def by_targetcli(folder: Path, lio: Path) -> dict[str, Any]:
 def change_beside_fio(told: Told, ctl: Ctl, guest: Guest, large: dict[str, Any], folder: Path) -> None:
     """One attribute of one node ACL, again and again."""
     # what a slow I/O is must not be the machine's: it is told from the daemon's processor time
-    with Watch(ctl.daemon, growth=256 << 20, busy=2.5):
+    with Watch(ctl.daemon, growth=256 << 20):
         told.sessions.append(ctl.json("sessions"))
         for number in range(CHANGES):
             large["targets"][100]["tpgs"][0]["node_acls"][0]["attributes"]["nopin_timeout"] = 5 + number
