@@ -445,6 +445,8 @@ async def test_an_ordered_write_whose_data_never_comes(wanted: int) -> None:
         site.tick(seconds * 0.9)
         assert not other.received(), "a frame has come meanwhile"
         assert rec(i, ox_id) is not None
+        site.tick(seconds * 0.9)
+        assert not other.received(), "the initiator is recovering it"
         site.tick(seconds * 0.2)
         assert (await other.response(behind))[0] == Response()
         assert site.target.counters.stalled_transfers == 1

@@ -49,6 +49,8 @@ class DataOut:
     """SEQ_ID of a sequence that was given up: its frames may still come."""
     since = 0.0
     """When a frame of it came last, or it was asked for; monotonic seconds."""
+    inquired = 0.0
+    """When REC or SRR came last: the initiator is at it."""
 
     def __init__(self, size: int, *, view: memoryview | None = None, unsolicited: int = 0) -> None:
         self.view = memoryview(bytearray(size)) if view is None else view

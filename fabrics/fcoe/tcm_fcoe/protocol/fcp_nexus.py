@@ -360,7 +360,7 @@ class FcpNexus:
             if data_out.ended and now - data_out.since > e_d_tov:
                 data_out.restart()
                 self.target.counters.sequence_errors += 1
-            elif now - data_out.since > stalled:
+            elif now - max(data_out.since, data_out.inquired) > stalled:
                 self.target.counters.stalled_transfers += 1
                 if not each.abort():
                     self.port.abort_task(each.lun, each.ox_id, _Nobody)

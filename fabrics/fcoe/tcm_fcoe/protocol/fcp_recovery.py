@@ -83,6 +83,7 @@ def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int, identifier: int =
         return None
     exchange = nexus.exchanges.get(ox_id)
     if exchange is not None and meant in (exchange.rx_id, NO_EXCHANGE):
+        _note(exchange, target.now)
         initiative = E_STAT_SEQUENCE_INITIATIVE if exchange.has_initiative else 0
         return ExchangeState(exchange.rx_id, _transferred(exchange), E_STAT_RESPONDER | initiative)
     answered = nexus.answered.find(ox_id, meant)
@@ -90,6 +91,12 @@ def rec(target: FcpTarget, fc_id: int, ox_id: int, rx_id: int, identifier: int =
         nexus.answered.asked(ox_id, target.now)
         return ExchangeState(answered.rx_id, answered.length, E_STAT_RESPONDER | E_STAT_COMPLETE)
     return None
+
+
+def _note(exchange: Exchange | Management, now: float) -> None:
+    """Data that is lost is being recovered, which may take several tries."""
+    if exchange.data_out is not None:
+        exchange.data_out.inquired = now
 
 
 def _transferred(exchange: Exchange | Management) -> int:
@@ -115,6 +122,7 @@ def srr(target: FcpTarget, fc_id: int, payload: bytes | memoryview, identifier: 
     exchange = nexus.exchanges.get(request.ox_id)
     rx_id = _meant(nexus, request.ox_id, request.rx_id, identifier)
     if exchange is not None and rx_id in (exchange.rx_id, NO_EXCHANGE):
+        _note(exchange, target.now)
         return _go_on(exchange, request) or _CANNOT
     if rx_id is None or nexus.answered.find(request.ox_id, rx_id) is None:
         return Reject(Reason.LOGICAL_ERROR, Explanation.INVALID_OX_ID_RX_ID)
