@@ -113,15 +113,15 @@ class TpgAttributes:
 class TpgParameters:
     """``param/`` of a target portal group: what we offer in negotiation, by key name.
 
-    The defaults want throughput and differ from LIO's: unsolicited data is welcome, segments and bursts are long.
+    Some defaults want throughput and differ from LIO's: unsolicited data is welcome, segments and bursts are long.
     """
 
     AuthMethod: str = "CHAP,None"
     """``CHAP``, ``None`` or both. With ``authentication`` on, initiators must do CHAP. With it off they may, if there is a user
     and this has CHAP; and must, if this has no None and their node ACL says nothing."""
-    HeaderDigest: str = "None,CRC32C"
+    HeaderDigest: str = "CRC32C,None"
     """What is allowed. The initiator's order decides between them (RFC 7143 6.2.1)."""
-    DataDigest: str = "None,CRC32C"
+    DataDigest: str = "CRC32C,None"
     """As HeaderDigest."""
     MaxConnections: int = 1
     """Connections of a session, 1 to 65535."""
