@@ -138,8 +138,8 @@ def test_an_initiator_does_not_notice_garbage(ctl):
 
 def test_a_batch_that_asks_for_very_much_is_cut_off(ctl):
     before = ctl.daemon.rss()
-    for _ in range(8):
-        ctl.run("create", "-p", f"core/rd_mcp_{100 + _}/d", "control=rd_pages=1", "enable=1")
+    for number in range(8):
+        ctl.run("create", "-p", f"core/rd_mcp_{100 + number}/d{number}", "control=rd_pages=1", "enable=1")
     one = b'{"jsonrpc":"2.0","id":%d,"method":"list","params":{"depth":-1,"values":true}}'
     with Watched(ctl.daemon) as load, connect(ctl, 120) as connection:
         connection.sendall(b"[" + b",".join(one % number for number in range(1000)) + b"]\n")
