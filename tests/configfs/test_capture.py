@@ -45,7 +45,7 @@ DIFFERENT = {
     r".*/fabric_statistics/.*/(inst|node|indx|fail_intr_addr|description|vendor|version)": "the same, and what it is",
     r".*/fabric_statistics/iscsi_instance/(max_ver|min_ver|disc_time)": "counted, not always zero",
     r".*/np/[^/]+(/.*)?": "other ports",
-    r".*/tpgt_\d+/param/(InitialR2T|MaxRecvDataSegmentLength|MaxBurstLength|FirstBurstLength|MaxOutstandingR2T)": "for throughput",
+    r".*/tpgt_\d+/param/(InitialR2T|MaxRecv\w+|MaxBurstLength|FirstBurstLength|MaxOutstandingR2T)": "for throughput",
     r".*/tpgt_\d+/param/TargetAlias": "another target",
     r".*/wwn/(product_id|revision)": "checked below",
     r"iscsi/cpus_allowed_list": "this machine's",
