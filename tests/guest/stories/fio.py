@@ -67,4 +67,4 @@ class Fio:
 def moving(disk: Disk, reads: int, writes: int) -> None:
     """Wait for so many more transfers."""
     begin = disk.transfers()
-    until(lambda: disk.transfers()[0] >= begin[0] + reads and disk.transfers()[1] >= begin[1] + writes, f"I/O on {disk}")
+    until(lambda: disk.transfers()[0] >= begin[0] + reads and disk.transfers()[1] >= begin[1] + writes, f"I/O on {disk}", 120)
