@@ -118,6 +118,17 @@ async def test_ox_id_may_be_used_again() -> None:
             assert i.outcome(5)[0] == Response()
 
 
+@pytest.mark.parametrize("cdb", [read10(0, 8), read10(0, 8, DPO)], ids=["express", "general"])
+async def test_a_command_without_an_ox_id(cdb: bytes) -> None:
+    """FC-FS: an OX_ID of FFFFh is of no exchange, so that nobody could be answered."""
+    async with fcp_initiator() as i:
+        counters = i.site.target.counters
+        commands = counters.commands
+        i.command(cdb, read=4096, ox_id=0xFFFF)
+        assert not i.received()
+        assert (counters.unexpected_frames, counters.commands) == (1, commands)
+
+
 async def test_data_for_nobody() -> None:
     async with fcp_initiator() as i:
         i.data(99, 0, pattern(2048))

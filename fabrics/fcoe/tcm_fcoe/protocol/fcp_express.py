@@ -57,7 +57,7 @@ def begin(
     now: float,
 ) -> bool:
     """FCP_CMND, if it is for the express lane; False: nothing has happened."""
-    if len(payload) != FCP_CMND_LENGTH or f_ctl & F_CTL_EXCHANGE_RESPONDER:
+    if len(payload) != FCP_CMND_LENGTH or f_ctl & F_CTL_EXCHANGE_RESPONDER or ox_id == NO_EXCHANGE:
         return False
     lun, flags, op, lba, blocks, tail, length = EXPRESS_16(payload)
     wanted = _DIRECTIONS.get(op)
@@ -78,7 +78,6 @@ def begin(
     elif (
         itl.express_write is None
         or length > GRANT_LIMIT
-        or ox_id == NO_EXCHANGE
         or nexus.grant_queue
         or not nexus.data_out.has_room(length)
         or len(nexus.exchanges) >= EXCHANGES_LIMIT
