@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from tcm.backstore import ConfigError
+from tcm.failure import ConfigError
 from tcm.scsi.mode_pages import Key, ModePage
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Fabric(ABC):
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Listen and serve until cancelled. Calls ``task_status.started()`` once initiators can log in.
 
-        Raises :class:`tcm.backstore.ConfigError` before that if it cannot listen (port taken: say so, and what to write).
+        Raises :class:`tcm.failure.ConfigError` before that if it cannot listen (port taken: say so, and what to write).
         """
 
     @abstractmethod
@@ -190,7 +190,7 @@ class Fabric(ABC):
     def reload(self) -> Callable[[], None] | None:
         """Read again what is in files that the options name, such as certificates; the result puts it in force.
 
-        Raises :class:`tcm.backstore.ConfigError`; then all is as it was.
+        Raises :class:`tcm.failure.ConfigError`; then all is as it was.
 
         If omitted: the options name no such files.
         """
@@ -237,7 +237,7 @@ class Fabric(ABC):
     async def add_portal(self, group: TargetPortalGroup, portal: NetworkPortal) -> NetworkPortal:  # noqa: ARG002  optional
         """Listen at one more portal of a group; other groups may be behind it already. Returns it with its real port.
 
-        Raises :class:`tcm.backstore.ConfigError`, caused by the ``OSError`` if there is one; nothing has changed then.
+        Raises :class:`tcm.failure.ConfigError`, caused by the ``OSError`` if there is one; nothing has changed then.
 
         If omitted: refused, the fabric has the portals that it began with.
         """

@@ -1,6 +1,6 @@
 """Changes of what a :class:`tcm.runtime.Runtime` serves, while it does: each takes effect at once, or changes nothing.
 
-What is refused because something is in use is :class:`InUse`; what cannot be is :class:`tcm.backstore.ConfigError`.
+What is refused because something is in use is :class:`InUse`; what cannot be is :class:`tcm.failure.ConfigError`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tcm.backstore import ConfigError
 from tcm.configuration import TargetPortGroupConfig, access_of, portal_text
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.options import build
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 
 from tcm.adapters import adapt
-from tcm.backstore import ConfigError
-from tcm.failure import RuntimeFailure
+from tcm.failure import ConfigError, RuntimeFailure
 from tcm.filter import BackstoreFilter, unaccounted
 from tcm.left_out import LeftOut, pruned
 from tcm.live import LiveChanges
@@ -106,7 +105,7 @@ class Runtime:
     async def serve(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Serves until :meth:`stop`. Calls ``task_status.started()`` once initiators can log in.
 
-        Raises :class:`tcm.backstore.ConfigError` for what the configuration has wrong, :class:`RuntimeFailure` for what else
+        Raises :class:`tcm.failure.ConfigError` for what the configuration has wrong, :class:`RuntimeFailure` for what else
         keeps it from starting, for a fabric that fails and for a medium that cannot be flushed.
         """
         if self.configuration.saved is not None:

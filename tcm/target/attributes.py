@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from tcm.backstore import Capabilities, ConfigError, Support
+from tcm.backstore import Capabilities, Support
+from tcm.failure import ConfigError
 
 MAXIMUM_BLOCK_SIZE = 4096
 BLOCK_SIZES = (512, 1024, 2048, MAXIMUM_BLOCK_SIZE)
@@ -45,7 +46,7 @@ class Identity:
 class DeviceAttributes:
     """LIO's ``attrib/`` of a storage object, its names (lio-configfs 3.2). Zero or ``None``: what the backstore says.
 
-    Raises :class:`tcm.backstore.ConfigError` for values that cannot be.
+    Raises :class:`tcm.failure.ConfigError` for values that cannot be.
     """
 
     block_size: int = 0

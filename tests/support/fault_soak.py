@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 from support import soak
 from support.daemon import Daemon, running, wait_until
+from support.initiator_stories import nothing_outstanding
 from tcm_iscsi.initiator import Faults, Options, Recovery, connect
 
 from tcm.initiator.results import Result
@@ -55,7 +56,7 @@ async def exercise(daemon: Daemon, seconds: float, seed: int, *, rate: float, co
             await soak.churn(session, daemon, tally, seconds=seconds, seed=seed)
             tally.reconnections = session.recoveries
             tally.faults = Counter(session.fault_counts)
-            assert not session.core.requests
+            await nothing_outstanding(session)
         soak.check_counts(before, await soak.counted(observer), tally)
     return tally
 

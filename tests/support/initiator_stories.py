@@ -45,6 +45,16 @@ def options(level: int = 0, *, recovery: Recovery = QUICK, **keys: str) -> Optio
     return Options(keys={"ErrorRecoveryLevel": str(level), **keys}, recovery=recovery)
 
 
+async def nothing_outstanding(session: InitiatorSession) -> None:
+    """No task is left, and nothing else stays: a ping, or what brings a connection back, may be under way at this moment."""
+    left = {itt: request for itt, request in session.core.requests.items() if isinstance(request, ScsiTask)}
+    assert not left, f"tasks that nobody waits for: {left}"
+    with anyio.move_on_after(60):
+        while session.core.requests:
+            await anyio.sleep(0.02)
+    assert not session.core.requests, f"left: {session.core.requests}"
+
+
 @dataclass
 class Watch:
     """Counts PDUs, and remembers SNACKs and task management."""
