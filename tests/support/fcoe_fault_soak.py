@@ -13,6 +13,7 @@ import random
 import sys
 import tempfile
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,16 @@ def misbehave(port: InitiatorPort, faults: Faults, chance: random.Random) -> Non
     port.incoming, port.outgoing = FaultyPath(faults, chance), FaultyPath(faults, chance)
 
 
-async def exercise(daemon: FcoeDaemon, seconds: float, seed: int, *, rate: float, mode: str, recorder: Recorder) -> Tally:
+async def exercise(
+    daemon: FcoeDaemon,
+    seconds: float,
+    seed: int,
+    *,
+    rate: float,
+    mode: str,
+    recorder: Recorder,
+    enough: Callable[[Tally], bool],
+) -> Tally:
     """Frames are lost, doubled, out of order or damaged, with chance ``rate`` each."""
     chance = random.Random(seed)
     tally = Tally()
@@ -76,9 +86,14 @@ async def exercise(daemon: FcoeDaemon, seconds: float, seed: int, *, rate: float
         await soak.clear(target)
         before = await soak.counted(target)
         misbehave(port, Faults.all(rate), chance)
-        await soak.churn(target, daemon, tally, seconds=seconds, seed=seed)
-        tally.faults = Counter(port.fault_counts)
-        tally.counters = port.fcp.counters.as_dict()
+
+        def satisfied() -> bool:
+            tally.faults = Counter(port.fault_counts)
+            tally.counters = port.fcp.counters.as_dict()
+            return enough(tally)
+
+        await soak.churn(target, daemon, tally, seconds=seconds, seed=seed, enough=satisfied)
+        satisfied()
         misbehave(port, Faults(), chance)
         assert not port.fcp.tasks
         after = await soak.counted(target)
@@ -87,15 +102,18 @@ async def exercise(daemon: FcoeDaemon, seconds: float, seed: int, *, rate: float
     return tally
 
 
-def run(seconds: float, seed: int, rate: float, mode: str = "vn2vn") -> Tally:
-    """One soak with a tcm-run of its own; AssertionError for anything that is not as it should be."""
+def run(seconds: float, seed: int, rate: float, mode: str = "vn2vn", *, enough: Callable[[Tally], bool] = soak.always) -> Tally:
+    """One soak with a tcm-run of its own; AssertionError for anything that is not as it should be.
+
+    :param seconds: how long at least; longer until ``enough`` of what happened.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         fcoe_running(Path(folder), "--lun", soak.DISK, "--log-level=info", mode=mode) as daemon,
     ):
         recorder = Recorder()
         try:
-            tally = anyio.run(lambda: exercise(daemon, seconds, seed, rate=rate, mode=mode, recorder=recorder))
+            tally = anyio.run(lambda: exercise(daemon, seconds, seed, rate=rate, mode=mode, recorder=recorder, enough=enough))
         except BaseException:
             path = Path(tempfile.gettempdir()) / f"fcoe-fault-soak-{mode}-{seed}-{os.getpid()}.pcap"
             recorder.save(path)
