@@ -26,6 +26,6 @@ digests() {
 }
 login() {
     iscsiadm -m node -T "$iqn" -p "$portal" --login >/dev/null || return
-    vm_until 30 vm_disk "$iqn-lun-$1" && vm_disk "$iqn-lun-$1"
+    vm_until 300 vm_disk "$iqn-lun-$1" && vm_disk "$iqn-lun-$1"
 }
 logout() { iscsiadm -m node -T "$iqn" -p "$portal" --logout >/dev/null; }

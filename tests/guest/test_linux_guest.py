@@ -22,7 +22,7 @@ def lun(directory: Path) -> tuple[str, str]:
 
 def run(tmp_path: Path, daemon: Daemon, *more: str) -> str:
     url = daemon.url
-    guest = Guest(tmp_path, "filesystems.guest", portal(url), url.target, str(url.lun), *more, timeout=800)
+    guest = Guest(tmp_path, "filesystems.guest", portal(url), url.target, str(url.lun), *more, timeout=1500)
     try:
         output = guest.finish()
     finally:
@@ -50,18 +50,27 @@ def test_filesystems_chap_and_digests(tmp_path: Path) -> None:
         assert "DataDigest: CRC32C" in output
 
 
+def come_back(daemon: Daemon, guest: Guest, before: int) -> None:
+    """Wait until the guest has logged in again: without a connection it would not notice the next outage."""
+    wait_until(
+        lambda: daemon.log().count(" logged in") > before or guest.process.poll() is not None, 300, "the guest is back", 0.2
+    )
+
+
 def test_outages(tmp_path: Path) -> None:
     """The target goes away during I/O, once by SIGTERM and once by kill -9, and then the link: no error, nothing lost."""
     with running(tmp_path / "run", *lun(tmp_path)) as daemon:
         url = daemon.url
-        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), timeout=800)
+        guest = Guest(tmp_path, "outage.guest", portal(url), url.target, str(url.lun), timeout=1500)
         try:
-            wait_until(lambda: (guest.share / "writing").exists() or guest.process.poll() is not None, 400, "fio writes", 0.2)
+            wait_until(lambda: (guest.share / "writing").exists() or guest.process.poll() is not None, 900, "fio writes", 0.2)
             for end in (daemon.stop, daemon.kill):
                 end()
                 time.sleep(3)
+                before = daemon.log().count(" logged in")
                 daemon.restart()
-                time.sleep(8)
+                come_back(daemon, guest, before)
+                time.sleep(3)
             (guest.share / "outages-over").touch()
             output = guest.finish()
         finally:
@@ -85,4 +94,4 @@ def test_redirection(tmp_path: Path) -> None:
         finally:
             guest.end()
         assert output.rstrip().endswith("done")
-        assert daemon.log().count("redirected to 10.0.2.2") == 2
+        assert daemon.log().count("redirected to 10.0.2.2") >= 2

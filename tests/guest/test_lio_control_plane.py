@@ -211,8 +211,8 @@ def test_from_lio_to_us_by_targetcli(told: Told) -> None:
 def test_one_acl_of_a_thousand_luns_changes_beside_fio(told: Told) -> None:
     """No error, the session is the one that it was, and open-iscsi, which pings after 5 s of silence, has noticed nothing."""
     assert {job["error"] for job in told.fio} == {0}
-    assert sum(job["write"]["total_ios"] for job in told.fio) > 500
-    assert sum(job["read"]["total_ios"] for job in told.fio) > 500, "verified"
+    assert sum(job["write"]["total_ios"] for job in told.fio) > 100
+    assert sum(job["read"]["total_ios"] for job in told.fio) > 100, "verified"
     assert len(told.applied) == CHANGES
     before, after = told.sessions
     assert [each["isid"] for each in before] == [each["isid"] for each in after]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _VERIFYING = (
     *("--rw=randwrite", "--bs=4k", "--direct=1", "--ioengine=libaio", "--iodepth=8", "--norandommap"),
-    *("--verify=crc32c", "--verify_backlog=64", "--verify_fatal=1", "--time_based", "--runtime=600", "--output-format=json"),
+    *("--verify=crc32c", "--verify_backlog=64", "--verify_fatal=1", "--time_based", "--runtime=3600", "--output-format=json"),
 )
 
 
@@ -43,7 +43,7 @@ class Fio:
 
     def ended(self) -> dict[str, Any]:
         """Its job's part of the report, once it has ended by itself."""
-        said, _ = self.process.communicate(timeout=120)
+        said, _ = self.process.communicate(timeout=300)
         text = Path(self.result).read_text()
         try:
             (job,) = json.loads(text[text.index("{\n") :])["jobs"]
@@ -67,4 +67,4 @@ class Fio:
 def moving(disk: Disk, reads: int, writes: int) -> None:
     """Wait for so many more transfers."""
     begin = disk.transfers()
-    until(lambda: disk.transfers()[0] >= begin[0] + reads and disk.transfers()[1] >= begin[1] + writes, f"I/O on {disk}", 120)
+    until(lambda: disk.transfers()[0] >= begin[0] + reads and disk.transfers()[1] >= begin[1] + writes, f"I/O on {disk}", 300)

@@ -105,7 +105,7 @@ class Session:
         # open-iscsi: type and "A", "B", "C" fields of RFC 7143, the session's number in "D"
         return f"00023d{int(self.number.removeprefix('session')):06x}"
 
-    def disk(self, lun: int, seconds: float = 30) -> Disk:
+    def disk(self, lun: int, seconds: float = 180) -> Disk:
         """The block device of a LUN, once kernel and udev have made it."""
         device = (SESSIONS / self.number / "device").resolve()
         scan = Path(f"/sys/class/scsi_host/{device.parent.name}/scan")

@@ -34,7 +34,7 @@ class Outcome:
         return self
 
 
-def attempt(*command: object, timeout: float = 120) -> Outcome:
+def attempt(*command: object, timeout: float = 300) -> Outcome:
     """Run a program, however it ends. Each of them is printed, so that a failed test tells the story."""
     words = [str(word) for word in command]
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=timeout)
@@ -42,7 +42,7 @@ def attempt(*command: object, timeout: float = 120) -> Outcome:
     return Outcome(" ".join(words), done.returncode, done.stdout)
 
 
-def run(*command: object, code: int = 0, timeout: float = 120) -> Outcome:
+def run(*command: object, code: int = 0, timeout: float = 300) -> Outcome:
     """Run a program that has to end with this exit code."""
     done = attempt(*command, timeout=timeout)
     if done.code != code:
@@ -56,7 +56,7 @@ def same(found: object, wanted: object, what: str) -> None:
         raise Failed(f"{what}: {found!r}, not {wanted!r}")
 
 
-def until(condition: object, what: str, seconds: float = 60) -> None:
+def until(condition: object, what: str, seconds: float = 180) -> None:
     """Ask again and again."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]

@@ -168,7 +168,7 @@ class Map:
             time.sleep(1)
             return this.transfers()[1] > before[0] and other.transfers()[1] == before[1]
 
-        until(only, f"I/O by {this} only", 90)
+        until(only, f"I/O by {this} only", 300)
 
 
 def over_and_back(fio: Fio, device: Map, left: Disk, right: Disk) -> None:
@@ -191,7 +191,7 @@ def a_cut(fio: Fio, device: Map, left: Disk, right: Disk) -> None:
     device.flows(right, left)
     same(fio.running, True, "fio goes on without the left path")
     Path("/share/cut").unlink()
-    until(lambda: attempt("sg_turs", left).code == 0, "the left path is there again", 90)
+    until(lambda: attempt("sg_turs", left).code == 0, "the left path is there again", 300)
     device.flows(left, right, {LEFT: OPTIMIZED, RIGHT: NON_OPTIMIZED})
     same(fio.running, True, "fio goes on by the left path again")
     log("multipath: over and back, the left path cut and mended")
