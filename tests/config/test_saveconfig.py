@@ -416,7 +416,7 @@ def places(value: Any, path: str = "") -> list[str]:
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=200)
 def test_any_value_anywhere_is_taken_or_refused(tmp_path, data):
     """Invariant: loading ends in a configuration or in a ConfigError of one line, never in anything else."""
     whole = minimal(tmp_path)

@@ -118,7 +118,7 @@ async def sound(s: Site) -> None:
         assert syntax is not Syntax.OCTET_STRING or SECRET.encode() not in value  # type: ignore[operator]  # of bytes
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(st.tuples(st.lists(SETS, min_size=1, max_size=2), st.sampled_from([True, True, False])), max_size=20))
 def test_identities_whatever_is_done_to_them(steps: Any, tmp_path: Path) -> None:
     async def run() -> None:

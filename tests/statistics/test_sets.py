@@ -229,7 +229,7 @@ NAMES = [name for name, column in COLUMNS.items() if column.access in {"readwrit
 SMALL = st.sampled_from([0, 1, 2, 3, 4, 5, 6, 8, 80, 1 << 30, 0xFFFFFFFF, 1 << 40])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     steps=st.lists(
         st.lists(

@@ -28,6 +28,8 @@ from tcm_fcoe.initiator.results import Result
 FRAMES_KEPT = 100_000
 MODES = {"vn2vn": "vn2vn", "p2p": "p2p", "fcf": "fabric"}
 """The target's, and ours with it."""
+PATIENT = "fcoe:data_out_timeout=600"
+"""The target's: p2p's 12 s are soon over if REC is lost a few times, or the machine stands still."""
 PATIENCE = Recovery(rec_timeout=0.3, gap_timeout=0.03, command_timeout=0, attempts=1000, retries=1000)
 
 
@@ -109,7 +111,7 @@ def run(seconds: float, seed: int, rate: float, mode: str = "vn2vn", *, enough: 
     """
     with (
         tempfile.TemporaryDirectory() as folder,
-        fcoe_running(Path(folder), "--lun", soak.DISK, "--log-level=info", mode=mode) as daemon,
+        fcoe_running(Path(folder), "--lun", soak.DISK, "--log-level=info", mode=mode, fabric=PATIENT) as daemon,
     ):
         recorder = Recorder()
         try:
