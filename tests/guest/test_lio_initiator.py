@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.guest import Guest
 from support.initiator_stories import STORIES
+from support.programs import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.guest]
 
@@ -77,9 +77,7 @@ class Told(list[Boot]):
 
 def tell(directory: Path, names: tuple[str, ...] | list[str]) -> Boot:
     """The stories, in one boot."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     log = directory / "stories.txt"
     only = "^(" + "|".join(re.escape(name) for name in names) + ")$"
     url = f"iscsi://127.0.0.1:{port}/{TARGET}/0"

@@ -286,7 +286,7 @@ async def test_acl_nopin_timeout() -> None:
             initiator = await apart(t.login)
             offset = 20.0
             t.fabric.server.clock = lambda later=offset: time.monotonic() + later  # type: ignore[misc]
-            initiator.socket.settimeout(10 if pinged else 0.3)
+            initiator.socket.settimeout(60 if pinged else 0.3)
             if pinged:
                 assert (await apart(initiator.receive)).opcode == pdus.NOP_IN
             else:
@@ -300,17 +300,17 @@ async def test_acl_nopin_timeout() -> None:
 async def test_acl_nopin_response_timeout() -> None:
     """Who does not answer a ping within so long is dropped."""
     async with served({"nopin_timeout": 3, "nopin_response_timeout": 10}) as t:
-        later = [4.0]
-        t.fabric.server.clock = lambda: time.monotonic() + later[0]
+        clock = [t.fabric.server.clock()]
+        t.fabric.server.clock = lambda: clock[0]
         initiator = await apart(t.login)
-        later[0] += 4
+        clock[0] += 4
         assert (await apart(initiator.receive)).opcode == pdus.NOP_IN
-        later[0] += 7
+        clock[0] += 7
         initiator.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):
             await apart(initiator.receive)
-        later[0] += 4
-        initiator.socket.settimeout(10)
+        clock[0] += 4
+        initiator.socket.settimeout(60)
         with pytest.raises(ConnectionError):
             await apart(initiator.receive)
         initiator.close()
@@ -321,8 +321,8 @@ async def test_acl_nopin_response_timeout() -> None:
 async def test_acl_dataout_timeout_retries() -> None:
     """At ERL 0 a WRITE whose data does not come ends its connection after so many times ``dataout_timeout``."""
     async with served({"dataout_timeout": 2, "dataout_timeout_retries": 3, "nopin_timeout": 0}) as t:
-        later = [0.0]
-        t.fabric.server.clock = lambda: time.monotonic() + later[0]
+        clock = [t.fabric.server.clock()]
+        t.fabric.server.clock = lambda: clock[0]
 
         def ask() -> raw_iscsi.Initiator:
             initiator = t.login(InitialR2T="Yes", ImmediateData="No")
@@ -331,14 +331,22 @@ async def test_acl_dataout_timeout_retries() -> None:
             return initiator
 
         with await apart(ask) as initiator:
-            later[0] += 5
+            clock[0] += 5
             initiator.socket.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 await apart(initiator.receive)
-            later[0] += 3
-            initiator.socket.settimeout(10)
-            with pytest.raises(ConnectionError):
-                await apart(initiator.receive)
+
+            async def pass_time() -> None:
+                while True:
+                    clock[0] += 1
+                    await anyio.sleep(0.05)
+
+            initiator.socket.settimeout(60)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(pass_time)
+                with pytest.raises(ConnectionError):
+                    await apart(initiator.receive)
+                tasks.cancel_scope.cancel()
 
 
 @pytest.mark.anyio

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from support.daemon import running, wait_until
 from support.ffp import PINGED
 from support.guest import Guest
+from support.programs import free_port
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,10 @@ PARAMETERS = {
 }
 
 
-def free_ports() -> tuple[int, int]:
-    """Two that nobody listens at."""
-    with socket.socket() as one, socket.socket() as two:
-        for sock in (one, two):
-            sock.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 @contextmanager
 def serving_tcm_run(directory: Path) -> Iterator[Served]:
     """tcm-run with a saveconfig.json of its own."""
-    ports = free_ports()
+    ports = free_port(), free_port()
     names = (NAME.format("tcm", "t1"), NAME.format("tcm", "t2"))
     units = ("one", "two")
 
@@ -107,7 +99,7 @@ class Lio:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.ports = free_ports()
+        self.ports = free_port(), free_port()
         self.boots = 0
         self.guest = self._boot()
 

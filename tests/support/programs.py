@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -82,8 +84,17 @@ def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
+_handed_out: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens at."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens at, nor is given by the kernel: those belong to whoever asks for any next."""
+    first, last = (int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    others = [port for port in range(10_000, 65_000) if not first <= port <= last and port not in _handed_out]
+    while True:
+        port = random.SystemRandom().choice(others or [0])
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            port = int(sock.getsockname()[1])
+            _handed_out.add(port)
+            return port
