@@ -277,6 +277,22 @@ async def test_pings_text_and_task_management_survive() -> None:
         assert requests[2].response == 0  # type: ignore[union-attr]  # TaskManagement
 
 
+async def test_the_probe_of_a_lost_connection_goes_with_it() -> None:
+    """It asked about that connection: nobody waits for an answer on another one."""
+    memory = GatedMemory(1 << 20)
+    async with paired(level=2, backstore=memory) as pair:
+        (task,) = await held_up(pair, memory, 1)
+        line = pair.lines[0]
+        line.faults = FaultyWire(Faults(drop=1.0), pair.chance, header_digest=False, data_digest=False)
+        await pair.advance(1.5)
+        assert any(isinstance(request, Nop) for request in pair.session.requests.values())
+        line.end()
+        assert list(pair.session.requests.values()) == [task]
+        memory.release()
+        await pair.until(lambda: task.finished)
+        assert task.result.good
+
+
 async def test_recovery_on_demand_by_logout(seen: Seen) -> None:
     """11.14: a connection that is alive is removed for recovery; its tasks go on on another one after Time2Wait."""
     memory = GatedMemory(1 << 20)

@@ -336,6 +336,21 @@ async def test_a_task_that_takes_too_long_is_aborted() -> None:
         assert (await pair.run(ScsiTask(bytes(6)))).result.good
 
 
+@pytest.mark.parametrize(("direction", "opcode"), [("out", Opcode.NOP_OUT), ("in", Opcode.NOP_IN)])
+@pytest.mark.parametrize("immediate", [True, False])
+async def test_a_lost_ping_is_sent_again(direction: str, opcode: Opcode, immediate: bool) -> None:
+    """Ours, and the answer to it: whoever waits for it is told in the end."""
+    rule = Once("drop", direction, opcode)
+    async with paired(level=1, faults=Faults(choose=rule)) as pair:
+        ping = Nop(b"are you there", immediate=immediate)
+        pair.session.submit(ping)
+        await pair.until(lambda: ping.finished)
+        assert rule.done == 1
+        assert ping.error is None
+        assert ping.answer == b"are you there"
+        assert pair.session.ended is None
+
+
 async def test_lost_task_management_is_asked_for_again() -> None:
     """An immediate request has no number that shows that it is lost: it is made again under another tag."""
     rule = Once("drop", "out", Opcode.TASK_MANAGEMENT_REQUEST)

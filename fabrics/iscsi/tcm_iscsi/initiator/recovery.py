@@ -245,8 +245,8 @@ class ErrorRecovery:
                     else:
                         end = max(request.end, numbers.expected + 1) if request.status_known else max(numbers.ahead)
                         self.ask_data(connection, request, end)
-        elif request.immediate and not isinstance(request, Nop) and self._tried(request, connection):
-            # nothing tells whether an immediate request has arrived
+        elif request.immediate and (isinstance(request, Nop) or self._tried(request, connection)):
+            # nothing tells whether an immediate request has arrived; who answers no ping at all is found out by probe()
             self.session.renew(request, connection)
 
     def _overdue(self, request: Request, connection: Connection) -> None:
@@ -274,6 +274,9 @@ class ErrorRecovery:
         session = self.session
         wait, retain = self.times or (session.parameters.default_time2wait, session.parameters.default_time2retain)
         self.times = None
+        if connection.ping is not None:
+            session.finish(connection.ping, RequestFailed("the connection failed"))
+            connection.ping = None
         requests = [r for r in session.requests.values() if r.connection is connection and not r.queued]
         for request in list(session.waiting):
             if request.connection is connection:
