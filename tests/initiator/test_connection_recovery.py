@@ -293,6 +293,21 @@ async def test_the_probe_of_a_lost_connection_goes_with_it() -> None:
         assert task.result.good
 
 
+async def test_a_connection_given_up_over_a_lost_ping_leaves_no_other_ping() -> None:
+    """The ping that is lost makes it ask for the command once more, which was enough: nothing is sent where nobody is."""
+    recovery = Recovery(progress_timeout=1.0, connection_timeout=60.0, attempts=1)
+    async with paired(level=2, recovery=recovery) as pair:
+        line = pair.lines[0]
+        line.faults = FaultyWire(Faults(drop=1.0), pair.chance, header_digest=False, data_digest=False)
+        pair.reconnect = False
+        task = pair.start(ScsiTask(bytes(6)))
+        await pair.until(lambda: bool(pair.session.recovery.lost))
+        assert list(pair.session.requests.values()) == [task]
+        pair.reconnect = True
+        await pair.until(lambda: task.finished)
+        assert task.result.good
+
+
 async def test_recovery_on_demand_by_logout(seen: Seen) -> None:
     """11.14: a connection that is alive is removed for recovery; its tasks go on on another one after Time2Wait."""
     memory = GatedMemory(1 << 20)

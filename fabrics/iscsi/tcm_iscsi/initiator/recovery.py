@@ -189,6 +189,8 @@ class ErrorRecovery:
             if self.session.now - ping.progress < self.options.progress_timeout:
                 return
             self.session.finish(ping)  # it, or its answer, is lost
+            if connection.dead or connection.ping is not None:  # what that has led to
+                return
         if connection.asked_since is None:
             connection.asked_since = self.session.now
         connection.ping = Nop(done=self._probed)
