@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import os
+import pty
+import random
 import struct
 import subprocess
 import sys
+import zlib
 
 import pytest
+import tcm_fcoe.decode
+import tcm_fcoe.protocol.ladder
 from click.testing import CliRunner
 from scapy.layers.l2 import Ether
 from scapy.utils import PcapNgWriter
 from support.fcoe_capture import CAPTURE, captured
 from tcm_fcoe.capture import CaptureFile
 from tcm_fcoe.decode import command, run_command
+from tcm_fcoe.protocol.ethernet import insert_tag, vlan_tag
 from tcm_fcoe.protocol.ladder import Ladder, folded
+from tcm_fcoe.protocol.ladder_frames import information_unit
 from tcm_fcoe.protocol.layers import FCoE
 
 PLAIN = gzip.decompress(CAPTURE.read_bytes())
@@ -165,6 +174,67 @@ def test_other_protocols_are_counted():
     assert made.skipped == 1
 
 
+# frames by struct, and by packet classes
+
+
+def both_ways(monkeypatch, frames):
+    """The rows of a ladder, and those of one for which all frames are taken apart by scapy."""
+    quick = Ladder()
+    rows = [quick.take(each, at) for at, each in enumerate(frames)]
+    with monkeypatch.context() as changed:
+        changed.setattr(tcm_fcoe.protocol.ladder, "information_unit", lambda _: None)
+        slow = Ladder()
+        return rows, [slow.take(each, at) for at, each in enumerate(frames)]
+
+
+def mended(frame):
+    """With the right CRC, so that it is looked into."""
+    return frame[:-8] + zlib.crc32(frame[28:-8]).to_bytes(4, "little") + frame[-4:]
+
+
+def all_frames():
+    from support.fcoe_examples import examples
+    from support.fcoe_fabric import login_frames
+
+    tagged = [insert_tag(each.ethernet, vlan_tag(100)) for each in captured()[:130]]
+    return [each.ethernet for each in captured()] + tagged + [bytes(each) for each in examples()] + list(login_frames())
+
+
+def test_most_frames_are_taken_apart_by_struct():
+    taken = [each for each in captured() if information_unit(each.ethernet)]
+    assert len(taken) == 811
+
+
+def test_rows_are_the_same_by_struct_and_by_packet_classes(monkeypatch):
+    quick, slow = both_ways(monkeypatch, all_frames())
+    assert quick == slow
+    assert [each.as_dict() for each in quick] == [each.as_dict() for each in slow]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_rows_of_any_bytes_are_the_same_by_struct_and_by_packet_classes(monkeypatch, seed):
+    """Changed, cut and lengthened at any place; mostly with the right CRC, as only such frames go by struct."""
+    source = random.Random(seed)
+    frames = []
+    for whole in all_frames():
+        if len(whole) > 600 and source.random() < 0.8:
+            continue
+        frame = bytearray(whole)
+        for _ in range(source.choice((0, 1, 1, 2, 8))):
+            frame[source.randrange(12, min(len(frame), 110))] = source.choice((0, 1, 2, 8, 0x7F, 0xFF, source.randrange(256)))
+        if source.random() < 0.2:
+            at = source.randrange(28, len(frame) - 7)
+            frame[at:at] = source.randbytes(source.randrange(9))
+        if source.random() < 0.2:
+            at = source.randrange(28, len(frame) - 7)
+            del frame[at : at + source.randrange(9)]
+        frames.append(mended(bytes(frame)) if source.random() < 0.9 else bytes(frame))
+    quick, slow = both_ways(monkeypatch, frames)
+    assert sum(information_unit(each) is not None for each in frames) > 100
+    for frame, one, other in zip(frames, quick, slow, strict=True):
+        assert one == other, frame.hex()
+
+
 # the command line
 
 
@@ -296,6 +366,53 @@ def test_nobody_reads_on(golden):
         f"{sys.executable} -m tcm_fcoe.decode {golden} | head -n 1", shell=True, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
+
+
+@pytest.fixture
+def long_file(tmp_path):
+    """More than a pipe takes."""
+    path = tmp_path / "long.pcap"
+    path.write_bytes(PLAIN[:24] + 6 * PLAIN[24:])
+    return path
+
+
+def test_the_output_of_a_long_file_comes_as_it_is_made(long_file):
+    """A pipe that is closed in the middle ends it, without a word."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tcm_fcoe.decode", str(long_file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        first = [process.stdout.readline() for _ in range(3)]
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
+    assert [line.split()[0] for line in first] == ["1", "2", "3"]
+
+
+def test_a_terminal_is_told_how_far_it_is(monkeypatch, capsys):
+    """By a clock that goes on a second with every look."""
+    seconds = itertools.count()
+    monkeypatch.setattr(tcm_fcoe.decode.time, "monotonic", lambda: float(next(seconds)))
+    frames = [(b"", 0.0)] * 2500
+    assert list(tcm_fcoe.decode.told(frames)) == frames
+    assert [each.strip() for each in capsys.readouterr().err.split("\r")] == [
+        "", "1,024 frames, 1,024 a second", "2,048 frames, 1,024 a second", "2,500 frames in 3.0 s",
+    ]  # fmt: skip
+    short = [(b"", 0.0)] * 3
+    assert list(tcm_fcoe.decode.told(short)) == short
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_is_for_terminals_only(long_file):
+    """A pseudo-terminal as standard error; the rows go elsewhere, and are the same."""
+    ours, its = pty.openpty()
+    try:
+        command_line = [sys.executable, "-m", "tcm_fcoe.decode", str(long_file)]
+        done = subprocess.run(command_line, stdout=subprocess.PIPE, stderr=its, text=True, check=True, timeout=300)
+    finally:
+        os.close(its)
+        os.close(ours)
+    assert done.stdout == decode(long_file).stdout
+    assert len(done.stdout.splitlines()) == 6 * 839
 
 
 def test_a_capture_file_keeps_frames_and_times(tmp_path, capsys):

@@ -7,6 +7,7 @@ import json
 import logging
 import struct
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from tcm.command_line.running import run_command as run
 from tcm.failure import RuntimeFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tcm_fcoe.protocol.ladder import Row
 
@@ -24,6 +25,9 @@ PROGRAM = "python -m tcm_fcoe.decode"
 NAME_WIDTH, ID_WIDTH = 23, 17
 BLOCK_HEADER = 12
 """Bytes of the shortest block of a pcapng file: type, length, and the length again."""
+LINES_AT_ONCE = 256
+FRAMES_A_LOOK = 1024
+"""Frames after which the clock is looked at."""
 ARROWS = {True: "-->", False: "<--"}
 COLORS = {"FIP": "blue", "FCP_CMND": "green", "FCP_RSP": "green", "FCP_XFER_RDY": "yellow", "FCP_DATA": None}
 
@@ -55,14 +59,46 @@ def command(file: str, as_json: bool, fold: bool, ids: bool) -> None:
     from tcm_fcoe.protocol.ladder import Ladder, folded
 
     ladder = Ladder()
-    found = (row for data, time in packets(file) if (row := ladder.take(data, time)) is not None)
-    for row in folded(found) if fold else found:
-        if as_json:
-            click.echo(json.dumps(row.as_dict()))
-        else:
-            click.echo(line(row, ids=ids))
+    frames = told(packets(file)) if sys.stderr.isatty() and not sys.stdout.isatty() else packets(file)
+    found = (row for data, when in frames if (row := ladder.take(data, when)) is not None)
+    rows = folded(found) if fold else found
+    echo(json.dumps(row.as_dict()) if as_json else line(row, ids=ids) for row in rows)
     if ladder.skipped:
         click.echo(f"{ladder.skipped} frames of other protocols are left out.", err=True)
+
+
+def echo(lines: Iterable[str]) -> None:
+    """Print lines, many at once: what is there is printed too when an exception ends them."""
+    held: list[str] = []
+
+    def flush() -> None:
+        text = "\n".join(held)
+        held.clear()
+        click.echo(text)
+
+    try:
+        for each in lines:
+            held.append(each)
+            if len(held) == LINES_AT_ONCE:
+                flush()
+    finally:
+        if held:
+            flush()
+
+
+def told(frames: Iterable[tuple[bytes, float]]) -> Iterator[tuple[bytes, float]]:
+    """The same, with a line on standard error that says how far it is, once it takes longer than a second."""
+    begun = shown = time.monotonic()
+    count = 0
+    try:
+        for count, each in enumerate(frames, 1):
+            yield each
+            if not count % FRAMES_A_LOOK and (now := time.monotonic()) - shown >= 1:
+                shown = now
+                click.echo(f"\r{count:,} frames, {count / (now - begun):,.0f} a second", nl=False, err=True)
+    finally:
+        if shown != begun:
+            click.echo(f"\r{count:,} frames in {time.monotonic() - begun:.1f} s{' ' * 20}", err=True)
 
 
 def line(row: Row, *, ids: bool = False) -> str:
@@ -115,10 +151,10 @@ def packets(path: str) -> Iterator[tuple[bytes, float]]:
             if plain and len(data) < about.caplen:
                 raise CaptureError(f"{path} ends inside frame {count}: {len(data)} of {about.caplen} bytes are there")
             if plain:
-                time = about.sec + about.usec / (1e9 if reader.nano else 1e6)
+                when = about.sec + about.usec / (1e9 if reader.nano else 1e6)
             else:
-                time = ((about.tshigh or 0) << 32 | (about.tslow or 0)) / (about.tsresol or 1e6)
-            yield data, time
+                when = ((about.tshigh or 0) << 32 | (about.tslow or 0)) / (about.tsresol or 1e6)
+            yield data, when
         try:
             reader.f.seek(before)
             rest = reader.f.read()

@@ -6,12 +6,13 @@ FIP; until then a port is its FC_ID, an interface its MAC address. What is kept 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scapy.layers.l2 import Dot1Q, Ether
 
 from tcm_fcoe.protocol import link_service_layers as link_services
+from tcm_fcoe.protocol.ladder_frames import information_unit
 from tcm_fcoe.protocol.ladder_text import (
     CONTROL_NAMES,
     address,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
     from scapy.packet import Packet
 
+    from tcm_fcoe.protocol.frame import Frame
+
 EXCHANGES_KEPT = 1 << 16
 """Exchanges whose request is remembered; the oldest gives way."""
 NAMES_KEPT = 1 << 14
@@ -50,6 +53,8 @@ UNTIMED = (1, 5)
 """R_CTL of what ends nothing: FCP_DATA, FCP_XFER_RDY."""
 LOGINS = (0x03, 0x04, 0x50, 0x51)
 ABTS = 0x81
+NO_MACS = "", ""
+"""Of an FCP frame, which is told from others by its FC_IDs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +95,9 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what has a value."""
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
         return {
-            name: value
-            for name, value in asdict(self).items()
-            if name == "to_right" or not (value is None or value is False or value == "")
+            name: value for name, value in values if name == "to_right" or not (value is None or value is False or value == "")
         }
 
 
@@ -130,6 +134,9 @@ class Ladder:
         if self._start is None:
             self._start = time
         time -= self._start
+        if (unit := information_unit(data)) is not None:
+            vlan, frame, content = unit
+            return self._frame(frame, content, NO_MACS, vlan, time)
         try:
             ethernet = Ether(data)
             kind, body = ethernet.type, ethernet.payload
@@ -185,8 +192,10 @@ class Ladder:
                 time, vlan, left=macs[0], right=macs[1], what="FIP Link Service",
                 problem=f"{len(frame)} bytes are no FC frame",
             )  # fmt: skip
+        fc = FC(frame)
         return self._frame(
-            FC(frame),
+            fc,
+            fc.payload,
             macs,
             vlan,
             time,
@@ -214,16 +223,15 @@ class Ladder:
         right = int.from_bytes(bytes(sound)[-FCoE.TRAILER : -4], "little")
         if right != fcoe.crc:
             problems.append(f"CRC {fcoe.crc:08x}h, not {right:08x}h")
-        return self._frame(fcoe.payload, macs, vlan, time, problems=problems)
+        return self._frame(fcoe.payload, fcoe.payload.payload, macs, vlan, time, problems=problems)
 
     def _frame(
-        self, fc: FC, macs: tuple[str, str], vlan: int | None, time: float, *, prefix: str = "", beside: str = "",
-        problems: Iterable[str] = (),
+        self, fc: Frame | FC, body: Any, macs: tuple[str, str], vlan: int | None, time: float, *, prefix: str = "",
+        beside: str = "", problems: Iterable[str] = (),
     ) -> Row:  # fmt: skip
         s_id, d_id, ox_id = int(fc.s_id), int(fc.d_id), int(fc.ox_id)
         answer = bool(int(fc.f_ctl) & RESPONDER)
         left, right = (d_id, s_id) if answer else (s_id, d_id)
-        body: Any = fc.payload
         problems = list(problems)
         key: tuple[Any, ...]
         what, detail, failed = f"R_CTL {fc.r_ctl:02x}h, TYPE {fc.type:02x}h", f"{len(body)} bytes", False
@@ -322,9 +330,8 @@ class Ladder:
             del self._exchanges[next(iter(self._exchanges))]
 
     def _row(self, time: float, vlan: int | None, **fields: Any) -> Row:
-        for side in ("left", "right"):
-            if not fields.get(f"{side}_name"):
-                fields[f"{side}_name"] = self._name(vlan, fields[side])
+        if "left_name" not in fields:
+            fields["left_name"], fields["right_name"] = self._name(vlan, fields["left"]), self._name(vlan, fields["right"])
         return Row(number=self._count, time=time, vlan=vlan, **fields)
 
 

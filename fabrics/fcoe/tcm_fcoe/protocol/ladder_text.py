@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from tcm.scsi.check_condition import CommandTerminated
 from tcm.scsi.command_table import lookup
 from tcm.scsi.sense import SenseKey, Status
+from tcm_fcoe.protocol.fcp import CONF_REQ, RESID_OVER, RESID_UNDER, RSP_LEN_VALID, SNS_LEN_VALID
+from tcm_fcoe.protocol.frame import F_CTL_RELATIVE_OFFSET
 from tcm_fcoe.protocol.layers import RSP_CODES
 from tcm_fcoe.protocol.link_service_layers import (
     ACCEPTED,
@@ -228,7 +230,8 @@ def _command(_fc: Any, body: Any, _name: str) -> tuple[str, str]:
 
 
 def _data(fc: Any, body: Any, _name: str) -> tuple[str, str]:
-    return "", f"offset {fc.parameter}, {len(body.data)} bytes" if fc.f_ctl.relative_offset else f"{len(body.data)} bytes"
+    where = f"offset {fc.parameter}, " if int(fc.f_ctl) & F_CTL_RELATIVE_OFFSET else ""
+    return "", f"{where}{len(body.data)} bytes"
 
 
 def _transfer_ready(_fc: Any, body: Any, _name: str) -> tuple[str, str]:
@@ -250,15 +253,16 @@ def _response(_fc: Any, body: Any, name: str) -> tuple[str, str]:
     status = Status._value2member_map_.get(int(body.status))
     parts = [status.name.replace("_", " ") if isinstance(status, Status) else f"status {body.status:02x}h"]
     failed = bool(body.status)
-    if body.flags.rsp_len and len(body.response) >= 4:
+    flags = int(body.flags)
+    if flags & RSP_LEN_VALID and len(body.response) >= 4:
         code = body.response[3]
         parts[0] = RSP_CODES.get(code) or f"RSP_CODE {code:02x}h"
         failed = code not in (0, 8)
-    if body.flags.sns_len:
+    if flags & SNS_LEN_VALID:
         parts.append(sense_text(body.sense))
-    if body.flags.under or body.flags.over:
-        parts.append(f"{'underflow' if body.flags.under else 'overflow'} {body.residual} bytes")
-    if body.flags.conf_req:
+    if flags & (RESID_UNDER | RESID_OVER):
+        parts.append(f"{'underflow' if flags & RESID_UNDER else 'overflow'} {body.residual} bytes")
+    if flags & CONF_REQ:
         parts.append("FCP_CONF wanted")
     if name:
         parts.insert(0, name)
@@ -271,6 +275,6 @@ FCP_TEXTS: dict[int, Callable[[Any, Any, str], tuple[str, str]]] = {
 """By R_CTL."""
 
 
-def fcp_text(fc: Packet, body: Packet, name: str) -> tuple[str, str]:
+def fcp_text(fc: Any, body: Any, name: str) -> tuple[str, str]:
     """The command's name (of an FCP_CMND) or ``failed`` (of an FCP_RSP), and the detail; ``name``: that of the command."""
     return FCP_TEXTS[int(fc.r_ctl)](fc, body, name)
