@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from support.daemon import wait_until
 from support.fcoe_daemon import FcoeDaemon
 from tcm_fcoe.protocol.els import Logo
 from tcm_fcoe.protocol.els_codes import ElsCommand
@@ -37,14 +40,16 @@ class Peer:
         self.socket.sendto(encapsulate(prefix, SOF_I3, header, login, EOF_T), self.target)
 
     def until(self, command: int) -> Frame:
-        """The next frame with this ELS."""
-        while True:
+        """The next frame with this ELS. The target asks for more all the time, which is no answer."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             data = self.socket.recv(4096)
             assert data[:6] == LINUX
             sof, fc, eof = decapsulate(memoryview(data)[14:])
             frame = Frame.unpack(fc, sof, eof)
             if frame.type == 1 and frame.payload[0] == command:
                 return frame
+        pytest.fail(f"no ELS {command:#x} came")
 
     def close(self) -> None:
         self.socket.close()
@@ -67,16 +72,20 @@ def crash(daemon: FcoeDaemon) -> None:
     daemon.process = None
 
 
+def kept(daemon: FcoeDaemon) -> Path:
+    """Where the target remembers its peer; it does so after it has answered."""
+    folder = daemon.directory / "state" / "fcoe" / "peers"
+    wait_until(lambda: any(folder.glob("naa.*")), 60, "the peer is remembered")
+    return next(folder.glob("naa.*"))
+
+
 def test_who_was_the_peer_is_told(daemon: FcoeDaemon):
     with closing(Peer(daemon)) as peer:
         daemon.start()
         peer.send_flogi()
         accepted = peer.until(ElsCommand.LS_ACC)
         assert accepted.d_id == LINUX_ID
-        kept = daemon.directory / "state" / "fcoe" / "peers"
-        while not any(kept.glob("naa.*")):
-            peer.send_flogi()  # it is answered when there has been a turn of the event loop
-            peer.until(ElsCommand.LS_ACC)
+        kept(daemon)
         for _ in range(2):
             crash(daemon)
             daemon.start()
@@ -93,12 +102,9 @@ def test_what_is_kept_is_damaged(daemon: FcoeDaemon):
         daemon.start()
         peer.send_flogi()
         peer.until(ElsCommand.LS_ACC)
-        kept = daemon.directory / "state" / "fcoe" / "peers"
-        while not (found := list(kept.glob("naa.*"))):
-            peer.send_flogi()
-            peer.until(ElsCommand.LS_ACC)
+        memory = kept(daemon)
         crash(daemon)
-        found[0].write_bytes(b"\xff\x00{")
+        memory.write_bytes(b"\xff\x00{")
         daemon.start()
         peer.send_flogi()
         assert peer.until(ElsCommand.LS_ACC).d_id == LINUX_ID
