@@ -29,7 +29,7 @@ class Peer:
         self.target = str(daemon.sockets / "target")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(daemon.sockets / "initiator"))
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
 
     def send_flogi(self) -> None:
         login = Login(

@@ -50,6 +50,12 @@ def test_filesystems_chap_and_digests(tmp_path: Path) -> None:
         assert "DataDigest: CRC32C" in output
 
 
+OUTAGE_SECONDS = 3
+"""How long nobody listens: the guest meets refused connections, and tries again."""
+BETWEEN_SECONDS = 3
+"""Of I/O on the new connection, so that the next outage has commands to interrupt."""
+
+
 def come_back(daemon: Daemon, guest: Guest, before: int) -> None:
     """Wait until the guest has logged in again: without a connection it would not notice the next outage."""
     wait_until(
@@ -66,11 +72,11 @@ def test_outages(tmp_path: Path) -> None:
             wait_until(lambda: (guest.share / "writing").exists() or guest.process.poll() is not None, 900, "fio writes", 0.2)
             for end in (daemon.stop, daemon.kill):
                 end()
-                time.sleep(3)
+                time.sleep(OUTAGE_SECONDS)
                 before = daemon.log().count(" logged in")
                 daemon.restart()
                 come_back(daemon, guest, before)
-                time.sleep(3)
+                time.sleep(BETWEEN_SECONDS)
             (guest.share / "outages-over").touch()
             output = guest.finish()
         finally:
