@@ -1,7 +1,7 @@
 """The frames that a long capture is made of, by ``struct``: whole FCP information units with their CRC right.
 
-Everything else, and whatever is wrong with a frame, is for the packet classes of :mod:`tcm_fcoe.protocol.layers`, which are ten
-times as slow. The attributes here are named as their fields are, so that :mod:`tcm_fcoe.protocol.ladder_text` reads both.
+Everything else, and whatever is wrong with a frame, is for the packet classes of :mod:`tcm_fcoe.protocol.layers`, which are
+far slower. The attributes here are named as their fields are, so that :mod:`tcm_fcoe.protocol.ladder_text` reads both.
 """
 
 from __future__ import annotations
